@@ -1,0 +1,29 @@
+/**
+ * NATS subjects. An agent publishes and subscribes only below its own id; the coordinator's replicas share the
+ * work of each subject as the queue group `COORDINATOR_QUEUE`. Every payload is one protobuf message.
+ */
+export const COORDINATOR_QUEUE = 'cw-coordinator';
+
+/** What an agent publishes (session) or requests (the rest); the last word names the message. */
+export type AgentVerb = 'session' | 'download' | 'status' | 'submit';
+
+/** `cw.v1.agent.<id>.<verb>`: session carries SessionRequest, the others are request-reply. */
+export const agentSubject = (agentId: string, verb: AgentVerb): string => `cw.v1.agent.${agentId}.${verb}`;
+/** What the coordinator subscribes to for one verb of all agents. */
+export const anyAgentSubject = (verb: AgentVerb): string => `cw.v1.agent.*.${verb}`;
+/** `cw.v1.agent.<id>.inbox`: SessionResponse messages for an agent. */
+export const agentInboxSubject = (agentId: string): string => `cw.v1.agent.${agentId}.inbox`;
+/** The agent id within a subject, or undefined where the subject is not an agent's. */
+export const agentOfSubject = (subject: string): string | undefined => {
+  const words = subject.split('.');
+  return words[0] === 'cw' && words[2] === 'agent' ? words[3] : undefined;
+};
+
+/** Request-reply for SDKs: GetModelRequest and ModelServiceDownloadRequest. */
+export const MODEL_GET_SUBJECT = 'cw.v1.model.get';
+export const MODEL_DOWNLOAD_SUBJECT = 'cw.v1.model.download';
+/** `cw.v1.release.<model>`: announcements, one WatchModelResponse each. A hint: the state is read with get. */
+export const releaseSubject = (model: string): string => `cw.v1.release.${model}`;
+
+/** Header of a NATS reply that carries an error instead of a message: `<code> <text>`. */
+export const ERROR_HEADER = 'Cw-Error';
