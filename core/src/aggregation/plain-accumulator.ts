@@ -1,0 +1,49 @@
+import type { Accumulator } from './accumulator.ts';
+
+const WORD = 2 ** 32;
+/** 1.5 × 2^52: adding and taking it away rounds a float64 to the nearest integer, ties to even. */
+const MAGIC = 1.5 * 2 ** 52;
+
+/** The accumulators in plain TypeScript. */
+export function plainAccumulator(length: number): Accumulator {
+  const words = new Int32Array(2 * length);
+  const add = (index: number, term: number): void => {
+    const termHigh = Math.floor(term / WORD);
+    const low = ((words[2 * index] ?? 0) >>> 0) + (term - termHigh * WORD);
+    words[2 * index] = low;
+    words[2 * index + 1] = (words[2 * index + 1] ?? 0) + termHigh + (low >= WORD ? 1 : 0);
+  };
+  return {
+    length,
+    words,
+    largestMagnitude: (values) => {
+      const view = viewOf(values);
+      let largest = 0;
+      for (let at = 0; at < values.length; at += 4) largest = Math.max(largest, view.getUint32(at, true) & 0x7fffffff);
+      return largest;
+    },
+    foldFloat32: (start, values, scale, weight) => {
+      const view = viewOf(values);
+      for (let i = 0; i < values.length / 4; i++) {
+        add(start + i, (view.getFloat32(4 * i, true) * scale + MAGIC - MAGIC) * weight);
+      }
+    },
+    foldMxint8: (start, exponents, elements, weight, shiftBase) => {
+      for (let i = 0; i < elements.length; i++) {
+        const scale = 2 ** ((exponents[i >>> 5] ?? 0) + shiftBase);
+        add(start + i, (((elements[i] ?? 0) << 24) >> 24) * weight * scale);
+      }
+    },
+    foldSums: (start, sums) => {
+      const view = viewOf(sums);
+      for (let i = 0; i < sums.length / 8; i++) {
+        const index = start + i;
+        const low = ((words[2 * index] ?? 0) >>> 0) + view.getUint32(8 * i, true);
+        words[2 * index] = low;
+        words[2 * index + 1] = (words[2 * index + 1] ?? 0) + view.getInt32(8 * i + 4, true) + (low >= WORD ? 1 : 0);
+      }
+    },
+  };
+}
+
+const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -1,0 +1,49 @@
+import type { NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
+import { NotTrainableError } from '../onnx/errors.ts';
+import type { GraphBuilder } from '../onnx/graph-builder.ts';
+import { gradientRule } from './gradients.ts';
+import { ancestors, dependents } from './reachability.ts';
+
+/** Gradients of some scalar with respect to values, by the values' names. */
+export type Gradients = ReadonlyMap<string, string>;
+
+/**
+ * Reverse-mode differentiation: walks `forward` from behind and writes each node's gradient after it.
+ * Only nodes between `wanted` and the seeds take part; a value used twice gets the sum.
+ */
+export function differentiate(
+  graph: GraphBuilder,
+  forward: readonly NodeProto[],
+  seeds: Gradients,
+  wanted: readonly string[],
+): Gradients {
+  const moving = dependents(forward, wanted);
+  const heard = ancestors(forward, seeds.keys());
+  const isActive = (name: string): boolean => moving.has(name) && heard.has(name) && graph.isFloat(name);
+  const result = new Map(seeds);
+  for (const node of forward.toReversed()) {
+    const gradient = result.get(node.output[0]!);
+    const positions = node.input.flatMap((name, position) => (isActive(name) ? [position] : []));
+    if (positions.length === 0 || !node.output.some((name) => heard.has(name))) continue;
+    const rule = gradientRule(node);
+    if (rule === undefined) throw notDifferentiable(node);
+    if (gradient === undefined) continue;
+    const inputGradients = rule({ graph, node, gradient });
+    for (const position of positions) {
+      const inputGradient = inputGradients[position]?.();
+      if (inputGradient === undefined) throw notDifferentiable(node, position);
+      const name = node.input[position]!;
+      const earlier = result.get(name);
+      result.set(name, earlier === undefined ? inputGradient : graph.emit('Add', [earlier, inputGradient]));
+    }
+  }
+  return result;
+}
+
+function notDifferentiable(node: NodeProto, position?: number): NotTrainableError {
+  const which = position === undefined ? '' : ` for its input ${position}`;
+  return new NotTrainableError(
+    `operator ${node.opType} of node '${node.name}' has no gradient${which}; replace it or keep it out of the trained part`,
+    { node: node.name, operator: node.opType },
+  );
+}

@@ -1,0 +1,94 @@
+import { intAttribute } from '../onnx/nodes.ts';
+import type { GraphBuilder } from '../onnx/graph-builder.ts';
+import { windowsOf } from '../onnx/windows.ts';
+import type { Windows } from '../onnx/windows.ts';
+import type { Shape } from '../tensor/shape.ts';
+import { inputShape, reshapeTo, transpose } from './rule.ts';
+import type { GradientSite, GradientTable } from './rule.ts';
+
+/** Gradients of convolutions, themselves convolutions. */
+export const convolution: GradientTable = {
+  Conv: (site) => {
+    const { graph, node, gradient } = site;
+    const [image, kernel] = [inputShape(site, 0), inputShape(site, 1)];
+    const windows = windowsOf(node, image.slice(2), kernel.slice(2));
+    return [
+      () => spread(graph, gradient, node.input[1]!, windows, image, intAttribute(node, 'group', 1)),
+      () => kernelGradient(site, windows),
+      () => {
+        const axes = image.flatMap((_, axis) => (axis === 1 ? [] : [axis]));
+        return graph.emit('ReduceSum', [gradient, graph.integers(axes)], { keepdims: 0 });
+      },
+    ];
+  },
+};
+
+/** Sends each output number back through its window (ConvTranspose), onto exactly the image's shape. */
+export function spread(
+  graph: GraphBuilder,
+  gradient: string,
+  kernel: string,
+  windows: Windows,
+  image: Shape,
+  group: number,
+): string {
+  const surplus = windows.output.map((size, axis) => {
+    const extent = (windows.kernel[axis]! - 1) * windows.dilations[axis]! + 1;
+    const covered = (size - 1) * windows.strides[axis]! + extent;
+    return image[axis + 2]! + windows.padsBefore[axis]! + windows.padsAfter[axis]! - covered;
+  });
+  // Data behind the last window gets zeros; a window that ceil_mode let hang over is cut.
+  const padsAfter = windows.padsAfter.map((pad, axis) => pad - Math.min(0, surplus[axis]!));
+  return graph.emit('ConvTranspose', [gradient, kernel], {
+    kernel_shape: windows.kernel,
+    strides: windows.strides,
+    dilations: windows.dilations,
+    pads: [...windows.padsBefore, ...padsAfter],
+    output_padding: surplus.map((size) => Math.max(0, size)),
+    group,
+  });
+}
+
+/**
+ * Convolves the image with the output's gradient, batch and channels swapped, strides and dilations too.
+ * Groups move into the channel axis, so one grouped Conv serves ordinary and depthwise layers alike.
+ */
+function kernelGradient(site: GradientSite, windows: Windows): string {
+  const { graph, node, gradient } = site;
+  const group = intAttribute(node, 'group', 1);
+  const kernel = inputShape(site, 1);
+  const swapped = graph.emit('Conv', [imagesAsChannels(site, group), gradientAsKernels(graph, gradient)], {
+    kernel_shape: windows.output,
+    strides: windows.dilations,
+    dilations: windows.strides,
+    pads: [...windows.padsBefore, ...windows.padsAfter],
+    group,
+  });
+  const turned = transpose(graph, swapped, swapFirstAxes(kernel.length));
+  // Pixels that no window reached make the result longer than the kernel.
+  const long = kernel.flatMap((size, axis) => (graph.shapeOf(turned)[axis]! > size ? [axis] : []));
+  if (long.length === 0) return turned;
+  const ends = long.map((axis) => kernel[axis]!);
+  const bounds = [long.map(() => 0), ends, long].map((numbers) => graph.integers(numbers));
+  return graph.emit('Slice', [turned, ...bounds]);
+}
+
+/** [N, g·c, ...] -> [c, g·N, ...] */
+function imagesAsChannels(site: GradientSite, group: number): string {
+  const { graph, node } = site;
+  const image = inputShape(site, 0);
+  const [batch, channels, ...spatial] = [image[0]!, image[1]! / group, ...image.slice(2)];
+  if (group === 1) return transpose(graph, node.input[0]!, swapFirstAxes(image.length));
+  const grouped = reshapeTo(graph, node.input[0]!, [batch, group, channels, ...spatial]);
+  const turned = transpose(graph, grouped, [2, 1, 0, ...spatial.map((_, axis) => axis + 3)]);
+  return reshapeTo(graph, turned, [channels, group * batch, ...spatial]);
+}
+
+/** [N, M, ...] -> [M, N, ...], which is grouped by filters already. */
+function gradientAsKernels(graph: GraphBuilder, gradient: string): string {
+  return transpose(graph, gradient, swapFirstAxes(graph.shapeOf(gradient).length));
+}
+
+function swapFirstAxes(rank: number): number[] {
+  return Array.from({ length: rank }, (_, axis) => (axis < 2 ? 1 - axis : axis));
+}

@@ -1,0 +1,211 @@
+import * as fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { evaluate } from '../../../test/reference/evaluate.ts';
+import { GraphBuilder } from '../onnx/graph-builder.ts';
+import { makeNode } from '../onnx/nodes.ts';
+import type { Attributes } from '../onnx/nodes.ts';
+import { sizeOf } from '../tensor/shape.ts';
+import { differentiate } from './backward.ts';
+import { gradients } from './gradients.ts';
+
+/** One node to differentiate: `integers` follow the float inputs. */
+interface Case {
+  inputs: number[][];
+  integers?: number[];
+  attributes?: Attributes;
+  numbers?: 'any' | 'positive' | 'distinct';
+}
+
+type Dice = (...sides: readonly number[]) => number;
+
+const unary = (dice: Dice): Case => ({ inputs: [[dice(1, 2, 3), dice(1, 4)]] });
+const positive = (dice: Dice): Case => ({ ...unary(dice), numbers: 'positive' });
+const broadcast = (dice: Dice): Case => {
+  const shape = [dice(1, 2), dice(2, 3), dice(1, 3)];
+  const other = shape.map((size) => dice(1, size)).slice(dice(0, 1, 2, 3));
+  return { inputs: dice(0, 1) === 0 ? [shape, other] : [other, shape], numbers: 'positive' };
+};
+const softmax = (dice: Dice): Case => ({ inputs: [[2, dice(2, 3), 3]], attributes: { axis: dice(-1, 0, 1, 2) } });
+const reduction = (dice: Dice): Case => {
+  const axes = [[0], [1], [-1], [0, 2]][dice(0, 1, 2, 3)]!;
+  return { inputs: [[2, dice(1, 3), 2]], integers: axes, attributes: { keepdims: dice(0, 1) } };
+};
+const windows = (dice: Dice, kernel: readonly number[]): Attributes => {
+  const auto = dice(0, 0, 0, 1, 2, 3);
+  const strides = kernel.map(() => dice(1, 2, 3));
+  if (auto > 0) return { strides, auto_pad: ['', 'SAME_UPPER', 'SAME_LOWER', 'VALID'][auto]! };
+  const pads = [...kernel, ...kernel].map((size) => (size > 1 ? dice(0, 1) : 0));
+  return { strides, pads };
+};
+
+/** Random cases per operator; a row of the gradient table without cases fails. */
+const cases: Readonly<Record<string, (dice: Dice) => Case>> = {
+  Identity: unary,
+  Dropout: unary,
+  Cast: (dice) => ({ ...unary(dice), attributes: { to: 1 } }),
+  Neg: unary,
+  Exp: unary,
+  Log: positive,
+  Sqrt: positive,
+  Abs: unary,
+  Add: broadcast,
+  Sub: broadcast,
+  Mul: broadcast,
+  Div: broadcast,
+  Relu: unary,
+  LeakyRelu: (dice) => ({ ...unary(dice), attributes: { alpha: { float: dice(0.1, 0.5) } } }),
+  Sigmoid: unary,
+  Tanh: unary,
+  Softmax: softmax,
+  LogSoftmax: softmax,
+  Gemm: (dice) => {
+    const [rows, depth, columns] = [dice(1, 2), dice(1, 3), dice(2, 4)];
+    const [transA, transB] = [dice(0, 1), dice(0, 1)];
+    const inputs = [transA === 1 ? [depth, rows] : [rows, depth], transB === 1 ? [columns, depth] : [depth, columns]];
+    const biases = [[columns], [1, columns], [rows, 1], [], [1]];
+    if (dice(0, 1, 2) > 0) inputs.push(biases[dice(0, 1, 2, 3, 4)]!);
+    return { inputs, attributes: { transA, transB, alpha: { float: dice(1, 0.5) }, beta: { float: dice(1, 0.25) } } };
+  },
+  MatMul: (dice) => {
+    const pairs = [
+      [
+        [2, 3],
+        [3, 4],
+      ],
+      [
+        [2, 2, 3],
+        [3, 2],
+      ],
+      [
+        [2, 3],
+        [2, 3, 2],
+      ],
+      [
+        [2, 1, 2, 3],
+        [2, 3, 2],
+      ],
+      [[3], [3, 2]],
+      [[2, 3], [3]],
+      [[3], [3]],
+      [[2, 2, 3], [3]],
+      [[3], [2, 3, 2]],
+    ];
+    return { inputs: pairs[dice(...pairs.keys())]! };
+  },
+  Conv: (dice) => {
+    const group = dice(1, 1, 2, 3);
+    const rank = dice(1, 2, 2);
+    const kernel = [dice(1, 2, 3), dice(1, 2, 3)].slice(0, rank);
+    const filters = group * dice(1, 2);
+    const inputs = [
+      [dice(1, 2), group * dice(1, 2), ...kernel.map(() => dice(5, 6, 7))],
+      [filters, 0, ...kernel],
+    ];
+    inputs[1]![1] = inputs[0]![1]! / group;
+    if (dice(0, 1) === 1) inputs.push([filters]);
+    return { inputs, attributes: { group, dilations: kernel.map(() => dice(1, 1, 2)), ...windows(dice, kernel) } };
+  },
+  MaxPool: (dice) => {
+    const kernel = [dice(1, 2, 3), dice(1, 2, 3)];
+    const attributes = { kernel_shape: kernel, ...windows(dice, kernel) };
+    const ceil = 'auto_pad' in attributes ? {} : { ceil_mode: dice(0, 0, 1), dilations: [dice(1, 1, 2), 1] };
+    return { inputs: [[2, 2, dice(5, 6), dice(5, 7)]], attributes: { ...attributes, ...ceil }, numbers: 'distinct' };
+  },
+  AveragePool: (dice) => {
+    const kernel = [dice(2, 3), dice(1, 3)];
+    const attributes = { kernel_shape: kernel, count_include_pad: dice(0, 1), ...windows(dice, kernel) };
+    return { inputs: [[1, 2, dice(5, 6), dice(5, 7)]], attributes };
+  },
+  GlobalAveragePool: (dice) => ({ inputs: [[2, 2, dice(1, 3), 2]] }),
+  Reshape: (dice) => ({ inputs: [[2, 3, 2]], integers: [[-1], [6, 2], [0, -1], [3, 4]][dice(0, 1, 2, 3)]! }),
+  Flatten: (dice) => ({ inputs: [[2, 3, 2]], attributes: { axis: dice(0, 1, 2) } }),
+  Squeeze: (dice) => ({ inputs: [[2, 1, 3, 1]], integers: [[1], [-1], [1, 3]][dice(0, 1, 2)]! }),
+  Unsqueeze: (dice) => ({ inputs: [[2, 3]], integers: [[0], [-1], [1, 3]][dice(0, 1, 2)]! }),
+  Transpose: (dice) => ({ inputs: [[2, 3, 4]], attributes: dice(0, 1) === 0 ? {} : { perm: [1, 2, 0] } }),
+  Concat: (dice) => {
+    const axis = dice(0, 1, -1);
+    const other = [2, 3, 2];
+    other[axis === -1 ? 2 : axis] = dice(1, 4);
+    return { inputs: [[2, 3, 2], other, [2, 3, 2]], attributes: { axis } };
+  },
+  ReduceSum: reduction,
+  ReduceMean: (dice) => {
+    const { inputs, integers, attributes } = reduction(dice);
+    return { inputs, attributes: { ...attributes, axes: integers! } };
+  },
+};
+
+test.each(Object.keys(gradients))('the gradient of %s equals finite differences', (operator) => {
+  const makeCase = cases[operator];
+  expect(makeCase, `${operator} has a row in the gradient table and no cases here`).toBeDefined();
+  fc.assert(
+    fc.property(fc.nat(), (seed) => {
+      const uniform = generator(seed);
+      const difference = worstDifference(
+        operator,
+        makeCase!((...sides) => sides[Math.floor(uniform() * sides.length)]!),
+        uniform,
+      );
+      expect(difference).toBeLessThan(1e-6);
+    }),
+    { numRuns: 25 },
+  );
+});
+
+/** Largest gap between analytic and central-difference gradients over all inputs of the node. */
+function worstDifference(operator: string, example: Case, uniform: () => number): number {
+  const { inputs, integers, attributes = {}, numbers = 'any' } = example;
+  const graph = new GraphBuilder('test/');
+  const names = inputs.map((shape, index) => graph.input(`x${index}`, shape));
+  const constants = integers === undefined ? [] : [graph.integers(integers)];
+  const node = makeNode(operator, [...names, ...constants], ['y'], attributes);
+  graph.append(node);
+  const seed = graph.input('seed', graph.shapeOf('y'));
+  const found = differentiate(graph, [node], new Map([['y', seed]]), names);
+
+  const feeds = new Map(names.map((name) => [name, draw(sizeOf(graph.shapeOf(name)), numbers, uniform)]));
+  feeds.set(seed, draw(sizeOf(graph.shapeOf(seed)), 'any', uniform));
+  const analytic = evaluate(graph, feeds);
+  const objective = (): number => {
+    const y = evaluate(graph, feeds).get('y')!;
+    return y.reduce((sum, value, index) => sum + value * feeds.get(seed)![index]!, 0);
+  };
+  let worst = 0;
+  for (const name of names) {
+    const x = feeds.get(name)!;
+    expect(graph.shapeOf(found.get(name)!)).toEqual(graph.shapeOf(name));
+    x.forEach((value, index) => {
+      const step = 1e-5;
+      const [above, below] = [value + step, value - step].map((moved) => {
+        x[index] = moved;
+        return objective();
+      });
+      x[index] = value;
+      worst = Math.max(worst, Math.abs((above! - below!) / (2 * step) - analytic.get(found.get(name)!)![index]!));
+    });
+  }
+  return worst;
+}
+
+/** Numbers away from the kinks at zero, and apart from each other where a maximum chooses among them. */
+function draw(length: number, numbers: 'any' | 'positive' | 'distinct', uniform: () => number): Float64Array {
+  if (numbers === 'distinct') {
+    const order = Array.from({ length }, (_, index) => ({ index, key: uniform() })).toSorted((a, b) => a.key - b.key);
+    return Float64Array.from(order, ({ index }) => index * 0.01 - 0.3);
+  }
+  return Float64Array.from({ length }, () => {
+    const size = 0.3 + uniform();
+    return numbers === 'positive' || uniform() < 0.5 ? size : -size;
+  });
+}
+
+/** Mulberry32: enough for test data. */
+function generator(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}

@@ -1,0 +1,42 @@
+import type { NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
+import type { GraphBuilder } from '../onnx/graph-builder.ts';
+import { sameShape, stretchedAxes } from '../tensor/shape.ts';
+import type { Shape } from '../tensor/shape.ts';
+
+/** One node seen from behind: the graph to write into and the loss's gradient with respect to its first output. */
+export interface GradientSite {
+  graph: GraphBuilder;
+  node: NodeProto;
+  gradient: string;
+}
+
+/** Writes the gradient of one input; called only when somebody needs it. */
+export type InputGradient = () => string;
+
+/** One entry per input, in order; an input without one (a shape, an axis) never has a gradient. */
+export type GradientRule = (site: GradientSite) => readonly (InputGradient | undefined)[];
+
+export type GradientTable = Readonly<Record<string, GradientRule>>;
+
+/** Sums a gradient over the axes that broadcasting had stretched. */
+export function reduceTo(graph: GraphBuilder, gradient: string, shape: Shape): string {
+  const from = graph.shapeOf(gradient);
+  const axes = stretchedAxes(shape, from);
+  if (axes.length === 0) return reshapeTo(graph, gradient, shape);
+  const keepsRank = shape.length === from.length;
+  const sum = graph.emit('ReduceSum', [gradient, graph.integers(axes)], { keepdims: keepsRank ? 1 : 0 });
+  return reshapeTo(graph, sum, shape);
+}
+
+export function reshapeTo(graph: GraphBuilder, value: string, shape: Shape): string {
+  if (sameShape(graph.shapeOf(value), shape)) return value;
+  return graph.emit('Reshape', [value, graph.integers(shape)]);
+}
+
+export function transpose(graph: GraphBuilder, value: string, perm: readonly number[]): string {
+  return graph.emit('Transpose', [value], { perm });
+}
+
+export function inputShape({ graph, node }: GradientSite, position: number): Shape {
+  return graph.shapeOf(node.input[position]!);
+}

@@ -1,0 +1,137 @@
+import type { NodeProto, TensorProto, ValueInfoProto } from './gen/onnx/onnx_pb.ts';
+import { TensorProto_DataType } from './gen/onnx/onnx_pb.ts';
+import { OnnxError } from './errors.ts';
+import { makeNode, makeValue } from './nodes.ts';
+import type { Attributes } from './nodes.ts';
+import { inferTypes } from './shapes.ts';
+import type { ShapeSite, ValueType } from './shapes.ts';
+import { dimsOf, floatTensor, int64Tensor, integerValues } from './tensor-data.ts';
+import type { Shape } from '../tensor/shape.ts';
+
+const integerTypes: readonly number[] = [TensorProto_DataType.INT64, TensorProto_DataType.INT32];
+
+/** Writes a graph node by node and knows the shape of every value in it. */
+export class GraphBuilder {
+  readonly nodes: NodeProto[] = [];
+  readonly inputs: ValueInfoProto[] = [];
+  readonly initializers: TensorProto[] = [];
+  readonly #types: Map<string, ValueType> = new Map();
+  readonly #integers: Map<string, readonly number[]> = new Map();
+  readonly #scalars: Map<number, string> = new Map();
+  readonly #prefix: string;
+  #count = 0;
+
+  /** The prefix keeps the names this builder makes up apart from the model's own. */
+  constructor(prefix: string) {
+    this.#prefix = prefix;
+  }
+
+  input(name: string, shape: Shape, elemType: number = TensorProto_DataType.FLOAT): string {
+    this.inputs.push(makeValue(name, shape, elemType));
+    this.#define(name, { shape, elemType });
+    return name;
+  }
+
+  initializer(tensor: TensorProto): string {
+    this.initializers.push(tensor);
+    this.#define(tensor.name, { shape: dimsOf(tensor), elemType: tensor.dataType });
+    if (integerTypes.includes(tensor.dataType)) this.#integers.set(tensor.name, integerValues(tensor));
+    return tensor.name;
+  }
+
+  scalar(value: number): string {
+    const known = this.#scalars.get(value);
+    if (known !== undefined) return known;
+    const name = this.initializer(floatTensor(this.#fresh('scalar'), [], Float32Array.of(value)));
+    this.#scalars.set(value, name);
+    return name;
+  }
+
+  floats(values: Float32Array, shape: Shape): string {
+    return this.initializer(floatTensor(this.#fresh('floats'), shape, values));
+  }
+
+  integers(values: readonly number[]): string {
+    return this.initializer(int64Tensor(this.#fresh('integers'), values));
+  }
+
+  /** Appends a node and answers the name of its first output. */
+  emit(opType: string, inputs: readonly string[], attributes: Attributes = {}, output?: string): string {
+    const name = output ?? this.#fresh(opType.toLowerCase());
+    this.append(makeNode(opType, inputs, [name], attributes));
+    return name;
+  }
+
+  /** Appends a node of a model under the names it has there. */
+  append(node: NodeProto): void {
+    const types = inferTypes(this.site(node));
+    node.output.forEach((name, index) => {
+      if (name !== '') this.#define(name, types[index] ?? types[0]!);
+    });
+    this.nodes.push(node);
+  }
+
+  /** Asks an already written node for one more output. */
+  extraOutput(node: NodeProto, position: number): string {
+    const existing = node.output[position];
+    if (existing !== undefined && existing !== '') return existing;
+    const name = this.#fresh(node.opType.toLowerCase());
+    while (node.output.length < position) node.output.push('');
+    node.output[position] = name;
+    this.#define(name, inferTypes(this.site(node))[position]!);
+    return name;
+  }
+
+  /** The node that makes a value, if the value has just one reader at most: the one about to be written. */
+  soleMaker(value: string): NodeProto | undefined {
+    if (this.nodes.some((node) => node.input.includes(value))) return undefined;
+    return this.nodes.find((node) => node.output[0] === value);
+  }
+
+  /** Takes back a node whose value nobody reads. */
+  remove(node: NodeProto): void {
+    this.nodes.splice(this.nodes.indexOf(node), 1);
+    for (const name of node.output) this.#types.delete(name);
+  }
+
+  site(node: NodeProto): ShapeSite {
+    return {
+      node,
+      inputs: node.input.map((name) => (name === '' ? { shape: [], elemType: 0 } : this.typeOf(name))),
+      integers: (position) => this.#integers.get(node.input[position] ?? ''),
+    };
+  }
+
+  typeOf(name: string): ValueType {
+    const type = this.#types.get(name);
+    if (type === undefined)
+      throw new OnnxError(`value '${name}' is used before a node makes it; export the model again`);
+    return type;
+  }
+
+  shapeOf(name: string): Shape {
+    return this.typeOf(name).shape;
+  }
+
+  isFloat(name: string): boolean {
+    return this.#types.get(name)?.elemType === TensorProto_DataType.FLOAT;
+  }
+
+  has(name: string): boolean {
+    return this.#types.has(name);
+  }
+
+  constantIntegers(name: string): readonly number[] | undefined {
+    return this.#integers.get(name);
+  }
+
+  #define(name: string, type: ValueType): void {
+    if (this.#types.has(name)) throw new OnnxError(`two values are named '${name}'; rename one of them in the model`);
+    this.#types.set(name, type);
+  }
+
+  #fresh(hint: string): string {
+    this.#count += 1;
+    return `${this.#prefix}${hint}_${this.#count}`;
+  }
+}

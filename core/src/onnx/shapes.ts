@@ -1,0 +1,217 @@
+import type { NodeProto } from './gen/onnx/onnx_pb.ts';
+import { TensorProto_DataType } from './gen/onnx/onnx_pb.ts';
+import { OnnxError } from './errors.ts';
+import { intAttribute, intsAttribute } from './nodes.ts';
+import { windowsOf } from './windows.ts';
+import { broadcastShape, sameShape, sizeOf, wrapAxis } from '../tensor/shape.ts';
+import type { Shape } from '../tensor/shape.ts';
+
+/** What is known of a value when a graph is built. */
+export interface ValueType {
+  shape: Shape;
+  elemType: number;
+}
+
+/** What a shape rule may look at; `integers` are the numbers of a constant input such as a target shape. */
+export interface ShapeSite {
+  node: NodeProto;
+  inputs: readonly ValueType[];
+  integers(position: number): readonly number[] | undefined;
+}
+
+export type ShapeRule = (site: ShapeSite) => ValueType[];
+
+/** Shape and element type of each output of the node; throws OnnxError for an operator without a row. */
+export function inferTypes(site: ShapeSite): ValueType[] {
+  const rule = Object.hasOwn(shapeRules, site.node.opType) ? shapeRules[site.node.opType] : undefined;
+  if (rule === undefined) {
+    throw new OnnxError(`no shape rule for operator ${site.node.opType} of node '${site.node.name}'; leave it out`);
+  }
+  return rule(site);
+}
+
+const { BOOL, INT64 } = TensorProto_DataType;
+
+const same: ShapeRule = ({ inputs }) => [inputs[0]!];
+
+const broadcast: ShapeRule = ({ node, inputs }) => {
+  const shape = inputs.map((input) => input.shape).reduce((a, b) => broadcastShape(a, b) ?? misfit(node, inputs));
+  return [{ shape, elemType: inputs[0]!.elemType }];
+};
+
+const comparison: ShapeRule = (site) => broadcast(site).map(({ shape }) => ({ shape, elemType: BOOL }));
+
+const reduction: ShapeRule = (site) => {
+  const { node, inputs } = site;
+  const [{ shape, elemType }] = [inputs[0]!];
+  const axes = reducedAxes(site);
+  const keep = intAttribute(node, 'keepdims', 1) === 1;
+  const reduced = shape.flatMap((size, axis) => (axes.includes(axis) ? (keep ? [1] : []) : [size]));
+  return [{ shape: reduced, elemType }];
+};
+
+const pooling: ShapeRule = ({ node, inputs }) => {
+  const { shape, elemType } = inputs[0]!;
+  const pooled = [...shape.slice(0, 2), ...windowsOf(node, shape.slice(2)).output];
+  return [
+    { shape: pooled, elemType },
+    { shape: pooled, elemType: INT64 },
+  ];
+};
+
+/** One row per operator that the builder meets in models or writes itself. */
+const shapeRules: Readonly<Record<string, ShapeRule>> = {
+  ...Object.fromEntries(
+    ['Identity', 'Neg', 'Relu', 'LeakyRelu', 'Sigmoid', 'Tanh', 'Exp', 'Log', 'Sqrt', 'Abs', 'Sign', 'Softplus'].map(
+      (operator) => [operator, same],
+    ),
+  ),
+  Softmax: same,
+  LogSoftmax: same,
+  ScatterElements: same,
+  Dropout: ({ inputs }) => [inputs[0]!, { shape: inputs[0]!.shape, elemType: BOOL }],
+  Add: broadcast,
+  Sub: broadcast,
+  Mul: broadcast,
+  Div: broadcast,
+  Pow: broadcast,
+  Max: broadcast,
+  Greater: comparison,
+  Equal: comparison,
+  Where: (site) =>
+    broadcast({ ...site, inputs: site.inputs }).map(({ shape }) => ({ shape, elemType: site.inputs[1]!.elemType })),
+  Cast: ({ node, inputs }) => [{ shape: inputs[0]!.shape, elemType: intAttribute(node, 'to', 0) }],
+  MatMul: ({ node, inputs }) => {
+    const [a, b] = [inputs[0]!.shape, inputs[1]!.shape];
+    const left = a.length === 1 ? [1, ...a] : a;
+    const right = b.length === 1 ? [...b, 1] : b;
+    const batch = broadcastShape(left.slice(0, -2), right.slice(0, -2));
+    if (batch === undefined || left.at(-1) !== right.at(-2)) return misfit(node, inputs);
+    const rows = a.length === 1 ? [] : [left.at(-2)!];
+    const columns = b.length === 1 ? [] : [right.at(-1)!];
+    return [{ shape: [...batch, ...rows, ...columns], elemType: inputs[0]!.elemType }];
+  },
+  Gemm: ({ node, inputs }) => {
+    const [a, b] = [inputs[0]!.shape, inputs[1]!.shape];
+    const [rows, inner] = intAttribute(node, 'transA', 0) === 1 ? [a[1]!, a[0]!] : [a[0]!, a[1]!];
+    const [depth, columns] = intAttribute(node, 'transB', 0) === 1 ? [b[1]!, b[0]!] : [b[0]!, b[1]!];
+    if (inner !== depth || a.length !== 2 || b.length !== 2) return misfit(node, inputs);
+    return [{ shape: [rows, columns], elemType: inputs[0]!.elemType }];
+  },
+  Conv: ({ node, inputs }) => {
+    const [x, w] = [inputs[0]!.shape, inputs[1]!.shape];
+    if (x[1] !== w[1]! * intAttribute(node, 'group', 1)) return misfit(node, inputs);
+    const { output } = windowsOf(node, x.slice(2), w.slice(2));
+    return [{ shape: [x[0]!, w[0]!, ...output], elemType: inputs[0]!.elemType }];
+  },
+  ConvTranspose: ({ node, inputs }) => {
+    const [x, w] = [inputs[0]!.shape, inputs[1]!.shape];
+    const spatial = x.slice(2);
+    const strides = intsAttribute(node, 'strides') ?? spatial.map(() => 1);
+    const dilations = intsAttribute(node, 'dilations') ?? spatial.map(() => 1);
+    const pads = intsAttribute(node, 'pads') ?? spatial.flatMap(() => [0, 0]);
+    const extra = intsAttribute(node, 'output_padding') ?? spatial.map(() => 0);
+    const output = spatial.map((size, axis) => {
+      const extent = (w[axis + 2]! - 1) * dilations[axis]! + 1;
+      return (size - 1) * strides[axis]! + extent + extra[axis]! - pads[axis]! - pads[axis + spatial.length]!;
+    });
+    return [{ shape: [x[0]!, w[1]! * intAttribute(node, 'group', 1), ...output], elemType: inputs[0]!.elemType }];
+  },
+  MaxPool: pooling,
+  AveragePool: pooling,
+  MaxUnpool: (site) => [{ shape: requiredIntegers(site, 2), elemType: site.inputs[0]!.elemType }],
+  GlobalAveragePool: ({ inputs }) => {
+    const { shape, elemType } = inputs[0]!;
+    return [{ shape: shape.map((size, axis) => (axis < 2 ? size : 1)), elemType }];
+  },
+  Reshape: (site) => {
+    const { shape, elemType } = site.inputs[0]!;
+    const keepsZero = intAttribute(site.node, 'allowzero', 0) === 1;
+    const wanted = requiredIntegers(site, 1).map((size, axis) => (size === 0 && !keepsZero ? shape[axis]! : size));
+    const known = sizeOf(wanted.filter((size) => size !== -1));
+    const reshaped = wanted.map((size) => (size === -1 ? sizeOf(shape) / known : size));
+    if (sizeOf(reshaped) !== sizeOf(shape) || !reshaped.every(Number.isInteger)) return misfit(site.node, site.inputs);
+    return [{ shape: reshaped, elemType }];
+  },
+  Flatten: ({ node, inputs }) => {
+    const { shape, elemType } = inputs[0]!;
+    const axis = wrapAxis(intAttribute(node, 'axis', 1), shape.length);
+    return [{ shape: [sizeOf(shape.slice(0, axis)), sizeOf(shape.slice(axis))], elemType }];
+  },
+  Transpose: ({ node, inputs }) => {
+    const { shape, elemType } = inputs[0]!;
+    return [{ shape: permutationOf(node, shape.length).map((axis) => shape[axis]!), elemType }];
+  },
+  Squeeze: (site) => {
+    const { shape, elemType } = site.inputs[0]!;
+    const axes = site.integers(1)?.map((axis) => wrapAxis(axis, shape.length));
+    return [
+      { shape: shape.filter((size, axis) => (axes === undefined ? size !== 1 : !axes.includes(axis))), elemType },
+    ];
+  },
+  Unsqueeze: (site) => {
+    const { shape, elemType } = site.inputs[0]!;
+    const added = requiredIntegers(site, 1);
+    const rank = shape.length + added.length;
+    const axes = added.map((axis) => wrapAxis(axis, rank));
+    let next = 0;
+    return [{ shape: Array.from({ length: rank }, (_, axis) => (axes.includes(axis) ? 1 : shape[next++]!)), elemType }];
+  },
+  Expand: (site) => {
+    const { shape, elemType } = site.inputs[0]!;
+    const wanted = broadcastShape(shape, requiredIntegers(site, 1));
+    return [{ shape: wanted ?? misfit(site.node, site.inputs), elemType }];
+  },
+  ReduceSum: reduction,
+  ReduceMean: reduction,
+  Concat: ({ node, inputs }) => {
+    const { shape, elemType } = inputs[0]!;
+    const along = wrapAxis(intAttribute(node, 'axis', 0), shape.length);
+    const fits = inputs.every((input) => sameShape(without(input.shape, along), without(shape, along)));
+    if (!fits) return misfit(node, inputs);
+    const total = inputs.reduce((sum, input) => sum + input.shape[along]!, 0);
+    return [{ shape: shape.map((size, axis) => (axis === along ? total : size)), elemType }];
+  },
+  // Only the form that the gradients write: starts, ends and axes given, within bounds, step one.
+  Slice: (site) => {
+    const { shape, elemType } = site.inputs[0]!;
+    const [starts, ends, axes] = [1, 2, 3].map((position) => requiredIntegers(site, position));
+    const sliced = [...shape];
+    axes!.forEach((axis, index) => (sliced[axis] = Math.min(ends![index]!, shape[axis]!) - starts![index]!));
+    return [{ shape: sliced, elemType }];
+  },
+  OneHot: (site) => [
+    { shape: [...site.inputs[0]!.shape, requiredIntegers(site, 1)[0]!], elemType: site.inputs[2]!.elemType },
+  ],
+  Shape: ({ inputs }) => [{ shape: [inputs[0]!.shape.length], elemType: INT64 }],
+};
+
+export function permutationOf(node: NodeProto, rank: number): number[] {
+  return intsAttribute(node, 'perm') ?? Array.from({ length: rank }, (_, axis) => rank - 1 - axis);
+}
+
+/** Axes a reduction removes, wherever the operator set in use keeps them; all of them by default. */
+export function reducedAxes(site: ShapeSite): number[] {
+  const rank = site.inputs[0]!.shape.length;
+  const given = intsAttribute(site.node, 'axes') ?? (site.inputs.length > 1 ? requiredIntegers(site, 1) : []);
+  const all = Array.from({ length: rank }, (_, axis) => axis);
+  if (given.length > 0) return given.map((axis) => wrapAxis(axis, rank));
+  return intAttribute(site.node, 'noop_with_empty_axes', 0) === 1 ? [] : all;
+}
+
+function requiredIntegers(site: ShapeSite, position: number): readonly number[] {
+  const values = site.integers(position);
+  if (values !== undefined) return values;
+  throw new OnnxError(
+    `node '${site.node.name}' (${site.node.opType}) computes input ${position} at run time; export the model with fixed shapes`,
+  );
+}
+
+function without(shape: Shape, axis: number): Shape {
+  return shape.filter((_, index) => index !== axis);
+}
+
+function misfit(node: NodeProto, inputs: readonly ValueType[]): never {
+  const shapes = inputs.map(({ shape }) => `[${shape}]`).join(', ');
+  throw new OnnxError(`shapes ${shapes} do not fit operator ${node.opType} of node '${node.name}'; mend the model`);
+}

@@ -1,0 +1,86 @@
+import { create } from '@bufbuild/protobuf';
+import { TensorProto_DataLocation, TensorProto_DataType, TensorProtoSchema } from './gen/onnx/onnx_pb.ts';
+import type { TensorProto } from './gen/onnx/onnx_pb.ts';
+import { OnnxError } from './errors.ts';
+import { sizeOf } from '../tensor/shape.ts';
+import type { Shape } from '../tensor/shape.ts';
+
+export function dimsOf(tensor: TensorProto): number[] {
+  return tensor.dims.map(Number);
+}
+
+/** True when the tensor names a shape but carries no numbers, as the parameters of a split model do. */
+export function isEmptyShell(tensor: TensorProto): boolean {
+  if (sizeOf(dimsOf(tensor)) === 0) return false;
+  const stored = tensor.rawData.length + tensor.floatData.length + tensor.int32Data.length + tensor.int64Data.length;
+  return stored + tensor.doubleData.length + tensor.uint64Data.length + tensor.stringData.length === 0;
+}
+
+export function floatTensor(name: string, shape: Shape, values: Float32Array): TensorProto {
+  return create(TensorProtoSchema, {
+    name,
+    dims: shape.map(BigInt),
+    dataType: TensorProto_DataType.FLOAT,
+    rawData: littleEndian(values),
+  });
+}
+
+export function int64Tensor(name: string, values: readonly number[], shape: Shape = [values.length]): TensorProto {
+  const dims = shape.map(BigInt);
+  return create(TensorProtoSchema, { name, dims, dataType: TensorProto_DataType.INT64, int64Data: values.map(BigInt) });
+}
+
+/** The numbers of a float32 tensor, whichever of ONNX's two ways stores them. */
+export function floatValues(tensor: TensorProto): Float32Array {
+  if (tensor.rawData.length > 0) return floatsFrom(tensor.rawData);
+  return Float32Array.from(tensor.floatData);
+}
+
+/** The numbers of an int64 or int32 tensor as doubles: shapes, axes and indices fit. */
+export function integerValues(tensor: TensorProto): number[] {
+  const { rawData } = tensor;
+  if (rawData.length === 0) return tensor.int64Data.length > 0 ? tensor.int64Data.map(Number) : [...tensor.int32Data];
+  const view = new DataView(rawData.buffer, rawData.byteOffset, rawData.byteLength);
+  return tensor.dataType === TensorProto_DataType.INT64
+    ? Array.from({ length: rawData.length / 8 }, (_, index) => Number(view.getBigInt64(index * 8, true)))
+    : Array.from({ length: rawData.length / 4 }, (_, index) => view.getInt32(index * 4, true));
+}
+
+/** Throws unless the tensor's numbers are inside the file and as many as its shape says. */
+export function requireSound(tensor: TensorProto): void {
+  if (tensor.dataLocation === TensorProto_DataLocation.EXTERNAL || tensor.externalData.length > 0) {
+    throw new OnnxError(
+      `tensor '${tensor.name}' keeps its data in another file; save the model again with all data in one file`,
+    );
+  }
+  if (dimsOf(tensor).some((size) => size < 0)) {
+    throw new OnnxError(`tensor '${tensor.name}' has a negative dimension; export the model again`);
+  }
+  if (tensor.dataType !== TensorProto_DataType.FLOAT || isEmptyShell(tensor)) return;
+  const stored = tensor.rawData.length > 0 ? tensor.rawData.length / 4 : tensor.floatData.length;
+  const expected = sizeOf(dimsOf(tensor));
+  if (stored !== expected) {
+    throw new OnnxError(
+      `tensor '${tensor.name}' has ${stored} values where its shape [${dimsOf(tensor)}] needs ${expected}; ` +
+        'the file is damaged or cut short: fetch or export it again',
+    );
+  }
+}
+
+const littleEndianHost = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
+
+export function littleEndian(values: Float32Array): Uint8Array {
+  if (littleEndianHost) {
+    return new Uint8Array(values.buffer as ArrayBuffer, values.byteOffset, values.byteLength).slice();
+  }
+  const bytes = new Uint8Array(values.length * 4);
+  const view = new DataView(bytes.buffer);
+  values.forEach((value, index) => view.setFloat32(index * 4, value, true));
+  return bytes;
+}
+
+function floatsFrom(bytes: Uint8Array): Float32Array {
+  if (littleEndianHost) return new Float32Array(bytes.slice().buffer);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return Float32Array.from({ length: bytes.length / 4 }, (_, index) => view.getFloat32(index * 4, true));
+}

@@ -1,0 +1,42 @@
+import { ConfigError } from '../errors.ts';
+import type { TrainingPlan } from '../training/plan.ts';
+import { fedAvg } from './fed-avg.ts';
+import { fedProx } from './fed-prox.ts';
+
+/** What is asked of agents, how much each update counts, and what is done with the mean. */
+export interface Strategy {
+  name: string;
+  /** The plan that agents get, from the task's own. */
+  instruct(plan: TrainingPlan): TrainingPlan;
+  /** Weight of an update, a whole number from 1 to `weightMax`. */
+  weigh(examples: number, weightMax: number): number;
+  /** New weights from the base and the weighted mean of the deltas. */
+  improve(base: Float32Array, meanDelta: Float32Array): Float32Array;
+}
+
+/** A strategy's options, as a task's configuration has them. */
+export type StrategyOptions = Readonly<Record<string, number>>;
+
+/** Strategies by the name that a task gives. A new one is one file and one row. */
+export const strategies: Record<string, { make: (options: StrategyOptions) => Strategy; options: readonly string[] }> = {
+  fedAvg: { make: fedAvg, options: ['serverLearningRate'] },
+  fedProx: { make: fedProx, options: ['mu', 'serverLearningRate'] },
+};
+
+/** The strategy of a configuration such as `{ name: 'fedProx', mu: 0.01 }`. Throws ConfigError naming the key. */
+export function strategyFrom(config: { name: string } & Record<string, unknown>): Strategy {
+  const { name, ...options } = config;
+  const recipe = strategies[name];
+  if (recipe === undefined) {
+    throw new ConfigError(`strategy "${name}" is not known: use one of ${Object.keys(strategies).join(', ')}`, 'strategy');
+  }
+  for (const [key, value] of Object.entries(options)) {
+    if (!recipe.options.includes(key)) {
+      throw new ConfigError(`${name} has no option "${key}": it has ${recipe.options.join(', ')}`, `strategy.${key}`);
+    }
+    if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) {
+      throw new ConfigError(`strategy.${key} is ${String(value)}: give a number that is not negative`, `strategy.${key}`);
+    }
+  }
+  return recipe.make(options as StrategyOptions);
+}

@@ -1,0 +1,104 @@
+import type { NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
+import { TensorProto_DataType } from '../onnx/gen/onnx/onnx_pb.ts';
+import { OnnxError } from '../onnx/errors.ts';
+import type { GraphBuilder } from '../onnx/graph-builder.ts';
+import { sizeOf } from '../tensor/shape.ts';
+import type { Shape } from '../tensor/shape.ts';
+
+export type LossName = 'cross-entropy' | 'bce-with-logits' | 'mse';
+
+/** Where a loss is written: `weights` are the examples' shares, which add up to one. */
+interface LossSite {
+  graph: GraphBuilder;
+  prediction: string;
+  target: string;
+  weights: string;
+}
+
+interface LossRow {
+  /** The operator at a model's end that the loss contains already, so training reads its input instead. */
+  contains: readonly string[];
+  targetType: 'int64' | 'float';
+  targetShape(prediction: Shape): Shape;
+  /** Writes the scalar loss and its gradient with respect to the prediction. */
+  write(site: LossSite): { loss: string; gradient: string };
+}
+
+/** One row per loss; a loss of an example is the mean over its outputs. */
+export const losses: Readonly<Record<LossName, LossRow>> = {
+  'cross-entropy': {
+    contains: ['Softmax', 'LogSoftmax'],
+    targetType: 'int64',
+    targetShape: (prediction) => {
+      if (prediction.length === 2) return [prediction[0]!];
+      throw new OnnxError(`cross-entropy needs an output [batch, classes] and got [${prediction}]; use another loss`);
+    },
+    write: ({ graph, prediction, target, weights }) => {
+      const classes = graph.shapeOf(prediction)[1]!;
+      const logp = graph.emit('LogSoftmax', [prediction], { axis: 1 });
+      const onOff = graph.floats(Float32Array.of(0, 1), [2]);
+      const oneHot = graph.emit('OneHot', [target, graph.integers([classes]), onOff], { axis: -1 });
+      const column = perExample(graph, weights, prediction);
+      const likelihood = graph.emit('Mul', [graph.emit('Mul', [oneHot, logp]), column]);
+      const loss = graph.emit('Neg', [graph.emit('ReduceSum', [likelihood], { keepdims: 0 })]);
+      const error = graph.emit('Sub', [graph.emit('Exp', [logp]), oneHot]);
+      return { loss, gradient: graph.emit('Mul', [error, column]) };
+    },
+  },
+  'bce-with-logits': {
+    contains: ['Sigmoid'],
+    targetType: 'float',
+    targetShape: (prediction) => prediction,
+    write: (site) => {
+      const { graph, prediction: x, target } = site;
+      // max(x, 0) - x·t + log(1 + exp(-|x|)) cannot overflow.
+      const linear = graph.emit('Sub', [graph.emit('Relu', [x]), graph.emit('Mul', [x, target])]);
+      const decay = graph.emit('Exp', [graph.emit('Neg', [graph.emit('Abs', [x])])]);
+      const losses = graph.emit('Add', [linear, graph.emit('Log', [graph.emit('Add', [decay, graph.scalar(1)])])]);
+      return weighted(site, losses, graph.emit('Sub', [graph.emit('Sigmoid', [x]), target]));
+    },
+  },
+  mse: {
+    contains: [],
+    targetType: 'float',
+    targetShape: (prediction) => prediction,
+    write: (site) => {
+      const { graph, prediction, target } = site;
+      const error = graph.emit('Sub', [prediction, target]);
+      return weighted(site, graph.emit('Mul', [error, error]), graph.emit('Mul', [error, graph.scalar(2)]));
+    },
+  },
+};
+
+export const elemTypes: Readonly<Record<'int64' | 'float', number>> = {
+  int64: TensorProto_DataType.INT64,
+  float: TensorProto_DataType.FLOAT,
+};
+
+/** Examples' weights as shares of their sum; a batch of zero weight has loss zero instead of no number. */
+export function shares(graph: GraphBuilder, sampleWeights: string): string {
+  const total = graph.emit('ReduceSum', [sampleWeights], { keepdims: 1 });
+  return graph.emit('Div', [sampleWeights, graph.emit('Max', [total, graph.scalar(1e-12)])]);
+}
+
+/** The value the loss is taken of: a closing Softmax or Sigmoid is part of the loss. */
+export function predictionOf(output: string, nodes: readonly NodeProto[], loss: LossName): string {
+  const last = nodes.find((node) => node.output[0] === output);
+  if (last === undefined) return output;
+  if (last.opType === 'Identity') return predictionOf(last.input[0]!, nodes, loss);
+  return losses[loss].contains.includes(last.opType) ? last.input[0]! : output;
+}
+
+/** Sums numbers of all examples by the examples' weights; `slopes` are the derivatives of `values`. */
+function weighted(site: LossSite, values: string, slopes: string): { loss: string; gradient: string } {
+  const { graph, prediction, weights } = site;
+  const outputs = sizeOf(graph.shapeOf(prediction).slice(1));
+  const column = graph.emit('Div', [perExample(graph, weights, prediction), graph.scalar(outputs)]);
+  const loss = graph.emit('ReduceSum', [graph.emit('Mul', [values, column])], { keepdims: 0 });
+  return { loss, gradient: graph.emit('Mul', [slopes, column]) };
+}
+
+function perExample(graph: GraphBuilder, weights: string, prediction: string): string {
+  const shape = graph.shapeOf(prediction).map((size, axis) => (axis === 0 ? size : 1));
+  return graph.emit('Reshape', [weights, graph.integers(shape)]);
+}

@@ -1,0 +1,64 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { seeded } from '../random/stream.ts';
+import { encodeWithFeedback, encodings, type EncodingName } from './encoding.ts';
+import { gridFor } from './grid.ts';
+
+const grid = gridFor({ valueMaxExponent: 3, weightMax: 1000, cohortMax: 100 });
+const names = fc.constantFrom<EncodingName>('float32', 'mxint8');
+const vectors = fc
+  .array(fc.double({ min: -4, max: 4, noNaN: true }), { minLength: 1, maxLength: 100 })
+  .map((values) => Float32Array.from(values));
+
+test('a value is off by less than one step of its block', () => {
+  fc.assert(
+    fc.property(names, vectors, fc.nat(), (name, values, seed) => {
+      const payload = encodings[name].encode(values, grid, seeded(seed));
+      expect(payload.length).toBe(encodings[name].byteLength(values.length));
+      const decoded = encodings[name].decode(payload, values.length, grid);
+      for (const [i, value] of values.entries()) {
+        const block = values.subarray(i - (i % 32), i - (i % 32) + 32);
+        const largest = block.reduce((max, v) => Math.max(max, Math.abs(v)), 0);
+        const step = name === 'float32' ? 2 ** grid.lsbExponent : Math.max(largest / 32, 2 ** grid.lsbExponent);
+        expect(Math.abs((decoded[i] ?? 0) - value)).toBeLessThanOrEqual(step);
+      }
+    }),
+  );
+});
+
+test('what was decoded encodes to the same values', () => {
+  fc.assert(
+    fc.property(names, vectors, fc.nat(), (name, values, seed) => {
+      const once = encodings[name].decode(encodings[name].encode(values, grid, seeded(seed)), values.length, grid);
+      const twice = encodings[name].decode(encodings[name].encode(once, grid, seeded(seed + 1)), values.length, grid);
+      expect(twice).toEqual(once);
+    }),
+  );
+});
+
+test('stochastic rounding has no bias: the mean of 20,000 draws is within four standard errors', () => {
+  const value = 0.1003;
+  const draws = new Float32Array(20_000).fill(value);
+  const decoded = encodings.mxint8.decode(encodings.mxint8.encode(draws, grid, seeded(3)), draws.length, grid);
+  const mean = decoded.reduce((sum, v) => sum + v, 0) / draws.length;
+  const deviation = Math.sqrt(decoded.reduce((sum, v) => sum + (v - mean) ** 2, 0) / draws.length);
+  expect(deviation).toBeGreaterThan(0);
+  expect(Math.abs(mean - Math.fround(value))).toBeLessThan((4 * deviation) / Math.sqrt(draws.length));
+});
+
+test('error feedback: what is sent plus what is left over is what was wanted', () => {
+  const random = seeded(5);
+  const delta = Float32Array.from({ length: 1000 }, () => random.normal() * 0.01);
+  let residual: Float32Array | undefined;
+  const sent = new Float32Array(1000);
+  for (let round = 0; round < 20; round++) {
+    const encoded = encodeWithFeedback({ delta, residual, encoding: encodings.mxint8, grid, random });
+    encodings.mxint8.decode(encoded.payload, 1000, grid).forEach((value, i) => (sent[i] = (sent[i] ?? 0) + value));
+    residual = encoded.residual;
+  }
+  for (const [i, value] of delta.entries()) expect((sent[i] ?? 0) + (residual?.[i] ?? 0)).toBeCloseTo(20 * value, 5);
+});
+
+test('a grid that would be too coarse to train is refused by the key to change', () => {
+  expect(() => gridFor({ valueMaxExponent: 20, weightMax: 2 ** 23, cohortMax: 2 ** 30 })).toThrow(/lower weightMax/);
+});

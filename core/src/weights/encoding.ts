@@ -1,0 +1,37 @@
+import type { RandomStream } from '../random/stream.ts';
+import { float32 } from './float32.ts';
+import type { GridSpec } from './grid.ts';
+import { mxint8 } from './mxint8.ts';
+
+export type EncodingName = 'float32' | 'mxint8';
+
+/** How a parameter vector is put into bytes. Every decoded value is an integer times the grid's step. */
+export interface Encoding {
+  name: EncodingName;
+  /** Bytes of a payload of `length` values. */
+  byteLength(length: number): number;
+  /** Rounds stochastically (hence without bias) onto the grid; values beyond the grid's cap are clipped to it. */
+  encode(values: Float32Array, grid: GridSpec, random: RandomStream): Uint8Array;
+  /** Throws CodecError where the payload has not the size of `length` values. */
+  decode(payload: Uint8Array, length: number, grid: GridSpec): Float32Array;
+}
+
+export const encodings: Record<EncodingName, Encoding> = { float32, mxint8 };
+
+/**
+ * Encodes a delta and what earlier encodings left over; gives the payload and what this one leaves over.
+ * Source: Seide et al. 2014, "1-bit stochastic gradient descent" (error feedback).
+ */
+export function encodeWithFeedback(input: {
+  delta: Float32Array;
+  residual: Float32Array | undefined;
+  encoding: Encoding;
+  grid: GridSpec;
+  random: RandomStream;
+}): { payload: Uint8Array; residual: Float32Array } {
+  const { delta, residual, encoding, grid, random } = input;
+  const wanted = residual === undefined ? delta : delta.map((value, i) => value + (residual[i] ?? 0));
+  const payload = encoding.encode(wanted, grid, random);
+  const sent = encoding.decode(payload, wanted.length, grid);
+  return { payload, residual: wanted.map((value, i) => value - (sent[i] ?? 0)) };
+}

@@ -1,0 +1,346 @@
+/** A second opinion on ONNX operators: float64 and naive loops, to check gradients by finite differences. */
+import type { NodeProto } from '../../core/src/onnx/gen/onnx/onnx_pb.ts';
+import type { GraphBuilder } from '../../core/src/onnx/graph-builder.ts';
+import { floatAttribute, intAttribute, intsAttribute } from '../../core/src/onnx/nodes.ts';
+import { permutationOf, reducedAxes } from '../../core/src/onnx/shapes.ts';
+import { floatValues, integerValues } from '../../core/src/onnx/tensor-data.ts';
+import { windowsOf } from '../../core/src/onnx/windows.ts';
+import { sizeOf, stridesOf, wrapAxis } from '../../core/src/tensor/shape.ts';
+import type { Shape } from '../../core/src/tensor/shape.ts';
+
+export interface Tensor {
+  shape: Shape;
+  data: Float64Array;
+}
+
+/** Values of everything the graph computes from these inputs, by name. */
+export function evaluate(graph: GraphBuilder, feeds: ReadonlyMap<string, Float64Array>): Map<string, Float64Array> {
+  const values = new Map(feeds);
+  for (const tensor of graph.initializers) {
+    const numbers = tensor.dataType === 1 ? floatValues(tensor) : integerValues(tensor);
+    values.set(tensor.name, Float64Array.from(numbers));
+  }
+  for (const node of graph.nodes) {
+    const inputs = node.input.map((name) => ({ shape: graph.shapeOf(name), data: values.get(name)! }));
+    const kernel = kernels[node.opType];
+    if (kernel === undefined) throw new Error(`the reference cannot evaluate ${node.opType}`);
+    const results = kernel({ node, inputs, output: graph.shapeOf(node.output[0]!), graph });
+    node.output.forEach((name, index) => values.set(name, results[index]!));
+  }
+  return values;
+}
+
+interface Call {
+  node: NodeProto;
+  inputs: Tensor[];
+  output: Shape;
+  graph: GraphBuilder;
+}
+
+type Kernel = (call: Call) => Float64Array[];
+
+const unary =
+  (change: (x: number, node: NodeProto) => number): Kernel =>
+  ({ node, inputs }) => [inputs[0]!.data.map((x) => change(x, node))];
+
+const combine =
+  (change: (...numbers: number[]) => number): Kernel =>
+  ({ inputs, output }) => {
+    const readers = inputs.map((input) => broadcastReader(input, output));
+    return [Float64Array.from({ length: sizeOf(output) }, (_, index) => change(...readers.map((read) => read(index))))];
+  };
+
+const copy: Kernel = ({ inputs }) => [inputs[0]!.data.slice()];
+
+const kernels: Readonly<Record<string, Kernel>> = {
+  Identity: copy,
+  Dropout: copy,
+  Cast: copy,
+  Reshape: copy,
+  Flatten: copy,
+  Squeeze: copy,
+  Unsqueeze: copy,
+  Neg: unary((x) => -x),
+  Exp: unary(Math.exp),
+  Log: unary(Math.log),
+  Sqrt: unary(Math.sqrt),
+  Abs: unary(Math.abs),
+  Sign: unary(Math.sign),
+  Relu: unary((x) => Math.max(0, x)),
+  LeakyRelu: unary((x, node) => (x > 0 ? x : x * floatAttribute(node, 'alpha', 0.01))),
+  Sigmoid: unary((x) => 1 / (1 + Math.exp(-x))),
+  Tanh: unary(Math.tanh),
+  Add: combine((a, b) => a! + b!),
+  Sub: combine((a, b) => a! - b!),
+  Mul: combine((a, b) => a! * b!),
+  Div: combine((a, b) => a! / b!),
+  Pow: combine((a, b) => a! ** b!),
+  Max: combine(Math.max),
+  Greater: combine((a, b) => Number(a! > b!)),
+  Where: combine((condition, a, b) => (condition === 1 ? a! : b!)),
+  Expand: ({ inputs, output }) => {
+    const read = broadcastReader(inputs[0]!, output);
+    return [Float64Array.from({ length: sizeOf(output) }, (_, index) => read(index))];
+  },
+  Softmax: (call) => [alongAxis(call, (row) => softmax(row))],
+  LogSoftmax: (call) => [alongAxis(call, (row) => softmax(row).map(Math.log))],
+  Transpose: ({ node, inputs, output }) => {
+    const strides = stridesOf(inputs[0]!.shape);
+    const perm = permutationOf(node, output.length);
+    return [
+      fill(
+        output,
+        (place) =>
+          inputs[0]!.data[
+            dot(
+              place,
+              perm.map((axis) => strides[axis]!),
+            )
+          ]!,
+      ),
+    ];
+  },
+  Slice: ({ inputs, output }) => {
+    const strides = stridesOf(inputs[0]!.shape);
+    const start = inputs[3]!.data.reduce((sum, axis, index) => sum + inputs[1]!.data[index]! * strides[axis]!, 0);
+    return [fill(output, (place) => inputs[0]!.data[start + dot(place, strides)]!)];
+  },
+  Concat: ({ node, inputs, output }) => {
+    const axis = wrapAxis(intAttribute(node, 'axis', 0), output.length);
+    return [
+      fill(output, (place) => {
+        const within = [...place];
+        for (const { shape, data } of inputs) {
+          if (within[axis]! < shape[axis]!) return data[dot(within, stridesOf(shape))]!;
+          within[axis] = within[axis]! - shape[axis]!;
+        }
+        return Number.NaN;
+      }),
+    ];
+  },
+  OneHot: ({ inputs, output }) => {
+    const [off, on] = inputs[2]!.data;
+    return [fill(output, ([row, column]) => (inputs[0]!.data[row!] === column ? on! : off!))];
+  },
+  ReduceSum: (call) => [reduce(call)],
+  ReduceMean: (call) => {
+    const count = sizeOf(call.inputs[0]!.shape) / sizeOf(call.output);
+    return [reduce(call).map((sum) => sum / count)];
+  },
+  Gemm: ({ node, inputs, output }) => {
+    const [a, b, c] = inputs;
+    const [transA, transB] = [intAttribute(node, 'transA', 0), intAttribute(node, 'transB', 0)];
+    const [alpha, beta] = [floatAttribute(node, 'alpha', 1), floatAttribute(node, 'beta', 1)];
+    const depth = a!.shape[1 - transA]!;
+    const readC = c === undefined ? () => 0 : broadcastReader(c, output);
+    return [
+      fill(output, ([row, column], index) => {
+        let sum = 0;
+        for (let k = 0; k < depth; k++) {
+          const left = transA === 1 ? [k, row!] : [row!, k];
+          const right = transB === 1 ? [column!, k] : [k, column!];
+          sum += a!.data[dot(left, stridesOf(a!.shape))]! * b!.data[dot(right, stridesOf(b!.shape))]!;
+        }
+        return alpha * sum + beta * readC(index);
+      }),
+    ];
+  },
+  MatMul: ({ inputs }) => {
+    const [a, b] = inputs;
+    const left = a!.shape.length === 1 ? [1, ...a!.shape] : a!.shape;
+    const right = b!.shape.length === 1 ? [...b!.shape, 1] : b!.shape;
+    const rank = Math.max(left.length, right.length);
+    const batch = Array.from({ length: rank - 2 }, (_, axis) =>
+      Math.max(left[axis - rank + left.length] ?? 1, right[axis - rank + right.length] ?? 1),
+    );
+    const read = (tensor: Tensor, shape: Shape, place: number[]): number => {
+      const own = place.slice(rank - shape.length).map((at, axis) => (shape[axis] === 1 ? 0 : at));
+      return tensor.data[dot(own, stridesOf(shape))]!;
+    };
+    return [
+      fill([...batch, left.at(-2)!, right.at(-1)!], (place) => {
+        const [head, row, column] = [place.slice(0, -2), place.at(-2)!, place.at(-1)!];
+        let sum = 0;
+        for (let k = 0; k < left.at(-1)!; k++) {
+          sum += read(a!, left, [...head, row, k]) * read(b!, right, [...head, k, column]);
+        }
+        return sum;
+      }),
+    ];
+  },
+  Conv: ({ node, inputs, output }) => {
+    const [x, w, bias] = inputs;
+    const result = new Float64Array(sizeOf(output));
+    const windows = windowsOf(node, x!.shape.slice(2), w!.shape.slice(2));
+    const group = intAttribute(node, 'group', 1);
+    const [perGroup, filters] = [w!.shape[1]!, w!.shape[0]! / group];
+    each(output, (place, index) => {
+      const [n, m, ...at] = place;
+      let sum = bias?.data[m!] ?? 0;
+      each(w!.shape.slice(1), ([c, ...tap]) => {
+        const spot = at.map(
+          (step, axis) =>
+            step * windows.strides[axis]! - windows.padsBefore[axis]! + tap[axis]! * windows.dilations[axis]!,
+        );
+        if (!inside(spot, x!.shape.slice(2))) return;
+        const channel = Math.floor(m! / filters) * perGroup + c!;
+        sum +=
+          x!.data[dot([n!, channel, ...spot], stridesOf(x!.shape))]! *
+          w!.data[dot([m!, c!, ...tap], stridesOf(w!.shape))]!;
+      });
+      result[index] = sum;
+    });
+    return [result];
+  },
+  ConvTranspose: ({ node, inputs, output }) => {
+    const [x, w] = inputs;
+    const spatial = x!.shape.slice(2);
+    const strides = intsAttribute(node, 'strides') ?? spatial.map(() => 1);
+    const dilations = intsAttribute(node, 'dilations') ?? spatial.map(() => 1);
+    const pads = intsAttribute(node, 'pads') ?? spatial.map(() => 0);
+    const group = intAttribute(node, 'group', 1);
+    const [perGroup, channels] = [w!.shape[1]!, x!.shape[1]! / group];
+    const result = new Float64Array(sizeOf(output));
+    each(x!.shape, ([n, c, ...at], index) => {
+      each(w!.shape.slice(1), ([m, ...tap]) => {
+        const spot = at.map((step, axis) => step * strides[axis]! - pads[axis]! + tap[axis]! * dilations[axis]!);
+        if (!inside(spot, output.slice(2))) return;
+        const target = dot([n!, Math.floor(c! / channels) * perGroup + m!, ...spot], stridesOf(output));
+        result[target] = result[target]! + x!.data[index]! * w!.data[dot([c!, m!, ...tap], stridesOf(w!.shape))]!;
+      });
+    });
+    return [result];
+  },
+  MaxPool: (call) => {
+    const best = new Float64Array(sizeOf(call.output)).fill(-Infinity);
+    const where = new Float64Array(sizeOf(call.output));
+    eachTap(call, (index, source, x) => {
+      if (source === undefined || x <= best[index]!) return;
+      best[index] = x;
+      where[index] = source;
+    });
+    return [best, where];
+  },
+  AveragePool: (call) => {
+    const sums = new Float64Array(sizeOf(call.output));
+    const counts = new Float64Array(sizeOf(call.output));
+    const countsPadding = intAttribute(call.node, 'count_include_pad', 0) === 1;
+    eachTap(call, (index, source, x) => {
+      sums[index] = sums[index]! + x;
+      if (source !== undefined || countsPadding) counts[index] = counts[index]! + 1;
+    });
+    return [sums.map((sum, index) => sum / counts[index]!)];
+  },
+  GlobalAveragePool: ({ inputs }) => {
+    const { shape, data } = inputs[0]!;
+    const area = sizeOf(shape.slice(2));
+    const planes = new Float64Array(shape[0]! * shape[1]!);
+    data.forEach((x, index) => (planes[Math.floor(index / area)] = planes[Math.floor(index / area)]! + x / area));
+    return [planes];
+  },
+  MaxUnpool: ({ inputs, output }) => {
+    const result = new Float64Array(sizeOf(output));
+    inputs[1]!.data.forEach((place, index) => (result[place] = inputs[0]!.data[index]!));
+    return [result];
+  },
+  // Only the flat form with reduction=add.
+  ScatterElements: ({ inputs }) => {
+    const result = inputs[0]!.data.slice();
+    inputs[1]!.data.forEach((place, index) => (result[place] = result[place]! + inputs[2]!.data[index]!));
+    return [result];
+  },
+};
+
+function reduce({ node, inputs, graph }: Call): Float64Array {
+  const { shape, data } = inputs[0]!;
+  const axes = reducedAxes(graph.site(node));
+  const kept = shape.map((size, axis) => (axes.includes(axis) ? 1 : size));
+  const strides = stridesOf(kept);
+  const sums = new Float64Array(sizeOf(kept));
+  each(shape, (place, index) => {
+    const target = dot(
+      place.map((at, axis) => (kept[axis] === 1 ? 0 : at)),
+      strides,
+    );
+    sums[target] = sums[target]! + data[index]!;
+  });
+  return sums;
+}
+
+function alongAxis({ node, inputs }: Call, change: (row: number[]) => number[]): Float64Array {
+  const { shape, data } = inputs[0]!;
+  const axis = wrapAxis(intAttribute(node, 'axis', -1), shape.length);
+  const stride = stridesOf(shape)[axis]!;
+  const result = new Float64Array(data.length);
+  each(shape, (place, index) => {
+    if (place[axis] !== 0) return;
+    const places = Array.from({ length: shape[axis]! }, (_, step) => index + step * stride);
+    change(places.map((at) => data[at]!)).forEach((value, step) => (result[places[step]!] = value));
+  });
+  return result;
+}
+
+function softmax(row: number[]): number[] {
+  const total = row.reduce((sum, x) => sum + Math.exp(x), 0);
+  return row.map((x) => Math.exp(x) / total);
+}
+
+/** Calls back for each window and tap; `source` is undefined in the padding. */
+function eachTap(
+  { node, inputs, output }: Call,
+  visit: (index: number, source: number | undefined, x: number) => void,
+): void {
+  const { shape, data } = inputs[0]!;
+  const spatial = shape.slice(2);
+  const windows = windowsOf(node, spatial);
+  each(output, ([n, c, ...at], index) => {
+    each(windows.kernel, (tap) => {
+      const spot = at.map(
+        (step, axis) =>
+          step * windows.strides[axis]! - windows.padsBefore[axis]! + tap[axis]! * windows.dilations[axis]!,
+      );
+      const isInside = inside(spot, spatial);
+      const source = isInside ? dot([n!, c!, ...spot], stridesOf(shape)) : undefined;
+      const isPadding = spot.every((s, axis) => s < spatial[axis]! + windows.padsAfter[axis]!);
+      if (isInside || isPadding) visit(index, source, source === undefined ? 0 : data[source]!);
+    });
+  });
+}
+
+function broadcastReader({ shape, data }: Tensor, output: Shape): (index: number) => number {
+  const strides = stridesOf(shape);
+  const outputStrides = stridesOf(output);
+  const missing = output.length - shape.length;
+  return (index) => {
+    let source = 0;
+    for (let axis = 0; axis < shape.length; axis++) {
+      const at = Math.floor(index / outputStrides[axis + missing]!) % output[axis + missing]!;
+      if (shape[axis] !== 1) source += at * strides[axis]!;
+    }
+    return data[source]!;
+  };
+}
+
+function fill(shape: Shape, value: (place: number[], index: number) => number): Float64Array {
+  const result = new Float64Array(sizeOf(shape));
+  each(shape, (place, index) => (result[index] = value(place, index)));
+  return result;
+}
+
+function each(shape: Shape, visit: (place: number[], index: number) => void): void {
+  const strides = stridesOf(shape);
+  for (let index = 0; index < sizeOf(shape); index++) {
+    visit(
+      shape.map((size, axis) => Math.floor(index / strides[axis]!) % size),
+      index,
+    );
+  }
+}
+
+function dot(place: readonly number[], strides: readonly number[]): number {
+  return place.reduce((sum, at, axis) => sum + at * strides[axis]!, 0);
+}
+
+function inside(spot: readonly number[], shape: Shape): boolean {
+  return spot.every((at, axis) => at >= 0 && at < shape[axis]!);
+}

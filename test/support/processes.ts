@@ -1,0 +1,75 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+
+const root = join(import.meta.dirname, '../..');
+
+/** A program under test, with all that it printed. */
+export interface Program {
+  readonly child: ChildProcess;
+  readonly output: () => string;
+  /** Ends it with a signal and waits until it is gone. */
+  end(signal: NodeJS.Signals): Promise<void>;
+}
+
+export const temporaryFolder = (name: string): string => mkdtempSync(join(tmpdir(), `commonweight-${name}-`));
+
+/** The `commonweight` command from its sources, in a process of its own. */
+export function commonweight(...args: string[]): Program {
+  const flags = ['--disable-warning=ExperimentalWarning', '--conditions=@commonweight/source'];
+  return program(process.execPath, [...flags, join(root, 'cli/src/main.ts'), ...args]);
+}
+
+/** A real NATS server on a port; found on PATH, where `npm test` put it. */
+export const natsServer = (port: number): Program =>
+  program('nats-server', ['--addr', '127.0.0.1', '--port', String(port)]);
+
+function program(command: string, args: string[]): Program {
+  const path = `${process.env['PATH'] ?? ''}:/usr/sbin`;
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, PATH: path } });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (output += String(text)));
+  const gone = new Promise<void>((resolve) => {
+    child.once('exit', () => resolve());
+    child.once('error', (error) => {
+      output += `${error.message}\n`;
+      resolve();
+    });
+  });
+  return {
+    child,
+    output: () => output,
+    end: async (signal) => {
+      child.kill(signal);
+      await gone;
+    },
+  };
+}
+
+/** Waits until something listens on the port; fails with what the program printed. */
+export async function listening(port: number, of: Program): Promise<void> {
+  await until(`${port} to listen`, 30_000, () => connects(port), of.output);
+}
+
+const connects = (port: number): Promise<boolean> =>
+  new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
+    socket.once('connect', () => socket.destroy());
+  });
+
+/** Asks again every 50 ms until the answer is true. */
+export async function until(
+  what: string,
+  withinMs: number,
+  isSo: () => boolean | Promise<boolean>,
+  context: () => string = () => '',
+): Promise<void> {
+  const endMs = Date.now() + withinMs;
+  while (!(await isSo())) {
+    if (Date.now() > endMs) throw new Error(`waited ${withinMs} ms for ${what}\n${context()}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
