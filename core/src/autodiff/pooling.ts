@@ -1,3 +1,4 @@
+import { NotTrainableError } from '../onnx/errors.ts';
 import type { GraphBuilder } from '../onnx/graph-builder.ts';
 import { intAttribute } from '../onnx/nodes.ts';
 import { windowsOf } from '../onnx/windows.ts';
@@ -14,6 +15,12 @@ export const pooling: GradientTable = {
   AveragePool: (site) => [
     () => {
       const { graph, node, gradient } = site;
+      if (intAttribute(node, 'ceil_mode', 0) === 1 && intAttribute(node, 'count_include_pad', 0) === 1) {
+        throw new NotTrainableError(
+          `AveragePool of node '${node.name}' rounds up and counts padding, which runtimes disagree on; drop one of the two`,
+          { node: node.name, operator: node.opType },
+        );
+      }
       const image = inputShape(site, 0);
       const windows = windowsOf(node, image.slice(2));
       const shares = graph.emit('Div', [gradient, windowSizes(site, windows)]);

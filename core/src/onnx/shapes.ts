@@ -212,6 +212,6 @@ function without(shape: Shape, axis: number): Shape {
 }
 
 function misfit(node: NodeProto, inputs: readonly ValueType[]): never {
-  const shapes = inputs.map(({ shape }) => `[${shape}]`).join(', ');
+  const shapes = inputs.map(({ shape }) => `[${shape.join()}]`).join(', ');
   throw new OnnxError(`shapes ${shapes} do not fit operator ${node.opType} of node '${node.name}'; mend the model`);
 }

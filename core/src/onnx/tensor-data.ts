@@ -61,7 +61,7 @@ export function requireSound(tensor: TensorProto): void {
   const expected = sizeOf(dimsOf(tensor));
   if (stored !== expected) {
     throw new OnnxError(
-      `tensor '${tensor.name}' has ${stored} values where its shape [${dimsOf(tensor)}] needs ${expected}; ` +
+      `tensor '${tensor.name}' has ${stored} values where its shape [${dimsOf(tensor).join()}] needs ${expected}; ` +
         'the file is damaged or cut short: fetch or export it again',
     );
   }

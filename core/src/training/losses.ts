@@ -31,7 +31,9 @@ export const losses: Readonly<Record<LossName, LossRow>> = {
     targetType: 'int64',
     targetShape: (prediction) => {
       if (prediction.length === 2) return [prediction[0]!];
-      throw new OnnxError(`cross-entropy needs an output [batch, classes] and got [${prediction}]; use another loss`);
+      throw new OnnxError(
+        `cross-entropy needs an output [batch, classes] and got [${prediction.join()}]; use another loss`,
+      );
     },
     write: ({ graph, prediction, target, weights }) => {
       const classes = graph.shapeOf(prediction)[1]!;

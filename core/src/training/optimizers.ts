@@ -1,6 +1,5 @@
-import { floatAttribute } from '../onnx/nodes.ts';
 import type { GraphBuilder } from '../onnx/graph-builder.ts';
-import { makeNode } from '../onnx/nodes.ts';
+import { floatAttribute, makeNode } from '../onnx/nodes.ts';
 import type { Shape } from '../tensor/shape.ts';
 
 export type OptimizerPlan =

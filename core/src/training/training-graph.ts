@@ -105,7 +105,7 @@ function declareData(graph: GraphBuilder, model: ModelProto, batchSize: number):
   const shape = input.dims.map((size, axis) => (axis === 0 ? batchSize : size));
   if (shape.includes(-1)) {
     throw new OnnxError(
-      `input '${input.name}' leaves more than the batch open: [${input.dims}]; export it with fixed sizes`,
+      `input '${input.name}' leaves more than the batch open: [${input.dims.join()}]; export it with fixed sizes`,
     );
   }
   graph.input(input.name, shape);

@@ -1,0 +1,95 @@
+import { TransportError, asError } from '../errors.ts';
+import { equalBytes } from '@commonweight/proto';
+import { sha256 } from '../trust/sha256.ts';
+import { Backoff, sleep } from './backoff.ts';
+
+/** One piece of a blob. */
+export interface BlobChunk {
+  offset: number;
+  totalSize: number;
+  data: Uint8Array;
+}
+
+/** Reads a blob from an offset to its end; an abort ends the iteration. */
+export type ReadBlob = (digest: Uint8Array, offset: number, signal: AbortSignal) => AsyncIterable<BlobChunk>;
+
+export interface DownloadOptions {
+  signal?: AbortSignal;
+  backoff?: Backoff;
+  /** Without a byte for this long a try is given up and resumed. */
+  idleMs?: number;
+  /** Tries in a row that brought nothing new. */
+  triesMax?: number;
+}
+
+const COPIES_MAX = 3;
+
+/** The blob of a digest, resumed where a try broke off, and fetched again where the bytes are not those of the digest. */
+export async function downloadBlob(
+  read: ReadBlob,
+  digest: Uint8Array,
+  size: number,
+  options: DownloadOptions = {},
+): Promise<Uint8Array> {
+  for (let copy = 1; copy <= COPIES_MAX; copy += 1) {
+    const blob = await fetchWhole(read, digest, size, options);
+    if (equalBytes(sha256(blob), digest)) return blob;
+  }
+  throw new TransportError('corrupted', `blob ${hex(digest)} came damaged ${COPIES_MAX} times; see to the network or the coordinator's disk`);
+}
+
+async function fetchWhole(
+  read: ReadBlob,
+  digest: Uint8Array,
+  size: number,
+  { signal, backoff = new Backoff(), idleMs = 20_000, triesMax = 5 }: DownloadOptions,
+): Promise<Uint8Array> {
+  const blob = new Uint8Array(size);
+  let held = 0;
+  let fruitless = 0;
+  while (held < size) {
+    const before = held;
+    const failure = await fetchSome();
+    if (signal?.aborted === true) throw new TransportError('cancelled', `download of ${hex(digest)} was given up`);
+    if (failure instanceof TransportError && !failure.passing) throw failure;
+    fruitless = held > before ? 0 : fruitless + 1;
+    if (fruitless >= triesMax) {
+      throw new TransportError('unavailable', `download of ${hex(digest)} stands still at ${held} of ${size} bytes`, {
+        cause: failure,
+      });
+    }
+    if (held > before) backoff.connected();
+    if (held < size) await sleep(backoff.nextMs(), signal);
+  }
+  return blob;
+
+  /** One try: appends chunks to the blob until the end or a failure, which it returns. */
+  async function fetchSome(): Promise<Error | undefined> {
+    const stop = new AbortController();
+    const abort = (): void => stop.abort();
+    signal?.addEventListener('abort', abort, { once: true });
+    let timer = setTimeout(abort, idleMs);
+    try {
+      for await (const { offset, totalSize, data } of read(digest, held, stop.signal)) {
+        clearTimeout(timer);
+        timer = setTimeout(abort, idleMs);
+        // The signed manifest said the size: anything else would be another blob, or an endless one.
+        if (totalSize !== size || offset !== held || held + data.length > size) {
+          return new TransportError('invalid', `blob ${hex(digest)} is not the ${size} bytes that its manifest names`);
+        }
+        blob.set(data, held);
+        held += data.length;
+        if (held === size) return undefined;
+      }
+      return undefined;
+    } catch (error) {
+      return stop.signal.aborted ? new TransportError('deadline', 'no bytes in time', { cause: error }) : asError(error);
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', abort);
+      stop.abort();
+    }
+  }
+}
+
+const hex = (digest: Uint8Array): string => Buffer.from(digest).toString('hex').slice(0, 16);

@@ -1,0 +1,81 @@
+import { ModelService, type SignedManifest } from '@commonweight/proto';
+import { asError, TransportError } from '../errors.ts';
+import { Backoff, sleep } from './backoff.ts';
+import { downloadBlob, type BlobChunk } from './download.ts';
+import type { GrpcChannel } from './grpc-channel.ts';
+import type { ModelLink } from './model-link.ts';
+import { releaseIn } from './release-in.ts';
+
+/** Models over gRPC. */
+export class GrpcModelLink implements ModelLink {
+  readonly #channel: GrpcChannel;
+  readonly #newBackoff: () => Backoff;
+  readonly #closed = new AbortController();
+
+  constructor(channel: GrpcChannel, newBackoff: () => Backoff = () => new Backoff()) {
+    this.#channel = channel;
+    this.#newBackoff = newBackoff;
+  }
+
+  async getModel(model: string, version: number): Promise<SignedManifest> {
+    const request = { model, version: BigInt(version) };
+    return releaseIn(
+      await this.#channel.unary(ModelService.method.getModel, request, { signal: this.#closed.signal }),
+    );
+  }
+
+  watchModel(
+    model: string,
+    onRelease: (release: SignedManifest) => void,
+    onDown?: (error: TransportError) => void,
+  ): () => void {
+    const stop = new AbortController();
+    const signal = AbortSignal.any([stop.signal, this.#closed.signal]);
+    void this.#watch(model, onRelease, onDown, signal);
+    return () => stop.abort();
+  }
+
+  /** Opens the stream again for ever; its first message is the newest state. */
+  async #watch(
+    model: string,
+    onRelease: (release: SignedManifest) => void,
+    onDown: ((error: TransportError) => void) | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const backoff = this.#newBackoff();
+    while (!signal.aborted) {
+      let failure = new TransportError('unavailable', 'the coordinator ended the stream of releases');
+      try {
+        for await (const message of this.#channel.serverStream(ModelService.method.watchModel, { model }, { signal })) {
+          if (signal.aborted) return;
+          backoff.connected();
+          onRelease(releaseIn(message));
+        }
+      } catch (error) {
+        failure = error instanceof TransportError ? error : new TransportError('internal', asError(error).message);
+      }
+      if (signal.aborted) return;
+      onDown?.(failure);
+      await sleep(backoff.nextMs(), signal);
+    }
+  }
+
+  download(digest: Uint8Array, size: number): Promise<Uint8Array> {
+    const read = (blob: Uint8Array, offset: number, signal: AbortSignal): AsyncIterable<BlobChunk> =>
+      this.#read(blob, offset, signal);
+    return downloadBlob(read, digest, size, { signal: this.#closed.signal, backoff: this.#newBackoff() });
+  }
+
+  async *#read(digest: Uint8Array, offset: number, signal: AbortSignal): AsyncGenerator<BlobChunk> {
+    const request = { digest, offset: BigInt(offset) };
+    for await (const chunk of this.#channel.serverStream(ModelService.method.download, request, { signal })) {
+      yield { offset: Number(chunk.offset), totalSize: Number(chunk.totalSize), data: chunk.data };
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closed.abort();
+    this.#channel.close();
+    return Promise.resolve();
+  }
+}

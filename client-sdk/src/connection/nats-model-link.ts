@@ -1,0 +1,166 @@
+import { fromBinary } from '@bufbuild/protobuf';
+import {
+  CHUNK_BYTES_MAX,
+  GetModelRequestSchema,
+  GetModelResponseSchema,
+  isName,
+  MODEL_DOWNLOAD_SUBJECT,
+  MODEL_GET_SUBJECT,
+  ModelServiceDownloadRequestSchema,
+  ModelServiceDownloadResponseSchema,
+  releaseSubject,
+  WatchModelResponseSchema,
+  type SignedManifest,
+} from '@commonweight/proto';
+import type { NatsConnection } from '@nats-io/transport-node';
+import { asError, TransportError } from '../errors.ts';
+import { Backoff, sleep } from './backoff.ts';
+import { downloadBlob, type BlobChunk } from './download.ts';
+import type { ModelLink } from './model-link.ts';
+import { natsRequest, openNats } from './nats-connection.ts';
+import { releaseIn } from './release-in.ts';
+
+/** A lost announcement is made up for by reading the state this often. */
+const READ_EVERY_MS = 30_000;
+const CONNECT_WAIT_MS = 5000;
+
+interface Watch {
+  /** Reads the state now instead of at the next turn. */
+  wake(): void;
+  onDown: ((error: TransportError) => void) | undefined;
+}
+
+/** Models over NATS. */
+export class NatsModelLink implements ModelLink {
+  readonly #url: string;
+  readonly #newBackoff: () => Backoff;
+  readonly #closed = new AbortController();
+  readonly #watches = new Set<Watch>();
+  readonly #connecting: Promise<NatsConnection>;
+
+  constructor(url: string, newBackoff: () => Backoff = () => new Backoff()) {
+    this.#url = url;
+    this.#newBackoff = newBackoff;
+    this.#connecting = openNats(url, {
+      signal: this.#closed.signal,
+      backoff: newBackoff(),
+      onFailure: (error) => this.#tellDown(error),
+    });
+    this.#connecting.then(
+      (connection) => void this.#follow(connection),
+      () => {},
+    );
+  }
+
+  async getModel(model: string, version: number): Promise<SignedManifest> {
+    return releaseIn(
+      await natsRequest(
+        await this.#connected(),
+        MODEL_GET_SUBJECT,
+        { input: GetModelRequestSchema, output: GetModelResponseSchema },
+        { model, version: BigInt(version) },
+      ),
+    );
+  }
+
+  watchModel(
+    model: string,
+    onRelease: (release: SignedManifest) => void,
+    onDown?: (error: TransportError) => void,
+  ): () => void {
+    if (!isName(model)) throw new TransportError('invalid', `'${model}' is not a model's name`);
+    const stop = new AbortController();
+    const signal = AbortSignal.any([stop.signal, this.#closed.signal]);
+    void this.#watch(model, onRelease, onDown, signal);
+    return () => stop.abort();
+  }
+
+  /** An announcement is delivered at once; the state is read on start, on reconnect and now and then. */
+  async #watch(
+    model: string,
+    onRelease: (release: SignedManifest) => void,
+    onDown: ((error: TransportError) => void) | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const backoff = this.#newBackoff();
+    let woken = new AbortController();
+    const watch: Watch = { wake: () => woken.abort(), onDown };
+    this.#watches.add(watch);
+    const connection = await this.#connecting.catch(() => undefined);
+    if (connection === undefined || signal.aborted) return void this.#watches.delete(watch);
+    const subscription = connection.subscribe(releaseSubject(model), {
+      callback: (error, message) => {
+        if (error !== null || signal.aborted) return;
+        try {
+          onRelease(releaseIn(fromBinary(WatchModelResponseSchema, message.data, { readUnknownFields: false })));
+        } catch {
+          // Not a release: the state is read instead.
+          watch.wake();
+        }
+      },
+    });
+    while (!signal.aborted) {
+      woken = new AbortController();
+      let waitMs = READ_EVERY_MS * (0.75 + Math.random() / 2);
+      try {
+        const release = await this.getModel(model, 0);
+        if (signal.aborted) break;
+        backoff.connected();
+        onRelease(release);
+      } catch (error) {
+        if (signal.aborted) break;
+        onDown?.(error instanceof TransportError ? error : new TransportError('internal', asError(error).message));
+        waitMs = backoff.nextMs();
+      }
+      await sleep(waitMs, AbortSignal.any([woken.signal, signal]));
+    }
+    subscription.unsubscribe();
+    this.#watches.delete(watch);
+  }
+
+  /** Tells watches when the connection breaks, and has them read the state again when it is back. */
+  async #follow(connection: NatsConnection): Promise<void> {
+    for await (const status of connection.status()) {
+      if (status.type === 'disconnect') this.#tellDown(new TransportError('unavailable', `lost ${this.#url}`));
+      if (status.type === 'reconnect') for (const watch of this.#watches) watch.wake();
+    }
+  }
+
+  #tellDown(error: TransportError): void {
+    for (const { onDown } of this.#watches) onDown?.(error);
+  }
+
+  /** The connection, waiting a little for the first one. */
+  async #connected(): Promise<NatsConnection> {
+    const timeout = new AbortController();
+    const late = sleep(CONNECT_WAIT_MS, timeout.signal).then(() => undefined);
+    const connection = await Promise.race([this.#connecting, late]);
+    timeout.abort();
+    if (connection === undefined) throw new TransportError('unavailable', `cannot reach ${this.#url}`);
+    return connection;
+  }
+
+  download(digest: Uint8Array, size: number): Promise<Uint8Array> {
+    const read = (blob: Uint8Array, offset: number, signal: AbortSignal): AsyncIterable<BlobChunk> =>
+      this.#read(blob, offset, size, signal);
+    return downloadBlob(read, digest, size, { signal: this.#closed.signal, backoff: this.#newBackoff() });
+  }
+
+  async *#read(digest: Uint8Array, offset: number, size: number, signal: AbortSignal): AsyncGenerator<BlobChunk> {
+    const connection = await this.#connected();
+    const schemas = { input: ModelServiceDownloadRequestSchema, output: ModelServiceDownloadResponseSchema };
+    for (let at = offset; at < size && !signal.aborted; ) {
+      const request = { digest, offset: BigInt(at), length: BigInt(Math.min(CHUNK_BYTES_MAX, size - at)) };
+      const { data, totalSize } = await natsRequest(connection, MODEL_DOWNLOAD_SUBJECT, schemas, request);
+      if (data.length === 0) return;
+      yield { offset: at, totalSize: Number(totalSize), data };
+      at += data.length;
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed.abort();
+    const connection = await this.#connecting.catch(() => undefined);
+    await connection?.close();
+  }
+}

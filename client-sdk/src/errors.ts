@@ -1,0 +1,46 @@
+/** What went wrong between this process and the coordinator, in one vocabulary for every link. */
+export type TransportCode =
+  | 'unavailable'
+  | 'deadline'
+  | 'cancelled'
+  | 'not-found'
+  | 'already-exists'
+  | 'invalid'
+  | 'resource-exhausted'
+  | 'corrupted'
+  | 'internal';
+
+const PASSING: readonly TransportCode[] = ['unavailable', 'deadline', 'resource-exhausted', 'corrupted', 'internal'];
+
+/** The coordinator could not be reached, or refused. `passing` ones are worth another try. */
+export class TransportError extends Error {
+  override name = 'TransportError';
+  readonly code: TransportCode;
+
+  constructor(code: TransportCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+
+  get passing(): boolean {
+    return PASSING.includes(this.code);
+  }
+}
+
+/** A release must not be believed: another key, a wrong signature, an older version. */
+export class TrustError extends Error {
+  override name = 'TrustError';
+}
+
+/** A model cannot be loaded, warmed up or used as it was asked to. */
+export class ModelError extends Error {
+  override name = 'ModelError';
+}
+
+/** The given inputs do not fit the model's contract. */
+export class InputError extends Error {
+  override name = 'InputError';
+}
+
+/** Anything thrown, as an Error. */
+export const asError = (thrown: unknown): Error => (thrown instanceof Error ? thrown : new Error(String(thrown)));

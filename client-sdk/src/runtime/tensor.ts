@@ -1,0 +1,68 @@
+/** The arrays that ONNX tensors are held in. */
+export type TypedArray =
+  | Float32Array
+  | Float64Array
+  | Int8Array
+  | Uint8Array
+  | Int16Array
+  | Uint16Array
+  | Int32Array
+  | Uint32Array
+  | BigInt64Array
+  | BigUint64Array;
+
+/** Values and their shape. */
+export interface Tensor {
+  data: TypedArray;
+  dims: readonly number[];
+}
+
+/** A tensor with ONNX Runtime's name of its element type. */
+export interface TypedTensor extends Tensor {
+  type: ElementType;
+}
+
+/** Element types in ONNX Runtime's words. */
+export type ElementType =
+  | 'float32'
+  | 'float64'
+  | 'int8'
+  | 'uint8'
+  | 'int16'
+  | 'uint16'
+  | 'int32'
+  | 'uint32'
+  | 'int64'
+  | 'uint64'
+  | 'bool';
+
+interface ElementKind {
+  type: ElementType;
+  array: new (length: number) => TypedArray;
+}
+
+/** By the element type's name in a contract (ONNX's, in lower case). */
+const KINDS: Readonly<Record<string, ElementKind>> = {
+  float: { type: 'float32', array: Float32Array },
+  double: { type: 'float64', array: Float64Array },
+  int8: { type: 'int8', array: Int8Array },
+  uint8: { type: 'uint8', array: Uint8Array },
+  int16: { type: 'int16', array: Int16Array },
+  uint16: { type: 'uint16', array: Uint16Array },
+  int32: { type: 'int32', array: Int32Array },
+  uint32: { type: 'uint32', array: Uint32Array },
+  int64: { type: 'int64', array: BigInt64Array },
+  uint64: { type: 'uint64', array: BigUint64Array },
+  bool: { type: 'bool', array: Uint8Array },
+};
+
+export const elementKind = (dtype: string): ElementKind | undefined => KINDS[dtype];
+
+export const sizeOf = (dims: readonly number[]): number => dims.reduce((size, dim) => size * dim, 1);
+
+/** Whether every value is a number that means something; integers always are. */
+export function isFinite(data: TypedArray): boolean {
+  if (!(data instanceof Float32Array || data instanceof Float64Array)) return true;
+  for (const value of data) if (!Number.isFinite(value)) return false;
+  return true;
+}

@@ -1,0 +1,207 @@
+/**
+ * The life of a round, as a pure function.
+ *
+ *     Idle -> Collecting -> Publishing -> Idle
+ *              |                            ^
+ *              +------- (abandoned) --------+
+ *
+ * A state is JSON and names only ids: the driver holds tensors, timers and sockets.
+ */
+import { seeded } from '@commonweight/core';
+
+/** What a round needs to know of its task. */
+export interface RoundPolicy {
+  cohortMin: number;
+  cohortMax: number;
+  /** How long a round waits for updates. */
+  collectMs: number;
+  /** Between two rounds. */
+  pauseMs: number;
+  /** How long a round with the minimum ready waits for the rest of the cohort to be. */
+  gatherMs: number;
+  /** How long an invited agent may be away before the round no longer waits for it. */
+  graceMs: number;
+  /** Rounds to publish; 0 is for ever. */
+  roundsMax: number;
+  seed: number;
+}
+
+/** An update that is in the sum. */
+export interface AcceptedUpdate {
+  agentId: string;
+  /** Hexadecimal. */
+  updateId: string;
+}
+
+export type RoundState =
+  | { phase: 'Idle'; round: number; published: number; version: number; startAtMs: number }
+  | {
+      phase: 'Collecting';
+      round: number;
+      published: number;
+      version: number;
+      cohort: readonly string[];
+      accepted: readonly AcceptedUpdate[];
+      /** Invited agents that will not deliver, and since when. */
+      away: Readonly<Record<string, number>>;
+      deadlineMs: number;
+    }
+  | { phase: 'Publishing'; round: number; published: number; version: number; accepted: readonly AcceptedUpdate[] };
+
+export type Collecting = Extract<RoundState, { phase: 'Collecting' }>;
+
+export type RoundEvent =
+  | { type: 'Tick'; nowMs: number; ready: readonly string[] }
+  | ({ type: 'UpdateReceived'; nowMs: number } & OfferedUpdate)
+  | { type: 'AgentAway'; nowMs: number; agentId: string }
+  | { type: 'AgentBack'; nowMs: number; agentId: string }
+  /** The agent's update was refused or its training failed: it delivers nothing more in this round. */
+  | { type: 'AgentOut'; nowMs: number; agentId: string; round: number }
+  | { type: 'Published'; nowMs: number; version: number }
+  | { type: 'Recovered'; nowMs: number };
+
+export interface OfferedUpdate {
+  agentId: string;
+  updateId: string;
+  round: number;
+  baseVersion: number;
+}
+
+export type RoundEffect =
+  | { type: 'Invite'; round: number; version: number; cohort: readonly string[] }
+  | { type: 'Publish'; round: number; version: number; accepted: readonly AcceptedUpdate[] }
+  | { type: 'AbandonRound'; round: number; reason: string }
+  | { type: 'Finish' };
+
+/** What is said of an update. `duplicate` is good news: it is in the sum already. */
+export type Verdict = 'accepted' | 'duplicate' | 'stale-round' | 'not-invited' | 'not-collecting' | 'wrong-base-version';
+
+export interface Step {
+  state: RoundState;
+  effects: readonly RoundEffect[];
+}
+
+/** The state of a task that never ran. */
+export const firstState = (version: number): RoundState => ({
+  phase: 'Idle',
+  round: 0,
+  published: 0,
+  version,
+  startAtMs: 0,
+});
+
+/** Judges an update by the state alone; its bytes are judged elsewhere. */
+export function verdictOn(state: RoundState, update: OfferedUpdate): Verdict {
+  if (update.round !== state.round) return 'stale-round';
+  if (state.phase === 'Idle') return 'stale-round';
+  if (state.accepted.some(({ updateId }) => updateId === update.updateId)) return 'duplicate';
+  if (state.phase === 'Publishing') return 'not-collecting';
+  if (!state.cohort.includes(update.agentId)) return 'not-invited';
+  if (update.baseVersion !== state.version) return 'wrong-base-version';
+  // One agent, one update: a second one with other bytes came too late.
+  return state.accepted.some(({ agentId }) => agentId === update.agentId) ? 'not-collecting' : 'accepted';
+}
+
+/** One step of the machine. */
+export function step(state: RoundState, event: RoundEvent, policy: RoundPolicy): Step {
+  switch (state.phase) {
+    case 'Idle':
+      return event.type === 'Tick' ? idle(state, event, policy) : still(state);
+    case 'Collecting':
+      return collecting(state, event, policy);
+    case 'Publishing':
+      return event.type === 'Published' ? published(state, event, policy) : still(state);
+  }
+}
+
+const still = (state: RoundState): Step => ({ state, effects: [] });
+
+function idle(
+  state: Extract<RoundState, { phase: 'Idle' }>,
+  { nowMs, ready }: Extract<RoundEvent, { type: 'Tick' }>,
+  policy: RoundPolicy,
+): Step {
+  if (policy.roundsMax > 0 && state.published >= policy.roundsMax) return { state, effects: [{ type: 'Finish' }] };
+  if (nowMs < state.startAtMs || ready.length < policy.cohortMin) return still(state);
+  if (ready.length < policy.cohortMax && nowMs < state.startAtMs + policy.gatherMs) return still(state);
+  const round = state.round + 1;
+  // Sorted first, so that the draw does not depend on who came first.
+  const cohort = seeded(policy.seed).fork(`cohort ${round}`).shuffle([...ready].sort()).slice(0, policy.cohortMax).sort();
+  const { version, published } = state;
+  return {
+    state: { phase: 'Collecting', round, published, version, cohort, accepted: [], away: {}, deadlineMs: nowMs + policy.collectMs },
+    effects: [{ type: 'Invite', round, version, cohort }],
+  };
+}
+
+function collecting(state: Collecting, event: RoundEvent, policy: RoundPolicy): Step {
+  switch (event.type) {
+    case 'Tick':
+      return closeIfDue(state, event.nowMs, policy);
+    case 'UpdateReceived': {
+      if (verdictOn(state, event) !== 'accepted') return still(state);
+      const { agentId, updateId } = event;
+      const next = { ...state, accepted: [...state.accepted, { agentId, updateId }], away: without(state.away, agentId) };
+      return closeIfDue(next, event.nowMs, policy);
+    }
+    case 'AgentAway':
+      if (!state.cohort.includes(event.agentId) || event.agentId in state.away) return still(state);
+      return still({ ...state, away: { ...state.away, [event.agentId]: event.nowMs } });
+    case 'AgentBack':
+      return still({ ...state, away: without(state.away, event.agentId) });
+    case 'AgentOut': {
+      if (event.round !== state.round || !state.cohort.includes(event.agentId)) return still(state);
+      const away = { ...state.away, [event.agentId]: event.nowMs - policy.graceMs };
+      return closeIfDue({ ...state, away }, event.nowMs, policy);
+    }
+    case 'Recovered':
+      // The sum died with the process; the updates live in their agents' outboxes and are offered again.
+      return still({ ...state, accepted: [], away: {}, deadlineMs: event.nowMs + policy.collectMs });
+    case 'Published':
+      return still(state);
+  }
+}
+
+function closeIfDue(state: Collecting, nowMs: number, policy: RoundPolicy): Step {
+  const { round, version, accepted } = state;
+  const enough = accepted.length >= policy.cohortMin;
+  if (accepted.length === state.cohort.length || (enough && (nowMs >= state.deadlineMs || isComplete(state, nowMs, policy)))) {
+    const { published } = state;
+    return {
+      state: { phase: 'Publishing', round, published, version, accepted },
+      effects: [{ type: 'Publish', round, version, accepted }],
+    };
+  }
+  if (nowMs < state.deadlineMs) return still(state);
+  const reason = `${accepted.length} of at least ${policy.cohortMin} updates came within ${policy.collectMs} ms`;
+  return {
+    state: { phase: 'Idle', round, published: state.published, version, startAtMs: nowMs + policy.pauseMs },
+    effects: [{ type: 'AbandonRound', round, reason }],
+  };
+}
+
+/** Whether everybody who may still deliver has. */
+function isComplete(state: Collecting, nowMs: number, policy: RoundPolicy): boolean {
+  return state.cohort.every((agentId) => {
+    const awayMs = state.away[agentId];
+    if (awayMs !== undefined && nowMs - awayMs >= policy.graceMs) return true;
+    return state.accepted.some((update) => update.agentId === agentId);
+  });
+}
+
+function published(
+  state: Extract<RoundState, { phase: 'Publishing' }>,
+  { nowMs, version }: Extract<RoundEvent, { type: 'Published' }>,
+  policy: RoundPolicy,
+): Step {
+  const { round } = state;
+  return {
+    state: { phase: 'Idle', round, published: state.published + 1, version, startAtMs: nowMs + policy.pauseMs },
+    effects: [],
+  };
+}
+
+function without(away: Readonly<Record<string, number>>, agentId: string): Readonly<Record<string, number>> {
+  const { [agentId]: _, ...rest } = away;
+  return rest;
+}

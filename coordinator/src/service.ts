@@ -1,0 +1,75 @@
+import type {
+  AgentStatus,
+  GetUpdateStatusResponse,
+  Hello,
+  ModelSummary,
+  SessionRequest,
+  SessionResponse,
+  SignedManifest,
+  SubmitUpdateResponse,
+  TaskStatus,
+  UpdateHeader,
+} from '@commonweight/proto';
+
+/** Why a call was refused, in terms that every edge can translate. */
+export type ServiceErrorCode = 'not-found' | 'already-exists' | 'invalid' | 'unavailable' | 'resource-exhausted';
+
+/** A call that cannot be served. The message names cause and mend and is meant for the caller. */
+export class ServiceError extends Error {
+  override name = 'ServiceError';
+  readonly code: ServiceErrorCode;
+
+  constructor(code: ServiceErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** Where messages for an agent go. */
+export interface AgentSink {
+  send(message: SessionResponse): void;
+  close(reason: string): void;
+}
+
+/** Where an agent's messages go. */
+export interface AgentSession {
+  receive(message: SessionRequest): void;
+  closed(): void;
+}
+
+/** Part of a blob. */
+export interface BlobPart {
+  data: Uint8Array;
+  totalSize: number;
+}
+
+/** Everything that an edge may ask of the coordinator. */
+export interface CoordinatorService {
+  readonly publicKey: Uint8Array;
+  /** Begins an agent's session. A newer session of the same agent replaces the older. */
+  connectAgent(hello: Hello, sink: AgentSink): AgentSession;
+  updateStatus(agentId: string, updateId: Uint8Array): Promise<GetUpdateStatusResponse>;
+  /** Takes a chunk of an update; the last one decides. */
+  submitChunk(agentId: string, header: UpdateHeader, offset: number, data: Uint8Array): Promise<SubmitUpdateResponse>;
+  readBlob(digest: Uint8Array, offset: number, lengthMax: number): Promise<BlobPart>;
+  /** A version of a model; 0 is the newest. */
+  getModel(model: string, version: number): Promise<SignedManifest>;
+  /** Calls at once with the newest version, and again at each commit. Gives what ends it. */
+  watchModel(model: string, onRelease: (release: SignedManifest) => void): () => void;
+  /** Calls at each commit of any model. */
+  watchReleases(onRelease: (model: string, release: SignedManifest) => void): () => void;
+  importModel(model: string, onnx: Uint8Array): Promise<SignedManifest>;
+  listModels(): Promise<ModelSummary[]>;
+  listVersions(model: string): Promise<SignedManifest[]>;
+  createTask(task: string, configJson: string): Promise<TaskStatus>;
+  startTask(task: string): Promise<TaskStatus>;
+  pauseTask(task: string): Promise<TaskStatus>;
+  getTask(task: string): Promise<TaskStatus>;
+  listTasks(): Promise<TaskStatus[]>;
+  /** Calls at once, and again at each change. */
+  watchTask(task: string, onStatus: (status: TaskStatus) => void): () => void;
+  listAgents(): Promise<AgentStatus[]>;
+  /** Counts bytes on the wire for a task (all running ones where undefined). */
+  addBytes(direction: 'up' | 'down', task: string | undefined, bytes: number): void;
+  close(): Promise<void>;
+}
