@@ -7,6 +7,7 @@ import {
   type SignedManifest,
   type SignedReceipt,
 } from '../gen/commonweight/v1/release_pb.ts';
+import { utf8 } from './utf8.ts';
 
 /** Verifies an Ed25519 signature: raw 32-byte public key, message, 64-byte signature. */
 export type VerifyEd25519 = (publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array) => boolean;
@@ -18,7 +19,7 @@ export class SignatureError extends Error {
 
 /** The bytes that are signed: a domain line keeps a receipt from being passed off as a manifest. */
 export function signedBytes(kind: 'Manifest' | 'Receipt', payload: Uint8Array): Uint8Array {
-  const domain = new TextEncoder().encode(`commonweight.v1.${kind}\n`);
+  const domain = utf8(`commonweight.v1.${kind}\n`);
   const message = new Uint8Array(domain.length + payload.length);
   message.set(domain);
   message.set(payload, domain.length);

@@ -1,3 +1,5 @@
+import { utf8 } from './utf8.ts';
+
 /** SHA-256 of some bytes: node:crypto on Node, WebCrypto or a library elsewhere. */
 export type Sha256 = (bytes: Uint8Array) => Uint8Array;
 
@@ -15,12 +17,11 @@ export interface UpdateIdentity {
  * length as a 32-bit big-endian number. The same bytes always have the same id, so a retry is recognised.
  */
 export function updateId(update: UpdateIdentity, sha256: Sha256): Uint8Array {
-  const text = new TextEncoder();
   const parts = [
-    text.encode(update.agentId),
-    text.encode(update.task),
-    text.encode(String(update.round)),
-    text.encode(String(update.baseVersion)),
+    utf8(update.agentId),
+    utf8(update.task),
+    utf8(String(update.round)),
+    utf8(String(update.baseVersion)),
     update.payloadDigest,
   ];
   const message = new Uint8Array(parts.reduce((bytes, part) => bytes + 4 + part.length, 0));

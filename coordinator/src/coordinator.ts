@@ -1,0 +1,363 @@
+import { create } from '@bufbuild/protobuf';
+import { CodecError, ConfigError, NotTrainableError, OnnxError } from '@commonweight/core';
+import {
+  CHUNK_BYTES_MAX,
+  GetUpdateStatusResponseSchema,
+  isName,
+  ModelSummarySchema,
+  OFFER_UPDATES_MAX,
+  SessionResponseSchema,
+  SubmitUpdateResponseSchema,
+  type AgentStatus,
+  type GetUpdateStatusResponse,
+  type Hello,
+  type ModelSummary,
+  type OfferedUpdate,
+  type SessionRequest,
+  type SignedManifest,
+  type SubmitUpdateResponse,
+  type TaskStatus,
+  type UpdateHeader,
+} from '@commonweight/proto';
+import { Fleet } from './driver/fleet.ts';
+import { isCommitted, receiptToWire, rejectedReceipt } from './driver/receipts.ts';
+import { hex, receiptMessage, TaskDriver, type DriverWorld } from './driver/task-driver.ts';
+import { Uploads } from './driver/uploads.ts';
+import { openSigner, type Signer } from './identity/signer.ts';
+import { Registry } from './registry/registry.ts';
+import { ServiceError, type AgentSession, type AgentSink, type BlobPart, type CoordinatorService } from './service.ts';
+import { SqliteStore } from './store/sqlite-store.ts';
+import type { Store } from './store/store.ts';
+
+export interface CoordinatorOptions {
+  /** Folder of the database and the signing key. */
+  dataDir: string;
+  /** Milliseconds since 1970. */
+  nowMs?: () => number;
+  log?: (line: string) => void;
+}
+
+/** How often agents show that they are there. */
+const HEARTBEAT_MS = 5_000;
+/** How often deadlines are looked at. */
+const TICK_MS = 250;
+
+/** Opens a data folder and goes on with what was under way in it. Throws StoreError where it cannot be used. */
+export async function openCoordinator(options: CoordinatorOptions): Promise<CoordinatorService> {
+  const store = SqliteStore.open(options.dataDir);
+  const coordinator = new Coordinator(store, openSigner(options.dataDir), options);
+  await coordinator.recover();
+  return coordinator;
+}
+
+class Coordinator implements CoordinatorService {
+  readonly #store: Store;
+  readonly #signer: Signer;
+  readonly #registry: Registry;
+  readonly #fleet = new Fleet();
+  readonly #uploads = new Uploads();
+  readonly #drivers = new Map<string, TaskDriver>();
+  readonly #modelWatchers = new Map<string, Set<(release: SignedManifest) => void>>();
+  readonly #releaseWatchers = new Set<(model: string, release: SignedManifest) => void>();
+  readonly #taskWatchers = new Map<string, Set<(status: TaskStatus) => void>>();
+  readonly #nowMs: () => number;
+  readonly #world: DriverWorld;
+  readonly #ticking: NodeJS.Timeout;
+  #closed = false;
+
+  constructor(store: Store, signer: Signer, { nowMs = Date.now, log = () => {} }: CoordinatorOptions) {
+    this.#store = store;
+    this.#signer = signer;
+    this.#registry = new Registry(store, signer);
+    this.#nowMs = nowMs;
+    this.#world = {
+      store,
+      registry: this.#registry,
+      signer,
+      fleet: this.#fleet,
+      nowMs,
+      log,
+      announce: (model, release) => this.#announce(model, release),
+      changed: (task) => this.#changed(task),
+    };
+    this.#ticking = setInterval(() => this.#tick(), TICK_MS);
+  }
+
+  get publicKey(): Uint8Array {
+    return this.#signer.publicKey;
+  }
+
+  async recover(): Promise<void> {
+    for (const record of await this.#store.tasks()) {
+      this.#drivers.set(record.task, await TaskDriver.load(this.#world, record));
+    }
+  }
+
+  connectAgent(hello: Hello, sink: AgentSink): AgentSession {
+    const { agentId } = hello;
+    if (!isName(agentId)) throw new ServiceError('invalid', `agent id "${agentId.slice(0, 80)}" may have letters, digits, - and _ only`);
+    this.#fleet.join(hello, sink, this.#nowMs());
+    const value = { publicKey: this.publicKey, heartbeatMs: HEARTBEAT_MS };
+    sink.send(create(SessionResponseSchema, { message: { case: 'welcome', value } }));
+    this.#forDrivers((driver) => driver.event({ type: 'AgentBack', nowMs: this.#nowMs(), agentId }));
+    const closed = (): void => {
+      if (!this.#fleet.isCurrent(agentId, sink)) return;
+      this.#fleet.leave(agentId);
+      this.#uploads.drop(agentId);
+      this.#forDrivers((driver) => driver.event({ type: 'AgentAway', nowMs: this.#nowMs(), agentId }));
+    };
+    return {
+      receive: (request) => {
+        if (this.#fleet.isCurrent(agentId, sink)) this.#receive(agentId, request, closed);
+      },
+      closed,
+    };
+  }
+
+  #receive(agentId: string, { message }: SessionRequest, closed: () => void): void {
+    this.#fleet.seen(agentId, this.#nowMs());
+    switch (message.case) {
+      case 'ready':
+        this.#fleet.setReady(agentId, true);
+        return this.#forDrivers((driver) => (driver.isRunning ? driver.agentReady(agentId) : Promise.resolve()));
+      case 'offer':
+        for (const offered of message.value.updates.slice(0, OFFER_UPDATES_MAX)) void this.#answerOffer(agentId, offered);
+        return;
+      case 'failure': {
+        const { task, round, reason } = message.value;
+        this.#world.log(`${task}: ${agentId} failed in round ${round}: ${reason.slice(0, 200)}`);
+        const event = { type: 'AgentOut', nowMs: this.#nowMs(), agentId, round: Number(round) } as const;
+        void this.#drivers.get(task)?.event(event);
+        return;
+      }
+      case 'goodbye':
+        return closed();
+      case 'heartbeat':
+      case 'hello':
+      case undefined:
+        return;
+    }
+  }
+
+  /** A receipt where the update has ended, a wish for it where it is still missing, and an end where its time is over. */
+  async #answerOffer(agentId: string, offered: OfferedUpdate): Promise<void> {
+    const { updateId, task } = offered;
+    const known = await this.#store.receipt(updateId);
+    if (known !== undefined) return this.#fleet.send(agentId, receiptMessage(this.#signer, known));
+    const driver = this.#drivers.get(task);
+    await driver?.settled();
+    if (driver?.holds(updateId) === true) return;
+    if (driver?.wants(agentId, offered) === true) {
+      return this.#fleet.send(agentId, create(SessionResponseSchema, { message: { case: 'wanted', value: { updateId } } }));
+    }
+    const refusal = driver === undefined ? 'unknown-task' : 'stale-round';
+    const receipt = rejectedReceipt(this.#signer, { updateId, task, round: Number(offered.round) }, refusal);
+    await this.#store.commit({ receipts: [receipt] });
+    this.#fleet.send(agentId, receiptMessage(this.#signer, receipt));
+  }
+
+  async updateStatus(agentId: string, updateId: Uint8Array): Promise<GetUpdateStatusResponse> {
+    const known = await this.#store.receipt(updateId);
+    const accepted = [...this.#drivers.values()].some((driver) => driver.holds(updateId));
+    return create(GetUpdateStatusResponseSchema, {
+      offset: BigInt(this.#uploads.offset(agentId, hex(updateId))),
+      accepted,
+      ...(known === undefined ? {} : { receipt: receiptToWire(this.#signer, known) }),
+    });
+  }
+
+  async submitChunk(agentId: string, header: UpdateHeader, offset: number, data: Uint8Array): Promise<SubmitUpdateResponse> {
+    if (header.agentId !== agentId) throw new ServiceError('invalid', `agent ${agentId} sent an update in the name of another`);
+    if (header.updateId.length !== 32) throw new ServiceError('invalid', 'an update id has 32 bytes');
+    const driver = this.#drivers.get(header.task);
+    if (driver === undefined) throw new ServiceError('not-found', `there is no task "${header.task.slice(0, 80)}"`);
+    const known = await this.#store.receipt(header.updateId);
+    if (known !== undefined) {
+      await driver.refuse(header, 'duplicate');
+      return this.#submitted(header, isCommitted(known), known);
+    }
+    const early = driver.refusalOfHeader(header);
+    if (early !== undefined) return this.#refused(header, await driver.refuse(header, early));
+    const size = Number(header.payloadSize);
+    const received = this.#uploads.receive(agentId, hex(header.updateId), size, offset, data);
+    if (received.payload === undefined) {
+      return create(SubmitUpdateResponseSchema, { offset: BigInt(received.offset) });
+    }
+    return this.#refused(header, await driver.submit(header, received.payload));
+  }
+
+  #refused(header: UpdateHeader, submission: Awaited<ReturnType<TaskDriver['submit']>>): SubmitUpdateResponse {
+    if ('accepted' in submission || submission.refusal === 'duplicate') return this.#submitted(header, true);
+    return this.#submitted(header, false, submission.receipt);
+  }
+
+  #submitted(header: UpdateHeader, accepted: boolean, receipt?: Parameters<typeof receiptToWire>[1]): SubmitUpdateResponse {
+    const signed = receipt === undefined ? {} : { receipt: receiptToWire(this.#signer, receipt) };
+    return create(SubmitUpdateResponseSchema, { offset: header.payloadSize, accepted, ...signed });
+  }
+
+  async readBlob(digest: Uint8Array, offset: number, lengthMax: number): Promise<BlobPart> {
+    const totalSize = await this.#store.blobSize(digest);
+    if (totalSize === undefined) throw new ServiceError('not-found', `there is no blob ${hex(digest).slice(0, 64)}`);
+    if (offset > totalSize) throw new ServiceError('invalid', `offset ${offset} is beyond the blob's ${totalSize} bytes`);
+    return { data: await this.#store.readBlob(digest, offset, Math.min(lengthMax, CHUNK_BYTES_MAX)), totalSize };
+  }
+
+  getModel(model: string, version: number): Promise<SignedManifest> {
+    return this.#registry.release(model, version);
+  }
+
+  watchModel(model: string, onRelease: (release: SignedManifest) => void): () => void {
+    // What is committed while the newest is being read is told by the watcher itself, and then the older is not told any more.
+    let told = false;
+    const tell = (release: SignedManifest): void => {
+      told = true;
+      onRelease(release);
+    };
+    const stop = watch(this.#modelWatchers, model, tell);
+    const first = this.#registry.release(model, 0);
+    first.then(
+      (release) => (told ? undefined : tell(release)),
+      (error: unknown) => this.#world.log(`watch of ${model}: ${(error as Error).message}`),
+    );
+    return stop;
+  }
+
+  watchReleases(onRelease: (model: string, release: SignedManifest) => void): () => void {
+    this.#releaseWatchers.add(onRelease);
+    return () => this.#releaseWatchers.delete(onRelease);
+  }
+
+  async importModel(model: string, onnx: Uint8Array): Promise<SignedManifest> {
+    requireName('model', model);
+    const release = await understandable(() => this.#registry.importModel(model, onnx, this.#nowMs()));
+    this.#announce(model, release);
+    return release;
+  }
+
+  async listModels(): Promise<ModelSummary[]> {
+    const models = await this.#store.models();
+    return Promise.all(
+      models.map(async (model) => {
+        const { manifest } = await this.#registry.open(model);
+        const { version: newestVersion, createdMs } = manifest;
+        return create(ModelSummarySchema, { model, newestVersion, createdMs, parameters: BigInt(await this.#registry.parameters(manifest)) });
+      }),
+    );
+  }
+
+  async listVersions(model: string): Promise<SignedManifest[]> {
+    await this.#registry.release(model, 0);
+    return (await this.#store.versions(model)).map((record) => this.#registry.toWire(record));
+  }
+
+  async createTask(task: string, configJson: string): Promise<TaskStatus> {
+    requireName('task', task);
+    if (this.#drivers.has(task)) throw new ServiceError('already-exists', `task "${task}" is there already: choose another name`);
+    const driver = await understandable(() => TaskDriver.create(this.#world, task, configJson));
+    this.#drivers.set(task, driver);
+    return driver.status();
+  }
+
+  async startTask(task: string): Promise<TaskStatus> {
+    const driver = this.#driver(task);
+    const rival = [...this.#drivers.values()].find(
+      (other) => other !== driver && other.isRunning && other.config.model === driver.config.model,
+    );
+    if (rival !== undefined) {
+      throw new ServiceError('invalid', `task "${rival.task}" is improving ${driver.config.model} already: pause it first`);
+    }
+    await driver.start();
+    return driver.status();
+  }
+
+  async pauseTask(task: string): Promise<TaskStatus> {
+    const driver = this.#driver(task);
+    await driver.pause();
+    return driver.status();
+  }
+
+  async getTask(task: string): Promise<TaskStatus> {
+    return this.#driver(task).status();
+  }
+
+  async listTasks(): Promise<TaskStatus[]> {
+    return [...this.#drivers.values()].map((driver) => driver.status());
+  }
+
+  watchTask(task: string, onStatus: (status: TaskStatus) => void): () => void {
+    onStatus(this.#driver(task).status());
+    return watch(this.#taskWatchers, task, onStatus);
+  }
+
+  async listAgents(): Promise<AgentStatus[]> {
+    return this.#fleet.list();
+  }
+
+  addBytes(direction: 'up' | 'down', task: string | undefined, bytes: number): void {
+    for (const driver of this.#drivers.values()) {
+      if (task === undefined ? driver.isRunning : driver.task === task) driver.addBytes(direction, bytes);
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#ticking);
+    this.#fleet.closeAll('the coordinator is stopping');
+    for (const driver of this.#drivers.values()) await driver.settled();
+    await this.#store.close();
+  }
+
+  #driver(task: string): TaskDriver {
+    const driver = this.#drivers.get(task);
+    if (driver === undefined) throw new ServiceError('not-found', `there is no task "${task.slice(0, 80)}": see \`commonweight task list\``);
+    return driver;
+  }
+
+  #forDrivers(work: (driver: TaskDriver) => Promise<void>): void {
+    if (this.#closed) return;
+    // A rejection is a store that failed or a bug: it ends the process, and a restart goes on from what is saved.
+    for (const driver of this.#drivers.values()) void work(driver);
+  }
+
+  #tick(): void {
+    this.#forDrivers((driver) => (driver.isRunning ? driver.tick() : Promise.resolve()));
+  }
+
+  #announce(model: string, release: SignedManifest): void {
+    for (const onRelease of this.#modelWatchers.get(model) ?? []) onRelease(release);
+    for (const onRelease of this.#releaseWatchers) onRelease(model, release);
+  }
+
+  #changed(task: string): void {
+    const watchers = this.#taskWatchers.get(task);
+    if (watchers === undefined || watchers.size === 0) return;
+    const status = this.#driver(task).status();
+    for (const onStatus of watchers) onStatus(status);
+  }
+}
+
+function watch<T>(watchers: Map<string, Set<T>>, key: string, watcher: T): () => void {
+  const set = watchers.get(key) ?? new Set();
+  watchers.set(key, set.add(watcher));
+  return () => {
+    set.delete(watcher);
+    if (set.size === 0) watchers.delete(key);
+  };
+}
+
+function requireName(kind: string, name: string): void {
+  if (!isName(name)) throw new ServiceError('invalid', `${kind} "${name.slice(0, 80)}" may have up to 64 letters, digits, - and _ only`);
+}
+
+/** What is wrong with what the caller gave, as the caller's error. */
+async function understandable<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (cause) {
+    const theirs = [ConfigError, NotTrainableError, OnnxError, CodecError].some((kind) => cause instanceof kind);
+    if (theirs) throw new ServiceError('invalid', (cause as Error).message, { cause });
+    throw cause;
+  }
+}

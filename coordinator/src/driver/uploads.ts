@@ -1,0 +1,57 @@
+import { ServiceError } from '../service.ts';
+
+/** Bytes of unfinished uploads that are kept at once, over all agents. */
+const UPLOAD_BYTES_MAX = 2 ** 30;
+
+interface Upload {
+  id: string;
+  payload: Uint8Array;
+  offset: number;
+}
+
+/** Updates that came in part. One an agent: a newer update replaces the older. They live in memory, for a restart asks again anyway. */
+export class Uploads {
+  readonly #byAgent = new Map<string, Upload>();
+  #bytes = 0;
+
+  /** Bytes held of an update. */
+  offset(agentId: string, id: string): number {
+    const upload = this.#byAgent.get(agentId);
+    return upload?.id === id ? upload.offset : 0;
+  }
+
+  /** Takes a chunk; gives the payload once it is whole, else how far it is. A chunk that does not follow is not taken. */
+  receive(agentId: string, id: string, size: number, offset: number, data: Uint8Array): { offset: number; payload?: Uint8Array } {
+    if (offset === 0 && data.length === size) {
+      this.drop(agentId);
+      return { offset: size, payload: data };
+    }
+    const upload = this.#uploadOf(agentId, id, size);
+    if (offset !== upload.offset || offset + data.length > size) return { offset: upload.offset };
+    upload.payload.set(data, offset);
+    upload.offset += data.length;
+    if (upload.offset < size) return { offset: upload.offset };
+    this.drop(agentId);
+    return { offset: size, payload: upload.payload };
+  }
+
+  drop(agentId: string): void {
+    const upload = this.#byAgent.get(agentId);
+    if (upload === undefined) return;
+    this.#bytes -= upload.payload.length;
+    this.#byAgent.delete(agentId);
+  }
+
+  #uploadOf(agentId: string, id: string, size: number): Upload {
+    const known = this.#byAgent.get(agentId);
+    if (known?.id === id && known.payload.length === size) return known;
+    this.drop(agentId);
+    if (this.#bytes + size > UPLOAD_BYTES_MAX) {
+      throw new ServiceError('resource-exhausted', 'too many uploads at once: try again in a few seconds');
+    }
+    const upload = { id, payload: new Uint8Array(size), offset: 0 };
+    this.#bytes += size;
+    this.#byAgent.set(agentId, upload);
+    return upload;
+  }
+}

@@ -1,0 +1,143 @@
+import { createHash } from 'node:crypto';
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { contractOf, layoutOf, readModel, splitModel, weightsFromBytes, weightsToBytes, type ModelProto } from '@commonweight/core';
+import {
+  ArtifactSchema,
+  ManifestSchema,
+  SignedManifestSchema,
+  TensorContractSchema,
+  type Artifact,
+  type Manifest,
+  type SignedManifest,
+} from '@commonweight/proto';
+import type { Signer } from '../identity/signer.ts';
+import { ServiceError } from '../service.ts';
+import type { BlobRecord, Store, VersionRecord } from '../store/store.ts';
+
+/** A version that is ready to be worked with. */
+export interface OpenVersion {
+  manifest: Manifest;
+  digest: Uint8Array;
+  signed: SignedManifest;
+  weights: Float32Array;
+}
+
+/** What a version is made from. */
+export interface VersionDraft {
+  model: string;
+  weights: Float32Array;
+  /** The rest of the manifest; artifacts and contract are taken from the parent. */
+  manifest: Partial<Omit<Manifest, '$typeName' | '$unknown' | 'artifacts'>>;
+}
+
+export const sha256 = (bytes: Uint8Array): Uint8Array => createHash('sha256').update(bytes).digest();
+
+/** Models and their versions: a chain of signed manifests. */
+export class Registry {
+  readonly #store: Store;
+  readonly #signer: Signer;
+
+  constructor(store: Store, signer: Signer) {
+    this.#store = store;
+    this.#signer = signer;
+  }
+
+  /** Reads an ONNX file and commits it as the model's first version. */
+  async importModel(model: string, onnx: Uint8Array, createdMs: number): Promise<SignedManifest> {
+    if ((await this.#store.newestVersion(model)) !== undefined) {
+      throw new ServiceError('already-exists', `model "${model}" is there already: choose another name`);
+    }
+    const { graph, weights } = splitModel(readModel(onnx));
+    const { inputs, outputs } = contractOf(readModel(graph));
+    const tensors = (specs: typeof inputs) =>
+      specs.map(({ name, dtype, dims }) => create(TensorContractSchema, { name, dtype, dims: dims.map(BigInt) }));
+    const blobs = [blobOf(graph), blobOf(weightsToBytes(weights))];
+    const manifest = create(ManifestSchema, {
+      model,
+      version: 1n,
+      artifacts: [artifactOf('graph', blobs[0]!), artifactOf('weights', blobs[1]!)],
+      inputs: tensors(inputs),
+      outputs: tensors(outputs),
+      createdMs: BigInt(createdMs),
+    });
+    const version = this.#sign(manifest);
+    await this.#store.commit({ version, blobs });
+    return this.toWire(version);
+  }
+
+  /** The record and blobs of a version's child; the caller commits them with what belongs to them. */
+  child(parent: OpenVersion, draft: VersionDraft): { version: VersionRecord; blobs: BlobRecord[]; open: OpenVersion } {
+    const weights = blobOf(weightsToBytes(draft.weights));
+    const graph = artifact(parent.manifest, 'graph');
+    const manifest = create(ManifestSchema, {
+      ...parent.manifest,
+      ...draft.manifest,
+      version: parent.manifest.version + 1n,
+      parentDigest: parent.digest,
+      artifacts: [graph, artifactOf('weights', weights)],
+    });
+    const version = this.#sign(manifest);
+    const open = { manifest, digest: version.digest, signed: this.toWire(version), weights: draft.weights };
+    return { version, blobs: [weights], open };
+  }
+
+  async open(model: string): Promise<OpenVersion> {
+    const record = await this.#store.newestVersion(model);
+    if (record === undefined) throw noModel(model);
+    const manifest = fromBinary(ManifestSchema, record.manifest);
+    const weights = weightsFromBytes(await this.blob(artifact(manifest, 'weights').digest));
+    return { manifest, digest: record.digest, signed: this.toWire(record), weights };
+  }
+
+  async graph(manifest: Manifest): Promise<ModelProto> {
+    return readModel(await this.blob(artifact(manifest, 'graph').digest));
+  }
+
+  async parameters(manifest: Manifest): Promise<number> {
+    return layoutOf(await this.graph(manifest)).length;
+  }
+
+  async release(model: string, version: number): Promise<SignedManifest> {
+    const record = version === 0 ? await this.#store.newestVersion(model) : await this.#store.version(model, version);
+    if (record !== undefined) return this.toWire(record);
+    if (version === 0 || (await this.#store.newestVersion(model)) === undefined) throw noModel(model);
+    throw new ServiceError('not-found', `model "${model}" has no version ${version}: see \`commonweight model show ${model}\``);
+  }
+
+  async blob(digest: Uint8Array): Promise<Uint8Array> {
+    const size = await this.#store.blobSize(digest);
+    if (size === undefined) throw new ServiceError('not-found', `there is no blob ${Buffer.from(digest).toString('hex')}`);
+    return this.#store.readBlob(digest, 0, size);
+  }
+
+  toWire({ manifest, signature }: VersionRecord): SignedManifest {
+    return create(SignedManifestSchema, { manifest, signature, publicKey: this.#signer.publicKey });
+  }
+
+  #sign(manifest: Manifest): VersionRecord {
+    const bytes = toBinary(ManifestSchema, manifest);
+    return {
+      model: manifest.model,
+      version: Number(manifest.version),
+      manifest: bytes,
+      signature: this.#signer.sign('Manifest', bytes),
+      digest: sha256(bytes),
+      parentDigest: manifest.parentDigest,
+    };
+  }
+}
+
+/** The artifact of a manifest by its role. */
+export function artifact(manifest: Manifest, role: 'graph' | 'weights'): Artifact {
+  const found = manifest.artifacts.find((candidate) => candidate.role === role);
+  if (found === undefined) throw new ServiceError('invalid', `version ${manifest.version} of ${manifest.model} has no ${role}`);
+  return found;
+}
+
+export const blobOf = (data: Uint8Array): BlobRecord => ({ digest: sha256(data), data });
+
+const artifactOf = (role: 'graph' | 'weights', { digest, data }: BlobRecord): Artifact =>
+  create(ArtifactSchema, { role, variant: 'fp32', digest, size: BigInt(data.length) });
+
+const noModel = (model: string): ServiceError =>
+  new ServiceError('not-found', `there is no model "${model}": see \`commonweight model list\``);

@@ -1,0 +1,215 @@
+import { createHash } from 'node:crypto';
+import { accessSync, constants, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { equalBytes } from '@commonweight/proto';
+import { migrations } from './schema.ts';
+import {
+  StoreError,
+  type BlobRecord,
+  type Commit,
+  type ReceiptRecord,
+  type Store,
+  type TaskRecord,
+  type VersionRecord,
+} from './store.ts';
+
+/** Bytes of one chunk of a blob: what one read touches at least. */
+const CHUNK_BYTES = 256 * 1024;
+const FILE_NAME = 'commonweight.sqlite';
+
+type Row = Record<string, unknown>;
+
+/** The embedded store: one SQLite file, write-ahead log, every commit flushed to the disk before it is answered. */
+export class SqliteStore implements Store {
+  readonly #database: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
+
+  private constructor(database: DatabaseSync) {
+    this.#database = database;
+  }
+
+  /** Opens or makes the store of a data folder. Throws StoreError naming what is wrong with it. */
+  static open(dataDir: string): SqliteStore {
+    try {
+      mkdirSync(dataDir, { recursive: true });
+      accessSync(dataDir, constants.R_OK | constants.W_OK);
+    } catch (cause) {
+      throw new StoreError(`cannot write to the data folder ${dataDir}: give another with --data, or change its rights`, { cause });
+    }
+    const path = join(dataDir, FILE_NAME);
+    try {
+      const database = new DatabaseSync(path);
+      database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;');
+      const store = new SqliteStore(database);
+      store.#migrate();
+      return store;
+    } catch (cause) {
+      throw openingError(path, cause);
+    }
+  }
+
+  #migrate(): void {
+    const { user_version: version } = this.#database.prepare('PRAGMA user_version').get() as { user_version: number };
+    if (version > migrations.length) {
+      throw new StoreError(`the database was written by a newer version (schema ${version}): run that version, or restore a backup`);
+    }
+    for (const [i, migration] of migrations.entries()) {
+      if (i < version) continue;
+      this.#database.exec(`BEGIN IMMEDIATE; ${migration} PRAGMA user_version = ${i + 1}; COMMIT;`);
+    }
+    // Taken now, so that a second process on the same folder fails at once and not at its first commit.
+    this.#database.exec('BEGIN IMMEDIATE; COMMIT;');
+  }
+
+  async commit({ version, blobs = [], receipts = [], task }: Commit): Promise<void> {
+    this.#database.exec('BEGIN IMMEDIATE');
+    try {
+      for (const blob of blobs) this.#putBlob(blob);
+      if (version !== undefined) this.#putVersion(version);
+      for (const { updateId, receipt, signature } of receipts) {
+        this.#run('INSERT OR IGNORE INTO receipts VALUES (?, ?, ?)', updateId, receipt, signature);
+      }
+      if (task !== undefined) this.#putTask(task);
+      this.#database.exec('COMMIT');
+    } catch (cause) {
+      if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
+      throw new StoreError(`cannot commit: ${(cause as Error).message}`, { cause });
+    }
+  }
+
+  #putVersion({ model, version, manifest, signature, digest, parentDigest }: VersionRecord): void {
+    this.#run('INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?)', model, version, manifest, signature, digest, parentDigest);
+  }
+
+  #putTask({ task, configJson, state, roundJson, countersJson }: TaskRecord): void {
+    const sql = `INSERT INTO tasks VALUES (?, ?, ?, ?, ?) ON CONFLICT (task) DO UPDATE SET
+      config_json = excluded.config_json, state = excluded.state, round_json = excluded.round_json, counters_json = excluded.counters_json`;
+    this.#run(sql, task, configJson, state, roundJson, countersJson);
+  }
+
+  #putBlob({ digest, data }: BlobRecord): void {
+    if (this.#run('INSERT OR IGNORE INTO blobs VALUES (?, ?)', digest, data.length) === 0) return;
+    for (let start = 0, position = 0; start < data.length; start += CHUNK_BYTES, position++) {
+      const chunk = data.subarray(start, start + CHUNK_BYTES);
+      this.#run('INSERT INTO blob_chunks VALUES (?, ?, ?, ?)', digest, position, chunk, sha256(chunk));
+    }
+  }
+
+  async version(model: string, version: number): Promise<VersionRecord | undefined> {
+    return versionOf(this.#get('SELECT * FROM versions WHERE model = ? AND version = ?', model, version));
+  }
+
+  async newestVersion(model: string): Promise<VersionRecord | undefined> {
+    return versionOf(this.#get('SELECT * FROM versions WHERE model = ? ORDER BY version DESC LIMIT 1', model));
+  }
+
+  async versions(model: string): Promise<VersionRecord[]> {
+    const rows = this.#all('SELECT * FROM versions WHERE model = ? ORDER BY version', model);
+    return rows.flatMap((row) => versionOf(row) ?? []);
+  }
+
+  async models(): Promise<string[]> {
+    return this.#all('SELECT DISTINCT model FROM versions ORDER BY model').map((row) => String(row['model']));
+  }
+
+  async receipt(updateId: Uint8Array): Promise<ReceiptRecord | undefined> {
+    const row = this.#get('SELECT * FROM receipts WHERE update_id = ?', updateId);
+    if (row === undefined) return undefined;
+    return { updateId, receipt: bytesOf(row, 'receipt'), signature: bytesOf(row, 'signature') };
+  }
+
+  async tasks(): Promise<TaskRecord[]> {
+    return this.#all('SELECT * FROM tasks ORDER BY task').map((row) => ({
+      task: String(row['task']),
+      configJson: String(row['config_json']),
+      state: String(row['state']),
+      roundJson: String(row['round_json']),
+      countersJson: String(row['counters_json']),
+    }));
+  }
+
+  async blobSize(digest: Uint8Array): Promise<number | undefined> {
+    const row = this.#get('SELECT size FROM blobs WHERE digest = ?', digest);
+    return row === undefined ? undefined : Number(row['size']);
+  }
+
+  async readBlob(digest: Uint8Array, offset: number, length: number): Promise<Uint8Array> {
+    const size = await this.blobSize(digest);
+    const end = Math.min(offset + length, size ?? 0);
+    const result = new Uint8Array(Math.max(0, end - offset));
+    for (let at = offset; at < end; ) {
+      const position = Math.floor(at / CHUNK_BYTES);
+      const chunk = this.#chunk(digest, position);
+      const from = at - position * CHUNK_BYTES;
+      const part = chunk.subarray(from, from + end - at);
+      if (part.length === 0) throw damaged(digest, position);
+      result.set(part, at - offset);
+      at += part.length;
+    }
+    return result;
+  }
+
+  #chunk(digest: Uint8Array, position: number): Uint8Array {
+    const row = this.#get('SELECT data, data_digest FROM blob_chunks WHERE digest = ? AND position = ?', digest, position);
+    if (row === undefined) throw damaged(digest, position);
+    const data = bytesOf(row, 'data');
+    if (!equalBytes(sha256(data), bytesOf(row, 'data_digest'))) throw damaged(digest, position);
+    return data;
+  }
+
+  async close(): Promise<void> {
+    this.#database.close();
+  }
+
+  #statement(sql: string): StatementSync {
+    const known = this.#statements.get(sql);
+    if (known !== undefined) return known;
+    const statement = this.#database.prepare(sql);
+    this.#statements.set(sql, statement);
+    return statement;
+  }
+
+  #run(sql: string, ...values: (string | number | Uint8Array)[]): number {
+    return Number(this.#statement(sql).run(...values).changes);
+  }
+
+  #get(sql: string, ...values: (string | number | Uint8Array)[]): Row | undefined {
+    return this.#statement(sql).get(...values) as Row | undefined;
+  }
+
+  #all(sql: string, ...values: (string | number | Uint8Array)[]): Row[] {
+    return this.#statement(sql).all(...values) as Row[];
+  }
+}
+
+const sha256 = (bytes: Uint8Array): Uint8Array => createHash('sha256').update(bytes).digest();
+
+const bytesOf = (row: Row, column: string): Uint8Array => row[column] as Uint8Array;
+
+function versionOf(row: Row | undefined): VersionRecord | undefined {
+  if (row === undefined) return undefined;
+  return {
+    model: String(row['model']),
+    version: Number(row['version']),
+    manifest: bytesOf(row, 'manifest'),
+    signature: bytesOf(row, 'signature'),
+    digest: bytesOf(row, 'digest'),
+    parentDigest: bytesOf(row, 'parent_digest'),
+  };
+}
+
+const damaged = (digest: Uint8Array, position: number): StoreError =>
+  new StoreError(`blob ${Buffer.from(digest).toString('hex')} is damaged on disk (chunk ${position}): restore the data folder from a backup`);
+
+function openingError(path: string, cause: unknown): StoreError {
+  if (cause instanceof StoreError) return cause;
+  const { message } = cause as Error;
+  if (/locked|busy/i.test(message)) {
+    return new StoreError(`the database ${path} is in use by another coordinator: stop it, or give another folder with --data`, { cause });
+  }
+  if (/not a database|malformed|corrupt/i.test(message)) {
+    return new StoreError(`the database ${path} is damaged: restore the data folder from a backup, or give a new one with --data`, { cause });
+  }
+  return new StoreError(`cannot open the database ${path}: ${message}`, { cause });
+}

@@ -1,0 +1,59 @@
+/** A disk or database that did not do what it must. Names the cause and the mend. */
+export class StoreError extends Error {
+  override name = 'StoreError';
+}
+
+export interface VersionRecord {
+  model: string;
+  version: number;
+  manifest: Uint8Array;
+  signature: Uint8Array;
+  /** SHA-256 of the manifest bytes: what the next version names as its parent. */
+  digest: Uint8Array;
+  parentDigest: Uint8Array;
+}
+
+export interface ReceiptRecord {
+  updateId: Uint8Array;
+  receipt: Uint8Array;
+  signature: Uint8Array;
+}
+
+export interface BlobRecord {
+  digest: Uint8Array;
+  data: Uint8Array;
+}
+
+export interface TaskRecord {
+  task: string;
+  configJson: string;
+  /** 'paused', 'running' or 'finished'. */
+  state: string;
+  /** The round machine's state and the counters, as JSON. */
+  roundJson: string;
+  countersJson: string;
+}
+
+/** All that one commit writes: it is there whole, or not at all. */
+export interface Commit {
+  version?: VersionRecord;
+  blobs?: readonly BlobRecord[];
+  receipts?: readonly ReceiptRecord[];
+  task?: TaskRecord;
+}
+
+/** What survives a crash. Every method is durable when its promise resolves. */
+export interface Store {
+  /** One transaction. Throws StoreError where a version or a child of the same parent is there already. */
+  commit(commit: Commit): Promise<void>;
+  version(model: string, version: number): Promise<VersionRecord | undefined>;
+  newestVersion(model: string): Promise<VersionRecord | undefined>;
+  versions(model: string): Promise<VersionRecord[]>;
+  models(): Promise<string[]>;
+  receipt(updateId: Uint8Array): Promise<ReceiptRecord | undefined>;
+  tasks(): Promise<TaskRecord[]>;
+  blobSize(digest: Uint8Array): Promise<number | undefined>;
+  /** Bytes of a blob, checked against the digests of its chunks. Throws StoreError naming a damaged blob. */
+  readBlob(digest: Uint8Array, offset: number, length: number): Promise<Uint8Array>;
+  close(): Promise<void>;
+}
