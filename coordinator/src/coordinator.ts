@@ -156,11 +156,11 @@ class Coordinator implements CoordinatorService {
     this.#fleet.send(agentId, receiptMessage(this.#signer, receipt));
   }
 
-  async updateStatus(agentId: string, updateId: Uint8Array): Promise<GetUpdateStatusResponse> {
+  async updateStatus(updateId: Uint8Array): Promise<GetUpdateStatusResponse> {
     const known = await this.#store.receipt(updateId);
     const accepted = [...this.#drivers.values()].some((driver) => driver.holds(updateId));
     return create(GetUpdateStatusResponseSchema, {
-      offset: BigInt(this.#uploads.offset(agentId, hex(updateId))),
+      offset: BigInt(this.#uploads.offset(hex(updateId))),
       accepted,
       ...(known === undefined ? {} : { receipt: receiptToWire(this.#signer, known) }),
     });

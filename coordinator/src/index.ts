@@ -3,3 +3,4 @@ export { ServiceError, type AgentSession, type AgentSink, type BlobPart, type Co
 export { StoreError } from './store/store.ts';
 export { parseTaskConfig, policyOf, taskDefaults, type TaskConfig } from './round/policy.ts';
 export { firstState, step, verdictOn, type RoundEffect, type RoundEvent, type RoundPolicy, type RoundState } from './round/round.ts';
+export { startCoordinator, type RunningCoordinator, type StartOptions } from './main.ts';

@@ -48,7 +48,7 @@ export interface CoordinatorService {
   readonly publicKey: Uint8Array;
   /** Begins an agent's session. A newer session of the same agent replaces the older. */
   connectAgent(hello: Hello, sink: AgentSink): AgentSession;
-  updateStatus(agentId: string, updateId: Uint8Array): Promise<GetUpdateStatusResponse>;
+  updateStatus(updateId: Uint8Array): Promise<GetUpdateStatusResponse>;
   /** Takes a chunk of an update; the last one decides. */
   submitChunk(agentId: string, header: UpdateHeader, offset: number, data: Uint8Array): Promise<SubmitUpdateResponse>;
   readBlob(digest: Uint8Array, offset: number, lengthMax: number): Promise<BlobPart>;

@@ -15,9 +15,9 @@ export class Uploads {
   #bytes = 0;
 
   /** Bytes held of an update. */
-  offset(agentId: string, id: string): number {
-    const upload = this.#byAgent.get(agentId);
-    return upload?.id === id ? upload.offset : 0;
+  offset(id: string): number {
+    for (const upload of this.#byAgent.values()) if (upload.id === id) return upload.offset;
+    return 0;
   }
 
   /** Takes a chunk; gives the payload once it is whole, else how far it is. A chunk that does not follow is not taken. */

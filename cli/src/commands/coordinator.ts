@@ -1,0 +1,48 @@
+import { startCoordinator } from '@commonweight/coordinator';
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import { coordinatorUrl, GRPC_ADDRESS, HTTP_ADDRESS, reporting } from '../output/arguments.ts';
+import { standardOutput } from '../output/output.ts';
+import { aborted, stopSignal, tellParent } from '../output/stop-signal.ts';
+
+interface Options {
+  data: string;
+  grpc: string;
+  http: string;
+  nats?: string;
+  json?: boolean;
+}
+
+export function addCoordinator(program: Command): void {
+  reporting(program.command('coordinator'))
+    .description('run the service that turns updates into versions')
+    .option('--data <dir>', 'folder of its database', '.commonweight/coordinator')
+    .option('--grpc <address>', 'where gRPC listens', GRPC_ADDRESS)
+    .option('--http <address>', 'where health, metrics and the status page listen', HTTP_ADDRESS)
+    .option('--nats <url>', 'a NATS server to listen on as well', coordinatorUrl('nats'))
+    .action(runCoordinator);
+}
+
+async function runCoordinator(options: Options): Promise<void> {
+  const output = standardOutput(options);
+  const signal = stopSignal();
+  const dataDir = resolve(options.data);
+  const { grpc, http, nats } = options;
+  const running = await startCoordinator({ dataDir, grpc, http, ...(nats === undefined ? {} : { nats }) });
+  const { grpcPort, httpPort } = running;
+  const at = (address: string, port: number): string => `${address.replace(/:\d*$/, '')}:${port}`;
+  const listening = { event: 'listening', grpc: at(grpc, grpcPort), http: at(http, httpPort), nats: nats ?? null, dataDir };
+  tellParent({ ...listening, grpcPort, httpPort });
+  output.say(
+    [
+      `coordinator  grpc://${listening.grpc}`,
+      `status page  http://${listening.http}`,
+      ...(nats === undefined ? [] : [`NATS         ${nats}`]),
+      `data         ${dataDir}`,
+    ].join('\n'),
+    listening,
+  );
+  await aborted(signal);
+  output.say('ending', { event: 'ending' });
+  await running.close();
+}

@@ -1,0 +1,69 @@
+import { connect, type Inputs, type Model, type Tensor, type TypedArray } from '@commonweight/client-sdk';
+import { loadDataset } from '@commonweight/edge-agent';
+import { readFile } from 'node:fs/promises';
+import type { Command } from 'commander';
+import { name, talking, whole } from '../output/arguments.ts';
+import { UsageError } from '../output/failure.ts';
+import { standardOutput } from '../output/output.ts';
+import { inputsFrom } from '../model/json-inputs.ts';
+
+interface Options {
+  coordinator: string;
+  input?: string;
+  data?: string;
+  index: number;
+  json?: boolean;
+}
+
+export function addPredict(program: Command): void {
+  talking(program.command('predict'), 'grpc', 'nats')
+    .description('one prediction through the client SDK')
+    .argument('<model>', 'a model', name)
+    .option('--input <file>', 'JSON: an array of numbers, or an object of arrays by input name')
+    .option('--data <spec>', 'an example of a data set instead, such as "mnist?split=test"')
+    .option('--index <n>', 'which example of the data set', whole(0), 0)
+    .action(predict);
+}
+
+async function predict(model: string, options: Options): Promise<void> {
+  if ((options.input === undefined) === (options.data === undefined)) {
+    throw new UsageError('give either --input FILE or --data SPEC');
+  }
+  const given = options.input === undefined ? await exampleOf(options.data ?? '', options.index) : undefined;
+  const json: unknown = options.input === undefined ? undefined : JSON.parse(await readFile(options.input, 'utf8'));
+  const client = await connect(options.coordinator);
+  try {
+    const live = await client.model(model);
+    const inputs = given === undefined ? inputsFrom(json, live.contract?.inputs ?? []) : firstInput(live, given.values);
+    const { outputs, version } = await live.predict(inputs);
+    const lines = Object.entries(outputs).map(([output, tensor]) => describe(output, tensor));
+    const label = given === undefined ? [] : [`label     ${given.label}`];
+    standardOutput(options).say([`${model} version ${version}`, ...lines, ...label].join('\n'), {
+      event: 'prediction',
+      model,
+      version,
+      outputs: Object.fromEntries(Object.entries(outputs).map(([key, { data, dims }]) => [key, { dims, data: [...data] }])),
+      ...(given === undefined ? {} : { label: given.label }),
+    });
+  } finally {
+    await client.close();
+  }
+}
+
+const firstInput = (model: Model, values: TypedArray): Inputs => ({ [model.contract?.inputs[0]?.name ?? 'input']: values });
+
+async function exampleOf(spec: string, index: number): Promise<{ values: Float32Array; label: number }> {
+  const { inputs, labels, examples } = await loadDataset(spec);
+  if (index >= examples) throw new UsageError(`--index ${index} is past the end: ${spec} has ${examples} examples`);
+  const size = inputs.length / examples;
+  return { values: inputs.slice(index * size, (index + 1) * size), label: labels[index] ?? -1 };
+}
+
+/** An output in words: the largest value of each row where it looks like classes. */
+function describe(name: string, { data, dims }: Tensor): string {
+  const values = Array.from(data as ArrayLike<number | bigint>, Number);
+  const width = dims.at(-1) ?? 1;
+  const rows = Array.from({ length: values.length / width }, (_, row) => values.slice(row * width, (row + 1) * width));
+  const best = width > 1 ? `, largest at ${rows.map((row) => row.indexOf(Math.max(...row))).join(', ')}` : '';
+  return `${name} [${dims.join(', ')}]${best}\n${rows.map((row) => `  ${row.map((x) => x.toPrecision(4)).join(' ')}`).join('\n')}`;
+}

@@ -1,0 +1,137 @@
+import { Backoff, sleep, TransportError } from '@commonweight/client-sdk';
+import { parseTaskConfig } from '@commonweight/coordinator';
+import { ConfigError, encodings, strategies } from '@commonweight/core';
+import type { TaskStatus } from '@commonweight/proto';
+import { readFile } from 'node:fs/promises';
+import type { Command } from 'commander';
+import { withAdmin } from '../admin/admin-client.ts';
+import { name, number, oneOf, talking, whole } from '../output/arguments.ts';
+import { CommandError, describeError } from '../output/failure.ts';
+import { table } from '../output/format.ts';
+import { LiveView } from '../output/live-view.ts';
+import { standardOutput, type Output } from '../output/output.ts';
+import { stopSignal } from '../output/stop-signal.ts';
+import { taskConfig, type TaskFlags } from '../task/task-flags.ts';
+import { taskBlock, taskLine, taskRecord } from '../task/task-view.ts';
+
+interface Options {
+  coordinator: string;
+  json?: boolean;
+}
+
+export function addTask(program: Command): void {
+  const task = program.command('task').description('federated work: create, start, pause, show, list and watch tasks');
+  talking(task.command('create'), 'grpc')
+    .description('bind a model to a plan, a strategy and a cohort')
+    .argument('<name>', 'the name of the task', name)
+    .option('--config <file>', 'a configuration as JSON; flags win over it')
+    .option('--model <name>', 'the model to improve', name)
+    .option('--strategy <name>', 'how updates become a version', oneOf(...Object.keys(strategies)))
+    .option('--mu <x>', 'pull towards the base weights (fedProx)', number(0))
+    .option('--server-learning-rate <x>', 'share of the mean update that is taken', number(0))
+    .option('--rounds <n>', 'versions to publish; 0 is for ever', whole(0))
+    .option('--cohort-min <n>', 'updates that a round needs', whole(1))
+    .option('--cohort-max <n>', 'agents that a round invites', whole(1))
+    .option('--epochs <n>', 'passes over the local data', whole(1))
+    .option('--batch <n>', 'examples of a step', whole(1))
+    .option('--learning-rate <x>', 'of the local optimizer', number(0))
+    .option('--momentum <x>', 'of sgd', number(0))
+    .option('--optimizer <name>', 'sgd or adam', oneOf('sgd', 'adam'))
+    .option('--loss <name>', 'what training makes small', oneOf('cross-entropy', 'bce-with-logits', 'mse'))
+    .option('--encoding <name>', 'how updates travel', oneOf(...Object.keys(encodings)))
+    .option('--collect-ms <n>', 'how long a round waits for updates', whole(1))
+    .option('--pause-ms <n>', 'between two rounds', whole(0))
+    .option('--seed <n>', 'of all randomness of the task', whole(0))
+    .option('--start', 'start it at once')
+    .action(createTask);
+  talking(task.command('start'), 'grpc').description('start or resume a task').argument('<name>', 'a task', name).action(startTask);
+  talking(task.command('pause'), 'grpc').description('pause a task after its open round').argument('<name>', 'a task', name).action(pauseTask);
+  talking(task.command('show'), 'grpc').description('how a task stands').argument('<name>', 'a task', name).action(showTask);
+  talking(task.command('list'), 'grpc').description('all tasks').action(listTasks);
+  talking(task.command('watch'), 'grpc').description('follow a task until it is finished').argument('<name>', 'a task', name).action(watchTask);
+}
+
+async function createTask(task: string, options: Options & TaskFlags & { config?: string; start?: boolean }): Promise<void> {
+  const file = options.config === undefined ? {} : jsonObject(await readFile(options.config, 'utf8'), options.config);
+  const config = taskConfig(options, file);
+  parseTaskConfig(JSON.stringify(config));
+  const status = await withAdmin(options.coordinator, async (admin) => {
+    const created = await admin.createTask(task, config);
+    return options.start === true ? await admin.startTask(task) : created;
+  });
+  sayTask(status, options);
+}
+
+async function startTask(task: string, options: Options): Promise<void> {
+  sayTask(await withAdmin(options.coordinator, (admin) => admin.startTask(task)), options);
+}
+
+async function pauseTask(task: string, options: Options): Promise<void> {
+  sayTask(await withAdmin(options.coordinator, (admin) => admin.pauseTask(task)), options);
+}
+
+async function showTask(task: string, options: Options): Promise<void> {
+  const status = await withAdmin(options.coordinator, (admin) => admin.getTask(task));
+  standardOutput(options).say(taskBlock(status).join('\n'), taskRecord(status));
+}
+
+async function listTasks(options: Options): Promise<void> {
+  const tasks = await withAdmin(options.coordinator, (admin) => admin.listTasks());
+  const output = standardOutput(options);
+  if (output.json) return tasks.forEach((status) => output.say('', taskRecord(status)));
+  const rows = tasks.map((t) => [t.task, t.model, t.state, String(t.round), String(t.version), `${t.updatesAccepted}/${t.updatesRejected}`]);
+  const none = 'no tasks yet: `commonweight task create NAME --model MODEL` makes one';
+  output.say(rows.length === 0 ? none : table(['task', 'model', 'state', 'round', 'version', 'accepted/rejected'], rows), {});
+}
+
+async function watchTask(task: string, options: Options): Promise<void> {
+  const signal = stopSignal();
+  const output = standardOutput(options);
+  const show = output.json || !process.stdout.isTTY ? sayChanges(output) : drawing(new LiveView(process.stdout));
+  const backoff = new Backoff();
+  let known = false;
+  await withAdmin(options.coordinator, async (admin) => {
+    while (!signal.aborted) {
+      try {
+        for await (const status of admin.watchTask(task, signal)) {
+          known = true;
+          backoff.connected();
+          show(status);
+          if (status.state === 'finished') return;
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        if (!known || !(error instanceof TransportError && error.passing)) throw error;
+        process.stderr.write(`${describeError(error)}; trying again\n`);
+      }
+      await sleep(Math.min(backoff.nextMs(), 5000), signal);
+    }
+  });
+}
+
+/** Says a status only where its line differs from the one before. */
+function sayChanges(output: Output): (status: TaskStatus) => void {
+  let last = '';
+  return (status) => {
+    const line = taskLine(status);
+    if (line !== last) output.say(line, taskRecord(status));
+    last = line;
+  };
+}
+
+const drawing =
+  (view: LiveView): ((status: TaskStatus) => void) =>
+  (status) =>
+    view.draw(taskBlock(status));
+
+const sayTask = (status: TaskStatus, options: Options): void => standardOutput(options).say(taskLine(status), taskRecord(status));
+
+function jsonObject(text: string, file: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  } catch (cause) {
+    throw new ConfigError(`${file} is not JSON: ${(cause as Error).message}`, undefined, { cause });
+  }
+  throw new CommandError(`${file} holds no JSON object; write { "model": ..., "plan": ... }`);
+}

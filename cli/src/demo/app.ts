@@ -1,0 +1,74 @@
+// The demo's app: a process of its own that embeds the client SDK, predicts all the time, and measures each version
+// that it serves on images no agent trains on.
+import { connect, sleep, type Model } from '@commonweight/client-sdk';
+import { loadDataset, type Dataset } from '@commonweight/edge-agent';
+import { stopSignal, tellParent } from '../output/stop-signal.ts';
+
+const PREDICT_EVERY_MS = 25;
+const REPORT_EVERY = 20;
+const IMAGES_MAX = 2000;
+
+const [url = '', name = '', data = ''] = process.argv.slice(2);
+const signal = stopSignal();
+const images = firstOf(await loadDataset(data), IMAGES_MAX);
+const client = await connect(url);
+const model = await client.model(name);
+let predictions = 0;
+let failed = 0;
+
+model.on('version', ({ to, reason }) => {
+  tellParent({ event: 'version', version: to, reason });
+  void measure();
+});
+model.on('superseded', ({ version }) => tellParent({ event: 'superseded', version }));
+model.on('error', (error) => process.stderr.write(`${error.message}\n`));
+
+while (!signal.aborted) {
+  await predictOne(predictions % images.examples);
+  if (predictions % REPORT_EVERY === 0) report();
+  await sleep(PREDICT_EVERY_MS, signal);
+}
+report();
+await client.close();
+if (process.connected) process.disconnect();
+
+function report(): void {
+  tellParent({ event: 'predictions', predictions, failed });
+}
+
+async function predictOne(index: number): Promise<void> {
+  const size = images.inputs.length / images.examples;
+  predictions += 1;
+  await ask(model, images.inputs.subarray(index * size, (index + 1) * size));
+}
+
+/** Accuracy of the version that serves; all images go in one call, so one version answers for all. */
+async function measure(): Promise<void> {
+  const answer = await ask(model, images.inputs);
+  if (answer === undefined) return;
+  const { values, version } = answer;
+  const classes = values.length / images.examples;
+  const right = images.labels.filter((label, index) => largest(values.subarray(index * classes, (index + 1) * classes)) === label);
+  tellParent({ event: 'accuracy', version, accuracy: right.length / images.examples });
+}
+
+async function ask(from: Model, input: Float32Array): Promise<{ values: Float32Array; version: number } | undefined> {
+  try {
+    const { outputs, version } = await from.predict({ [from.contract?.inputs[0]?.name ?? 'input']: input });
+    const [first] = Object.values(outputs);
+    return { values: first?.data as Float32Array, version };
+  } catch (error) {
+    failed += 1;
+    process.stderr.write(`${(error as Error).message}\n`);
+    return undefined;
+  }
+}
+
+function largest(values: Float32Array): number {
+  return values.indexOf(Math.max(...values));
+}
+
+function firstOf({ inputs, labels, examples }: Dataset, max: number): { inputs: Float32Array; labels: Int32Array; examples: number } {
+  const count = Math.min(examples, max);
+  return { inputs: inputs.subarray(0, (inputs.length / examples) * count), labels: labels.subarray(0, count), examples: count };
+}

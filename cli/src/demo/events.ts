@@ -1,0 +1,81 @@
+import type { TaskStatus } from '@commonweight/proto';
+
+/** What happens in a demo, as it is printed with --json. */
+export type DemoEvent =
+  | Started
+  | { event: 'note'; text: string }
+  | { event: 'agent'; agent: string; link: 'grpc' | 'nats'; what: string; trainMs?: number }
+  | Status
+  | { event: 'published'; round: number; version: number; accepted: number }
+  | { event: 'version'; version: number; reason: string }
+  | { event: 'superseded'; version: number }
+  | { event: 'accuracy'; version: number; accuracy: number }
+  | { event: 'predictions'; predictions: number; failed: number }
+  | { event: 'restart'; program: string; why: string; restarts: number };
+
+export interface Started {
+  event: 'started';
+  coordinator: string;
+  http: string;
+  nats: string | null;
+  agents: { grpc: number; nats: number };
+  rounds: number;
+  seed: number;
+  data: string;
+}
+
+/** The part of a task's status that the demo shows. */
+export interface Status {
+  event: 'status';
+  state: string;
+  phase: string;
+  round: number;
+  version: number;
+  cohort: number;
+  accepted: number;
+  updatesAccepted: number;
+  updatesRejected: number;
+  rejectedByReason: Record<string, number>;
+  bytesUp: number;
+  bytesDown: number;
+  agentsOnline: number;
+  waiting: string;
+}
+
+export interface Summary {
+  event: 'summary';
+  rounds: number;
+  accuracy: number;
+  versions: number;
+  agents: { grpc: number; nats: number };
+  updatesAccepted: number;
+  updatesRejected: number;
+  bytesUp: number;
+  bytesDown: number;
+  trainMs: number;
+  swaps: number;
+  superseded: number;
+  failedPredictions: number;
+  seconds: number;
+}
+
+export function statusEvent(status: TaskStatus): Status {
+  const { state, phase, cohort, accepted, agentsOnline, waiting } = status;
+  const reasons = Object.entries(status.rejectedByReason).map(([reason, count]) => [reason, Number(count)] as const);
+  return {
+    event: 'status',
+    state,
+    phase,
+    round: Number(status.round),
+    version: Number(status.version),
+    cohort,
+    accepted,
+    updatesAccepted: Number(status.updatesAccepted),
+    updatesRejected: Number(status.updatesRejected),
+    rejectedByReason: Object.fromEntries(reasons),
+    bytesUp: Number(status.bytesUp),
+    bytesDown: Number(status.bytesDown),
+    agentsOnline,
+    waiting,
+  };
+}

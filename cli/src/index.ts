@@ -1,0 +1,2 @@
+export { commandLine } from './program.ts';
+export { main } from './run.ts';

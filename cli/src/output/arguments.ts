@@ -1,0 +1,60 @@
+import { requireLoopback } from '@commonweight/client-sdk';
+import { isName } from '@commonweight/proto';
+import { InvalidArgumentError, type Command } from 'commander';
+
+export const GRPC_ADDRESS = '127.0.0.1:8443';
+export const HTTP_ADDRESS = '127.0.0.1:8080';
+export const COORDINATOR_URL: string = `grpc://${GRPC_ADDRESS}`;
+
+/** A whole number from `min` to `max`. */
+export function whole(min: number, max: number = Number.MAX_SAFE_INTEGER): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (/^\d+$/.test(text) && value >= min && value <= max) return value;
+    throw new InvalidArgumentError(`Give a whole number from ${min}${max === Number.MAX_SAFE_INTEGER ? ' on' : ` to ${max}`}.`);
+  };
+}
+
+/** A number from `min` on. */
+export function number(min: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() !== '' && Number.isFinite(value) && value >= min) return value;
+    throw new InvalidArgumentError(`Give a number from ${min} on.`);
+  };
+}
+
+/** `200,200` as `[200, 200]`. */
+export const wholes = (text: string): number[] => text.split(',').map(whole(1, 1_000_000));
+
+export function oneOf(...choices: readonly string[]): (text: string) => string {
+  return (text) => {
+    if (choices.includes(text)) return text;
+    throw new InvalidArgumentError(`Choose one of ${choices.join(', ')}.`);
+  };
+}
+
+/** The name of a model, a task or an agent. */
+export function name(text: string): string {
+  if (isName(text)) return text;
+  throw new InvalidArgumentError('A name is letters, digits, - and _, at most 64.');
+}
+
+/** A coordinator's address over any of these links. */
+export function coordinatorUrl(...kinds: readonly ('grpc' | 'nats')[]): (text: string) => string {
+  return (text) => {
+    try {
+      if (kinds.includes(requireLoopback(text).kind)) return text;
+    } catch (error) {
+      throw new InvalidArgumentError(`${(error as Error).message}.`);
+    }
+    throw new InvalidArgumentError(`Give an address that begins with ${kinds.map((kind) => `${kind}://`).join(' or ')}.`);
+  };
+}
+
+/** The options of every command that talks to a coordinator. */
+export const talking = (command: Command, ...kinds: readonly ('grpc' | 'nats')[]): Command =>
+  reporting(command).option('--coordinator <url>', 'where the coordinator answers', coordinatorUrl(...kinds), COORDINATOR_URL);
+
+/** The options of every command. */
+export const reporting = (command: Command): Command => command.option('--json', 'one JSON object a line, for machines');

@@ -1,0 +1,35 @@
+import { ConfigError } from '@commonweight/core';
+
+/** The command line itself is wrong: exit code 2. */
+export class UsageError extends Error {
+  override name = 'UsageError';
+}
+
+/** The command could not do its work: exit code 1. The message names the cause and the mend. */
+export class CommandError extends Error {
+  override name = 'CommandError';
+}
+
+export const exitCodeOf = (error: unknown): 1 | 2 => (error instanceof UsageError || error instanceof ConfigError ? 2 : 1);
+
+const mends: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'the port is taken: end what uses it or give another one',
+  EACCES: 'permission is missing: give a folder or a port that this user may use',
+  EROFS: 'the file system is read-only: give another folder',
+  ENOSPC: 'the disk is full',
+  ENOENT: 'there is no such file or folder',
+  EISDIR: 'that is a folder; a file is wanted',
+  ENOTDIR: 'a part of that path is not a folder',
+};
+
+/** Cause and mend in one line. */
+export function describeError(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const mend = mends[(error as NodeJS.ErrnoException).code ?? ''];
+  const first = error.message.split('\n')[0] ?? '';
+  const away = /^cannot reach (\S+?):/.exec(first);
+  if (away !== null) {
+    return `no coordinator answers at ${away[1]}: start one with \`commonweight coordinator\`, or say where it is with --coordinator`;
+  }
+  return mend === undefined ? first : `${first}: ${mend}`;
+}

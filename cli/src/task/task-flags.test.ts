@@ -1,0 +1,29 @@
+import { parseTaskConfig } from '@commonweight/coordinator';
+import { expect, test } from 'vitest';
+import { UsageError } from '../output/failure.ts';
+import { taskConfig } from './task-flags.ts';
+
+test('a model is enough: the rest has defaults that the coordinator takes', () => {
+  expect(parseTaskConfig(JSON.stringify(taskConfig({ model: 'digits' })))).toMatchObject({
+    model: 'digits',
+    strategy: { name: 'fedAvg' },
+    plan: { loss: 'cross-entropy', optimizer: { name: 'sgd', learningRate: 0.1 }, epochs: 1, batchSize: 10 },
+    cohort: { min: 2, max: 100 },
+  });
+});
+
+test('flags win over the file, and what neither says stays out', () => {
+  const file = { model: 'digits', rounds: 3, plan: { epochs: 4, optimizer: { name: 'adam', learningRate: 0.01 } } };
+  expect(taskConfig({ rounds: 5, batch: 32, cohortMax: 1 }, file)).toEqual({
+    model: 'digits',
+    rounds: 5,
+    strategy: { name: 'fedAvg' },
+    plan: { loss: 'cross-entropy', epochs: 4, batchSize: 32, optimizer: { name: 'adam', learningRate: 0.01 } },
+    cohort: { min: 1, max: 1 },
+  });
+});
+
+test('a missing model and a cohort upside down are wrong usage', () => {
+  expect(() => taskConfig({})).toThrow(UsageError);
+  expect(() => taskConfig({ model: 'm', cohortMin: 3, cohortMax: 2 })).toThrow('--cohort-min 3 is more than --cohort-max 2');
+});

@@ -1,0 +1,34 @@
+import type { TaskStatus } from '@commonweight/proto';
+import { bar, bytes } from '../output/format.ts';
+
+/** A task in one line, for terminals that cannot redraw. */
+export function taskLine(status: TaskStatus): string {
+  const { task, state, phase, round, roundsMax, version, accepted, cohort, waiting } = status;
+  const of = roundsMax === 0n ? '' : `/${roundsMax}`;
+  const where = state === 'running' ? `${phase} ${accepted}/${cohort}` : state;
+  return `${task}: round ${round}${of}, version ${version}, ${where}${waiting === '' ? '' : `, ${waiting}`}`;
+}
+
+/** A task as a block of lines that is drawn again and again. */
+export function taskBlock(status: TaskStatus): string[] {
+  const { accepted, cohort, rejectedByReason, metrics } = status;
+  const of = status.roundsMax === 0n ? '' : ` of ${status.roundsMax}`;
+  const reasons = Object.entries(rejectedByReason).map(([reason, count]) => `${reason} ${count}`);
+  const numbers = Object.entries(metrics).map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`);
+  return [
+    `${status.task}: ${status.strategy} on ${status.model}, ${status.state}`,
+    `round     ${status.round}${of}, ${status.phase}, ${status.roundsAbandoned} abandoned`,
+    `updates   ${bar(accepted, cohort, 20)} ${accepted}/${cohort}   ${status.updatesAccepted} accepted, ${status.updatesRejected} rejected`,
+    ...(reasons.length === 0 ? [] : [`refused   ${reasons.join(', ')}`]),
+    `version   ${status.version}`,
+    `agents    ${status.agentsOnline} online`,
+    `wire      ${bytes(status.bytesUp)} up, ${bytes(status.bytesDown)} down`,
+    ...(numbers.length === 0 ? [] : [`metrics   ${numbers.join(', ')}`]),
+    ...(status.waiting === '' ? [] : [`waits     ${status.waiting}`]),
+  ];
+}
+
+/** A task for machines. */
+export function taskRecord({ $typeName: _, $unknown: __, configJson, ...status }: TaskStatus): Record<string, unknown> {
+  return { ...status, config: JSON.parse(configJson || '{}') as unknown };
+}

@@ -1,0 +1,82 @@
+import { create, toBinary } from '@bufbuild/protobuf';
+import type { sendUnaryData, ServerDuplexStream, ServerReadableStream, UntypedServiceImplementation } from '@grpc/grpc-js';
+import {
+  AgentServiceDownloadResponseSchema,
+  SessionResponseSchema,
+  type GetUpdateStatusRequest,
+  type SessionRequest,
+  type SessionResponse,
+  type SubmitUpdateRequest,
+  type SubmitUpdateResponse,
+  type UpdateHeader,
+} from '@commonweight/proto';
+import { ServiceError, type AgentSession, type CoordinatorService } from '../../service.ts';
+import { download, unary } from './handlers.ts';
+import { toGrpc } from './status.ts';
+
+/** Messages that may wait for a slow agent before its session is cut: it comes again and hears the state. */
+const SESSION_QUEUE_MAX = 256;
+
+export const agentHandlers = (service: CoordinatorService): UntypedServiceImplementation => ({
+  session: (call: ServerDuplexStream<SessionRequest, SessionResponse>) => {
+    runSession(service, call).catch((error: unknown) => call.destroy(toGrpc(error)));
+  },
+  download: download(service, (chunk) => create(AgentServiceDownloadResponseSchema, chunk)),
+  getUpdateStatus: unary(({ updateId }: GetUpdateStatusRequest) => service.updateStatus(updateId)),
+  submitUpdate: (call: ServerReadableStream<SubmitUpdateRequest, SubmitUpdateResponse>, callback: sendUnaryData<SubmitUpdateResponse>) => {
+    submit(service, call).then(
+      (response) => callback(null, response),
+      (error: unknown) => callback(toGrpc(error)),
+    );
+  },
+});
+
+async function runSession(service: CoordinatorService, call: ServerDuplexStream<SessionRequest, SessionResponse>): Promise<void> {
+  let session: AgentSession | undefined;
+  let waiting = 0;
+  const sink = {
+    send: (message: SessionResponse) => {
+      if (call.cancelled || call.destroyed) return;
+      if (message.message.case === 'assignment') {
+        service.addBytes('down', message.message.value.task, toBinary(SessionResponseSchema, message).length);
+      }
+      waiting++;
+      call.write(message, () => waiting--);
+      if (waiting > SESSION_QUEUE_MAX) call.destroy(toGrpc(new ServiceError('resource-exhausted', 'the agent reads too slowly')));
+    },
+    close: (reason: string) => {
+      call.write(create(SessionResponseSchema, { message: { case: 'comeBack', value: { afterMs: 0, reason } } }));
+      call.end();
+    },
+  };
+  // Without a listener an error of the stream would end the process.
+  call.on('error', () => session?.closed());
+  call.on('cancelled', () => session?.closed());
+  try {
+    for await (const request of call as AsyncIterable<SessionRequest>) {
+      if (session !== undefined) session.receive(request);
+      else if (request.message.case === 'hello') session = service.connectAgent({ ...request.message.value, link: 'grpc' }, sink);
+      else throw new ServiceError('invalid', 'the first message of a session must be Hello');
+    }
+  } finally {
+    session?.closed();
+  }
+  call.end();
+}
+
+async function submit(
+  service: CoordinatorService,
+  call: ServerReadableStream<SubmitUpdateRequest, SubmitUpdateResponse>,
+): Promise<SubmitUpdateResponse> {
+  let header: UpdateHeader | undefined;
+  let response: SubmitUpdateResponse | undefined;
+  for await (const request of call as AsyncIterable<SubmitUpdateRequest>) {
+    header ??= request.header;
+    if (header === undefined) throw new ServiceError('invalid', 'the first message of an upload must carry the header');
+    service.addBytes('up', header.task, request.data.length);
+    response = await service.submitChunk(header.agentId, header, Number(request.offset), request.data);
+    if (response.receipt !== undefined || response.accepted) break;
+  }
+  if (response === undefined) throw new ServiceError('invalid', 'an upload without a message');
+  return response;
+}

@@ -1,0 +1,24 @@
+import { create } from '@bufbuild/protobuf';
+import type { UntypedServiceImplementation } from '@grpc/grpc-js';
+import {
+  GetModelResponseSchema,
+  ModelServiceDownloadResponseSchema,
+  WatchModelResponseSchema,
+  type GetModelRequest,
+  type WatchModelRequest,
+  type WatchModelResponse,
+} from '@commonweight/proto';
+import type { CoordinatorService } from '../../service.ts';
+import { download, latest, unary } from './handlers.ts';
+
+export const modelHandlers = (service: CoordinatorService): UntypedServiceImplementation => ({
+  getModel: unary(async ({ model, version }: GetModelRequest) =>
+    create(GetModelResponseSchema, { release: await service.getModel(model, Number(version)) }),
+  ),
+  watchModel: latest<WatchModelRequest, WatchModelResponse>(async ({ model }, tell) => {
+    // Answers not-found at once; a watch of nothing would only wait.
+    await service.getModel(model, 0);
+    return service.watchModel(model, (release) => tell(create(WatchModelResponseSchema, { release })));
+  }),
+  download: download(service, (chunk) => create(ModelServiceDownloadResponseSchema, chunk)),
+});

@@ -1,0 +1,84 @@
+import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import { ReflectionService } from '@grpc/reflection';
+import { AdminService, AgentService, grpcMethods, MESSAGE_BYTES_MAX, ModelService } from '@commonweight/proto';
+import { HealthImplementation } from 'grpc-health-check';
+import { toBinary, type DescFile, type DescService } from '@bufbuild/protobuf';
+import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
+import type { CoordinatorService } from '../../service.ts';
+import { adminHandlers } from './admin-handlers.ts';
+import { agentHandlers } from './agent-handlers.ts';
+import { widenFlowControl } from './flow-control.ts';
+import { modelHandlers } from './model-handlers.ts';
+
+/** A server that listens. */
+export interface Listening {
+  port: number;
+  close(): Promise<void>;
+}
+
+const WINDOW_BYTES = 8 * 1024 * 1024;
+/** How long calls under way may take to end when the server closes. */
+const DRAIN_MS = 2_000;
+
+const OPTIONS = {
+  'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
+  // Per connection; the default is without limit, and half-open streams would pile up.
+  'grpc.max_concurrent_streams': 256,
+  // With channelz on, sessions pass by where the flow-control window is set.
+  'grpc.enable_channelz': 0,
+  'grpc.keepalive_time_ms': 20_000,
+  'grpc.keepalive_timeout_ms': 10_000,
+};
+
+/** Serves agents, apps and administrators over gRPC. Throws naming the port where it is in use. */
+export async function serveGrpc(service: CoordinatorService, { host, port }: { host: string; port: number }): Promise<Listening> {
+  const server = new Server(OPTIONS);
+  widenFlowControl(server, WINDOW_BYTES);
+  add(server, AgentService, agentHandlers(service));
+  add(server, ModelService, modelHandlers(service));
+  add(server, AdminService, adminHandlers(service));
+  const services = [AgentService, ModelService, AdminService];
+  const health = new HealthImplementation(Object.fromEntries(['', ...services.map(({ typeName }) => typeName)].map((name) => [name, 'SERVING'])));
+  health.addToServer(server);
+  reflection(services).addToServer(server);
+  const bound = await new Promise<number>((resolve, reject) => {
+    server.bindAsync(`${host}:${port}`, ServerCredentials.createInsecure(), (error, boundPort) =>
+      error === null ? resolve(boundPort) : reject(portError('gRPC', host, port, error)),
+    );
+  });
+  return { port: bound, close: () => shutdown(server) };
+}
+
+/** A port that cannot be had, in words. */
+export const portError = (what: string, host: string, port: number, cause: Error): Error =>
+  new Error(`cannot listen for ${what} on ${host}:${port} (${cause.message}): end the program that uses the port, or choose another`, { cause });
+
+function add(server: Server, service: DescService, handlers: UntypedServiceImplementation): void {
+  server.addService(grpcMethods(service) as unknown as ServiceDefinition, handlers);
+}
+
+function reflection(services: readonly DescService[]): ReflectionService {
+  const files = new Map<string, DescFile>();
+  const collect = (file: DescFile): void => {
+    files.set(file.name, file);
+    file.dependencies.forEach(collect);
+  };
+  services.forEach(({ file }) => collect(file));
+  const fileDescriptorProtos = [...files.values()].map((file) => Buffer.from(toBinary(FileDescriptorProtoSchema, file.proto)));
+  // The library reads nothing of the package but the descriptors that hang on one of its methods.
+  const definition = { 'commonweight.v1': { format: 'Protocol Buffer 3 DescriptorProto', type: {}, fileDescriptorProtos } };
+  return new ReflectionService(definition as unknown as ConstructorParameters<typeof ReflectionService>[0]);
+}
+
+function shutdown(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    const forced = setTimeout(() => {
+      server.forceShutdown();
+      resolve();
+    }, DRAIN_MS);
+    server.tryShutdown(() => {
+      clearTimeout(forced);
+      resolve();
+    });
+  });
+}

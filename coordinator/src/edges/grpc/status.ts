@@ -1,0 +1,22 @@
+import { Metadata, status, type ServerErrorResponse } from '@grpc/grpc-js';
+import { ServiceError, type ServiceErrorCode } from '../../service.ts';
+import { StoreError } from '../../store/store.ts';
+
+const CODES: Record<ServiceErrorCode, status> = {
+  'not-found': status.NOT_FOUND,
+  'already-exists': status.ALREADY_EXISTS,
+  invalid: status.INVALID_ARGUMENT,
+  unavailable: status.UNAVAILABLE,
+  'resource-exhausted': status.RESOURCE_EXHAUSTED,
+};
+
+/** The one place where our errors become gRPC's. */
+export function toGrpc(error: unknown): Partial<ServerErrorResponse> & Error {
+  const { message } = error as Error;
+  return Object.assign(new Error(message), { code: codeOf(error), details: message, metadata: new Metadata() });
+}
+
+function codeOf(error: unknown): status {
+  if (error instanceof ServiceError) return CODES[error.code];
+  return error instanceof StoreError ? status.UNAVAILABLE : status.INTERNAL;
+}

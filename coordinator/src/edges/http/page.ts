@@ -1,0 +1,54 @@
+/** The status page: one document without outside resources, fed by /api/events. */
+export const PAGE = `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Commonweight</title>
+<style>
+  :root { color-scheme: light dark; --line: #8884; --accent: #2a7; }
+  body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
+  h1 { font-size: 1.3rem; margin: 0; } h2 { font-size: 1rem; margin: 2rem 0 .5rem; }
+  header { display: flex; justify-content: space-between; align-items: baseline; border-bottom: 1px solid var(--line); padding-bottom: .5rem; }
+  .task { border: 1px solid var(--line); border-radius: .5rem; padding: 1rem; margin: .5rem 0; }
+  .facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .75rem; margin-top: .75rem; }
+  .facts div { display: flex; flex-direction: column; } .facts span { opacity: .65; font-size: .8rem; } .facts b { font-variant-numeric: tabular-nums; }
+  progress { width: 100%; accent-color: var(--accent); } .note { opacity: .75; margin: .5rem 0 0; }
+  table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; } th { text-align: left; font-weight: 600; }
+  th, td { padding: .25rem .5rem .25rem 0; border-bottom: 1px solid var(--line); }
+  .off { opacity: .5; } #link.lost { color: #c33; }
+</style>
+<header><h1>Commonweight</h1><span id="link">connecting</span></header>
+<h2>Tasks</h2><div id="tasks"></div>
+<h2>Models</h2><table><thead><tr><th>model<th>newest version<th>parameters</thead><tbody id="models"></tbody></table>
+<h2>Agents</h2><table><thead><tr><th>agent<th>link<th>state<th>examples</thead><tbody id="agents"></tbody></table>
+<script>
+  const element = (name, text, attributes = {}) => Object.assign(document.createElement(name), { textContent: text ?? '' }, attributes);
+  const row = (cells, className = '') => { const tr = element('tr', '', { className }); cells.forEach((cell) => tr.append(element('td', cell))); return tr; };
+  const bytes = (n) => { n = Number(n ?? 0); for (const unit of ['B', 'kB', 'MB', 'GB']) { if (n < 1000 || unit === 'GB') return (unit === 'B' ? n : n.toFixed(1)) + ' ' + unit; n /= 1000; } };
+  const fact = (name, value) => { const div = element('div'); div.append(element('span', name), element('b', value)); return div; };
+  const empty = (text) => [element('p', text, { className: 'note' })];
+  function task(t) {
+    const box = element('div', '', { className: 'task' });
+    box.append(element('strong', t.task), ' improves ' + t.model + ' by ' + t.strategy + ': ' + t.state);
+    const facts = element('div', '', { className: 'facts' });
+    const rounds = (t.round ?? '0') + (Number(t.roundsMax) ? ' of ' + t.roundsMax : '');
+    facts.append(fact('phase', t.phase), fact('round', rounds), fact('version', t.version), fact('agents online', t.agentsOnline ?? 0),
+      fact('updates accepted', t.updatesAccepted ?? 0), fact('updates rejected', t.updatesRejected ?? 0), fact('bytes up', bytes(t.bytesUp)), fact('bytes down', bytes(t.bytesDown)));
+    for (const [name, value] of Object.entries(t.metrics ?? {})) facts.append(fact(name + ' (mean)', Number(value).toPrecision(4)));
+    box.append(facts, element('progress', '', { max: t.cohort || 1, value: t.accepted ?? 0 }));
+    if (t.waiting) box.append(element('p', t.waiting, { className: 'note' }));
+    const reasons = Object.entries(t.rejectedByReason ?? {}).map(([reason, count]) => reason + ' ' + count).join(', ');
+    if (reasons) box.append(element('p', 'rejected: ' + reasons, { className: 'note' }));
+    return box;
+  }
+  const events = new EventSource('/api/events'), link = document.getElementById('link');
+  events.onopen = () => { link.textContent = 'live'; link.className = ''; };
+  events.onerror = () => { link.textContent = 'the coordinator does not answer; trying again'; link.className = 'lost'; };
+  events.onmessage = ({ data }) => {
+    const { tasks, models, agents } = JSON.parse(data);
+    document.getElementById('tasks').replaceChildren(...(tasks.length ? tasks.map(task) : empty('No task yet: commonweight task create --help')));
+    document.getElementById('models').replaceChildren(...models.map((m) => row([m.model, m.newestVersion, m.parameters])));
+    document.getElementById('agents').replaceChildren(...agents.map((a) => row([a.agentId, a.link, a.online ? (a.ready ? 'ready' : 'busy') : 'away', a.examples ?? 0], a.online ? '' : 'off')));
+  };
+</script>
+`;

@@ -1,0 +1,93 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { toJson } from '@bufbuild/protobuf';
+import { AgentStatusSchema, ModelSummarySchema, TaskStatusSchema } from '@commonweight/proto';
+import type { CoordinatorService } from '../../service.ts';
+import { portError, type Listening } from '../grpc/server.ts';
+import { metricsOf } from './metrics.ts';
+import { PAGE } from './page.ts';
+
+/** How often the page hears of changes, at most. */
+const EVENT_MS = 250;
+/** Pages that may watch at once. */
+const WATCHERS_MAX = 64;
+
+const HEADERS = {
+  'Content-Security-Policy': "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'",
+  'X-Content-Type-Options': 'nosniff',
+  'Referrer-Policy': 'no-referrer',
+  'Cache-Control': 'no-store',
+};
+
+/** Serves health, metrics and the status page: read only, and only to who asks for this machine by name. */
+export async function serveHttp(service: CoordinatorService, { host, port }: { host: string; port: number }): Promise<Listening> {
+  const metrics = metricsOf(service);
+  let watchers = 0;
+  const watch = (response: ServerResponse): void => {
+    if (watchers >= WATCHERS_MAX) return void answer(response, 503, 'text/plain', 'too many pages watch: close one\n');
+    watchers++;
+    response.writeHead(200, { ...HEADERS, 'Content-Type': 'text/event-stream' });
+    let before = '';
+    const tell = async (): Promise<void> => {
+      const now = JSON.stringify(await statusOf(service));
+      if (now !== before && !response.writableNeedDrain) response.write(`data: ${(before = now)}\n\n`);
+    };
+    const telling = setInterval(() => void tell(), EVENT_MS);
+    void tell();
+    response.on('close', () => {
+      clearInterval(telling);
+      watchers--;
+    });
+  };
+  const routes: Record<string, (response: ServerResponse) => void | Promise<void>> = {
+    '/': (response) => answer(response, 200, 'text/html; charset=utf-8', PAGE),
+    '/healthz': (response) => answer(response, 200, 'text/plain', 'ok\n'),
+    '/readyz': async (response) => {
+      await service.listTasks();
+      answer(response, 200, 'text/plain', 'ready\n');
+    },
+    '/metrics': async (response) => answer(response, 200, metrics.contentType, await metrics.text()),
+    '/api/status': async (response) => answer(response, 200, 'application/json', JSON.stringify(await statusOf(service))),
+    '/api/events': watch,
+  };
+  const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    // A page of another site that resolves its own name to this machine must not read what is here.
+    if (!/^(127\.0\.0\.1|localhost|\[::1\])(:\d+)?$/.test(request.headers.host ?? '')) {
+      return answer(response, 421, 'text/plain', 'ask for 127.0.0.1\n');
+    }
+    if (request.method !== 'GET' && request.method !== 'HEAD') return answer(response, 405, 'text/plain', 'only GET and HEAD\n');
+    const route = routes[(request.url ?? '/').split('?')[0] ?? '/'];
+    if (route === undefined) return answer(response, 404, 'text/plain', `not here; there are ${Object.keys(routes).join(' ')}\n`);
+    await route(response);
+  };
+  const server = createServer((request, response) => {
+    handle(request, response).catch((error: unknown) => answer(response, 500, 'text/plain', `${(error as Error).message}\n`));
+  });
+  server.requestTimeout = 10_000;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => reject(portError('HTTP', host, port, error)));
+    server.listen(port, host, resolve);
+  });
+  const address = server.address();
+  return {
+    port: typeof address === 'object' && address !== null ? address.port : port,
+    close: async () => {
+      metrics.close();
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+function answer(response: ServerResponse, code: number, type: string, body: string): void {
+  if (response.headersSent) return void response.end();
+  response.writeHead(code, { ...HEADERS, 'Content-Type': type }).end(body);
+}
+
+async function statusOf(service: CoordinatorService): Promise<object> {
+  const [tasks, agents, models] = [await service.listTasks(), await service.listAgents(), await service.listModels()];
+  return {
+    tasks: tasks.map((task) => toJson(TaskStatusSchema, task)),
+    agents: agents.slice(0, 200).map((agent) => toJson(AgentStatusSchema, agent)),
+    models: models.map((model) => toJson(ModelSummarySchema, model)),
+  };
+}

@@ -1,0 +1,149 @@
+import { create, fromBinary, toBinary, type DescMessage, type MessageShape } from '@bufbuild/protobuf';
+import { connect, headers, type Msg, type NatsConnection } from '@nats-io/transport-node';
+import {
+  agentInboxSubject,
+  agentOfSubject,
+  AgentServiceDownloadRequestSchema,
+  AgentServiceDownloadResponseSchema,
+  anyAgentSubject,
+  COORDINATOR_QUEUE,
+  ERROR_HEADER,
+  GetModelRequestSchema,
+  GetModelResponseSchema,
+  GetUpdateStatusRequestSchema,
+  GetUpdateStatusResponseSchema,
+  MODEL_DOWNLOAD_SUBJECT,
+  MODEL_GET_SUBJECT,
+  ModelServiceDownloadRequestSchema,
+  ModelServiceDownloadResponseSchema,
+  releaseSubject,
+  SessionRequestSchema,
+  SubmitUpdateRequestSchema,
+  SubmitUpdateResponseSchema,
+  WatchModelResponseSchema,
+} from '@commonweight/proto';
+import { CHUNK_BYTES_MAX } from '@commonweight/proto';
+import { ServiceError, type CoordinatorService } from '../../service.ts';
+import { NatsSessions } from './sessions.ts';
+
+/** Messages of one subject that are worked on at once; the rest waits. */
+const AT_ONCE_MAX = 64;
+const CONNECT_TIMEOUT_MS = 2_000;
+const PING_INTERVAL_MS = 5_000;
+const RECONNECT_MS = 500;
+
+/** Serves agents and apps over a NATS server: core subscriptions in a queue group, so that replicas share the work. */
+export async function serveNats(
+  service: CoordinatorService,
+  { url, log = () => {} }: { url: string; log?: (line: string) => void },
+): Promise<{ close(): Promise<void> }> {
+  const connection = await connected(url);
+  const sessions = new NatsSessions(service, (agentId, payload) => publish(connection, agentInboxSubject(agentId), payload));
+  const reply = replier(connection, log);
+
+  each(connection, anyAgentSubject('session'), async (message) => {
+    sessions.receive(agentOf(message), fromBinary(SessionRequestSchema, message.data, { readUnknownFields: false }));
+  }, log);
+  reply(anyAgentSubject('status'), GetUpdateStatusRequestSchema, GetUpdateStatusResponseSchema, ({ updateId }) =>
+    service.updateStatus(updateId),
+  );
+  reply(anyAgentSubject('submit'), SubmitUpdateRequestSchema, SubmitUpdateResponseSchema, ({ header, offset, data }, message) => {
+    if (header === undefined) throw new ServiceError('invalid', 'every chunk of an upload over NATS carries the header');
+    service.addBytes('up', header.task, message.data.length);
+    return service.submitChunk(agentOf(message), header, Number(offset), data);
+  });
+  const download = async ({ digest, offset, length }: { digest: Uint8Array; offset: bigint; length: bigint }) => {
+    const lengthMax = length === 0n ? CHUNK_BYTES_MAX : Math.min(Number(length), CHUNK_BYTES_MAX);
+    const { data, totalSize } = await service.readBlob(digest, Number(offset), lengthMax);
+    service.addBytes('down', undefined, data.length);
+    return { offset, totalSize: BigInt(totalSize), data };
+  };
+  reply(anyAgentSubject('download'), AgentServiceDownloadRequestSchema, AgentServiceDownloadResponseSchema, async (request) =>
+    create(AgentServiceDownloadResponseSchema, await download(request)),
+  );
+  reply(MODEL_DOWNLOAD_SUBJECT, ModelServiceDownloadRequestSchema, ModelServiceDownloadResponseSchema, async (request) =>
+    create(ModelServiceDownloadResponseSchema, await download(request)),
+  );
+  reply(MODEL_GET_SUBJECT, GetModelRequestSchema, GetModelResponseSchema, async ({ model, version }) =>
+    create(GetModelResponseSchema, { release: await service.getModel(model, Number(version)) }),
+  );
+  const stopReleases = service.watchReleases((model, release) => {
+    const message = create(WatchModelResponseSchema, { release });
+    publish(connection, releaseSubject(model), toBinary(WatchModelResponseSchema, message));
+  });
+  // Subscriptions are at the server when this returns.
+  await connection.flush();
+  return {
+    close: async () => {
+      stopReleases();
+      sessions.close();
+      await connection.drain();
+    },
+  };
+}
+
+async function connected(url: string): Promise<NatsConnection> {
+  const server = url.replace(/^nats:\/\//, '');
+  try {
+    return await connect({
+      servers: server,
+      name: 'commonweight coordinator',
+      ignoreClusterUpdates: true,
+      maxReconnectAttempts: -1,
+      reconnectTimeWait: RECONNECT_MS,
+      timeout: CONNECT_TIMEOUT_MS,
+      pingInterval: PING_INTERVAL_MS,
+      maxPingOut: 2,
+    });
+  } catch (cause) {
+    throw new Error(`cannot reach the NATS server ${url} (${(cause as Error).message}): start it, or leave out --nats`, { cause });
+  }
+}
+
+/** While the server is away nothing is sent: what matters is asked for again, and a queue here would only grow. */
+function publish(connection: NatsConnection, subject: string, payload: Uint8Array): void {
+  if (!connection.isClosed()) connection.publish(subject, payload);
+}
+
+const agentOf = (message: Msg): string => agentOfSubject(message.subject) ?? '';
+
+/** Works on each message of a subject, a bounded number at once. */
+function each(connection: NatsConnection, subject: string, work: (message: Msg) => Promise<void>, log: (line: string) => void): void {
+  const subscription = connection.subscribe(subject, { queue: COORDINATOR_QUEUE });
+  const run = async (): Promise<void> => {
+    const busy = new Set<Promise<void>>();
+    for await (const message of subscription) {
+      const done: Promise<void> = work(message)
+        .catch((error: unknown) => log(`NATS ${message.subject}: ${(error as Error).message}`))
+        .finally(() => busy.delete(done));
+      busy.add(done);
+      if (busy.size >= AT_ONCE_MAX) await Promise.race(busy);
+    }
+  };
+  void run();
+}
+
+function replier(connection: NatsConnection, log: (line: string) => void) {
+  return <I extends DescMessage, O extends DescMessage>(
+    subject: string,
+    input: I,
+    output: O,
+    answer: (request: MessageShape<I>, message: Msg) => Promise<MessageShape<O>>,
+  ): void =>
+    each(
+      connection,
+      subject,
+      async (message) => {
+        try {
+          const request = fromBinary(input, message.data, { readUnknownFields: false });
+          message.respond(toBinary(output, await answer(request, message)));
+        } catch (error) {
+          const refusal = headers();
+          const code = error instanceof ServiceError ? error.code : 'internal';
+          refusal.set(ERROR_HEADER, `${code} ${(error as Error).message.replace(/[\r\n]+/g, ' ')}`);
+          message.respond(new Uint8Array(), { headers: refusal });
+        }
+      },
+      log,
+    );
+}

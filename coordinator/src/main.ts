@@ -1,0 +1,62 @@
+import { ConfigError } from '@commonweight/core';
+import { openCoordinator } from './coordinator.ts';
+import { serveGrpc } from './edges/grpc/server.ts';
+import { serveHttp } from './edges/http/server.ts';
+import { serveNats } from './edges/nats/server.ts';
+import type { CoordinatorService } from './service.ts';
+
+export interface StartOptions {
+  dataDir: string;
+  /** `host:port`; port 0 takes a free one. */
+  grpc: string;
+  http: string;
+  /** `nats://host:port`; without it agents come by gRPC only. */
+  nats?: string;
+  log?: (line: string) => void;
+}
+
+/** A coordinator that serves. */
+export interface RunningCoordinator {
+  service: CoordinatorService;
+  grpcPort: number;
+  httpPort: number;
+  /** Ends what is under way within a few seconds and closes the store. */
+  close(): Promise<void>;
+}
+
+const LOOPBACK = ['127.0.0.1', 'localhost', '[::1]', '::1'];
+
+/** Opens the data folder and all edges. Throws ConfigError, StoreError or an Error that names the port. */
+export async function startCoordinator({ dataDir, grpc, http, nats, log = () => {} }: StartOptions): Promise<RunningCoordinator> {
+  const [grpcAddress, httpAddress] = [loopback(grpc, '--grpc'), loopback(http, '--http')];
+  if (nats !== undefined) loopback(nats.replace(/^nats:\/\//, ''), '--nats');
+  const service = await openCoordinator({ dataDir, log });
+  const edges: { close(): Promise<void> }[] = [];
+  const close = async (): Promise<void> => {
+    await Promise.all(edges.map((edge) => edge.close()));
+    await service.close();
+  };
+  try {
+    const http = await serveHttp(service, httpAddress);
+    edges.push(http);
+    if (nats !== undefined) edges.push(await serveNats(service, { url: nats, log }));
+    const grpc = await serveGrpc(service, grpcAddress);
+    edges.push(grpc);
+    return { service, grpcPort: grpc.port, httpPort: http.port, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+function loopback(address: string, flag: string): { host: string; port: number } {
+  const at = address.lastIndexOf(':');
+  const [host, port] = [address.slice(0, at), Number(address.slice(at + 1))];
+  if (at < 1 || !Number.isInteger(port) || port < 0 || port > 65_535) {
+    throw new ConfigError(`${flag} ${address} is not host:port, such as 127.0.0.1:8443`, flag);
+  }
+  if (!LOOPBACK.includes(host)) {
+    throw new ConfigError(`${flag} ${address} is not on this machine: until identities and TLS come, only 127.0.0.1 is served`, flag);
+  }
+  return { host: host === 'localhost' ? '127.0.0.1' : host.replace(/^\[|\]$/g, ''), port };
+}
