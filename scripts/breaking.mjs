@@ -2,7 +2,9 @@
 import { spawnSync } from 'node:child_process';
 
 const git = (...args) => spawnSync('git', args, { encoding: 'utf8' });
-const base = ['origin/main', 'main', 'HEAD'].find((ref) => git('cat-file', '-e', `${ref}:proto/commonweight/v1/agent.proto`).status === 0);
+const base = ['origin/main', 'main', 'HEAD'].find(
+  (ref) => git('cat-file', '-e', `${ref}:proto/commonweight/v1/agent.proto`).status === 0,
+);
 if (base === undefined) {
   console.log('breaking: skipped, no commit has the protocol yet');
   process.exit(0);

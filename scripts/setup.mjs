@@ -25,7 +25,12 @@ function once(stamp, digest, work) {
 }
 
 function run(what, command, args, mend, env = process.env) {
-  const { status, signal, error } = spawnSync(command, args, { cwd: root, stdio: ['ignore', 2, 2], env, shell: isWindows });
+  const { status, signal, error } = spawnSync(command, args, {
+    cwd: root,
+    stdio: ['ignore', 2, 2],
+    env,
+    shell: isWindows,
+  });
   if (status === 0) return;
   const cause = error?.message ?? (signal === null ? `exit code ${status}` : signal);
   say(`setup: ${what} failed (${cause}): ${mend}`);
@@ -38,15 +43,41 @@ const outside = path.filter((folder) => !/node_modules[\\/]\.bin[\\/]?$|node-gyp
 once('.commonweight-lock', digestOf('package-lock.json'), () => {
   say('installing the dependencies (npm ci)');
   const env = { ...process.env, PATH: outside };
-  run('npm ci', 'npm', ['ci', '--no-audit', '--no-fund'], 'look at the lines above; without a network, set up an npm registry that can be reached', env);
+  run(
+    'npm ci',
+    'npm',
+    ['ci', '--no-audit', '--no-fund'],
+    'look at the lines above; without a network, set up an npm registry that can be reached',
+    env,
+  );
 });
 
 const inside = { ...process.env, PATH: [bin, outside].join(delimiter) };
 const kernels = 'core/src/aggregation/kernels/assembly';
-const kernelFiles = readdirSync(join(root, kernels)).sort().map((file) => `${kernels}/${file}`);
+const kernelFiles = readdirSync(join(root, kernels))
+  .sort()
+  .map((file) => `${kernels}/${file}`);
 once('.commonweight-kernels', digestOf(...kernelFiles, 'scripts/build-kernels.mjs'), () => {
-  run('building the kernels', join(bin, 'node'), ['scripts/build-kernels.mjs'], 'mend core/src/aggregation/kernels', inside);
+  run(
+    'building the kernels',
+    join(bin, 'node'),
+    ['scripts/build-kernels.mjs'],
+    'mend core/src/aggregation/kernels',
+    inside,
+  );
 });
-run('the build', join(bin, 'tsc'), ['-b'], 'mend the errors above, or delete node_modules and the dist folders and try again', inside);
+run(
+  'the build',
+  join(bin, 'tsc'),
+  ['-b'],
+  'mend the errors above, or delete node_modules and the dist folders and try again',
+  inside,
+);
 const nats = ['cli/dist/nats/install-main.js', ...process.argv.slice(2)];
-run('looking for a NATS server', join(bin, 'node'), ['--disable-warning=ExperimentalWarning', ...nats], 'see the line above', inside);
+run(
+  'looking for a NATS server',
+  join(bin, 'node'),
+  ['--disable-warning=ExperimentalWarning', ...nats],
+  'see the line above',
+  inside,
+);

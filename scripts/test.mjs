@@ -14,7 +14,12 @@ const container = binary === undefined && !process.env.NATS_URL ? await startNat
 const env = { ...process.env, ...(container === undefined ? {} : { NATS_URL: container.url }) };
 env.PATH = [bin, process.env.PATH, ...(binary === undefined ? [] : [dirname(binary)])].join(delimiter);
 
-const child = spawn(join(bin, 'vitest'), ['run', ...process.argv.slice(2)], { cwd: root, stdio: 'inherit', env, shell: process.platform === 'win32' });
+const child = spawn(join(bin, 'vitest'), ['run', ...process.argv.slice(2)], {
+  cwd: root,
+  stdio: 'inherit',
+  env,
+  shell: process.platform === 'win32',
+});
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
 child.once('exit', async (code, signal) => {
   await container?.close();

@@ -28,6 +28,7 @@ export class Client {
   readonly #options: ConnectOptions;
   readonly #engine: OrtEngine;
   readonly #models = new Map<string, Promise<Model>>();
+  readonly #opened = new Set<Model>();
   #closed = false;
 
   constructor(link: ModelLink, pin: KeyPin, options: ConnectOptions) {
@@ -62,10 +63,12 @@ export class Client {
       cache: new ReleaseCache(folder),
       ...(staleAfterMs === undefined ? {} : { staleAfterMs }),
     });
+    this.#opened.add(model);
     try {
       await model.start(readyTimeoutMs);
       return model;
     } catch (error) {
+      this.#opened.delete(model);
       await model.close();
       throw error;
     }
@@ -74,10 +77,10 @@ export class Client {
   /** Ends everything; predictions that run finish first. */
   async close(): Promise<void> {
     this.#closed = true;
-    const models = await Promise.allSettled(this.#models.values());
     // Ends downloads first, so that no model waits for one.
     await this.#link.close();
-    await Promise.all(models.map((model) => (model.status === 'fulfilled' ? model.value.close() : undefined)));
+    await Promise.all([...this.#opened].map((model) => model.close()));
+    await Promise.allSettled(this.#models.values());
     await this.#engine.close();
   }
 }

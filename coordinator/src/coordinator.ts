@@ -21,7 +21,7 @@ import {
 } from '@commonweight/proto';
 import { Fleet } from './driver/fleet.ts';
 import { isCommitted, receiptToWire, rejectedReceipt } from './driver/receipts.ts';
-import { hex, receiptMessage, TaskDriver, type DriverWorld } from './driver/task-driver.ts';
+import { hex, ownsId, receiptMessage, TaskDriver, type DriverWorld } from './driver/task-driver.ts';
 import { Uploads } from './driver/uploads.ts';
 import { openSigner, type Signer } from './identity/signer.ts';
 import { Registry } from './registry/registry.ts';
@@ -142,6 +142,7 @@ class Coordinator implements CoordinatorService {
   /** A receipt where the update has ended, a wish for it where it is still missing, and an end where its time is over. */
   async #answerOffer(agentId: string, offered: OfferedUpdate): Promise<void> {
     const { updateId, task } = offered;
+    if (!ownsId(agentId, offered)) return this.#world.log(`${agentId} offers an update that is not its own`);
     const known = await this.#store.receipt(updateId);
     if (known !== undefined) return this.#fleet.send(agentId, receiptMessage(this.#signer, known));
     const driver = this.#drivers.get(task);
@@ -168,9 +169,9 @@ class Coordinator implements CoordinatorService {
 
   async submitChunk(agentId: string, header: UpdateHeader, offset: number, data: Uint8Array): Promise<SubmitUpdateResponse> {
     if (header.agentId !== agentId) throw new ServiceError('invalid', `agent ${agentId} sent an update in the name of another`);
-    if (header.updateId.length !== 32) throw new ServiceError('invalid', 'an update id has 32 bytes');
     const driver = this.#drivers.get(header.task);
     if (driver === undefined) throw new ServiceError('not-found', `there is no task "${header.task.slice(0, 80)}"`);
+    if (!ownsId(agentId, header)) return this.#refused(header, await driver.refuse(header, 'wrong-id'));
     const known = await this.#store.receipt(header.updateId);
     if (known !== undefined) {
       await driver.refuse(header, 'duplicate');
@@ -188,6 +189,8 @@ class Coordinator implements CoordinatorService {
 
   #refused(header: UpdateHeader, submission: Awaited<ReturnType<TaskDriver['submit']>>): SubmitUpdateResponse {
     if ('accepted' in submission || submission.refusal === 'duplicate') return this.#submitted(header, true);
+    // Damaged on the way: without a receipt the agent begins again.
+    if (submission.refusal === 'digest-mismatch') return create(SubmitUpdateResponseSchema, {});
     return this.#submitted(header, false, submission.receipt);
   }
 

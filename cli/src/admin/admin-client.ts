@@ -1,5 +1,12 @@
 import { openGrpcChannel, type GrpcChannel } from '@commonweight/client-sdk';
-import { AdminService, CHUNK_BYTES_MAX, type AgentStatus, type ModelSummary, type SignedManifest, type TaskStatus } from '@commonweight/proto';
+import {
+  AdminService,
+  CHUNK_BYTES_MAX,
+  type AgentStatus,
+  type ModelSummary,
+  type SignedManifest,
+  type TaskStatus,
+} from '@commonweight/proto';
 import { CommandError } from '../output/failure.ts';
 
 /** What an administrator may ask of a coordinator. */
@@ -81,6 +88,7 @@ export async function withAdmin<T>(url: string, work: (admin: AdminClient) => Pr
 }
 
 function given<T>(value: T | undefined, method: string): T {
-  if (value === undefined) throw new CommandError(`the coordinator answered ${method} with nothing; is it of another version?`);
+  if (value === undefined)
+    throw new CommandError(`the coordinator answered ${method} with nothing; is it of another version?`);
   return value;
 }

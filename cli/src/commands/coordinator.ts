@@ -28,10 +28,17 @@ async function runCoordinator(options: Options): Promise<void> {
   const signal = stopSignal();
   const dataDir = resolve(options.data);
   const { grpc, http, nats } = options;
-  const running = await startCoordinator({ dataDir, grpc, http, ...(nats === undefined ? {} : { nats }) });
+  const log = (line: string): void => output.say(line, { event: 'log', line });
+  const running = await startCoordinator({ dataDir, grpc, http, log, ...(nats === undefined ? {} : { nats }) });
   const { grpcPort, httpPort } = running;
   const at = (address: string, port: number): string => `${address.replace(/:\d*$/, '')}:${port}`;
-  const listening = { event: 'listening', grpc: at(grpc, grpcPort), http: at(http, httpPort), nats: nats ?? null, dataDir };
+  const listening = {
+    event: 'listening',
+    grpc: at(grpc, grpcPort),
+    http: at(http, httpPort),
+    nats: nats ?? null,
+    dataDir,
+  };
   tellParent({ ...listening, grpcPort, httpPort });
   output.say(
     [

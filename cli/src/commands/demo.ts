@@ -46,7 +46,8 @@ function printed(json: boolean): Show {
   return {
     event: (event, elapsedMs) => {
       const line = lineOf(event);
-      if (json || line !== undefined) output.say(`${(elapsedMs / 1000).toFixed(1).padStart(6)} s  ${line}`, { ...event, elapsedMs });
+      if (json || line !== undefined)
+        output.say(`${(elapsedMs / 1000).toFixed(1).padStart(6)} s  ${line}`, { ...event, elapsedMs });
     },
     end: () => {},
   };

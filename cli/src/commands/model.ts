@@ -1,5 +1,13 @@
 import { openModelLink, verifyEd25519 } from '@commonweight/client-sdk';
-import { checkTrainable, contractOf, joinModel, readModel, weightsFromBytes, writeModel, type TensorSpec } from '@commonweight/core';
+import {
+  checkTrainable,
+  contractOf,
+  joinModel,
+  readModel,
+  weightsFromBytes,
+  writeModel,
+  type TensorSpec,
+} from '@commonweight/core';
 import { openManifest, type Manifest, type SignedManifest } from '@commonweight/proto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { basename, extname } from 'node:path';
@@ -39,7 +47,10 @@ export function addModel(program: Command): void {
     .option('--name <name>', 'the name of the model (else that of the file)', name)
     .action(importModel);
   talking(model.command('list'), 'grpc').description('the models of the coordinator').action(listModels);
-  talking(model.command('show'), 'grpc').description('the versions of a model').argument('<name>', 'a model', name).action(showModel);
+  talking(model.command('show'), 'grpc')
+    .description('the versions of a model')
+    .argument('<name>', 'a model', name)
+    .action(showModel);
   talking(model.command('export'), 'grpc', 'nats')
     .description('write a version as a stock ONNX file')
     .argument('<name>', 'a model', name)
@@ -52,7 +63,11 @@ export function addModel(program: Command): void {
     .action(checkModel);
 }
 
-async function createModel(kind: string, model: string, options: Options & ModelShape & { file?: string }): Promise<void> {
+async function createModel(
+  kind: string,
+  model: string,
+  options: Options & ModelShape & { file?: string },
+): Promise<void> {
   const onnx = writeModel(builtModel(kind, options));
   const output = standardOutput(options);
   if (options.file === undefined) return await importBytes(model, onnx, options, output);
@@ -76,11 +91,17 @@ async function listModels(options: Options): Promise<void> {
   const models = await withAdmin(options.coordinator, (admin) => admin.listModels());
   const output = standardOutput(options);
   if (output.json) {
-    for (const { model, newestVersion, parameters, createdMs } of models) output.say('', { model, newestVersion, parameters, createdMs });
+    for (const { model, newestVersion, parameters, createdMs } of models)
+      output.say('', { model, newestVersion, parameters, createdMs });
     return;
   }
   const rows = models.map((m) => [m.model, String(m.newestVersion), String(m.parameters), when(m.createdMs)]);
-  output.say(models.length === 0 ? 'no models yet: `commonweight model create 2nn digits` makes one' : table(['model', 'newest', 'parameters', 'created'], rows), {});
+  output.say(
+    models.length === 0
+      ? 'no models yet: `commonweight model create 2nn digits` makes one'
+      : table(['model', 'newest', 'parameters', 'created'], rows),
+    {},
+  );
 }
 
 async function showModel(model: string, options: Options): Promise<void> {
@@ -91,11 +112,21 @@ async function showModel(model: string, options: Options): Promise<void> {
     for (const manifest of manifests) output.say('', recordOf(manifest));
     return;
   }
-  const rows = manifests.map((m) => [String(m.version), m.task || '(imported)', String(m.round), m.strategy, String(m.totalWeight), when(m.createdMs)]);
+  const rows = manifests.map((m) => [
+    String(m.version),
+    m.task || '(imported)',
+    String(m.round),
+    m.strategy,
+    String(m.totalWeight),
+    when(m.createdMs),
+  ]);
   const { inputs = [], outputs = [] } = manifests.at(-1) ?? {};
   const shape = (specs: readonly { name: string; dtype: string; dims: bigint[] }[]): string =>
     specs.map((spec) => showSpec({ ...spec, dims: spec.dims.map(Number) })).join(', ');
-  output.say(`${model}: ${shape(inputs)} -> ${shape(outputs)}\n${table(['version', 'task', 'round', 'strategy', 'weight', 'created'], rows)}`, {});
+  output.say(
+    `${model}: ${shape(inputs)} -> ${shape(outputs)}\n${table(['version', 'task', 'round', 'strategy', 'weight', 'created'], rows)}`,
+    {},
+  );
 }
 
 async function exportModel(model: string, file: string, options: Options & { version: number }): Promise<void> {
@@ -104,7 +135,8 @@ async function exportModel(model: string, file: string, options: Options & { ver
     const manifest = opened(await link.getModel(model, options.version));
     const part = async (role: string): Promise<Uint8Array> => {
       const artifact = manifest.artifacts.find((one) => one.role === role);
-      if (artifact === undefined) throw new CommandError(`version ${manifest.version} of '${model}' has no ${role}; choose another version`);
+      if (artifact === undefined)
+        throw new CommandError(`version ${manifest.version} of '${model}' has no ${role}; choose another version`);
       return await link.download(artifact.digest, Number(artifact.size));
     };
     const onnx = joinModel(readModel(await part('graph')), weightsFromBytes(await part('weights')));
@@ -129,14 +161,17 @@ async function checkModel(file: string, options: { json?: boolean }): Promise<vo
   const trainable = blocking.length === 0 && nodes.some(({ verdict }) => verdict === 'trainable');
   const output = standardOutput(options);
   const rows = nodes.map(({ operator, node, verdict }) => [operator, node, verdict]);
-  output.say(`${inputs.map(showSpec).join(', ')} -> ${outputs.map(showSpec).join(', ')}\n${table(['operator', 'node', 'verdict'], rows)}`, {
-    event: 'checked',
-    file,
-    trainable,
-    inputs,
-    outputs,
-    nodes,
-  });
+  output.say(
+    `${inputs.map(showSpec).join(', ')} -> ${outputs.map(showSpec).join(', ')}\n${table(['operator', 'node', 'verdict'], rows)}`,
+    {
+      event: 'checked',
+      file,
+      trainable,
+      inputs,
+      outputs,
+      nodes,
+    },
+  );
   if (trainable) return;
   const [first] = blocking;
   throw new CommandError(

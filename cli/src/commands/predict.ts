@@ -42,7 +42,9 @@ async function predict(model: string, options: Options): Promise<void> {
       event: 'prediction',
       model,
       version,
-      outputs: Object.fromEntries(Object.entries(outputs).map(([key, { data, dims }]) => [key, { dims, data: [...data] }])),
+      outputs: Object.fromEntries(
+        Object.entries(outputs).map(([key, { data, dims }]) => [key, { dims, data: [...data] }]),
+      ),
       ...(given === undefined ? {} : { label: given.label }),
     });
   } finally {
@@ -50,7 +52,9 @@ async function predict(model: string, options: Options): Promise<void> {
   }
 }
 
-const firstInput = (model: Model, values: TypedArray): Inputs => ({ [model.contract?.inputs[0]?.name ?? 'input']: values });
+const firstInput = (model: Model, values: TypedArray): Inputs => ({
+  [model.contract?.inputs[0]?.name ?? 'input']: values,
+});
 
 async function exampleOf(spec: string, index: number): Promise<{ values: Float32Array; label: number }> {
   const { inputs, labels, examples } = await loadDataset(spec);

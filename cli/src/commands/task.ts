@@ -44,14 +44,29 @@ export function addTask(program: Command): void {
     .option('--seed <n>', 'of all randomness of the task', whole(0))
     .option('--start', 'start it at once')
     .action(createTask);
-  talking(task.command('start'), 'grpc').description('start or resume a task').argument('<name>', 'a task', name).action(startTask);
-  talking(task.command('pause'), 'grpc').description('pause a task after its open round').argument('<name>', 'a task', name).action(pauseTask);
-  talking(task.command('show'), 'grpc').description('how a task stands').argument('<name>', 'a task', name).action(showTask);
+  talking(task.command('start'), 'grpc')
+    .description('start or resume a task')
+    .argument('<name>', 'a task', name)
+    .action(startTask);
+  talking(task.command('pause'), 'grpc')
+    .description('pause a task after its open round')
+    .argument('<name>', 'a task', name)
+    .action(pauseTask);
+  talking(task.command('show'), 'grpc')
+    .description('how a task stands')
+    .argument('<name>', 'a task', name)
+    .action(showTask);
   talking(task.command('list'), 'grpc').description('all tasks').action(listTasks);
-  talking(task.command('watch'), 'grpc').description('follow a task until it is finished').argument('<name>', 'a task', name).action(watchTask);
+  talking(task.command('watch'), 'grpc')
+    .description('follow a task until it is finished')
+    .argument('<name>', 'a task', name)
+    .action(watchTask);
 }
 
-async function createTask(task: string, options: Options & TaskFlags & { config?: string; start?: boolean }): Promise<void> {
+async function createTask(
+  task: string,
+  options: Options & TaskFlags & { config?: string; start?: boolean },
+): Promise<void> {
   const file = options.config === undefined ? {} : jsonObject(await readFile(options.config, 'utf8'), options.config);
   const config = taskConfig(options, file);
   parseTaskConfig(JSON.stringify(config));
@@ -79,9 +94,19 @@ async function listTasks(options: Options): Promise<void> {
   const tasks = await withAdmin(options.coordinator, (admin) => admin.listTasks());
   const output = standardOutput(options);
   if (output.json) return tasks.forEach((status) => output.say('', taskRecord(status)));
-  const rows = tasks.map((t) => [t.task, t.model, t.state, String(t.round), String(t.version), `${t.updatesAccepted}/${t.updatesRejected}`]);
+  const rows = tasks.map((t) => [
+    t.task,
+    t.model,
+    t.state,
+    String(t.round),
+    String(t.version),
+    `${t.updatesAccepted}/${t.updatesRejected}`,
+  ]);
   const none = 'no tasks yet: `commonweight task create NAME --model MODEL` makes one';
-  output.say(rows.length === 0 ? none : table(['task', 'model', 'state', 'round', 'version', 'accepted/rejected'], rows), {});
+  output.say(
+    rows.length === 0 ? none : table(['task', 'model', 'state', 'round', 'version', 'accepted/rejected'], rows),
+    {},
+  );
 }
 
 async function watchTask(task: string, options: Options): Promise<void> {
@@ -124,7 +149,8 @@ const drawing =
   (status) =>
     view.draw(taskBlock(status));
 
-const sayTask = (status: TaskStatus, options: Options): void => standardOutput(options).say(taskLine(status), taskRecord(status));
+const sayTask = (status: TaskStatus, options: Options): void =>
+  standardOutput(options).say(taskLine(status), taskRecord(status));
 
 function jsonObject(text: string, file: string): Record<string, unknown> {
   try {

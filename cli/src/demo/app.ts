@@ -48,7 +48,9 @@ async function measure(): Promise<void> {
   if (answer === undefined) return;
   const { values, version } = answer;
   const classes = values.length / images.examples;
-  const right = images.labels.filter((label, index) => largest(values.subarray(index * classes, (index + 1) * classes)) === label);
+  const right = images.labels.filter(
+    (label, index) => largest(values.subarray(index * classes, (index + 1) * classes)) === label,
+  );
   tellParent({ event: 'accuracy', version, accuracy: right.length / images.examples });
 }
 
@@ -68,7 +70,14 @@ function largest(values: Float32Array): number {
   return values.indexOf(Math.max(...values));
 }
 
-function firstOf({ inputs, labels, examples }: Dataset, max: number): { inputs: Float32Array; labels: Int32Array; examples: number } {
+function firstOf(
+  { inputs, labels, examples }: Dataset,
+  max: number,
+): { inputs: Float32Array; labels: Int32Array; examples: number } {
   const count = Math.min(examples, max);
-  return { inputs: inputs.subarray(0, (inputs.length / examples) * count), labels: labels.subarray(0, count), examples: count };
+  return {
+    inputs: inputs.subarray(0, (inputs.length / examples) * count),
+    labels: labels.subarray(0, count),
+    examples: count,
+  };
 }

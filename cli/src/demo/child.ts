@@ -2,7 +2,10 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 
 const isSource = import.meta.url.endsWith('.ts');
-const NODE_FLAGS = [...(isSource ? ['--conditions=@commonweight/source'] : []), '--disable-warning=ExperimentalWarning'];
+const NODE_FLAGS = [
+  ...(isSource ? ['--conditions=@commonweight/source'] : []),
+  '--disable-warning=ExperimentalWarning',
+];
 const END_MS = 8000;
 
 /** A program that runs as a child of the demo and reports to it. */

@@ -25,10 +25,12 @@ export const agentData = (options: DemoOptions, index: number): string =>
 export const testData = (options: DemoOptions): string => `${source(options)}?split=test`;
 
 /** Which link an agent takes: every other one NATS, where there is a server. */
-export const linkOf = (index: number, hasNats: boolean): 'grpc' | 'nats' => (hasNats && index % 2 === 1 ? 'nats' : 'grpc');
+export const linkOf = (index: number, hasNats: boolean): 'grpc' | 'nats' =>
+  hasNats && index % 2 === 1 ? 'nats' : 'grpc';
 
 /** The 2NN of the FedAvg paper, in the size that the images need. */
-export const demoModel = (inputs: number, outputs: number, seed: number): ModelProto => mlp({ inputs, hidden: [200, 200], outputs, seed });
+export const demoModel = (inputs: number, outputs: number, seed: number): ModelProto =>
+  mlp({ inputs, hidden: [200, 200], outputs, seed });
 
 export function demoTask({ agents, rounds, seed }: DemoOptions): object {
   return {

@@ -38,7 +38,10 @@ test('a demo is done once the app has measured the last version', () => {
 });
 
 test('swaps and superseded versions add up to the versions', () => {
-  const { versions, swaps, superseded, trainMs, failedPredictions } = summaryOf(events.reduce(progressed, nothingYet), 1234);
+  const { versions, swaps, superseded, trainMs, failedPredictions } = summaryOf(
+    events.reduce(progressed, nothingYet),
+    1234,
+  );
   expect({ versions, swaps, superseded, trainMs, failedPredictions }).toEqual({
     versions: 3,
     swaps: 2,

@@ -58,7 +58,10 @@ export function progressed(before: Progress, event: DemoEvent): Progress {
   }
 }
 
-const noted = (before: Progress, note: string): Progress => ({ ...before, notes: [...before.notes, note].slice(-NOTES_MAX) });
+const noted = (before: Progress, note: string): Progress => ({
+  ...before,
+  notes: [...before.notes, note].slice(-NOTES_MAX),
+});
 
 /** Whether the task is finished and the app serves, and has measured, what came out of it. */
 export function isDone({ status, serving, accuracies }: Progress): boolean {

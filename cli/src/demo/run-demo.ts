@@ -17,7 +17,11 @@ const RESTARTS_MAX = 5;
 const READY_MS = 120_000;
 
 /** Runs the whole system once: a coordinator, agents over both links and an app, each a process of its own. */
-export async function runDemo(options: DemoOptions, signal: AbortSignal, onEvent: (event: DemoEvent) => void): Promise<Progress> {
+export async function runDemo(
+  options: DemoOptions,
+  signal: AbortSignal,
+  onEvent: (event: DemoEvent) => void,
+): Promise<Progress> {
   const closers: (() => Promise<unknown> | void)[] = [];
   try {
     return await run(options, signal, onEvent, closers);
@@ -47,7 +51,8 @@ async function run(
 
   const failures: Promise<never>[] = [aborts(signal)];
   const begin = (spec: Omit<ConstructorParameters<typeof Child>[0], 'restartsMax' | 'onRestart'>): Child => {
-    const onRestart = (why: string, restarts: number): void => tell({ event: 'restart', program: spec.name, why, restarts });
+    const onRestart = (why: string, restarts: number): void =>
+      tell({ event: 'restart', program: spec.name, why, restarts });
     const child = new Child({ ...spec, restartsMax: RESTARTS_MAX, onRestart });
     failures.push(child.failed);
     return child;
@@ -97,14 +102,30 @@ async function run(
     return begin({
       name: agent,
       module: '../main',
-      args: ['agent', '--coordinator', at, '--data', agentData(options, index), '--id', agent, '--dir', join(folder, agent)],
+      args: [
+        'agent',
+        '--coordinator',
+        at,
+        '--data',
+        agentData(options, index),
+        '--id',
+        agent,
+        '--dir',
+        join(folder, agent),
+      ],
       onMessage: (message) => tell({ event: 'agent', agent, link, ...message } as DemoEvent),
     });
   });
   closers.push(() => Promise.all(agents.map((agent) => agent.end())));
   closers.push(() => app.end());
 
-  await orFailure(until('the app and all agents are there', signal, async () => progress.serving !== undefined && (await online(admin)) >= options.agents));
+  await orFailure(
+    until(
+      'the app and all agents are there',
+      signal,
+      async () => progress.serving !== undefined && (await online(admin)) >= options.agents,
+    ),
+  );
   await orFailure(admin.startTask(TASK));
   await orFailure(follow(admin, signal, tell, () => isDone(progress)));
   // Its last report comes with its end.
@@ -128,7 +149,12 @@ const online = async (admin: AdminClient): Promise<number> =>
   (await admin.listAgents()).filter((agent) => agent.online).length;
 
 /** Follows the task, across restarts of the coordinator, until the demo is done. */
-async function follow(admin: AdminClient, signal: AbortSignal, tell: (event: DemoEvent) => void, isOver: () => boolean): Promise<void> {
+async function follow(
+  admin: AdminClient,
+  signal: AbortSignal,
+  tell: (event: DemoEvent) => void,
+  isOver: () => boolean,
+): Promise<void> {
   let version = 1;
   const watch = async (): Promise<void> => {
     const over = new AbortController();
@@ -164,7 +190,8 @@ async function until(what: string, signal: AbortSignal, isSo: () => Promise<bool
       throw error;
     });
     if (answer) return;
-    if (Date.now() > endMs) throw new CommandError(`waited ${READY_MS / 1000} s until ${what}; COMMONWEIGHT_DEBUG=1 shows what each says`);
+    if (Date.now() > endMs)
+      throw new CommandError(`waited ${READY_MS / 1000} s until ${what}; COMMONWEIGHT_DEBUG=1 shows what each says`);
     await sleep(100, signal);
   }
 }

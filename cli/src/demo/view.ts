@@ -11,7 +11,9 @@ export function viewOf(progress: Progress, elapsedMs: number): string[] {
   const refused = reasons.length === 0 ? '' : ` (${reasons.join(', ')})`;
   return [
     `Commonweight demo   ${clock(elapsedMs)}`,
-    ...(started === undefined ? ['  starting'] : [`  ${started.coordinator}   status page ${started.http}`, `  ${agentsLine(started.agents)}`]),
+    ...(started === undefined
+      ? ['  starting']
+      : [`  ${started.coordinator}   status page ${started.http}`, `  ${agentsLine(started.agents)}`]),
     ...(status === undefined
       ? []
       : [
@@ -68,4 +70,5 @@ export function closingLines(summary: Summary): string[] {
   ];
 }
 
-const agentsLine = ({ grpc, nats }: { grpc: number; nats: number }): string => `${grpc + nats} agents: ${grpc} over gRPC, ${nats} over NATS`;
+const agentsLine = ({ grpc, nats }: { grpc: number; nats: number }): string =>
+  `${grpc + nats} agents: ${grpc} over gRPC, ${nats} over NATS`;

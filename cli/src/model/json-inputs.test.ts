@@ -4,12 +4,23 @@ import { inputsFrom } from './json-inputs.ts';
 const one = [{ name: 'input', dtype: 'float', dims: [-1, 2] }];
 
 test('nested arrays are flattened for the only input', () => {
-  expect(inputsFrom([[1, 2], [3, 4]], one)).toEqual({ input: Float32Array.of(1, 2, 3, 4) });
+  expect(
+    inputsFrom(
+      [
+        [1, 2],
+        [3, 4],
+      ],
+      one,
+    ),
+  ).toEqual({ input: Float32Array.of(1, 2, 3, 4) });
 });
 
 test('an object names its inputs, and their types follow the model', () => {
   const specs = [...one, { name: 'step', dtype: 'int64', dims: [1] }];
-  expect(inputsFrom({ input: [1, 2], step: [7] }, specs)).toEqual({ input: Float32Array.of(1, 2), step: BigInt64Array.of(7n) });
+  expect(inputsFrom({ input: [1, 2], step: [7] }, specs)).toEqual({
+    input: Float32Array.of(1, 2),
+    step: BigInt64Array.of(7n),
+  });
 });
 
 test('an unknown input, a string and a bare number are refused by name', () => {

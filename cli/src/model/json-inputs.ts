@@ -7,13 +7,17 @@ export function inputsFrom(json: unknown, specs: readonly TensorSpec[]): Inputs 
   const [only] = specs;
   if (Array.isArray(json)) {
     if (specs.length === 1 && only !== undefined) return { [only.name]: typed(json, only) };
-    throw new UsageError(`the model has ${specs.length} inputs: give an object with ${specs.map((spec) => spec.name).join(', ')}`);
+    throw new UsageError(
+      `the model has ${specs.length} inputs: give an object with ${specs.map((spec) => spec.name).join(', ')}`,
+    );
   }
-  if (typeof json !== 'object' || json === null) throw new UsageError('the input is neither an array nor an object of arrays');
+  if (typeof json !== 'object' || json === null)
+    throw new UsageError('the input is neither an array nor an object of arrays');
   return Object.fromEntries(
     Object.entries(json).map(([name, value]) => {
       const spec = specs.find((one) => one.name === name);
-      if (spec === undefined) throw new UsageError(`the model has no input '${name}': it has ${specs.map((one) => one.name).join(', ')}`);
+      if (spec === undefined)
+        throw new UsageError(`the model has no input '${name}': it has ${specs.map((one) => one.name).join(', ')}`);
       return [name, typed(value, spec)];
     }),
   );
@@ -22,7 +26,8 @@ export function inputsFrom(json: unknown, specs: readonly TensorSpec[]): Inputs 
 function typed(value: unknown, { name, dtype }: TensorSpec): TypedArray {
   const flat: unknown[] = Array.isArray(value) ? value.flat(Infinity) : [value];
   const wrong = flat.find((item) => typeof item !== 'number');
-  if (wrong !== undefined) throw new UsageError(`input '${name}' holds ${JSON.stringify(wrong)}, which is not a number`);
+  if (wrong !== undefined)
+    throw new UsageError(`input '${name}' holds ${JSON.stringify(wrong)}, which is not a number`);
   const numbers = flat as number[];
   if (dtype === 'int64') return BigInt64Array.from(numbers, BigInt);
   if (dtype === 'int32') return Int32Array.from(numbers);

@@ -18,7 +18,8 @@ export interface ModelShape {
 export const modelKinds: Readonly<Record<string, (shape: ModelShape) => ModelProto>> = {
   mlp: ({ inputs, hidden = [200, 200], outputs, seed }) =>
     mlp({ inputs: needed(inputs, 'inputs'), hidden, outputs: needed(outputs, 'outputs'), seed }),
-  logistic: ({ inputs, outputs, seed }) => logistic({ inputs: needed(inputs, 'inputs'), outputs: needed(outputs, 'outputs'), seed }),
+  logistic: ({ inputs, outputs, seed }) =>
+    logistic({ inputs: needed(inputs, 'inputs'), outputs: needed(outputs, 'outputs'), seed }),
   cnn: ({ height = 28, width = 28, channels = 1, filters = [32, 64], dense = 512, outputs = 10, seed }) =>
     cnn({ height, width, channels, filters, dense, outputs, seed }),
   '2nn': ({ seed }) => fedAvg2nn(seed),
@@ -27,7 +28,8 @@ export const modelKinds: Readonly<Record<string, (shape: ModelShape) => ModelPro
 
 export function builtModel(kind: string, shape: ModelShape): ModelProto {
   const build = modelKinds[kind];
-  if (build === undefined) throw new UsageError(`'${kind}' is not a kind of model: choose one of ${Object.keys(modelKinds).join(', ')}`);
+  if (build === undefined)
+    throw new UsageError(`'${kind}' is not a kind of model: choose one of ${Object.keys(modelKinds).join(', ')}`);
   return build(shape);
 }
 

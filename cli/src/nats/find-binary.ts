@@ -5,7 +5,10 @@ import { delimiter, join } from 'node:path';
 export function findNatsServer(path: string = process.env['PATH'] ?? ''): string | undefined {
   const file = process.platform === 'win32' ? 'nats-server.exe' : 'nats-server';
   const folders = [...path.split(delimiter), '/usr/sbin', '/usr/local/sbin', '/usr/local/bin', '/opt/homebrew/bin'];
-  return folders.filter((folder) => folder !== '').map((folder) => join(folder, file)).find(isProgram);
+  return folders
+    .filter((folder) => folder !== '')
+    .map((folder) => join(folder, file))
+    .find(isProgram);
 }
 
 function isProgram(file: string): boolean {

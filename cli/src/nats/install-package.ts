@@ -3,7 +3,10 @@ import { existsSync } from 'node:fs';
 
 /** Whether Debian's packages can be installed here. */
 export const canInstallPackages = (): boolean =>
-  process.platform === 'linux' && process.getuid?.() === 0 && existsSync('/etc/debian_version') && existsSync('/usr/bin/apt-get');
+  process.platform === 'linux' &&
+  process.getuid?.() === 0 &&
+  existsSync('/etc/debian_version') &&
+  existsSync('/usr/bin/apt-get');
 
 /** Installs Debian's nats-server. Its service is not started: every run starts a server of its own. */
 export function installNatsPackage(say: (line: string) => void): boolean {

@@ -18,7 +18,10 @@ const START_MS = 10_000;
 export async function startNatsServer(binary: string): Promise<NatsServer> {
   const folder = await mkdtemp(join(tmpdir(), 'commonweight-nats-'));
   const port = await freePort();
-  const child = spawn(binary, ['--addr', '127.0.0.1', '--port', String(port)], { cwd: folder, stdio: ['ignore', 'ignore', 'pipe'] });
+  const child = spawn(binary, ['--addr', '127.0.0.1', '--port', String(port)], {
+    cwd: folder,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
   let words = '';
   child.stderr.on('data', (text) => (words = `${words}${String(text)}`.slice(-2000)));
   const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()).once('error', () => resolve()));

@@ -28,6 +28,7 @@ export async function provideNats(say: (line: string) => void): Promise<NatsServ
 
 async function given(url: string): Promise<NatsServer> {
   requireLoopback(url);
-  if (!(await answers(url))) throw new CommandError(`no NATS server answers at NATS_URL ${url}: start it, or unset NATS_URL`);
+  if (!(await answers(url)))
+    throw new CommandError(`no NATS server answers at NATS_URL ${url}: start it, or unset NATS_URL`);
   return { url, how: 'NATS_URL', close: async () => {} };
 }

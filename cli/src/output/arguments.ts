@@ -11,7 +11,9 @@ export function whole(min: number, max: number = Number.MAX_SAFE_INTEGER): (text
   return (text) => {
     const value = Number(text);
     if (/^\d+$/.test(text) && value >= min && value <= max) return value;
-    throw new InvalidArgumentError(`Give a whole number from ${min}${max === Number.MAX_SAFE_INTEGER ? ' on' : ` to ${max}`}.`);
+    throw new InvalidArgumentError(
+      `Give a whole number from ${min}${max === Number.MAX_SAFE_INTEGER ? ' on' : ` to ${max}`}.`,
+    );
   };
 }
 
@@ -48,13 +50,21 @@ export function coordinatorUrl(...kinds: readonly ('grpc' | 'nats')[]): (text: s
     } catch (error) {
       throw new InvalidArgumentError(`${(error as Error).message}.`);
     }
-    throw new InvalidArgumentError(`Give an address that begins with ${kinds.map((kind) => `${kind}://`).join(' or ')}.`);
+    throw new InvalidArgumentError(
+      `Give an address that begins with ${kinds.map((kind) => `${kind}://`).join(' or ')}.`,
+    );
   };
 }
 
 /** The options of every command that talks to a coordinator. */
 export const talking = (command: Command, ...kinds: readonly ('grpc' | 'nats')[]): Command =>
-  reporting(command).option('--coordinator <url>', 'where the coordinator answers', coordinatorUrl(...kinds), COORDINATOR_URL);
+  reporting(command).option(
+    '--coordinator <url>',
+    'where the coordinator answers',
+    coordinatorUrl(...kinds),
+    COORDINATOR_URL,
+  );
 
 /** The options of every command. */
-export const reporting = (command: Command): Command => command.option('--json', 'one JSON object a line, for machines');
+export const reporting = (command: Command): Command =>
+  command.option('--json', 'one JSON object a line, for machines');

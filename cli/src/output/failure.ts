@@ -10,7 +10,8 @@ export class CommandError extends Error {
   override name = 'CommandError';
 }
 
-export const exitCodeOf = (error: unknown): 1 | 2 => (error instanceof UsageError || error instanceof ConfigError ? 2 : 1);
+export const exitCodeOf = (error: unknown): 1 | 2 =>
+  error instanceof UsageError || error instanceof ConfigError ? 2 : 1;
 
 const mends: Readonly<Record<string, string>> = {
   EADDRINUSE: 'the port is taken: end what uses it or give another one',

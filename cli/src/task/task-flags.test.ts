@@ -25,5 +25,7 @@ test('flags win over the file, and what neither says stays out', () => {
 
 test('a missing model and a cohort upside down are wrong usage', () => {
   expect(() => taskConfig({})).toThrow(UsageError);
-  expect(() => taskConfig({ model: 'm', cohortMin: 3, cohortMax: 2 })).toThrow('--cohort-min 3 is more than --cohort-max 2');
+  expect(() => taskConfig({ model: 'm', cohortMin: 3, cohortMax: 2 })).toThrow(
+    '--cohort-min 3 is more than --cohort-max 2',
+  );
 });

@@ -27,7 +27,7 @@ type Config = Record<string, unknown>;
 export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
   const plan = (file['plan'] ?? {}) as Config;
   const cohort = (file['cohort'] ?? {}) as Config;
-  const config = {
+  const config: Config = {
     ...file,
     ...given({ model: flags.model, rounds: flags.rounds, encoding: flags.encoding }),
     ...given({ collectMs: flags.collectMs, pauseMs: flags.pauseMs, seed: flags.seed }),
@@ -62,4 +62,5 @@ function cohortOf(file: Config, { cohortMin, cohortMax }: TaskFlags): Config {
   return { ...file, min, max };
 }
 
-const given = (values: Config): Config => Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
+const given = (values: Config): Config =>
+  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));

@@ -47,6 +47,10 @@ export class Fleet {
     if (member !== undefined) member.ready = ready && member.online;
   }
 
+  isReady(agentId: string): boolean {
+    return this.#members.get(agentId)?.ready === true;
+  }
+
   /** Agents that a task may invite. */
   readyFor(task: string): string[] {
     return [...this.#members].filter(([, { ready, hello }]) => ready && serves(hello, task)).map(([agentId]) => agentId);

@@ -167,6 +167,8 @@ export class TaskDriver {
   /** An agent is free: invites it again where its invitation got lost, else looks whether a round can open. */
   agentReady(agentId: string): Promise<void> {
     return this.#enqueue(async () => {
+      // It may have been invited between saying so and now.
+      if (!this.#world.fleet.isReady(agentId)) return;
       if (this.#awaits(agentId)) this.#invite([agentId]);
       else await this.#step(this.#tick());
     });
@@ -336,10 +338,7 @@ export class TaskDriver {
   }
 
   #refusalOfBytes(header: UpdateHeader, payload: Uint8Array): Refusal | undefined {
-    const payloadDigest = sha256(payload);
-    if (!equalBytes(payloadDigest, header.payloadDigest)) return 'digest-mismatch';
-    const id = updateIdOf({ ...updateOf(header), task: header.task, payloadDigest }, sha256);
-    return equalBytes(id, header.updateId) ? undefined : 'wrong-id';
+    return equalBytes(sha256(payload), header.payloadDigest) ? undefined : 'digest-mismatch';
   }
 
   #fold(header: UpdateHeader, payload: Uint8Array): Refusal | undefined {
@@ -356,8 +355,7 @@ export class TaskDriver {
     const receipt = rejectedReceipt(this.#world.signer, { ...header, round: update.round }, refusal);
     this.#counters.updatesRejected++;
     this.#counters.rejectedByReason[refusal] = (this.#counters.rejectedByReason[refusal] ?? 0) + 1;
-    // A duplicate is no end of the update: the first delivery is in the sum.
-    if (refusal !== 'duplicate') {
+    if (isFinal(refusal)) {
       await this.#world.store.commit({ receipts: [receipt], task: this.#record(this.#state) });
       await this.#step({ type: 'AgentOut', nowMs: this.#world.nowMs(), agentId: update.agentId, round: update.round });
     }
@@ -441,6 +439,19 @@ export class TaskDriver {
 
 export const receiptMessage = (signer: Signer, record: ReceiptRecord): SessionResponse =>
   create(SessionResponseSchema, { message: { case: 'receipt', value: receiptToWire(signer, record) } });
+
+/**
+ * Whether a refusal ends the update. A duplicate does not: the first delivery counts. Damaged bytes do not: the agent sends them
+ * again. An id that its sender cannot have does not: it may be somebody else's.
+ */
+const isFinal = (refusal: Refusal): boolean => !['duplicate', 'digest-mismatch', 'wrong-id'].includes(refusal);
+
+/** Whether an agent may speak for an id: it is the hash of who, what and on which base. */
+export function ownsId(agentId: string, update: OfferedUpdate | UpdateHeader): boolean {
+  const { task, payloadDigest } = update;
+  const identity = { agentId, task, round: Number(update.round), baseVersion: Number(update.baseVersion), payloadDigest };
+  return equalBytes(updateIdOf(identity, sha256), update.updateId);
+}
 
 export const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 

@@ -1,0 +1,286 @@
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { create, fromBinary } from '@bufbuild/protobuf';
+import { encodings, gridFor, logistic, seeded, writeModel, type GridSpec } from '@commonweight/core';
+import {
+  Encoding,
+  gridFromWire,
+  HelloSchema,
+  ManifestSchema,
+  Reason,
+  ReceiptSchema,
+  SessionRequestSchema,
+  UpdateHeaderSchema,
+  updateId,
+  type Assignment,
+  type Manifest,
+  type SessionResponse,
+  type UpdateHeader,
+} from '@commonweight/proto';
+import { afterEach, expect, test } from 'vitest';
+import { openCoordinator } from './coordinator.ts';
+import type { AgentSession, CoordinatorService } from './service.ts';
+
+const sha256 = (bytes: Uint8Array): Uint8Array => new Uint8Array(createHash('sha256').update(bytes).digest());
+const LENGTH = 12 * 3 + 3;
+const AGENTS = ['a', 'b', 'c'];
+const config = {
+  model: 'flowers',
+  plan: { loss: 'cross-entropy', optimizer: { name: 'sgd', learningRate: 0.1 }, epochs: 1, batchSize: 4 },
+  cohort: { min: 3, max: 3 },
+  rounds: 2,
+  seed: 5,
+};
+
+const open: CoordinatorService[] = [];
+afterEach(async () => {
+  for (const service of open.splice(0)) await service.close();
+});
+
+async function coordinatorIn(dataDir: string): Promise<CoordinatorService> {
+  const service = await openCoordinator({ dataDir });
+  open.push(service);
+  return service;
+}
+
+const folder = (): string => mkdtempSync(join(tmpdir(), 'commonweight-coordinator-'));
+
+async function readyToRun(dataDir = folder()): Promise<CoordinatorService> {
+  const service = await coordinatorIn(dataDir);
+  await service.importModel('flowers', writeModel(logistic({ inputs: 12, outputs: 3, seed: 1 })));
+  await service.createTask('train', JSON.stringify(config));
+  await service.startTask('train');
+  return service;
+}
+
+/** An agent in this process: it keeps what it was told. */
+class TestAgent {
+  readonly messages: SessionResponse[] = [];
+  readonly id: string;
+  readonly #session: AgentSession;
+  readonly #service: CoordinatorService;
+
+  constructor(service: CoordinatorService, id: string) {
+    this.id = id;
+    this.#service = service;
+    const sink = { send: (message: SessionResponse) => this.messages.push(message), close: () => {} };
+    this.#session = service.connectAgent(create(HelloSchema, { agentId: id, sessionId: id }), sink);
+  }
+
+  say(message: Parameters<typeof create<typeof SessionRequestSchema>>[1]): void {
+    this.#session.receive(create(SessionRequestSchema, message));
+  }
+
+  ready(): void {
+    this.say({ message: { case: 'ready', value: {} } });
+  }
+
+  assignments(): Assignment[] {
+    return this.messages.flatMap(({ message }) => (message.case === 'assignment' ? [message.value] : []));
+  }
+
+  receipts(): { round: bigint; outcome: unknown }[] {
+    return this.messages.flatMap(({ message }) =>
+      message.case === 'receipt' ? [fromBinary(ReceiptSchema, message.value.receipt)] : [],
+    );
+  }
+
+  submit({ header, payload }: { header: UpdateHeader; payload: Uint8Array }) {
+    return this.#service.submitChunk(this.id, header, 0, payload);
+  }
+}
+
+let draws = 0;
+
+/** The update that an agent makes; with changes it is another one each time. */
+function updateOf(agentId: string, grid: GridSpec, changes: Partial<UpdateHeader> & { payload?: Uint8Array } = {}) {
+  const random = seeded(Object.keys(changes).length === 0 ? agentId : `${agentId} ${draws++}`);
+  const values = Float32Array.from({ length: LENGTH }, () => random.normal() * 0.1);
+  const { payload = encodings.mxint8.encode(values, grid, random), ...rest } = changes;
+  const payloadDigest = sha256(payload);
+  const [round, baseVersion] = [Number(changes.round ?? 1n), Number(changes.baseVersion ?? 1n)];
+  const id = updateId({ agentId, task: 'train', round, baseVersion, payloadDigest }, sha256);
+  const header = create(UpdateHeaderSchema, {
+    updateId: id,
+    agentId,
+    task: 'train',
+    round: BigInt(round),
+    baseVersion: BigInt(baseVersion),
+    encoding: Encoding.MXINT8,
+    weight: 10n,
+    payloadDigest,
+    payloadSize: BigInt(payload.length),
+    ...rest,
+  });
+  return { header, payload };
+}
+
+const offerOf = ({ updateId, task, round, baseVersion, payloadDigest }: UpdateHeader) => ({
+  updateId,
+  task,
+  round,
+  baseVersion,
+  payloadDigest,
+});
+
+const newest = async (service: CoordinatorService): Promise<Manifest> =>
+  fromBinary(ManifestSchema, (await service.getModel('flowers', 0)).manifest);
+const weightsDigest = async (service: CoordinatorService): Promise<string> =>
+  Buffer.from((await newest(service)).artifacts.find(({ role }) => role === 'weights')!.digest).toString('hex');
+
+async function join3(service: CoordinatorService): Promise<{ agents: TestAgent[]; grid: GridSpec }> {
+  const agents = AGENTS.map((id) => new TestAgent(service, id));
+  for (const agent of agents) agent.ready();
+  await expect.poll(() => agents.every((agent) => agent.assignments().length === 1)).toBe(true);
+  return { agents, grid: gridFromWire(agents[0]!.assignments()[0]!.grid!) };
+}
+
+test('a round: invited, submitted, committed, receipts, and the next round opens', async () => {
+  const service = await readyToRun();
+  const { agents, grid } = await join3(service);
+  expect(grid).toEqual(gridFor({ valueMaxExponent: 3, weightMax: 100_000, cohortMax: 3 }));
+  for (const agent of agents) expect(await agent.submit(updateOf(agent.id, grid))).toMatchObject({ accepted: true });
+  const manifest = await newest(service);
+  expect(manifest).toMatchObject({ version: 2n, round: 1n, totalWeight: 30n, strategy: 'fedAvg', task: 'train' });
+  expect(manifest.parentDigest).toEqual(sha256((await service.getModel('flowers', 1)).manifest));
+  for (const agent of agents) {
+    expect(agent.receipts()).toMatchObject([{ round: 1n, outcome: { case: 'committedVersion', value: 2n } }]);
+    expect(agent.assignments()).toHaveLength(2);
+  }
+});
+
+test('the order of arrival never shows in the published bytes', async () => {
+  const digests = new Set<string>();
+  for (const order of [[0, 1, 2], [2, 0, 1], [1, 2, 0]]) {
+    const service = await readyToRun();
+    const { agents, grid } = await join3(service);
+    for (const i of order) await agents[i]!.submit(updateOf(agents[i]!.id, grid));
+    digests.add(await weightsDigest(service));
+  }
+  expect(digests.size).toBe(1);
+});
+
+test('bad updates are refused by their reason, counted, and the result is bit-equal to the round without them', async () => {
+  const clean = await readyToRun();
+  const there = await join3(clean);
+  for (const agent of there.agents) await agent.submit(updateOf(agent.id, there.grid));
+
+  const service = await readyToRun();
+  const { agents, grid } = await join3(service);
+  const [a, b, c] = agents as [TestAgent, TestAgent, TestAgent];
+  const stranger = new TestAgent(service, 'z');
+  const refusals: [ReturnType<typeof updateOf>, TestAgent, Reason][] = [
+    [updateOf('z', grid), stranger, Reason.NOT_INVITED],
+    [updateOf('a', grid, { round: 9n }), a, Reason.STALE_ROUND],
+    [updateOf('a', grid, { baseVersion: 9n }), a, Reason.WRONG_BASE_VERSION],
+    [updateOf('a', grid, { payload: new Uint8Array(7) }), a, Reason.WRONG_SIZE],
+    [updateOf('a', grid, { encoding: Encoding.FLOAT32 }), a, Reason.WRONG_ENCODING],
+    [updateOf('a', grid, { weight: 0n }), a, Reason.WEIGHT_OUT_OF_RANGE],
+    [updateOf('a', grid, { weight: 2n ** 60n }), a, Reason.WEIGHT_OUT_OF_RANGE],
+    [updateOf('a', grid, { payload: new Uint8Array(41).fill(255) }), a, Reason.NOT_FINITE],
+    [updateOf('a', grid, { updateId: new Uint8Array(32) }), a, Reason.WRONG_ID],
+  ];
+  for (const [update, agent, reason] of refusals) {
+    const { accepted, receipt } = await agent.submit(update);
+    expect(accepted).toBe(false);
+    expect(fromBinary(ReceiptSchema, receipt!.receipt).outcome).toEqual({ case: 'rejected', value: reason });
+  }
+  const damaged = updateOf('a', grid);
+  damaged.payload[40]! ^= 1;
+  const { accepted, receipt } = await a.submit(damaged);
+  expect({ accepted, receipt }).toEqual({ accepted: false, receipt: undefined });
+
+  await a.submit(updateOf('a', grid));
+  expect(await a.submit(updateOf('a', grid))).toMatchObject({ accepted: true });
+  await c.submit(updateOf('c', grid));
+  await b.submit(updateOf('b', grid));
+
+  expect(await weightsDigest(service)).toBe(await weightsDigest(clean));
+  const status = await service.getTask('train');
+  expect(status.updatesAccepted).toBe(3n);
+  expect(status.updatesRejected).toBe(11n);
+  expect(status.rejectedByReason).toMatchObject({ 'not-finite': 1n, duplicate: 1n, 'weight-out-of-range': 2n, 'digest-mismatch': 1n });
+});
+
+test('an update comes in chunks and resumes where it was cut', async () => {
+  const service = await readyToRun();
+  const { grid } = await join3(service);
+  const { header, payload } = updateOf('a', grid);
+  expect((await service.submitChunk('a', header, 0, payload.subarray(0, 10))).offset).toBe(10n);
+  expect((await service.updateStatus(header.updateId)).offset).toBe(10n);
+  expect((await service.submitChunk('a', header, 30, payload.subarray(30))).offset).toBe(10n);
+  expect(await service.submitChunk('a', header, 10, payload.subarray(10))).toMatchObject({ accepted: true });
+  expect(await service.updateStatus(header.updateId)).toMatchObject({ accepted: true });
+});
+
+test('after a crash the round goes on, asks for what the outboxes hold, and counts each update once', async () => {
+  const dataDir = folder();
+  const before = await readyToRun(dataDir);
+  const { agents, grid } = await join3(before);
+  await agents[0]!.submit(updateOf('a', grid));
+  await agents[1]!.submit(updateOf('b', grid));
+  // The memory of the process is lost; what is on disk is what a kill leaves.
+  await before.close();
+  const service = await coordinatorIn(dataDir);
+  const again = AGENTS.map((id) => new TestAgent(service, id));
+  for (const agent of again.slice(0, 2)) {
+    const { header } = updateOf(agent.id, grid);
+    agent.say({ message: { case: 'offer', value: { updates: [offerOf(header)] } } });
+    await expect.poll(() => agent.messages.some(({ message }) => message.case === 'wanted')).toBe(true);
+    await agent.submit(updateOf(agent.id, grid));
+  }
+  again[2]!.ready();
+  await expect.poll(() => again[2]!.assignments().length).toBe(1);
+  await again[2]!.submit(updateOf('c', grid));
+  expect(await newest(service)).toMatchObject({ version: 2n, totalWeight: 30n });
+  const { header } = updateOf('a', grid);
+  again[0]!.say({ message: { case: 'offer', value: { updates: [offerOf(header)] } } });
+  await expect.poll(() => again[0]!.receipts().length).toBe(2);
+});
+
+test('what is wrong with a data folder is named', async () => {
+  const dataDir = folder();
+  await coordinatorIn(dataDir);
+  await expect(openCoordinator({ dataDir })).rejects.toThrow(/in use by another coordinator/);
+  const damaged = folder();
+  writeFileSync(join(damaged, 'commonweight.sqlite'), 'not a database, and long enough to be taken for one'.repeat(100));
+  await expect(openCoordinator({ dataDir: damaged })).rejects.toThrow(/is damaged/);
+  const file = join(folder(), 'file');
+  writeFileSync(file, '');
+  await expect(openCoordinator({ dataDir: join(file, 'below') })).rejects.toThrow(/cannot write to the data folder/);
+});
+
+test('a damaged blob is named, never served', async () => {
+  const dataDir = folder();
+  const service = await readyToRun(dataDir);
+  const { digest } = (await newest(service)).artifacts.find(({ role }) => role === 'weights')!;
+  const { data } = await service.readBlob(digest, 0, 1000);
+  await service.close();
+  open.pop();
+  for (const name of ['commonweight.sqlite', 'commonweight.sqlite-wal']) {
+    const path = join(dataDir, name);
+    let bytes: Buffer;
+    try {
+      bytes = readFileSync(path);
+    } catch {
+      continue;
+    }
+    for (let at = bytes.indexOf(data); at >= 0; at = bytes.indexOf(data, at + 1)) bytes[at] = bytes[at]! ^ 1;
+    writeFileSync(path, bytes);
+  }
+  const reopened = openCoordinator({ dataDir });
+  await expect(reopened.then((again) => (open.push(again), again.readBlob(digest, 0, 1000)))).rejects.toThrow(/is damaged/);
+});
+
+test('a task that cannot work is refused by what is wrong', async () => {
+  const service = await readyToRun();
+  const create2 = (changes: object) => service.createTask('other', JSON.stringify({ ...config, ...changes }));
+  await expect(create2({ model: 'nothing' })).rejects.toThrow(/no model "nothing"/);
+  await expect(create2({ strategy: { name: 'fedMagic' } })).rejects.toThrow(/fedMagic.*use one of fedAvg, fedProx/);
+  await expect(create2({ cohort: { min: 5, max: 2 } })).rejects.toThrow(/cohort.max/);
+  await expect(create2({ epochs: 1 })).rejects.toThrow(/"epochs" is not known/);
+  await expect(service.createTask('bad name', '{}')).rejects.toThrow(/letters, digits/);
+  await expect(service.createTask('train', '{}')).rejects.toThrow(/there already/);
+});
