@@ -41,7 +41,8 @@ export class Client {
   /** The live model of a name, once it has a version to serve. Asked twice, the same one. */
   model(name: string): Promise<Model> {
     if (this.#closed) return Promise.reject(new ModelError('the client is closed'));
-    if (!isName(name)) return Promise.reject(new ModelError(`'${name}' is not a model's name: letters, digits, - and _`));
+    if (!isName(name))
+      return Promise.reject(new ModelError(`'${name}' is not a model's name: letters, digits, - and _`));
     let model = this.#models.get(name);
     if (model === undefined) {
       model = this.#open(name);
@@ -77,9 +78,10 @@ export class Client {
   /** Ends everything; predictions that run finish first. */
   async close(): Promise<void> {
     this.#closed = true;
-    // Ends downloads first, so that no model waits for one.
+    // At once, so that no prediction begins any more; the link's end is what ends their downloads.
+    const closing = [...this.#opened].map((model) => model.close());
     await this.#link.close();
-    await Promise.all([...this.#opened].map((model) => model.close()));
+    await Promise.all(closing);
     await Promise.allSettled(this.#models.values());
     await this.#engine.close();
   }

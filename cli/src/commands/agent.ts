@@ -1,4 +1,4 @@
-import { runAgent, type AgentEvent } from '@commonweight/edge-agent';
+import type { AgentEvent } from '@commonweight/edge-agent';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
@@ -37,6 +37,8 @@ async function agent(options: Options): Promise<void> {
     tellParent(event);
     output.say(agentLine(event), { event: event.type, ...event });
   };
+  // Loaded here, so that other commands start without the engine.
+  const { runAgent } = await import('@commonweight/edge-agent');
   await runAgent({
     coordinator,
     data,

@@ -1,4 +1,3 @@
-import { startCoordinator } from '@commonweight/coordinator';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { coordinatorUrl, GRPC_ADDRESS, HTTP_ADDRESS, reporting } from '../output/arguments.ts';
@@ -28,6 +27,7 @@ async function runCoordinator(options: Options): Promise<void> {
   const signal = stopSignal();
   const dataDir = resolve(options.data);
   const { grpc, http, nats } = options;
+  const { startCoordinator } = await import('@commonweight/coordinator');
   const log = (line: string): void => output.say(line, { event: 'log', line });
   const running = await startCoordinator({ dataDir, grpc, http, log, ...(nats === undefined ? {} : { nats }) });
   const { grpcPort, httpPort } = running;

@@ -1,5 +1,4 @@
 import { connect, type Inputs, type Model, type Tensor, type TypedArray } from '@commonweight/client-sdk';
-import { loadDataset } from '@commonweight/edge-agent';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { name, talking, whole } from '../output/arguments.ts';
@@ -57,6 +56,7 @@ const firstInput = (model: Model, values: TypedArray): Inputs => ({
 });
 
 async function exampleOf(spec: string, index: number): Promise<{ values: Float32Array; label: number }> {
+  const { loadDataset } = await import('@commonweight/edge-agent');
   const { inputs, labels, examples } = await loadDataset(spec);
   if (index >= examples) throw new UsageError(`--index ${index} is past the end: ${spec} has ${examples} examples`);
   const size = inputs.length / examples;

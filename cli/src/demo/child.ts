@@ -64,8 +64,8 @@ export class Child {
     });
     child.on('message', (message) => onMessage(message as Record<string, unknown>));
     // 'close' comes after the last message and the last words.
-    const gone = once(child, 'close').then(([code, signal]: unknown[]) => {
-      const cause = signal === null ? `exit code ${String(code)}` : String(signal);
+    const gone = once(child, 'close').then(([code, signal]: (number | string | null)[]) => {
+      const cause = signal === null ? `exit code ${code}` : `${signal}`;
       this.#onGone(lastWords.trim().split('\n').at(-1) || cause, signal !== null);
     });
     gone.catch((error: Error) => this.#fail(error));

@@ -1,6 +1,5 @@
 import { sleep, TransportError } from '@commonweight/client-sdk';
 import { writeModel } from '@commonweight/core';
-import { loadDataset } from '@commonweight/edge-agent';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -141,6 +140,7 @@ function coordinatorArgs(data: string, grpcPort: number, httpPort: number, nats:
 /** Values of an image and number of classes. */
 async function sizesOf(options: DemoOptions): Promise<{ inputs: number; outputs: number }> {
   if (options.data === undefined) return { inputs: 784, outputs: 10 };
+  const { loadDataset } = await import('@commonweight/edge-agent');
   const { inputs, examples, classes } = await loadDataset(testData(options));
   return { inputs: inputs.length / examples, outputs: classes };
 }

@@ -28,9 +28,11 @@ export function describeError(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const mend = mends[(error as NodeJS.ErrnoException).code ?? ''];
   const first = error.message.split('\n')[0] ?? '';
-  const away = /^cannot reach (\S+?):/.exec(first);
+  const away = /^cannot reach (\S+): /.exec(first);
   if (away !== null) {
     return `no coordinator answers at ${away[1]}: start one with \`commonweight coordinator\`, or say where it is with --coordinator`;
   }
-  return mend === undefined ? first : `${first}: ${mend}`;
+  if (mend === undefined) return first;
+  const { path } = error as NodeJS.ErrnoException;
+  return `${path ?? first}: ${mend}`;
 }

@@ -15,8 +15,10 @@ export const standardOutput = (options: { json?: boolean }): Output =>
 /** JSON with 64-bit counts as numbers and bytes as hex. */
 export const toJson = (record: object): string => JSON.stringify(record, plain);
 
-function plain(this: unknown, _key: string, value: unknown): unknown {
+function plain(this: unknown, key: string, shown: unknown): unknown {
+  // A Buffer would be shown by its own toJSON, so its holder is asked.
+  const value = (this as Record<string, unknown>)[key];
   if (typeof value === 'bigint') return Number(value);
   if (value instanceof Uint8Array) return Buffer.from(value).toString('hex');
-  return value;
+  return shown;
 }

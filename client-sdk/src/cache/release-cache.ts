@@ -1,7 +1,7 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fromBinary, toBinary } from '@bufbuild/protobuf';
-import { SignedManifestSchema, type SignedManifest } from '@commonweight/proto';
+import { fromBinary, toBinary, type DescMessage, type MessageShape } from '@bufbuild/protobuf';
+import { ManifestSchema, SignedManifestSchema, type SignedManifest } from '@commonweight/proto';
 import type { Release } from '../trust/release.ts';
 import { readIfThere, writeAtomic } from './atomic-file.ts';
 import { BlobCache } from './blob-cache.ts';
@@ -12,7 +12,7 @@ const VERSIONS_KEPT = 2;
 export class ReleaseCache {
   readonly blobs: BlobCache;
   readonly #folder: string | undefined;
-  #kept: Release[] = [];
+  #inMemory: SignedManifest[] = [];
 
   /** Without a folder, in memory. */
   constructor(folder?: string) {
@@ -20,42 +20,47 @@ export class ReleaseCache {
     this.blobs = new BlobCache(folder === undefined ? undefined : join(folder, 'blobs'));
   }
 
-  /** Signed manifests on disk, newest first; not yet verified. */
+  /** Signed manifests, newest first; not yet verified. */
   async load(): Promise<SignedManifest[]> {
-    if (this.#folder === undefined) return [];
+    if (this.#folder === undefined) return this.#inMemory;
     const manifests: SignedManifest[] = [];
-    for (const version of await this.#versions()) {
+    for (const version of await versionsIn(this.#folder)) {
       const bytes = await readIfThere(join(this.#folder, String(version)));
-      try {
-        if (bytes !== undefined) manifests.push(fromBinary(SignedManifestSchema, bytes));
-      } catch {
-        // A damaged file is as good as none: the coordinator has the release.
-      }
+      const manifest = bytes === undefined ? undefined : decoded(SignedManifestSchema, bytes);
+      if (manifest !== undefined) manifests.push(manifest);
     }
     return manifests;
   }
 
   /** Takes note that a release became active, and forgets all but the last ones. */
-  async keep(release: Release): Promise<void> {
-    this.#kept = [release, ...this.#kept.filter(({ version }) => version !== release.version)].slice(0, VERSIONS_KEPT);
-    if (this.#folder !== undefined) {
-      const bytes = toBinary(SignedManifestSchema, release.signed);
-      await writeAtomic(join(this.#folder, String(release.version)), bytes);
-      const kept = new Set(this.#kept.map(({ version }) => String(version)));
-      for (const name of await readdir(this.#folder)) {
-        if (!kept.has(name)) await rm(join(this.#folder, name), { force: true });
+  async keep({ version, signed }: Release): Promise<void> {
+    if (this.#folder === undefined) {
+      this.#inMemory = [signed, ...this.#inMemory].slice(0, VERSIONS_KEPT);
+    } else {
+      await writeAtomic(join(this.#folder, String(version)), toBinary(SignedManifestSchema, signed));
+      for (const old of (await versionsIn(this.#folder)).slice(VERSIONS_KEPT)) {
+        await rm(join(this.#folder, String(old)), { force: true });
       }
     }
-    await this.blobs.keepOnly(this.#kept.flatMap(({ graph, weights }) => [graph.digest, weights.digest]));
+    const manifests = (await this.load()).map(({ manifest }) => decoded(ManifestSchema, manifest));
+    const artifacts = manifests.flatMap((manifest) => manifest?.artifacts ?? []);
+    await this.blobs.keepOnly(artifacts.map(({ digest }) => digest));
   }
+}
 
-  async #versions(): Promise<number[]> {
-    if (this.#folder === undefined) return [];
-    await mkdir(this.#folder, { recursive: true });
-    const names = await readdir(this.#folder);
-    return names
-      .filter((name) => /^\d+$/.test(name))
-      .map(Number)
-      .toSorted((a, b) => b - a);
+/** Versions that have a file, newest first. */
+async function versionsIn(folder: string): Promise<number[]> {
+  await mkdir(folder, { recursive: true });
+  const names = await readdir(folder);
+  const versions = names.filter((name) => /^\d+$/.test(name)).map(Number);
+  return versions.toSorted((a, b) => b - a);
+}
+
+/** The message, or undefined where a damaged file holds none: the coordinator has the release too. */
+function decoded<D extends DescMessage>(schema: D, bytes: Uint8Array): MessageShape<D> | undefined {
+  try {
+    return fromBinary(schema, bytes);
+  } catch {
+    return undefined;
   }
 }

@@ -35,7 +35,10 @@ export async function downloadBlob(
     const blob = await fetchWhole(read, digest, size, options);
     if (equalBytes(sha256(blob), digest)) return blob;
   }
-  throw new TransportError('corrupted', `blob ${hex(digest)} came damaged ${COPIES_MAX} times; see to the network or the coordinator's disk`);
+  throw new TransportError(
+    'corrupted',
+    `blob ${hex(digest)} came damaged ${COPIES_MAX} times; see to the network or the coordinator's disk`,
+  );
 }
 
 async function fetchWhole(
@@ -83,7 +86,9 @@ async function fetchWhole(
       }
       return undefined;
     } catch (error) {
-      return stop.signal.aborted ? new TransportError('deadline', 'no bytes in time', { cause: error }) : asError(error);
+      return stop.signal.aborted
+        ? new TransportError('deadline', 'no bytes in time', { cause: error })
+        : asError(error);
     } finally {
       clearTimeout(timer);
       signal?.removeEventListener('abort', abort);

@@ -6,7 +6,11 @@ import { TransportError, type TransportCode } from '../errors.ts';
 import { requireLoopback } from './url.ts';
 
 /** A method of a generated service, by kind and message types. */
-export type MethodOf<Kind extends DescMethod['methodKind'], I extends DescMessage, O extends DescMessage> = DescMethod & {
+export type MethodOf<
+  Kind extends DescMethod['methodKind'],
+  I extends DescMessage,
+  O extends DescMessage,
+> = DescMethod & {
   methodKind: Kind;
   input: I;
   output: O;

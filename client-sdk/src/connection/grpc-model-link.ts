@@ -19,9 +19,7 @@ export class GrpcModelLink implements ModelLink {
 
   async getModel(model: string, version: number): Promise<SignedManifest> {
     const request = { model, version: BigInt(version) };
-    return releaseIn(
-      await this.#channel.unary(ModelService.method.getModel, request, { signal: this.#closed.signal }),
-    );
+    return releaseIn(await this.#channel.unary(ModelService.method.getModel, request, { signal: this.#closed.signal }));
   }
 
   watchModel(

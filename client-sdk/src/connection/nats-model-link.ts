@@ -149,7 +149,7 @@ export class NatsModelLink implements ModelLink {
   async *#read(digest: Uint8Array, offset: number, size: number, signal: AbortSignal): AsyncGenerator<BlobChunk> {
     const connection = await this.#connected();
     const schemas = { input: ModelServiceDownloadRequestSchema, output: ModelServiceDownloadResponseSchema };
-    for (let at = offset; at < size && !signal.aborted; ) {
+    for (let at = offset; at < size && !signal.aborted;) {
       const request = { digest, offset: BigInt(at), length: BigInt(Math.min(CHUNK_BYTES_MAX, size - at)) };
       const { data, totalSize } = await natsRequest(connection, MODEL_DOWNLOAD_SUBJECT, schemas, request);
       if (data.length === 0) return;

@@ -17,6 +17,7 @@ test.each(['grpc://10.0.0.1:9000', 'nats://example.org:4222', 'grpc://127.0.0.1.
   (url) => expect(() => requireLoopback(url)).toThrow(/identity and TLS come in a later version/),
 );
 
-test.each(['grpc://127.0.0.1:9', 'grpc://127.1.2.3:9', 'nats://localhost:4222', 'grpc://[::1]:9'])('%s is taken', (url) =>
-  expect(() => requireLoopback(url)).not.toThrow(),
+test.each(['grpc://127.0.0.1:9', 'grpc://127.1.2.3:9', 'nats://localhost:4222', 'grpc://[::1]:9'])(
+  '%s is taken',
+  (url) => expect(() => requireLoopback(url)).not.toThrow(),
 );

@@ -15,7 +15,9 @@ export function parseUrl(url: string): CoordinatorUrl {
   const match = /^([a-z]+):\/\/(\[[^\]]+\]|[^:/?#@]+)(?::(\d{1,5}))?\/?$/.exec(url);
   const [, kind, host, port] = match ?? [];
   if ((kind !== 'grpc' && kind !== 'nats') || host === undefined || Number(port ?? 0) > 65535) {
-    throw new TypeError(`'${url}' is not a coordinator's address; write grpc://127.0.0.1:PORT or nats://127.0.0.1:PORT`);
+    throw new TypeError(
+      `'${url}' is not a coordinator's address; write grpc://127.0.0.1:PORT or nats://127.0.0.1:PORT`,
+    );
   }
   return { kind, host, port: port === undefined ? PORTS[kind] : Number(port) };
 }

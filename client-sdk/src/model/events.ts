@@ -28,7 +28,8 @@ export class ModelEmitter {
   }
 
   emit<Name extends keyof ModelEvents>(name: Name, event: ModelEvents[Name]): void {
-    for (const listener of [...(this.#listeners.get(name) ?? [])]) this.tell(name, listener as ModelListener<Name>, event);
+    for (const listener of [...(this.#listeners.get(name) ?? [])])
+      this.tell(name, listener as ModelListener<Name>, event);
   }
 
   /** Tells one listener; what it throws goes to those of 'error', or as a warning where those throw. */

@@ -10,7 +10,9 @@ export type Inputs = Record<string, TypedArray | Tensor>;
 export function feedsFor(inputs: readonly TensorSpec[], given: Inputs): Record<string, TypedTensor> {
   const unknown = Object.keys(given).find((name) => !inputs.some((input) => input.name === name));
   if (unknown !== undefined) {
-    throw new InputError(`the model has no input '${unknown}'; it has ${inputs.map(({ name }) => `'${name}'`).join(', ')}`);
+    throw new InputError(
+      `the model has no input '${unknown}'; it has ${inputs.map(({ name }) => `'${name}'`).join(', ')}`,
+    );
   }
   return Object.fromEntries(inputs.map((input) => [input.name, feedFor(input, given[input.name])]));
 }
@@ -36,7 +38,9 @@ function feedFor(input: TensorSpec, given: TypedArray | Tensor | undefined): Typ
   }
   checkDims(input, dims);
   if (data.length !== sizeOf(dims)) {
-    throw new InputError(`input '${name}' has ${data.length} values, and dims [${dims.join(', ')}] hold ${sizeOf(dims)}`);
+    throw new InputError(
+      `input '${name}' has ${data.length} values, and dims [${dims.join(', ')}] hold ${sizeOf(dims)}`,
+    );
   }
   // A copy: the worker takes the buffer, and the app keeps its own.
   return { type, data: data.slice(), dims: [...dims] };
@@ -52,7 +56,8 @@ function kindOf({ name, dtype }: TensorSpec): NonNullable<ReturnType<typeof elem
 function inferDims(input: TensorSpec, length: number): number[] {
   const open = input.dims.filter((dim) => dim < 0).length;
   const fixed = sizeOf(input.dims.filter((dim) => dim >= 0));
-  if (open > 1) throw new InputError(`input '${input.name}' is ${show(input)}: give { data, dims }, the shape cannot be told`);
+  if (open > 1)
+    throw new InputError(`input '${input.name}' is ${show(input)}: give { data, dims }, the shape cannot be told`);
   if (open === 0) return [...input.dims];
   if (length === 0 || length % fixed !== 0) {
     throw new InputError(`input '${input.name}' is ${show(input)}: ${length} values are not a multiple of ${fixed}`);

@@ -82,7 +82,10 @@ export class Model {
     const late = new AbortController();
     const timeout = sleep(timeoutMs, late.signal).then(() => {
       if (late.signal.aborted) return;
-      throw new TransportError('deadline', `'${this.name}' could not be had within ${timeoutMs} ms; is the coordinator there?`);
+      throw new TransportError(
+        'deadline',
+        `'${this.name}' could not be had within ${timeoutMs} ms; is the coordinator there?`,
+      );
     });
     try {
       await Promise.race([this.#first.promise, timeout]);
@@ -131,7 +134,11 @@ export class Model {
     for (const signed of await this.#parts.cache.load()) {
       try {
         const release = openRelease(this.name, signed, this.#parts.pin);
-        const staged = await stage(release, await fetchRelease(release, this.#parts.cache.blobs, undefined), this.#parts.engine);
+        const staged = await stage(
+          release,
+          await fetchRelease(release, this.#parts.cache.blobs, undefined),
+          this.#parts.engine,
+        );
         return await this.#activate(staged, 'cached');
       } catch (error) {
         // Damaged or signed by another key: the next older one, or the coordinator.
@@ -147,7 +154,9 @@ export class Model {
       this.#offer(signed, { orThrow: true });
     } catch (error) {
       if (error instanceof TransportError && error.code === 'not-found') {
-        throw new TransportError('not-found', `the coordinator has no model '${this.name}'; import it first`, { cause: error });
+        throw new TransportError('not-found', `the coordinator has no model '${this.name}'; import it first`, {
+          cause: error,
+        });
       }
       if (!(error instanceof TransportError && error.passing)) throw error;
       this.#hearDown(error);
@@ -162,7 +171,7 @@ export class Model {
       const known = Math.max(this.version ?? 0, this.#next?.version ?? 0);
       if (release.version <= known || this.#quarantined.has(release.version)) return;
       this.#next = release;
-      this.#pumping ??= this.#pump().finally(() => (this.#pumping = undefined));
+      this.#pumping ??= this.#pump();
     } catch (error) {
       if (orThrow) throw error;
       this.#emitter.emit('error', asError(error));
@@ -172,23 +181,35 @@ export class Model {
   /** Swaps in the newest release until there is none. */
   async #pump(): Promise<void> {
     const backoff = this.#parts.newBackoff?.() ?? new Backoff();
-    while (this.#next !== undefined && !this.#closed.signal.aborted) {
-      const release = this.#next;
-      try {
-        await this.#swap(release);
-        if (this.#next === release) this.#next = undefined;
-      } catch (error) {
-        if (this.#closed.signal.aborted) return;
-        this.#emitter.emit('error', asError(error));
-        if (error instanceof ModelError || error instanceof TrustError || (error instanceof TransportError && !error.passing)) {
-          this.#quarantined.add(release.version);
-          if (this.#next === release) this.#next = undefined;
-          if (this.#active === undefined && this.#next === undefined) this.#first.reject(asError(error));
-        } else {
-          await sleep(backoff.nextMs(), this.#closed.signal);
-        }
+    try {
+      while (this.#next !== undefined && !this.#closed.signal.aborted) {
+        const waitMs = await this.#trySwap(this.#next, backoff);
+        if (waitMs > 0) await sleep(waitMs, this.#closed.signal);
       }
+    } finally {
+      // In the same turn as the last look at what is next: an offer from now on starts another pump.
+      this.#pumping = undefined;
     }
+  }
+
+  /** Swaps a release in, sets it aside for good, or says how long to wait before the next try. */
+  async #trySwap(release: Release, backoff: Backoff): Promise<number> {
+    let failure: Error;
+    try {
+      await this.#swap(release);
+      if (this.#next === release) this.#next = undefined;
+      return 0;
+    } catch (error) {
+      failure = asError(error);
+    }
+    if (this.#closed.signal.aborted) return 0;
+    this.#emitter.emit('error', failure);
+    const hopeless = failure instanceof TransportError ? !failure.passing : failure instanceof ModelError;
+    if (!hopeless) return backoff.nextMs();
+    this.#quarantined.add(release.version);
+    if (this.#next === release) this.#next = undefined;
+    if (this.#active === undefined && this.#next === undefined) this.#first.reject(failure);
+    return 0;
   }
 
   async #swap(release: Release): Promise<void> {

@@ -23,7 +23,11 @@ export interface ReleaseBytes {
   weights: Uint8Array;
 }
 
-export async function fetchRelease(release: Release, blobs: BlobCache, link: ModelLink | undefined): Promise<ReleaseBytes> {
+export async function fetchRelease(
+  release: Release,
+  blobs: BlobCache,
+  link: ModelLink | undefined,
+): Promise<ReleaseBytes> {
   const bytesOf = async ({ role, digest, size }: Artifact): Promise<Uint8Array> => {
     const cached = await blobs.get(digest);
     if (cached !== undefined) return cached;

@@ -24,17 +24,7 @@ export interface TypedTensor extends Tensor {
 
 /** Element types in ONNX Runtime's words. */
 export type ElementType =
-  | 'float32'
-  | 'float64'
-  | 'int8'
-  | 'uint8'
-  | 'int16'
-  | 'uint16'
-  | 'int32'
-  | 'uint32'
-  | 'int64'
-  | 'uint64'
-  | 'bool';
+  'float32' | 'float64' | 'int8' | 'uint8' | 'int16' | 'uint16' | 'int32' | 'uint32' | 'int64' | 'uint64' | 'bool';
 
 interface ElementKind {
   type: ElementType;

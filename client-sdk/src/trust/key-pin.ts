@@ -20,13 +20,15 @@ export class KeyPin {
 
   static async open(file?: string, given?: Uint8Array): Promise<KeyPin> {
     if (given !== undefined) {
-      if (given.length !== 32) throw new TrustError(`trustKey must be 32 raw bytes of an Ed25519 key, not ${given.length}`);
+      if (given.length !== 32)
+        throw new TrustError(`trustKey must be 32 raw bytes of an Ed25519 key, not ${given.length}`);
       return new KeyPin(undefined, given, true);
     }
     const text = file === undefined ? undefined : await readIfThere(file);
     if (text === undefined) return new KeyPin(file, undefined, false);
     const key = Buffer.from(Buffer.from(text).toString('latin1').trim(), 'hex');
-    if (key.length !== 32) throw new TrustError(`${file} does not hold a key; delete it to trust the coordinator's key anew`);
+    if (key.length !== 32)
+      throw new TrustError(`${file} does not hold a key; delete it to trust the coordinator's key anew`);
     return new KeyPin(file, new Uint8Array(key), false);
   }
 

@@ -15,14 +15,17 @@ export class Ratchet {
   static async open(file?: string): Promise<Ratchet> {
     const text = file === undefined ? undefined : await readIfThere(file);
     const highest = text === undefined ? 0 : Number(Buffer.from(text).toString('latin1'));
-    if (!Number.isSafeInteger(highest) || highest < 0) throw new TrustError(`${file} is damaged; delete it to start anew`);
+    if (!Number.isSafeInteger(highest) || highest < 0)
+      throw new TrustError(`${file} is damaged; delete it to start anew`);
     return new Ratchet(file, highest);
   }
 
   /** Takes note of an offered version. Throws where it is lower than one before. */
   raise(model: string, version: number): void {
     if (version < this.#highest) {
-      throw new TrustError(`version ${version} of '${model}' was offered after version ${this.#highest}; it is not taken`);
+      throw new TrustError(
+        `version ${version} of '${model}' was offered after version ${this.#highest}; it is not taken`,
+      );
     }
     if (version === this.#highest) return;
     this.#highest = version;

@@ -1,4 +1,11 @@
-import { isName, openManifest, SignatureError, type Artifact, type Manifest, type SignedManifest } from '@commonweight/proto';
+import {
+  isName,
+  openManifest,
+  SignatureError,
+  type Artifact,
+  type Manifest,
+  type SignedManifest,
+} from '@commonweight/proto';
 import { TrustError } from '../errors.ts';
 import { verifyEd25519 } from './ed25519.ts';
 import type { KeyPin } from './key-pin.ts';
@@ -28,12 +35,15 @@ export function openRelease(model: string, signed: SignedManifest, pin: KeyPin):
   }
   pin.pin(signed.publicKey);
   const version = Number(manifest.version);
-  if (!Number.isSafeInteger(version) || version < 1) throw new TrustError(`'${model}' has no version ${manifest.version}`);
+  if (!Number.isSafeInteger(version) || version < 1)
+    throw new TrustError(`'${model}' has no version ${manifest.version}`);
   return { model, version, graph: part('graph'), weights: part('weights'), manifest, signed };
 
   function part(role: string): Artifact {
     const artifact = manifest.artifacts.find((each) => each.role === role && each.variant === 'fp32');
     if (artifact !== undefined) return artifact;
-    throw new TrustError(`version ${manifest.version} of '${model}' names no fp32 ${role}; this SDK may be too old for it`);
+    throw new TrustError(
+      `version ${manifest.version} of '${model}' names no fp32 ${role}; this SDK may be too old for it`,
+    );
   }
 }

@@ -80,7 +80,8 @@ export function littleEndian(values: Float32Array): Uint8Array {
 }
 
 function floatsFrom(bytes: Uint8Array): Float32Array {
-  if (littleEndianHost) return new Float32Array(bytes.slice().buffer);
+  // A copy: `bytes` may be unaligned, and `slice` of a Buffer would be a view.
+  if (littleEndianHost) return new Float32Array(new Uint8Array(bytes).buffer);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return Float32Array.from({ length: bytes.length / 4 }, (_, index) => view.getFloat32(index * 4, true));
 }

@@ -8,5 +8,6 @@ export function weightsToBytes(weights: Float32Array): Uint8Array {
 /** The parameters of little-endian float32 bytes, in memory of their own: a view would pin the message and may be unaligned. */
 export function weightsFromBytes(bytes: Uint8Array): Float32Array {
   if (bytes.length % 4 !== 0) throw new CodecError(`weights of ${bytes.length} bytes are not whole float32 values`);
-  return new Float32Array(bytes.slice().buffer);
+  // `slice` of a Buffer would be a view of the whole message.
+  return new Float32Array(new Uint8Array(bytes).buffer);
 }

@@ -1,0 +1,196 @@
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { create, fromBinary } from '@bufbuild/protobuf';
+import { fedAvg2nn, logistic, writeModel } from '@commonweight/core';
+import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
+import {
+  HelloSchema,
+  ManifestSchema,
+  SessionRequestSchema,
+  UpdateHeaderSchema,
+  updateId,
+  type Artifact,
+  type Assignment,
+  type SignedManifest,
+} from '@commonweight/proto';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { freePort } from '../../../test/support/free-port.ts';
+import { listening, natsServer, until, type Program } from '../../../test/support/processes.ts';
+import { connect } from '../client.ts';
+import { sha256 } from '../trust/sha256.ts';
+import { openModelLink, type ModelLink } from './model-link.ts';
+
+let nats: Program;
+let natsPort = 0;
+let grpcPort = 0;
+let dataDir = '';
+let coordinator: RunningCoordinator;
+
+const start = (): Promise<RunningCoordinator> =>
+  startCoordinator({
+    dataDir,
+    grpc: `127.0.0.1:${grpcPort}`,
+    http: '127.0.0.1:0',
+    nats: `nats://127.0.0.1:${natsPort}`,
+  });
+
+beforeAll(async () => {
+  [natsPort, grpcPort] = [await freePort(), await freePort()];
+  dataDir = await mkdtemp(join(tmpdir(), 'cw-link-'));
+  nats = natsServer(natsPort);
+  await listening(natsPort, nats);
+  coordinator = await start();
+  // 800 kB of weights: more than one chunk.
+  await coordinator.service.importModel('digits', writeModel(fedAvg2nn(1)));
+});
+
+afterAll(async () => {
+  await coordinator.close();
+  await nats.end('SIGTERM');
+});
+
+const manifestOf = ({ manifest }: SignedManifest) => fromBinary(ManifestSchema, manifest);
+const versionOf = (release: SignedManifest): number => Number(manifestOf(release).version);
+
+describe.each([
+  ['grpc', () => `grpc://127.0.0.1:${grpcPort}`],
+  ['nats', () => `nats://127.0.0.1:${natsPort}`],
+])('a model link over %s', (kind, url) => {
+  const links: ModelLink[] = [];
+  const open = (): ModelLink => {
+    const link = openModelLink(url());
+    links.push(link);
+    return link;
+  };
+  afterEach(async () => void (await Promise.all(links.splice(0).map((link) => link.close()))));
+
+  test('gets the newest release and a named one', async () => {
+    const link = open();
+    expect(versionOf(await link.getModel('digits', 1))).toBe(1);
+    expect(versionOf(await link.getModel('digits', 0))).toBeGreaterThan(0);
+  });
+
+  test('says that a model is not there', async () => {
+    await expect(open().getModel('nothing', 0)).rejects.toMatchObject({ code: 'not-found' });
+  });
+
+  test('downloads blobs of more than one chunk', async () => {
+    const link = open();
+    const { artifacts } = manifestOf(await link.getModel('digits', 0));
+    for (const { digest, size } of artifacts) expect(sha256(await link.download(digest, Number(size)))).toEqual(digest);
+    expect(artifacts.map(({ size }) => Number(size))).toContain(199_210 * 4);
+  });
+
+  test('says that a blob is not there, or is of another size', async () => {
+    const link = open();
+    const [artifact] = manifestOf(await link.getModel('digits', 0)).artifacts as [Artifact, ...Artifact[]];
+    await expect(link.download(new Uint8Array(32), 10)).rejects.toMatchObject({ code: 'not-found' });
+    await expect(link.download(artifact.digest, Number(artifact.size) + 1)).rejects.toMatchObject({ code: 'invalid' });
+  });
+
+  test('tells of the newest release at once and of each newer one', async () => {
+    const model = `watched-${kind}`;
+    await coordinator.service.importModel(model, writeModel(logistic({ inputs: 4, outputs: 3, seed: 1 })));
+    const heard: number[] = [];
+    const unwatch = open().watchModel(model, (release) => heard.push(versionOf(release)));
+    await until('the first release', 5000, () => heard.includes(1));
+    await publishNext(model);
+    await until('the next release', 5000, () => heard.includes(2));
+    unwatch();
+    await publishNext(model);
+    expect(heard).not.toContain(3);
+  });
+
+  test('connects once the coordinator is there, and reads the state again after a break', async () => {
+    await coordinator.close();
+    if (kind === 'nats') await nats.end('SIGKILL');
+    const link = open();
+    const heard: number[] = [];
+    let downs = 0;
+    const startAll = async (): Promise<void> => {
+      if (kind === 'nats') {
+        nats = natsServer(natsPort);
+        await listening(natsPort, nats);
+      }
+      coordinator = await start();
+    };
+    link.watchModel(
+      'digits',
+      (release) => heard.push(versionOf(release)),
+      () => (downs += 1),
+    );
+    await until('the link to be down', 5000, () => downs > 0);
+    await startAll();
+    await until('the first release', 20_000, () => heard.length === 1);
+    [downs, heard.length] = [0, 0];
+    await coordinator.close();
+    if (kind === 'nats') await nats.end('SIGKILL');
+    await until('the link to be down', 10_000, () => downs > 0);
+    await startAll();
+    await until('the release again', 30_000, () => heard.length > 0);
+  });
+
+  test('serves an app: predictions from one version to the next', async () => {
+    const model = `served-${kind}`;
+    await coordinator.service.importModel(model, writeModel(logistic({ inputs: 4, outputs: 3, seed: 1 })));
+    const client = await connect(url());
+    try {
+      const live = await client.model(model);
+      const input = new Float32Array(8);
+      expect((await live.predict({ input })).outputs['logits']?.dims).toEqual([2, 3]);
+      expect(live.version).toBe(1);
+      await publishNext(model);
+      await until('version 2', 10_000, () => live.version === 2);
+      expect((await live.predict({ input })).version).toBe(2);
+      await expect(client.model('nothing')).rejects.toThrow(/no model 'nothing'/);
+    } finally {
+      await client.close();
+    }
+  });
+});
+
+let tasks = 0;
+
+/** Publishes the next version of a model: a round of one agent that learned nothing. */
+async function publishNext(model: string): Promise<void> {
+  const { service } = coordinator;
+  const task = `task-${(tasks += 1)}`;
+  const agentId = `agent-${tasks}`;
+  const plan = {
+    loss: 'cross-entropy',
+    optimizer: { name: 'sgd', learningRate: 0.1 },
+    epochs: 1,
+    batchSize: 1,
+  };
+  const config = { model, plan, encoding: 'float32', cohort: { min: 1, max: 1 }, rounds: 1 };
+  await service.createTask(task, JSON.stringify(config));
+  const assigned = Promise.withResolvers<Assignment>();
+  const hello = create(HelloSchema, { agentId, sessionId: agentId, software: '0.1.0', task, examples: 1n });
+  const session = service.connectAgent(hello, {
+    send: ({ message }) => message.case === 'assignment' && assigned.resolve(message.value),
+    close: () => {},
+  });
+  session.receive(create(SessionRequestSchema, { sessionId: agentId, message: { case: 'ready', value: {} } }));
+  await service.startTask(task);
+  const { round, base, encoding } = await assigned.promise;
+  if (base === undefined) throw new Error('an assignment has a base');
+  const { version, artifacts } = manifestOf(base);
+  const payload = new Uint8Array(Number(artifacts.find(({ role }) => role === 'weights')?.size));
+  const payloadDigest = sha256(payload);
+  const identity = { agentId, task, round: Number(round), baseVersion: Number(version), payloadDigest };
+  const header = create(UpdateHeaderSchema, {
+    updateId: updateId(identity, sha256),
+    agentId,
+    task,
+    round,
+    baseVersion: version,
+    encoding,
+    weight: 1n,
+    payloadDigest,
+    payloadSize: BigInt(payload.length),
+  });
+  expect((await service.submitChunk(agentId, header, 0, payload)).accepted).toBe(true);
+  await until('the round to be published', 10_000, async () => (await service.getTask(task)).state === 'finished');
+  session.closed();
+}

@@ -1,0 +1,310 @@
+import { generateKeyPairSync, sign } from 'node:crypto';
+import { mkdtemp, readdir, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { create, toBinary } from '@bufbuild/protobuf';
+import { contractOf, logistic, mlp, splitModel, weightsToBytes, type ModelProto } from '@commonweight/core';
+import { ManifestSchema, signedBytes, SignedManifestSchema, type SignedManifest } from '@commonweight/proto';
+import { afterEach, expect, test } from 'vitest';
+import { Client } from '../client.ts';
+import { sleep } from '../connection/backoff.ts';
+import type { ModelLink } from '../connection/model-link.ts';
+import { TransportError, TrustError } from '../errors.ts';
+import { KeyPin } from '../trust/key-pin.ts';
+import { sha256 } from '../trust/sha256.ts';
+import type { ModelEvents } from './events.ts';
+import type { Model } from './model.ts';
+
+/** A coordinator's releases in memory. */
+class MemoryLink implements ModelLink {
+  readonly #blobs = new Map<string, Uint8Array>();
+  readonly #watchers = new Set<(release: SignedManifest) => void>();
+  #keys = generateKeyPairSync('ed25519');
+  newest: SignedManifest | undefined;
+  online = true;
+  downloads = 0;
+
+  publish(version: number, model: ModelProto, change: (weights: Float32Array) => void = () => {}): void {
+    const { graph, weights } = splitModel(model);
+    change(weights);
+    const artifact = (role: string, bytes: Uint8Array) => {
+      const digest = sha256(bytes);
+      this.#blobs.set(Buffer.from(digest).toString('hex'), bytes);
+      return { role, variant: 'fp32', digest, size: BigInt(bytes.length) };
+    };
+    const { inputs, outputs } = contractOf(model);
+    const wire = ({ name, dtype, dims }: (typeof inputs)[number]) => ({ name, dtype, dims: dims.map(BigInt) });
+    const manifest = toBinary(
+      ManifestSchema,
+      create(ManifestSchema, {
+        model: 'm',
+        version: BigInt(version),
+        artifacts: [artifact('graph', graph), artifact('weights', weightsToBytes(weights))],
+        inputs: inputs.map(wire),
+        outputs: outputs.map(wire),
+      }),
+    );
+    this.newest = create(SignedManifestSchema, {
+      manifest,
+      signature: sign(null, signedBytes('Manifest', manifest), this.#keys.privateKey),
+      publicKey: this.#keys.publicKey.export({ format: 'der', type: 'spki' }).subarray(-32),
+    });
+    this.announce(this.newest);
+  }
+
+  announce(release: SignedManifest): void {
+    if (this.online) for (const tell of this.#watchers) tell(release);
+  }
+
+  /** As after the coordinator's data was lost. */
+  changeKey(): void {
+    this.#keys = generateKeyPairSync('ed25519');
+  }
+
+  getModel(): Promise<SignedManifest> {
+    if (!this.online) return Promise.reject(new TransportError('unavailable', 'offline'));
+    if (this.newest === undefined) return Promise.reject(new TransportError('not-found', 'no model'));
+    return Promise.resolve(this.newest);
+  }
+
+  watchModel(
+    _: string,
+    onRelease: (release: SignedManifest) => void,
+    onDown?: (error: TransportError) => void,
+  ): () => void {
+    this.#watchers.add(onRelease);
+    if (!this.online) onDown?.(new TransportError('unavailable', 'offline'));
+    else if (this.newest !== undefined) onRelease(this.newest);
+    return () => void this.#watchers.delete(onRelease);
+  }
+
+  async download(digest: Uint8Array): Promise<Uint8Array> {
+    await sleep(1);
+    const blob = this.#blobs.get(Buffer.from(digest).toString('hex'));
+    if (!this.online || blob === undefined) throw new TransportError('unavailable', 'offline');
+    this.downloads += 1;
+    return blob;
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+const clients: Client[] = [];
+const closeAll = async (): Promise<void> => void (await Promise.all(clients.splice(0).map((client) => client.close())));
+afterEach(closeAll);
+
+async function open(link: ModelLink, cacheDir?: string, staleAfterMs = 30_000): Promise<Model> {
+  const pin = await KeyPin.open(cacheDir === undefined ? undefined : join(cacheDir, 'trusted-key'));
+  const client = new Client(link, pin, {
+    staleAfterMs,
+    readyTimeoutMs: 5000,
+    ...(cacheDir === undefined ? {} : { cacheDir }),
+  });
+  clients.push(client);
+  return client.model('m');
+}
+
+function record<Name extends keyof ModelEvents>(model: Model, name: Name): ModelEvents[Name][] {
+  const events: ModelEvents[Name][] = [];
+  model.on(name, (event) => events.push(event));
+  return events;
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let tries = 0; !condition(); tries += 1) {
+    if (tries > 1000) throw new Error('waited 10 s in vain');
+    await sleep(10);
+  }
+}
+
+const small = (seed: number): ModelProto => logistic({ inputs: 4, outputs: 3, seed });
+const input = (): { input: Float32Array } => ({ input: new Float32Array([1, 2, 3, 4]) });
+/** Every weight and bias is `value`, so a logit is `value * (1 + 2 + 3 + 4 + 1)`. */
+const all = (value: number) => (weights: Float32Array) => void weights.fill(value);
+
+test('a prediction comes from the newest version and names it', async () => {
+  const link = new MemoryLink();
+  link.publish(1, small(1), all(1));
+  const model = await open(link);
+  expect(await model.predict(input())).toEqual({
+    version: 1,
+    outputs: { logits: { data: new Float32Array([11, 11, 11]), dims: [1, 3] } },
+  });
+  link.publish(2, small(1), all(2));
+  await until(() => model.version === 2);
+  expect((await model.predict(input())).outputs['logits']?.data).toEqual(new Float32Array([22, 22, 22]));
+});
+
+test('no prediction fails and none mixes versions while many versions are swapped in', async () => {
+  const link = new MemoryLink();
+  const publish = (version: number): void =>
+    link.publish(version, mlp({ inputs: 4, hidden: [8], outputs: 3, seed: 1 }), (weights) => {
+      // Only the last bias counts: the logits are the version.
+      weights.fill(0);
+      weights.fill(version, weights.length - 3);
+    });
+  publish(1);
+  const model = await open(link);
+  const swaps = record(model, 'version');
+  const superseded = record(model, 'superseded');
+  const errors = record(model, 'error');
+  let [done, predictions] = [false, 0];
+  const load = Array.from({ length: 8 }, async () => {
+    while (!done) {
+      const { outputs, version } = await model.predict(input());
+      expect([...(outputs['logits']?.data ?? [])]).toEqual([version, version, version]);
+      predictions += 1;
+    }
+  });
+  for (let version = 2; version <= 200; version += 1) {
+    publish(version);
+    await sleep(version % 10 === 0 ? 40 : 2);
+  }
+  await until(() => model.version === 200);
+  done = true;
+  await Promise.all(load);
+  expect(errors).toEqual([]);
+  expect(predictions).toBeGreaterThan(200);
+  expect(swaps.length).toBeGreaterThan(20);
+  expect(swaps.length + superseded.length).toBe(200);
+  expect(swaps[0]).toEqual({ from: undefined, to: 1, reason: 'current' });
+});
+
+test('a call that began before a swap finishes on its version, and its session is released after it', async () => {
+  const link = new MemoryLink();
+  link.publish(1, small(1));
+  const model = await open(link);
+  const begun = Array.from({ length: 50 }, () => model.predict(input()));
+  link.publish(2, small(2));
+  await until(() => model.version === 2);
+  expect(new Set((await Promise.all(begun)).map(({ version }) => version))).toEqual(new Set([1]));
+});
+
+test('closing lets running predictions finish and refuses new ones', async () => {
+  const link = new MemoryLink();
+  link.publish(1, small(1));
+  const model = await open(link);
+  const begun = Array.from({ length: 20 }, () => model.predict(input()));
+  const closed = clients.splice(0)[0]?.close();
+  await expect(model.predict(input())).rejects.toThrow(/closed/);
+  expect(await Promise.all(begun)).toHaveLength(20);
+  await closed;
+});
+
+test('a version that gives no finite numbers never serves and counts as superseded', async () => {
+  const link = new MemoryLink();
+  link.publish(1, small(1));
+  const model = await open(link);
+  const [errors, superseded] = [record(model, 'error'), record(model, 'superseded')];
+  link.publish(2, small(2), all(Number.NaN));
+  await until(() => errors.length === 1);
+  expect(errors[0]?.message).toBe("version 2 of 'm' failed its warm-up: output 'logits' is not finite");
+  expect((await model.predict(input())).version).toBe(1);
+  if (link.newest !== undefined) link.announce(link.newest);
+  link.publish(3, small(3));
+  await until(() => model.version === 3);
+  expect(errors).toHaveLength(1);
+  expect(superseded).toEqual([{ version: 2 }]);
+});
+
+test('a version with another contract does not break the app', async () => {
+  const link = new MemoryLink();
+  link.publish(1, small(1));
+  const model = await open(link);
+  const errors = record(model, 'error');
+  link.publish(2, logistic({ inputs: 5, outputs: 3, seed: 1 }));
+  await until(() => errors.length === 1);
+  expect(errors[0]?.message).toMatch(/would break this app: input 'input' was float\[\?, 4\] and is float\[\?, 5\]/);
+  expect(model.version).toBe(1);
+});
+
+test('an older version, another key and a changed manifest are not believed', async () => {
+  const link = new MemoryLink();
+  link.publish(1, small(1));
+  const old = link.newest;
+  link.publish(2, small(2));
+  const model = await open(link);
+  const errors = record(model, 'error');
+  if (old !== undefined) link.announce(old);
+  expect(errors.pop()).toEqual(new TrustError("version 1 of 'm' was offered after version 2; it is not taken"));
+
+  if (old === undefined || link.newest === undefined) throw new Error('both were published');
+  link.announce({ ...link.newest, manifest: old.manifest });
+  expect(errors.pop()?.message).toMatch(/wrong signature/);
+
+  link.changeKey();
+  link.publish(3, small(3));
+  expect(errors.pop()?.message).toMatch(/signs with key .* is trusted/);
+  expect(model.version).toBe(2);
+});
+
+test('an app starts offline from its cache and catches up later', async () => {
+  const cacheDir = await mkdtemp(join(tmpdir(), 'cw-cache-'));
+  const link = new MemoryLink();
+  for (const version of [1, 2, 3]) {
+    link.publish(version, small(version), all(version));
+    const model = await open(link, cacheDir);
+    await until(() => model.version === version);
+    await closeAll();
+  }
+  // One graph, and the weights of the last two versions.
+  expect(await readdir(join(cacheDir, 'models', 'm', 'blobs'))).toHaveLength(3);
+
+  link.online = false;
+  const model = await open(link, cacheDir);
+  expect(record(model, 'version')).toEqual([{ from: undefined, to: 3, reason: 'current' }]);
+  expect((await model.predict(input())).outputs['logits']?.data).toEqual(new Float32Array([33, 33, 33]));
+  link.online = true;
+  const superseded = record(model, 'superseded');
+  link.publish(6, small(6), all(6));
+  await until(() => model.version === 6);
+  expect(superseded).toEqual([{ version: 4 }, { version: 5 }]);
+});
+
+test('a damaged cache is not served: the coordinator is asked', async () => {
+  const cacheDir = await mkdtemp(join(tmpdir(), 'cw-cache-'));
+  const link = new MemoryLink();
+  link.publish(1, small(1), all(1));
+  await open(link, cacheDir);
+  await closeAll();
+  const blobs = join(cacheDir, 'models', 'm', 'blobs');
+  for (const name of await readdir(blobs)) await writeFile(join(blobs, name), 'damaged');
+  link.downloads = 0;
+  const model = await open(link, cacheDir);
+  expect((await model.predict(input())).outputs['logits']?.data).toEqual(new Float32Array([11, 11, 11]));
+  expect(link.downloads).toBe(2);
+});
+
+test('a model that does not exist is an error at once', async () => {
+  await expect(open(new MemoryLink())).rejects.toThrow("the coordinator has no model 'm'; import it first");
+});
+
+test('a listener that throws does not keep others from hearing', async () => {
+  const link = new MemoryLink();
+  link.publish(1, small(1));
+  const model = await open(link);
+  const errors = record(model, 'error');
+  model.on('version', ({ to }) => {
+    if (to === 2) throw new Error('oops');
+  });
+  const heard = record(model, 'version');
+  link.publish(2, small(2));
+  await until(() => heard.length === 2);
+  expect(errors.map(({ message }) => message)).toEqual(["a listener of 'version' threw: oops"]);
+});
+
+test('a model that hears nothing says that it is stale', async () => {
+  const cacheDir = await mkdtemp(join(tmpdir(), 'cw-cache-'));
+  const link = new MemoryLink();
+  link.publish(1, small(1));
+  await open(link, cacheDir);
+  await closeAll();
+  link.online = false;
+  const model = await open(link, cacheDir, 20);
+  const stale = record(model, 'stale');
+  await until(() => stale.length === 1);
+  expect(stale[0]?.version).toBe(1);
+  expect(record(model, 'stale')).toHaveLength(1);
+});

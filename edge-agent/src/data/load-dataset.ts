@@ -1,0 +1,62 @@
+import { readCsv } from './csv.ts';
+import { DataError, subset, type Dataset } from './dataset.ts';
+import { readIdx } from './idx.ts';
+import { readMnist } from './mnist.ts';
+import { partOf, type Partition } from './partition.ts';
+
+interface DataSpec {
+  kind: string;
+  path: string;
+  split: 'train' | 'test';
+  label: string;
+  partition?: Partition;
+}
+
+const SHAPE = 'mnist, idx:FOLDER or csv:FILE, with ?partition=I/N&alpha=A&seed=S&split=train|test&label=COLUMN';
+const KEYS = ['partition', 'alpha', 'seed', 'split', 'label'];
+
+/** The examples of a specification such as `idx:./fashion?partition=0/10&alpha=0.5`. Throws DataError naming what is wrong. */
+export async function loadDataset(spec: string): Promise<Dataset> {
+  const { kind, path, split, label, partition } = parseDataSpec(spec);
+  const data = await readers[kind]?.(path, split, label);
+  if (data === undefined) throw new DataError(`data "${spec}" is of no known kind: give ${SHAPE}`);
+  return partition === undefined ? data : subset(data, partOf(data.labels, partition));
+}
+
+const readers: Record<string, (path: string, split: 'train' | 'test', label: string) => Promise<Dataset>> = {
+  mnist: (_, split) => readMnist(split),
+  idx: (path, split) => readIdx(path, split),
+  csv: (path, _, label) => readCsv(path, label),
+};
+
+export function parseDataSpec(spec: string): DataSpec {
+  const [source = '', query = ''] = splitOnce(spec, '?');
+  const [kind = '', path = ''] = splitOnce(source, ':');
+  if (!Object.hasOwn(readers, kind) || (kind !== 'mnist' && path === '')) {
+    throw new DataError(`data "${spec}" is not understood: give ${SHAPE}`);
+  }
+  const options = new URLSearchParams(query);
+  const unknown = [...options.keys()].find((key) => !KEYS.includes(key));
+  if (unknown !== undefined) throw new DataError(`data option "${unknown}" is not known: there are ${KEYS.join(', ')}`);
+  const split = options.get('split') ?? 'train';
+  if (split !== 'train' && split !== 'test') throw new DataError(`data option split=${split}: give train or test`);
+  const partition = partitionOf(options);
+  return { kind, path, split, label: options.get('label') ?? 'label', ...(partition === undefined ? {} : { partition }) };
+}
+
+function partitionOf(options: URLSearchParams): Partition | undefined {
+  const text = options.get('partition');
+  if (text === null) return undefined;
+  const [, index, parts] = /^(\d{1,6})\/(\d{1,6})$/.exec(text) ?? [];
+  const alpha = Number(options.get('alpha') ?? 1);
+  const seed = Number(options.get('seed') ?? 1);
+  if (index === undefined || Number(parts) < 1) throw new DataError(`data option partition=${text}: give I/N, such as 0/10 for the first of ten`);
+  if (!(alpha > 0 && alpha <= 1e6)) throw new DataError(`data option alpha=${options.get('alpha')}: give a number above 0`);
+  if (!Number.isSafeInteger(seed)) throw new DataError(`data option seed=${options.get('seed')}: give a whole number`);
+  return { index: Number(index), parts: Number(parts), alpha, seed };
+}
+
+function splitOnce(text: string, separator: string): [string, string] {
+  const at = text.indexOf(separator);
+  return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)];
+}

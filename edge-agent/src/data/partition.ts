@@ -1,0 +1,81 @@
+import { seeded, type RandomStream } from '@commonweight/core';
+import { DataError } from './dataset.ts';
+
+/** How a set is dealt out to agents. */
+export interface Partition {
+  index: number;
+  parts: number;
+  /** Concentration of the Dirichlet split: small is far from IID, large is near. */
+  alpha: number;
+  seed: number;
+}
+
+/** Examples that every part has at least, where there are enough. */
+const PART_EXAMPLES_MIN = 10;
+
+/**
+ * The indices of one part. Every class is dealt out in proportions drawn from Dirichlet(alpha), so that parts differ in
+ * labels and in size; parts are disjoint and together are the whole. Source: Hsu et al. 2019, "Measuring the Effects of
+ * Non-Identical Data Distribution for Federated Visual Classification".
+ */
+export function partOf(labels: Int32Array, { index, parts, alpha, seed }: Partition): number[] {
+  if (index >= parts) throw new DataError(`partition ${index}/${parts}: the first part is 0/${parts}, the last ${parts - 1}/${parts}`);
+  if (labels.length < parts * PART_EXAMPLES_MIN) {
+    throw new DataError(`${labels.length} examples are too few for ${parts} parts: use fewer agents or more data`);
+  }
+  const random = seeded(seed).fork('partition');
+  const dealt = Array.from({ length: parts }, () => [] as number[]);
+  for (const [label, members] of byLabel(labels)) {
+    const stream = random.fork(`class ${label}`);
+    const shares = dirichlet(parts, alpha, stream);
+    const shuffled = stream.shuffle(members);
+    let cut = 0;
+    let sum = 0;
+    shares.forEach((share, part) => {
+      sum += share;
+      const end = part === parts - 1 ? shuffled.length : Math.round(sum * shuffled.length);
+      dealt[part]?.push(...shuffled.slice(cut, end));
+      cut = end;
+    });
+  }
+  topUp(dealt);
+  return (dealt[index] ?? []).sort((a, b) => a - b);
+}
+
+function byLabel(labels: Int32Array): [number, number[]][] {
+  const members = new Map<number, number[]>();
+  labels.forEach((label, i) => {
+    const known = members.get(label);
+    if (known === undefined) members.set(label, [i]);
+    else known.push(i);
+  });
+  return [...members].sort(([a], [b]) => a - b);
+}
+
+/** Moves examples from the largest part to those below the minimum. */
+function topUp(dealt: number[][]): void {
+  for (const part of dealt) {
+    while (part.length < PART_EXAMPLES_MIN) {
+      const largest = dealt.reduce((a, b) => (b.length > a.length ? b : a));
+      part.push(largest.pop() ?? 0);
+    }
+  }
+}
+
+function dirichlet(parts: number, alpha: number, random: RandomStream): number[] {
+  const draws = Array.from({ length: parts }, () => gamma(alpha, random));
+  const sum = draws.reduce((total, draw) => total + draw, 0);
+  return draws.map((draw) => draw / sum);
+}
+
+/** A Gamma(alpha, 1) draw. Source: Marsaglia and Tsang 2000, "A Simple Method for Generating Gamma Variables". */
+function gamma(alpha: number, random: RandomStream): number {
+  if (alpha < 1) return gamma(alpha + 1, random) * Math.max(random.uniform(), Number.MIN_VALUE) ** (1 / alpha);
+  const d = alpha - 1 / 3;
+  const c = 1 / Math.sqrt(9 * d);
+  for (;;) {
+    const x = random.normal();
+    const v = (1 + c * x) ** 3;
+    if (v > 0 && Math.log(1 - random.uniform()) < 0.5 * x * x + d - d * v + d * Math.log(v)) return d * v;
+  }
+}

@@ -1,0 +1,12 @@
+/** What an agent tells its operator. */
+export type AgentEvent =
+  | { type: 'data'; examples: number }
+  | { type: 'connected'; coordinator: string }
+  | { type: 'disconnected'; coordinator: string; why: string; retryMs: number }
+  | { type: 'assignment'; task: string; round: number; version: number }
+  | { type: 'trained'; task: string; round: number; loss: number; examples: number; steps: number; trainMs: number }
+  | { type: 'uploaded'; task: string; round: number; bytes: number; updateId: string }
+  | { type: 'receipt'; task: string; round: number; version: number; updateId: string }
+  | { type: 'rejected'; task: string; round: number; reason: string; updateId: string }
+  | { type: 'failure'; task: string; round: number; reason: string }
+  | { type: 'warning'; text: string };

@@ -1,0 +1,43 @@
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import { requireLoopback, type ReadBlob } from '@commonweight/client-sdk';
+import type {
+  GetUpdateStatusResponse,
+  Hello,
+  SessionRequestSchema,
+  SessionResponse,
+  SubmitUpdateResponse,
+  UpdateHeader,
+} from '@commonweight/proto';
+import { GrpcAgentLink } from './grpc-agent-link.ts';
+import { NatsAgentLink } from './nats-agent-link.ts';
+
+/** What an agent says in a session. */
+export type SessionMessage = NonNullable<MessageInitShape<typeof SessionRequestSchema>['message']>;
+
+/** A session that is open. Sending never fails: a session that broke is told by `onClosed`. */
+export interface OpenSession {
+  send(message: SessionMessage): void;
+  close(): void;
+}
+
+export interface SessionListener {
+  onMessage(message: SessionResponse): void;
+  /** Once, when the session is over. */
+  onClosed(why: string): void;
+}
+
+/** How an agent reaches its coordinator. Nothing above it knows which transport it is. */
+export interface AgentLink {
+  readonly kind: 'grpc' | 'nats';
+  openSession(hello: Hello, listener: SessionListener): OpenSession;
+  readBlob: ReadBlob;
+  updateStatus(updateId: Uint8Array): Promise<GetUpdateStatusResponse>;
+  /** Sends a payload from an offset; the last answer decides. Throws TransportError when the link broke. */
+  submit(header: UpdateHeader, payload: Uint8Array, offset: number): Promise<SubmitUpdateResponse>;
+  close(): Promise<void>;
+}
+
+/** A link to `grpc://…` or `nats://…`. Throws where the address is not on this machine. */
+export function openAgentLink(url: string, agentId: string): AgentLink {
+  return requireLoopback(url).kind === 'grpc' ? new GrpcAgentLink(url) : new NatsAgentLink(url, agentId);
+}

@@ -1,0 +1,99 @@
+import { fork, type ChildProcess } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { DataError } from '../data/dataset.ts';
+import type { FromTrainer, TrainingJob, TrainingResult } from './messages.ts';
+
+/** A training that brought nothing: the reason is told to the coordinator. */
+export class TrainingError extends Error {
+  override name = 'TrainingError';
+}
+
+interface Waiting {
+  resolve(result: TrainingResult): void;
+  reject(error: Error): void;
+}
+
+/** Trains in a process of its own, which is started again when it dies. */
+export class Trainer {
+  readonly #data: string;
+  readonly #threads: number;
+  #child: ChildProcess | undefined;
+  #waiting: Waiting | undefined;
+  #id = 0;
+
+  private constructor(data: string, threads: number) {
+    this.#data = data;
+    this.#threads = threads;
+  }
+
+  /** Starts the process and opens the data there. Throws DataError where it cannot be read. */
+  static async open(data: string, threads: number): Promise<{ trainer: Trainer; examples: number }> {
+    const trainer = new Trainer(data, threads);
+    return { trainer, examples: await trainer.#start() };
+  }
+
+  /** Throws TrainingError when the process failed, died, or took longer than `timeMs`. */
+  async train(job: TrainingJob, timeMs: number): Promise<TrainingResult> {
+    if (this.#child === undefined) await this.#start();
+    const id = ++this.#id;
+    const timer = setTimeout(() => this.#give(new TrainingError(`training took longer than the ${timeMs} ms of the round`), true), timeMs);
+    try {
+      return await new Promise<TrainingResult>((resolve, reject) => {
+        this.#waiting = { resolve, reject };
+        this.#child?.send({ type: 'train', id, job });
+      });
+    } finally {
+      clearTimeout(timer);
+      this.#waiting = undefined;
+    }
+  }
+
+  close(): Promise<void> {
+    const child = this.#child;
+    this.#child = undefined;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
+    return new Promise((resolve) => {
+      child.once('exit', () => resolve());
+      child.kill('SIGKILL');
+    });
+  }
+
+  #start(): Promise<number> {
+    const isSource = import.meta.url.endsWith('.ts');
+    const flags = ['--disable-warning=ExperimentalWarning', ...(isSource ? ['--conditions=@commonweight/source'] : [])];
+    const child = fork(fileURLToPath(new URL(isSource ? './trainer-process.ts' : './trainer-process.js', import.meta.url)), [], {
+      execArgv: flags,
+      serialization: 'advanced',
+    });
+    this.#child = child;
+    return new Promise((resolve, reject) => {
+      child.on('message', (message: FromTrainer) => {
+        if (message.type === 'opened') resolve(message.examples);
+        else if (message.type === 'refused') reject(new DataError(message.reason));
+        else this.#take(message);
+      });
+      child.once('exit', (code, signal) => {
+        const error = new TrainingError(`the training process ended (${signal ?? `exit code ${code}`})`);
+        reject(error);
+        if (this.#child !== child) return;
+        this.#child = undefined;
+        this.#give(error, false);
+      });
+      child.send({ type: 'open', data: this.#data, threads: this.#threads });
+    });
+  }
+
+  #take(message: Extract<FromTrainer, { id: number }>): void {
+    if (message.id !== this.#id) return;
+    if (message.type === 'trained') this.#waiting?.resolve(message.result);
+    else this.#waiting?.reject(new TrainingError(message.reason));
+  }
+
+  #give(error: Error, killing: boolean): void {
+    this.#waiting?.reject(error);
+    if (!killing) return;
+    const child = this.#child;
+    this.#child = undefined;
+    child?.kill('SIGKILL');
+  }
+}
