@@ -46,7 +46,7 @@ once('.commonweight-lock', digestOf('package-lock.json'), () => {
   run(
     'npm ci',
     'npm',
-    ['ci', '--no-audit', '--no-fund'],
+    ['ci', '--loglevel=error'],
     'look at the lines above; without a network, set up an npm registry that can be reached',
     env,
   );

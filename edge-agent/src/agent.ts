@@ -8,6 +8,7 @@ import {
   BlobCache,
   downloadBlob,
   KeyPin,
+  sha256,
   sleep,
   TransportError,
   TrustError,
@@ -15,6 +16,7 @@ import {
 } from '@commonweight/client-sdk';
 import {
   encodingFromWire,
+  equalBytes,
   HelloSchema,
   isName,
   OFFER_UPDATES_MAX,
@@ -215,7 +217,7 @@ class Agent {
       case 'SayReady':
         return this.#session?.send({ case: 'ready', value: {} });
       case 'Train':
-        return this.#track(this.#train(effect));
+        return this.#track(this.#train({ task: effect.task, round: effect.round }));
       case 'Keep':
       case 'Drop':
         return;
@@ -303,31 +305,26 @@ class Agent {
     return manifest;
   }
 
+  /** Small weights come inside the assignment; damaged ones are fetched instead. */
   async #weights({ weightsInline }: Assignment, manifest: Manifest): Promise<Float32Array> {
     const artifact = artifactOf(manifest, 'weights');
-    if (weightsInline.length > 0) await this.#keepInline(artifact, weightsInline);
-    return weightsFromBytes(await this.#blob(artifact));
-  }
-
-  async #keepInline(artifact: Artifact, bytes: Uint8Array): Promise<void> {
-    const copy = bytes.slice();
-    // Checked like any other: damaged bytes are fetched instead.
-    await downloadBlob(async function* () {
-      yield { offset: 0, totalSize: copy.length, data: copy };
-    }, artifact.digest, Number(artifact.size)).then(
-      (blob) => this.#cache.put(artifact.digest, blob),
-      () => undefined,
-    );
+    const isWhole = weightsInline.length > 0 && equalBytes(sha256(weightsInline), artifact.digest);
+    return weightsFromBytes(isWhole ? weightsInline : await this.#blob(artifact));
   }
 
   async #blob({ digest, size }: Artifact): Promise<Uint8Array> {
     const cached = await this.#cache.get(digest);
-    if (cached !== undefined) return cached;
+    if (cached !== undefined) {
+      // Used just now, so the last to go.
+      this.#digests = [digest, ...this.#digests.filter((known) => !equalBytes(known, digest))];
+      return cached;
+    }
     const { link, options } = this.#parts;
     const read = link.readBlob.bind(link);
     const blob = await downloadBlob(read, digest, Number(size), { signal: options.signal });
     await this.#cache.put(digest, blob);
     this.#digests = [digest, ...this.#digests].slice(0, DIGESTS_KEPT);
+    await this.#cache.keepOnly(this.#digests);
     return blob;
   }
 

@@ -1,7 +1,28 @@
 import type { AgentEvent } from '@commonweight/edge-agent';
+import { bytes } from '../output/format.ts';
 
 /** An agent's event in one plain line. */
-export function agentLine({ type, ...rest }: AgentEvent): string {
-  const details = Object.entries(rest).map(([key, value]) => `${key} ${String(value)}`);
-  return [type, ...details].join('  ');
+export function agentLine(event: AgentEvent): string {
+  switch (event.type) {
+    case 'data':
+      return `${event.examples} examples to train on`;
+    case 'connected':
+      return `connected to ${event.coordinator}`;
+    case 'disconnected':
+      return `no session with ${event.coordinator} (${event.why}); trying again in ${(event.retryMs / 1000).toFixed(1)} s`;
+    case 'assignment':
+      return `${event.task} round ${event.round}: training on version ${event.version}`;
+    case 'trained':
+      return `${event.task} round ${event.round}: trained ${event.steps} steps on ${event.examples} examples in ${event.trainMs} ms, loss ${event.loss.toPrecision(4)}`;
+    case 'uploaded':
+      return `${event.task} round ${event.round}: uploaded ${bytes(event.bytes)}`;
+    case 'receipt':
+      return `${event.task} round ${event.round}: receipt, committed in version ${event.version}`;
+    case 'rejected':
+      return `${event.task} round ${event.round}: rejected as ${event.reason}`;
+    case 'failure':
+      return `${event.task} round ${event.round}: failed, ${event.reason}`;
+    case 'warning':
+      return `warning: ${event.text}`;
+  }
 }

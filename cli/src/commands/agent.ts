@@ -14,7 +14,6 @@ interface Options {
   dir?: string;
   task?: string;
   threads: number;
-  seed?: number;
   json?: boolean;
 }
 
@@ -26,12 +25,11 @@ export function addAgent(program: Command): void {
     .option('--dir <dir>', 'folder of its outbox and cache (else .commonweight/agents/ID)')
     .option('--task <name>', 'serve only this task', name)
     .option('--threads <n>', 'threads of the training', whole(1, 1024), 1)
-    .option('--seed <n>', 'of its own randomness', whole(0))
     .action(agent);
 }
 
 async function agent(options: Options): Promise<void> {
-  const { coordinator, data, id, task, threads, seed } = options;
+  const { coordinator, data, id, task, threads } = options;
   const output = standardOutput(options);
   const onEvent = (event: AgentEvent): void => {
     tellParent(event);
@@ -48,7 +46,6 @@ async function agent(options: Options): Promise<void> {
     signal: stopSignal(),
     onEvent,
     ...(task === undefined ? {} : { task }),
-    ...(seed === undefined ? {} : { seed }),
   });
 }
 

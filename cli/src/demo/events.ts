@@ -1,4 +1,6 @@
+import type { AgentEvent } from '@commonweight/edge-agent';
 import type { TaskStatus } from '@commonweight/proto';
+import { agentLine } from '../agent/agent-line.ts';
 
 /** What happens in a demo, as it is printed with --json. */
 export type DemoEvent =
@@ -78,4 +80,17 @@ export function statusEvent(status: TaskStatus): Status {
     agentsOnline,
     waiting,
   };
+}
+
+/** What an agent's event is to the demo; troubles are noted where people look. */
+export function agentEvents(agent: string, link: 'grpc' | 'nats', event: AgentEvent): DemoEvent[] {
+  const heard: DemoEvent = {
+    event: 'agent',
+    agent,
+    link,
+    what: event.type,
+    ...(event.type === 'trained' ? { trainMs: event.trainMs } : {}),
+  };
+  const isTrouble = event.type === 'rejected' || event.type === 'failure' || event.type === 'warning';
+  return isTrouble ? [heard, { event: 'note', text: `${agent}: ${agentLine(event)}` }] : [heard];
 }

@@ -1,5 +1,6 @@
 import { sleep, TransportError } from '@commonweight/client-sdk';
 import { writeModel } from '@commonweight/core';
+import type { AgentEvent } from '@commonweight/edge-agent';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +9,7 @@ import { freePort } from '../nats/free-port.ts';
 import { NATS_MEND, provideNats } from '../nats/provide.ts';
 import { CommandError } from '../output/failure.ts';
 import { Child } from './child.ts';
-import { statusEvent, type DemoEvent } from './events.ts';
+import { agentEvents, statusEvent, type DemoEvent } from './events.ts';
 import { agentData, demoModel, demoTask, linkOf, MODEL, TASK, testData, type DemoOptions } from './plan.ts';
 import { isDone, nothingYet, progressed, type Progress } from './progress.ts';
 
@@ -112,7 +113,7 @@ async function run(
         '--dir',
         join(folder, agent),
       ],
-      onMessage: (message) => tell({ event: 'agent', agent, link, ...message } as DemoEvent),
+      onMessage: (message) => agentEvents(agent, link, message as AgentEvent).forEach(tell),
     });
   });
   closers.push(() => Promise.all(agents.map((agent) => agent.end())));
