@@ -64,7 +64,8 @@ describe.each(Object.keys(allowed))('%s', (name) => {
 });
 
 test('core knows nothing of the world: no I/O, no clock, no ambient randomness', () => {
-  const forbidden = /\b(?:Date\.now|new Date|Math\.random|performance\.now|setTimeout|setInterval|process\.)|from 'node:/;
+  const forbidden =
+    /\b(?:Date\.now|new Date|Math\.random|performance\.now|setTimeout|setInterval|process\.)|from 'node:/;
   const wrong = sourcesOf('core/src')
     .filter((source) => !isTest(source))
     .filter((source) => forbidden.test(source.text.replace(/\/\*[\s\S]*?\*\/|\/\/.*/g, '')))
@@ -80,7 +81,9 @@ test('the round machine and the agent session are pure', () => {
 });
 
 test('the coordinator loads no native machine learning library', () => {
-  const wrong = sourcesOf('coordinator/src').filter((source) => source.imports.some((i) => /onnxruntime|tensorflow/.test(i)));
+  const wrong = sourcesOf('coordinator/src').filter((source) =>
+    source.imports.some((i) => /onnxruntime|tensorflow/.test(i)),
+  );
   expect(wrong.map((source) => source.path)).toEqual([]);
 });
 

@@ -8,12 +8,22 @@ await c.service.importModel('m', writeModel(logistic({ inputs: 4, outputs: 3, se
 const link = openModelLink(`grpc://127.0.0.1:${c.grpcPort}`);
 let t0 = Date.now();
 const log = (...a: unknown[]) => console.log(Date.now() - t0, ...a);
-link.watchModel('m', () => log('release'), (e) => log('down', e.code, e.message));
-await new Promise(r => setTimeout(r, 500));
-log('closing'); await c.close(); log('closed');
-await new Promise(r => setTimeout(r, 3000));
-c = await startCoordinator(opts); log('started');
-await new Promise(r => setTimeout(r, 6000));
-log('closing'); await c.close(); log('closed');
-await new Promise(r => setTimeout(r, 4000));
-await link.close(); log('end');
+link.watchModel(
+  'm',
+  () => log('release'),
+  (e) => log('down', e.code, e.message),
+);
+await new Promise((r) => setTimeout(r, 500));
+log('closing');
+await c.close();
+log('closed');
+await new Promise((r) => setTimeout(r, 3000));
+c = await startCoordinator(opts);
+log('started');
+await new Promise((r) => setTimeout(r, 6000));
+log('closing');
+await c.close();
+log('closed');
+await new Promise((r) => setTimeout(r, 4000));
+await link.close();
+log('end');

@@ -153,7 +153,11 @@ test('a round: invited, submitted, committed, receipts, and the next round opens
 
 test('the order of arrival never shows in the published bytes', async () => {
   const digests = new Set<string>();
-  for (const order of [[0, 1, 2], [2, 0, 1], [1, 2, 0]]) {
+  for (const order of [
+    [0, 1, 2],
+    [2, 0, 1],
+    [1, 2, 0],
+  ]) {
     const service = await readyToRun();
     const { agents, grid } = await join3(service);
     for (const i of order) await agents[i]!.submit(updateOf(agents[i]!.id, grid));
@@ -201,7 +205,12 @@ test('bad updates are refused by their reason, counted, and the result is bit-eq
   const status = await service.getTask('train');
   expect(status.updatesAccepted).toBe(3n);
   expect(status.updatesRejected).toBe(11n);
-  expect(status.rejectedByReason).toMatchObject({ 'not-finite': 1n, duplicate: 1n, 'weight-out-of-range': 2n, 'digest-mismatch': 1n });
+  expect(status.rejectedByReason).toMatchObject({
+    'not-finite': 1n,
+    duplicate: 1n,
+    'weight-out-of-range': 2n,
+    'digest-mismatch': 1n,
+  });
 });
 
 test('an update comes in chunks and resumes where it was cut', async () => {
@@ -245,7 +254,10 @@ test('what is wrong with a data folder is named', async () => {
   await coordinatorIn(dataDir);
   await expect(openCoordinator({ dataDir })).rejects.toThrow(/in use by another coordinator/);
   const damaged = folder();
-  writeFileSync(join(damaged, 'commonweight.sqlite'), 'not a database, and long enough to be taken for one'.repeat(100));
+  writeFileSync(
+    join(damaged, 'commonweight.sqlite'),
+    'not a database, and long enough to be taken for one'.repeat(100),
+  );
   await expect(openCoordinator({ dataDir: damaged })).rejects.toThrow(/is damaged/);
   const file = join(folder(), 'file');
   writeFileSync(file, '');
@@ -271,7 +283,9 @@ test('a damaged blob is named, never served', async () => {
     writeFileSync(path, bytes);
   }
   const reopened = openCoordinator({ dataDir });
-  await expect(reopened.then((again) => (open.push(again), again.readBlob(digest, 0, 1000)))).rejects.toThrow(/is damaged/);
+  await expect(reopened.then((again) => (open.push(again), again.readBlob(digest, 0, 1000)))).rejects.toThrow(
+    /is damaged/,
+  );
 });
 
 test('a task that cannot work is refused by what is wrong', async () => {

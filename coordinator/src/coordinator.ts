@@ -95,7 +95,8 @@ class Coordinator implements CoordinatorService {
 
   connectAgent(hello: Hello, sink: AgentSink): AgentSession {
     const { agentId } = hello;
-    if (!isName(agentId)) throw new ServiceError('invalid', `agent id "${agentId.slice(0, 80)}" may have letters, digits, - and _ only`);
+    if (!isName(agentId))
+      throw new ServiceError('invalid', `agent id "${agentId.slice(0, 80)}" may have letters, digits, - and _ only`);
     this.#fleet.join(hello, sink, this.#nowMs());
     const value = { publicKey: this.publicKey, heartbeatMs: HEARTBEAT_MS };
     sink.send(create(SessionResponseSchema, { message: { case: 'welcome', value } }));
@@ -121,7 +122,8 @@ class Coordinator implements CoordinatorService {
         this.#fleet.setReady(agentId, true);
         return this.#forDrivers((driver) => (driver.isRunning ? driver.agentReady(agentId) : Promise.resolve()));
       case 'offer':
-        for (const offered of message.value.updates.slice(0, OFFER_UPDATES_MAX)) void this.#answerOffer(agentId, offered);
+        for (const offered of message.value.updates.slice(0, OFFER_UPDATES_MAX))
+          void this.#answerOffer(agentId, offered);
         return;
       case 'failure': {
         const { task, round, reason } = message.value;
@@ -149,7 +151,10 @@ class Coordinator implements CoordinatorService {
     await driver?.settled();
     if (driver?.holds(updateId) === true) return;
     if (driver?.wants(agentId, offered) === true) {
-      return this.#fleet.send(agentId, create(SessionResponseSchema, { message: { case: 'wanted', value: { updateId } } }));
+      return this.#fleet.send(
+        agentId,
+        create(SessionResponseSchema, { message: { case: 'wanted', value: { updateId } } }),
+      );
     }
     const refusal = driver === undefined ? 'unknown-task' : 'stale-round';
     const receipt = rejectedReceipt(this.#signer, { updateId, task, round: Number(offered.round) }, refusal);
@@ -167,8 +172,14 @@ class Coordinator implements CoordinatorService {
     });
   }
 
-  async submitChunk(agentId: string, header: UpdateHeader, offset: number, data: Uint8Array): Promise<SubmitUpdateResponse> {
-    if (header.agentId !== agentId) throw new ServiceError('invalid', `agent ${agentId} sent an update in the name of another`);
+  async submitChunk(
+    agentId: string,
+    header: UpdateHeader,
+    offset: number,
+    data: Uint8Array,
+  ): Promise<SubmitUpdateResponse> {
+    if (header.agentId !== agentId)
+      throw new ServiceError('invalid', `agent ${agentId} sent an update in the name of another`);
     const driver = this.#drivers.get(header.task);
     if (driver === undefined) throw new ServiceError('not-found', `there is no task "${header.task.slice(0, 80)}"`);
     if (!ownsId(agentId, header)) return this.#refused(header, await driver.refuse(header, 'wrong-id'));
@@ -194,7 +205,11 @@ class Coordinator implements CoordinatorService {
     return this.#submitted(header, false, submission.receipt);
   }
 
-  #submitted(header: UpdateHeader, accepted: boolean, receipt?: Parameters<typeof receiptToWire>[1]): SubmitUpdateResponse {
+  #submitted(
+    header: UpdateHeader,
+    accepted: boolean,
+    receipt?: Parameters<typeof receiptToWire>[1],
+  ): SubmitUpdateResponse {
     const signed = receipt === undefined ? {} : { receipt: receiptToWire(this.#signer, receipt) };
     return create(SubmitUpdateResponseSchema, { offset: header.payloadSize, accepted, ...signed });
   }
@@ -202,7 +217,8 @@ class Coordinator implements CoordinatorService {
   async readBlob(digest: Uint8Array, offset: number, lengthMax: number): Promise<BlobPart> {
     const totalSize = await this.#store.blobSize(digest);
     if (totalSize === undefined) throw new ServiceError('not-found', `there is no blob ${hex(digest).slice(0, 64)}`);
-    if (offset > totalSize) throw new ServiceError('invalid', `offset ${offset} is beyond the blob's ${totalSize} bytes`);
+    if (offset > totalSize)
+      throw new ServiceError('invalid', `offset ${offset} is beyond the blob's ${totalSize} bytes`);
     return { data: await this.#store.readBlob(digest, offset, Math.min(lengthMax, CHUNK_BYTES_MAX)), totalSize };
   }
 
@@ -244,7 +260,12 @@ class Coordinator implements CoordinatorService {
       models.map(async (model) => {
         const { manifest } = await this.#registry.open(model);
         const { version: newestVersion, createdMs } = manifest;
-        return create(ModelSummarySchema, { model, newestVersion, createdMs, parameters: BigInt(await this.#registry.parameters(manifest)) });
+        return create(ModelSummarySchema, {
+          model,
+          newestVersion,
+          createdMs,
+          parameters: BigInt(await this.#registry.parameters(manifest)),
+        });
       }),
     );
   }
@@ -256,7 +277,8 @@ class Coordinator implements CoordinatorService {
 
   async createTask(task: string, configJson: string): Promise<TaskStatus> {
     requireName('task', task);
-    if (this.#drivers.has(task)) throw new ServiceError('already-exists', `task "${task}" is there already: choose another name`);
+    if (this.#drivers.has(task))
+      throw new ServiceError('already-exists', `task "${task}" is there already: choose another name`);
     const driver = await understandable(() => TaskDriver.create(this.#world, task, configJson));
     this.#drivers.set(task, driver);
     return driver.status();
@@ -268,7 +290,10 @@ class Coordinator implements CoordinatorService {
       (other) => other !== driver && other.isRunning && other.config.model === driver.config.model,
     );
     if (rival !== undefined) {
-      throw new ServiceError('invalid', `task "${rival.task}" is improving ${driver.config.model} already: pause it first`);
+      throw new ServiceError(
+        'invalid',
+        `task "${rival.task}" is improving ${driver.config.model} already: pause it first`,
+      );
     }
     await driver.start();
     return driver.status();
@@ -314,7 +339,8 @@ class Coordinator implements CoordinatorService {
 
   #driver(task: string): TaskDriver {
     const driver = this.#drivers.get(task);
-    if (driver === undefined) throw new ServiceError('not-found', `there is no task "${task.slice(0, 80)}": see \`commonweight task list\``);
+    if (driver === undefined)
+      throw new ServiceError('not-found', `there is no task "${task.slice(0, 80)}": see \`commonweight task list\``);
     return driver;
   }
 
@@ -351,7 +377,8 @@ function watch<T>(watchers: Map<string, Set<T>>, key: string, watcher: T): () =>
 }
 
 function requireName(kind: string, name: string): void {
-  if (!isName(name)) throw new ServiceError('invalid', `${kind} "${name.slice(0, 80)}" may have up to 64 letters, digits, - and _ only`);
+  if (!isName(name))
+    throw new ServiceError('invalid', `${kind} "${name.slice(0, 80)}" may have up to 64 letters, digits, - and _ only`);
 }
 
 /** What is wrong with what the caller gave, as the caller's error. */

@@ -27,7 +27,13 @@ export interface RunningCoordinator {
 const LOOPBACK = ['127.0.0.1', 'localhost', '[::1]', '::1'];
 
 /** Opens the data folder and all edges. Throws ConfigError, StoreError or an Error that names the port. */
-export async function startCoordinator({ dataDir, grpc, http, nats, log = () => {} }: StartOptions): Promise<RunningCoordinator> {
+export async function startCoordinator({
+  dataDir,
+  grpc,
+  http,
+  nats,
+  log = () => {},
+}: StartOptions): Promise<RunningCoordinator> {
   const [grpcAddress, httpAddress] = [loopback(grpc, '--grpc'), loopback(http, '--http')];
   if (nats !== undefined) loopback(nats.replace(/^nats:\/\//, ''), '--nats');
   const service = await openCoordinator({ dataDir, log });
@@ -56,7 +62,10 @@ function loopback(address: string, flag: string): { host: string; port: number }
     throw new ConfigError(`${flag} ${address} is not host:port, such as 127.0.0.1:8443`, flag);
   }
   if (!LOOPBACK.includes(host)) {
-    throw new ConfigError(`${flag} ${address} is not on this machine: until identities and TLS come, only 127.0.0.1 is served`, flag);
+    throw new ConfigError(
+      `${flag} ${address} is not on this machine: until identities and TLS come, only 127.0.0.1 is served`,
+      flag,
+    );
   }
   return { host: host === 'localhost' ? '127.0.0.1' : host.replace(/^\[|\]$/g, ''), port };
 }

@@ -34,7 +34,14 @@ import {
 import type { AgentEvent } from './events.ts';
 import { openAgentLink, type AgentLink, type OpenSession } from './link/agent-link.ts';
 import { Outbox, type OutboxEntry } from './outbox/outbox.ts';
-import { firstState, step, type SessionEffect, type SessionEvent, type SessionState, type Work } from './session/session.ts';
+import {
+  firstState,
+  step,
+  type SessionEffect,
+  type SessionEvent,
+  type SessionState,
+  type Work,
+} from './session/session.ts';
 import { Trainer } from './training/trainer.ts';
 import { makeUpdate, readResidual, writeResidual } from './update.ts';
 
@@ -71,7 +78,8 @@ export async function runAgent(options: AgentOptions): Promise<void> {
   const link = openAgentLink(options.coordinator, options.agentId);
   const tell = options.onEvent ?? (() => {});
   try {
-    const warn = (path: string): void => tell({ type: 'warning', text: `an update in the outbox was damaged and set aside as ${path}` });
+    const warn = (path: string): void =>
+      tell({ type: 'warning', text: `an update in the outbox was damaged and set aside as ${path}` });
     const outbox = await Outbox.open(join(options.dataDir, 'outbox'), warn);
     const pin = await KeyPin.open(join(options.dataDir, 'coordinator.key'));
     const { trainer, examples } = await Trainer.open(options.data, options.threads ?? 1);
@@ -266,7 +274,8 @@ class Agent {
     const graph = await this.#blob(artifactOf(manifest, 'graph'));
     const weights = await this.#weights(assignment, manifest);
     const { length } = layoutOf(readModel(graph));
-    if (length !== weights.length) throw new CodecError(`version ${version} has ${weights.length} weights and a graph of ${length}`);
+    if (length !== weights.length)
+      throw new CodecError(`version ${version} has ${weights.length} weights and a graph of ${length}`);
     const job = { graph, weights, plan: parsePlan(JSON.parse(assignment.planJson)), seed: assignment.seed };
     const result = await trainer.train(job, Number(assignment.deadlineInMs));
     const { loss, examples, steps, ms } = result;
@@ -300,7 +309,8 @@ class Agent {
     if (!isName(task)) throw new CodecError('the assignment has no proper task name');
     const manifest = openManifest(base, key, verifyEd25519);
     const seen = this.#seen.get(task) ?? 0n;
-    if (manifest.version < seen) throw new TrustError(`version ${manifest.version} is older than ${seen}, which was seen already`);
+    if (manifest.version < seen)
+      throw new TrustError(`version ${manifest.version} is older than ${seen}, which was seen already`);
     this.#seen.set(task, manifest.version);
     return manifest;
   }
@@ -378,7 +388,10 @@ class Agent {
   }
 }
 
-const workOf = ({ task, round }: { task: string; round: bigint | UpdateHeader['round'] }): Work => ({ task, round: Number(round) });
+const workOf = ({ task, round }: { task: string; round: bigint | UpdateHeader['round'] }): Work => ({
+  task,
+  round: Number(round),
+});
 const keyOf = ({ task, round }: Work): string => `${task} ${round}`;
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 

@@ -1,12 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import { encodings, encodeWithFeedback, invariant, seeded } from '@commonweight/core';
-import {
-  encodingFromWire,
-  gridFromWire,
-  UpdateHeaderSchema,
-  updateId,
-  type Assignment,
-} from '@commonweight/proto';
+import { encodingFromWire, gridFromWire, UpdateHeaderSchema, updateId, type Assignment } from '@commonweight/proto';
 import { readIfThere, sha256, writeAtomic } from '@commonweight/client-sdk';
 import { weightsFromBytes, weightsToBytes } from '@commonweight/core';
 import type { OutboxEntry } from './outbox/outbox.ts';
@@ -58,4 +52,5 @@ export async function readResidual(path: string, length: number): Promise<Float3
   return bytes?.length === 4 * length ? weightsFromBytes(bytes) : undefined;
 }
 
-export const writeResidual = (path: string, residual: Float32Array): Promise<void> => writeAtomic(path, weightsToBytes(residual));
+export const writeResidual = (path: string, residual: Float32Array): Promise<void> =>
+  writeAtomic(path, weightsToBytes(residual));

@@ -36,7 +36,12 @@ export async function run(): Promise<Record<string, number | null>> {
     mxint8: fold(sum, mxint8),
     plain: fold(plain, float32.slice(0, 1)),
   });
-  const perUpdate = { ...seconds, copy: seconds.copy / TOGETHER, float32: seconds.float32 / TOGETHER, mxint8: seconds.mxint8 / TOGETHER };
+  const perUpdate = {
+    ...seconds,
+    copy: seconds.copy / TOGETHER,
+    float32: seconds.float32 / TOGETHER,
+    mxint8: seconds.mxint8 / TOGETHER,
+  };
   return {
     updates_per_s_float32: 1 / perUpdate.float32,
     updates_per_s_mxint8: 1 / perUpdate.mxint8,

@@ -42,7 +42,14 @@ test('a run over gRPC and NATS survives kill -9 of the coordinator, and counts e
   const startCoordinator = async (): Promise<Program> => {
     const ports = ['--grpc', `127.0.0.1:${grpcPort}`, '--http', `127.0.0.1:${httpPort}`];
     const program = started(
-      commonweight('coordinator', '--data', join(folder, 'coordinator'), ...ports, '--nats', `nats://127.0.0.1:${natsPort}`),
+      commonweight(
+        'coordinator',
+        '--data',
+        join(folder, 'coordinator'),
+        ...ports,
+        '--nats',
+        `nats://127.0.0.1:${natsPort}`,
+      ),
     );
     await listening(grpcPort, program);
     return program;
@@ -67,7 +74,12 @@ test('a run over gRPC and NATS survives kill -9 of the coordinator, and counts e
   const finished = async (): Promise<boolean> => (await admin.task('train')).state === 'finished';
   await until('the task to finish', 120_000, finished, coordinator.output);
   const committed = ROUNDS * AGENTS;
-  await until(`${committed} receipts`, 30_000, () => received.size === committed, () => `${received.size} receipts`);
+  await until(
+    `${committed} receipts`,
+    30_000,
+    () => received.size === committed,
+    () => `${received.size} receipts`,
+  );
   await until('the app to serve the last version', 30_000, () => app.version() === ROUNDS + 1);
   expect(app.failures()).toBe(0);
   await coordinator.end('SIGTERM');

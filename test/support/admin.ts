@@ -1,6 +1,11 @@
 import { create } from '@bufbuild/protobuf';
 import { AdminService, grpcMethods, ImportModelRequestSchema, type ImportModelResponse } from '@commonweight/proto';
-import { CreateTaskRequestSchema, GetTaskRequestSchema, StartTaskRequestSchema, type TaskStatus } from '@commonweight/proto';
+import {
+  CreateTaskRequestSchema,
+  GetTaskRequestSchema,
+  StartTaskRequestSchema,
+  type TaskStatus,
+} from '@commonweight/proto';
 import { credentials, makeGenericClientConstructor, type ServiceDefinition } from '@grpc/grpc-js';
 
 /** The administrator's calls that tests need, over stock grpc-js. */
@@ -16,7 +21,10 @@ type Callback = (error: Error | null, response: never) => void;
 type Calls = Record<string, (...args: unknown[]) => { write(message: unknown): void; end(): void }>;
 
 export function adminOf(port: number): Admin {
-  const Client = makeGenericClientConstructor(grpcMethods(AdminService) as unknown as ServiceDefinition, 'AdminService');
+  const Client = makeGenericClientConstructor(
+    grpcMethods(AdminService) as unknown as ServiceDefinition,
+    'AdminService',
+  );
   const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure());
   const calls = client as unknown as Calls;
   const unary = <T>(method: string, request: unknown): Promise<T> =>

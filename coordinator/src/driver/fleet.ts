@@ -53,7 +53,9 @@ export class Fleet {
 
   /** Agents that a task may invite. */
   readyFor(task: string): string[] {
-    return [...this.#members].filter(([, { ready, hello }]) => ready && serves(hello, task)).map(([agentId]) => agentId);
+    return [...this.#members]
+      .filter(([, { ready, hello }]) => ready && serves(hello, task))
+      .map(([agentId]) => agentId);
   }
 
   onlineFor(task: string): number {
@@ -78,7 +80,14 @@ export class Fleet {
 
   list(): AgentStatus[] {
     return [...this.#members].map(([agentId, { hello, online, ready, seenMs }]) =>
-      create(AgentStatusSchema, { agentId, link: hello.link, online, ready, examples: hello.examples, seenMs: BigInt(seenMs) }),
+      create(AgentStatusSchema, {
+        agentId,
+        link: hello.link,
+        online,
+        ready,
+        examples: hello.examples,
+        seenMs: BigInt(seenMs),
+      }),
     );
   }
 

@@ -7,12 +7,7 @@ import type { ReceiptRecord } from '../store/store.ts';
 
 /** Every way to be refused, in words as metrics and the live view have them. */
 export type Refusal =
-  | Exclude<Verdict, 'accepted'>
-  | UpdateFault
-  | 'wrong-encoding'
-  | 'digest-mismatch'
-  | 'wrong-id'
-  | 'unknown-task';
+  Exclude<Verdict, 'accepted'> | UpdateFault | 'wrong-encoding' | 'digest-mismatch' | 'wrong-id' | 'unknown-task';
 
 const REASONS: Record<Refusal, Reason> = {
   duplicate: Reason.DUPLICATE,

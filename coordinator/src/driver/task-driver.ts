@@ -176,7 +176,12 @@ export class TaskDriver {
 
   /** Whether a resent update would be taken. */
   wants(agentId: string, offered: OfferedUpdate): boolean {
-    const update = { agentId, updateId: hex(offered.updateId), round: Number(offered.round), baseVersion: Number(offered.baseVersion) };
+    const update = {
+      agentId,
+      updateId: hex(offered.updateId),
+      round: Number(offered.round),
+      baseVersion: Number(offered.baseVersion),
+    };
     return verdictOn(this.#state, update) === 'accepted';
   }
 
@@ -189,7 +194,8 @@ export class TaskDriver {
     const verdict = verdictOn(this.#state, updateOf(header));
     if (verdict !== 'accepted') return verdict;
     if (encodingFromWire(header.encoding) !== this.config.encoding) return 'wrong-encoding';
-    if (Number(header.payloadSize) !== encodings[this.config.encoding].byteLength(this.#base.weights.length)) return 'wrong-size';
+    if (Number(header.payloadSize) !== encodings[this.config.encoding].byteLength(this.#base.weights.length))
+      return 'wrong-size';
     const weight = Number(header.weight);
     return weight >= 1 && weight <= this.config.weightMax ? undefined : 'weight-out-of-range';
   }
@@ -197,7 +203,8 @@ export class TaskDriver {
   /** Folds an update into the sum, or refuses it for good. */
   submit(header: UpdateHeader, payload: Uint8Array): Promise<Submission> {
     return this.#enqueue(async () => {
-      const refusal = this.refusalOfHeader(header) ?? this.#refusalOfBytes(header, payload) ?? this.#fold(header, payload);
+      const refusal =
+        this.refusalOfHeader(header) ?? this.#refusalOfBytes(header, payload) ?? this.#fold(header, payload);
       if (refusal !== undefined) return this.#refuse(header, refusal);
       const { agentId } = header;
       this.#world.fleet.setReady(agentId, true);
@@ -221,7 +228,8 @@ export class TaskDriver {
   }
 
   status(): TaskStatus {
-    const { updatesAccepted, updatesRejected, rejectedByReason, bytesUp, bytesDown, roundsAbandoned, metrics } = this.#counters;
+    const { updatesAccepted, updatesRejected, rejectedByReason, bytesUp, bytesDown, roundsAbandoned, metrics } =
+      this.#counters;
     const state = this.#state;
     const accepted = state.phase === 'Idle' ? 0 : state.accepted.length;
     const counts = Object.entries(rejectedByReason).map(([reason, count]) => [reason, BigInt(count)] as const);
@@ -278,7 +286,9 @@ export class TaskDriver {
       case 'Invite':
         this.#startSum();
         await this.#world.store.commit({ task: this.#record(this.#state) });
-        this.#world.log(`${this.task}: round ${effect.round} invites ${effect.cohort.length} agents on version ${effect.version}`);
+        this.#world.log(
+          `${this.task}: round ${effect.round} invites ${effect.cohort.length} agents on version ${effect.version}`,
+        );
         return this.#invite(effect.cohort);
       case 'Publish':
         return this.#publish(effect.round, effect.accepted);
@@ -318,7 +328,9 @@ export class TaskDriver {
     const state = this.#state;
     invariant(state.phase === 'Collecting', 'agents are invited while a round collects');
     this.#assignment ??= this.#makeAssignment();
-    const seed = Buffer.from(sha256(new TextEncoder().encode(`${this.config.seed} ${this.task} ${state.round} ${agentId}`)));
+    const seed = Buffer.from(
+      sha256(new TextEncoder().encode(`${this.config.seed} ${this.task} ${state.round} ${agentId}`)),
+    );
     const deadlineInMs = BigInt(Math.max(0, state.deadlineMs - this.#world.nowMs()));
     const value = create(AssignmentSchema, { ...this.#assignment, seed: seed.readBigUInt64BE(), deadlineInMs });
     return create(SessionResponseSchema, { message: { case: 'assignment', value } });
@@ -383,9 +395,17 @@ export class TaskDriver {
     });
     const receipts = accepted.map(({ agentId, updateId }) => ({
       agentId,
-      record: committedReceipt(signer, { updateId: Buffer.from(updateId, 'hex'), task: this.task, round }, next.version.version),
+      record: committedReceipt(
+        signer,
+        { updateId: Buffer.from(updateId, 'hex'), task: this.task, round },
+        next.version.version,
+      ),
     }));
-    const after = step(this.#state, { type: 'Published', nowMs: nowMs(), version: next.version.version }, this.#policy).state;
+    const after = step(
+      this.#state,
+      { type: 'Published', nowMs: nowMs(), version: next.version.version },
+      this.#policy,
+    ).state;
     this.#counters.updatesAccepted += accepted.length;
     this.#counters.metrics = means;
     await store.commit({
@@ -399,7 +419,9 @@ export class TaskDriver {
     this.#startSum();
     this.#world.announce(this.config.model, next.open.signed);
     for (const { agentId, record } of receipts) fleet.send(agentId, receiptMessage(signer, record));
-    this.#world.log(`${this.task}: round ${round} published version ${next.version.version} from ${accepted.length} updates`);
+    this.#world.log(
+      `${this.task}: round ${round} published version ${next.version.version} from ${accepted.length} updates`,
+    );
     await this.#step(this.#tick());
   }
 
@@ -425,14 +447,17 @@ export class TaskDriver {
     if (this.#taskState !== 'running') return '';
     if (state.phase === 'Idle') {
       const ready = this.#world.fleet.readyFor(this.task).length;
-      return ready < this.config.cohort.min ? `waiting for agents: ${ready} of at least ${this.config.cohort.min} are ready` : '';
+      return ready < this.config.cohort.min
+        ? `waiting for agents: ${ready} of at least ${this.config.cohort.min} are ready`
+        : '';
     }
     if (state.phase === 'Publishing') return '';
     const missing = state.cohort.filter((agentId) => this.#awaits(agentId));
     const [first] = missing;
     if (first === undefined) return '';
     const seenMs = this.#world.fleet.seenMs(first);
-    const seen = seenMs === undefined ? 'not seen yet' : `seen ${Math.round((this.#world.nowMs() - seenMs) / 1000)} s ago`;
+    const seen =
+      seenMs === undefined ? 'not seen yet' : `seen ${Math.round((this.#world.nowMs() - seenMs) / 1000)} s ago`;
     return `waiting for ${missing.length} of ${state.cohort.length}: ${first} ${this.#world.fleet.isOnline(first) ? 'is training' : seen}`;
   }
 }
@@ -449,7 +474,13 @@ const isFinal = (refusal: Refusal): boolean => !['duplicate', 'digest-mismatch',
 /** Whether an agent may speak for an id: it is the hash of who, what and on which base. */
 export function ownsId(agentId: string, update: OfferedUpdate | UpdateHeader): boolean {
   const { task, payloadDigest } = update;
-  const identity = { agentId, task, round: Number(update.round), baseVersion: Number(update.baseVersion), payloadDigest };
+  const identity = {
+    agentId,
+    task,
+    round: Number(update.round),
+    baseVersion: Number(update.baseVersion),
+    payloadDigest,
+  };
   return equalBytes(updateIdOf(identity, sha256), update.updateId);
 }
 

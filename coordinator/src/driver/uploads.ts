@@ -21,7 +21,13 @@ export class Uploads {
   }
 
   /** Takes a chunk; gives the payload once it is whole, else how far it is. A chunk that does not follow is not taken. */
-  receive(agentId: string, id: string, size: number, offset: number, data: Uint8Array): { offset: number; payload?: Uint8Array } {
+  receive(
+    agentId: string,
+    id: string,
+    size: number,
+    offset: number,
+    data: Uint8Array,
+  ): { offset: number; payload?: Uint8Array } {
     if (offset === 0 && data.length === size) {
       this.drop(agentId);
       return { offset: size, payload: data };

@@ -30,7 +30,9 @@ function readKey(path: string): KeyObject {
   try {
     return createPrivateKey(readFileSync(path));
   } catch (cause) {
-    throw new StoreError(`cannot read the signing key ${path}: restore it from a backup; clients trust only this key`, { cause });
+    throw new StoreError(`cannot read the signing key ${path}: restore it from a backup; clients trust only this key`, {
+      cause,
+    });
   }
 }
 

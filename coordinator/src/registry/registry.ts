@@ -1,6 +1,14 @@
 import { createHash } from 'node:crypto';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import { contractOf, layoutOf, readModel, splitModel, weightsFromBytes, weightsToBytes, type ModelProto } from '@commonweight/core';
+import {
+  contractOf,
+  layoutOf,
+  readModel,
+  splitModel,
+  weightsFromBytes,
+  weightsToBytes,
+  type ModelProto,
+} from '@commonweight/core';
 import {
   ArtifactSchema,
   ManifestSchema,
@@ -101,12 +109,16 @@ export class Registry {
     const record = version === 0 ? await this.#store.newestVersion(model) : await this.#store.version(model, version);
     if (record !== undefined) return this.toWire(record);
     if (version === 0 || (await this.#store.newestVersion(model)) === undefined) throw noModel(model);
-    throw new ServiceError('not-found', `model "${model}" has no version ${version}: see \`commonweight model show ${model}\``);
+    throw new ServiceError(
+      'not-found',
+      `model "${model}" has no version ${version}: see \`commonweight model show ${model}\``,
+    );
   }
 
   async blob(digest: Uint8Array): Promise<Uint8Array> {
     const size = await this.#store.blobSize(digest);
-    if (size === undefined) throw new ServiceError('not-found', `there is no blob ${Buffer.from(digest).toString('hex')}`);
+    if (size === undefined)
+      throw new ServiceError('not-found', `there is no blob ${Buffer.from(digest).toString('hex')}`);
     return this.#store.readBlob(digest, 0, size);
   }
 
@@ -130,7 +142,8 @@ export class Registry {
 /** The artifact of a manifest by its role. */
 export function artifact(manifest: Manifest, role: 'graph' | 'weights'): Artifact {
   const found = manifest.artifacts.find((candidate) => candidate.role === role);
-  if (found === undefined) throw new ServiceError('invalid', `version ${manifest.version} of ${manifest.model} has no ${role}`);
+  if (found === undefined)
+    throw new ServiceError('invalid', `version ${manifest.version} of ${manifest.model} has no ${role}`);
   return found;
 }
 

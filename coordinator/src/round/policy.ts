@@ -1,4 +1,11 @@
-import { ConfigError, encodings, parsePlan, strategyFrom, type EncodingName, type TrainingPlan } from '@commonweight/core';
+import {
+  ConfigError,
+  encodings,
+  parsePlan,
+  strategyFrom,
+  type EncodingName,
+  type TrainingPlan,
+} from '@commonweight/core';
 import { isName } from '@commonweight/proto';
 import type { RoundPolicy } from './round.ts';
 
@@ -36,13 +43,26 @@ export const taskDefaults = {
 
 const GATHER_MS = 1_000;
 const GRACE_MS = 5_000;
-const KEYS = ['model', 'strategy', 'plan', 'encoding', 'cohort', 'collectMs', 'pauseMs', 'rounds', 'weightMax', 'valueMaxExponent', 'seed'];
+const KEYS = [
+  'model',
+  'strategy',
+  'plan',
+  'encoding',
+  'cohort',
+  'collectMs',
+  'pauseMs',
+  'rounds',
+  'weightMax',
+  'valueMaxExponent',
+  'seed',
+];
 
 /** A task's configuration from JSON text. Throws ConfigError naming the key and the mend. */
 export function parseTaskConfig(json: string): TaskConfig {
   const given = { ...taskDefaults, ...record(parsed(json), 'the configuration') };
   const unknown = Object.keys(given).find((key) => !KEYS.includes(key));
-  if (unknown !== undefined) throw new ConfigError(`key "${unknown}" is not known: the keys are ${KEYS.join(', ')}`, unknown);
+  if (unknown !== undefined)
+    throw new ConfigError(`key "${unknown}" is not known: the keys are ${KEYS.join(', ')}`, unknown);
   const { model, encoding } = given as Record<string, unknown>;
   if (typeof model !== 'string' || !isName(model)) throw new ConfigError('model must be the name of a model', 'model');
   if (typeof encoding !== 'string' || !Object.hasOwn(encodings, encoding)) {

@@ -1,5 +1,13 @@
 import { expect, test } from 'vitest';
-import { firstState, step, verdictOn, type Collecting, type RoundEvent, type RoundPolicy, type RoundState } from './round.ts';
+import {
+  firstState,
+  step,
+  verdictOn,
+  type Collecting,
+  type RoundEvent,
+  type RoundPolicy,
+  type RoundState,
+} from './round.ts';
 
 const policy: RoundPolicy = {
   cohortMin: 2,
@@ -47,7 +55,9 @@ test('the cohort is drawn by the seed and the round, not by who came first', () 
 test('Collecting -> Publishing: everybody delivered', () => {
   const { state, effects } = step(after(collecting, update('a'), update('b')), update('c'), policy);
   expect(state).toMatchObject({ phase: 'Publishing', round: 1, version: 7 });
-  expect(effects).toMatchObject([{ type: 'Publish', round: 1, accepted: [{ agentId: 'a' }, { agentId: 'b' }, { agentId: 'c' }] }]);
+  expect(effects).toMatchObject([
+    { type: 'Publish', round: 1, accepted: [{ agentId: 'a' }, { agentId: 'b' }, { agentId: 'c' }] },
+  ]);
 });
 
 test('Collecting -> Publishing: the deadline comes with the minimum', () => {

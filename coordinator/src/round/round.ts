@@ -74,7 +74,8 @@ export type RoundEffect =
   | { type: 'Finish' };
 
 /** What is said of an update. `duplicate` is good news: it is in the sum already. */
-export type Verdict = 'accepted' | 'duplicate' | 'stale-round' | 'not-invited' | 'not-collecting' | 'wrong-base-version';
+export type Verdict =
+  'accepted' | 'duplicate' | 'stale-round' | 'not-invited' | 'not-collecting' | 'wrong-base-version';
 
 export interface Step {
   state: RoundState;
@@ -126,10 +127,23 @@ function idle(
   if (ready.length < policy.cohortMax && nowMs < state.startAtMs + policy.gatherMs) return still(state);
   const round = state.round + 1;
   // Sorted first, so that the draw does not depend on who came first.
-  const cohort = seeded(policy.seed).fork(`cohort ${round}`).shuffle([...ready].sort()).slice(0, policy.cohortMax).sort();
+  const cohort = seeded(policy.seed)
+    .fork(`cohort ${round}`)
+    .shuffle([...ready].sort())
+    .slice(0, policy.cohortMax)
+    .sort();
   const { version, published } = state;
   return {
-    state: { phase: 'Collecting', round, published, version, cohort, accepted: [], away: {}, deadlineMs: nowMs + policy.collectMs },
+    state: {
+      phase: 'Collecting',
+      round,
+      published,
+      version,
+      cohort,
+      accepted: [],
+      away: {},
+      deadlineMs: nowMs + policy.collectMs,
+    },
     effects: [{ type: 'Invite', round, version, cohort }],
   };
 }
@@ -141,7 +155,11 @@ function collecting(state: Collecting, event: RoundEvent, policy: RoundPolicy): 
     case 'UpdateReceived': {
       if (verdictOn(state, event) !== 'accepted') return still(state);
       const { agentId, updateId } = event;
-      const next = { ...state, accepted: [...state.accepted, { agentId, updateId }], away: without(state.away, agentId) };
+      const next = {
+        ...state,
+        accepted: [...state.accepted, { agentId, updateId }],
+        away: without(state.away, agentId),
+      };
       return closeIfDue(next, event.nowMs, policy);
     }
     case 'AgentAway':
@@ -165,7 +183,10 @@ function collecting(state: Collecting, event: RoundEvent, policy: RoundPolicy): 
 function closeIfDue(state: Collecting, nowMs: number, policy: RoundPolicy): Step {
   const { round, version, accepted } = state;
   const enough = accepted.length >= policy.cohortMin;
-  if (accepted.length === state.cohort.length || (enough && (nowMs >= state.deadlineMs || isComplete(state, nowMs, policy)))) {
+  if (
+    accepted.length === state.cohort.length ||
+    (enough && (nowMs >= state.deadlineMs || isComplete(state, nowMs, policy)))
+  ) {
     const { published } = state;
     return {
       state: { phase: 'Publishing', round, published, version, accepted },

@@ -35,12 +35,17 @@ export class SqliteStore implements Store {
       mkdirSync(dataDir, { recursive: true });
       accessSync(dataDir, constants.R_OK | constants.W_OK);
     } catch (cause) {
-      throw new StoreError(`cannot write to the data folder ${dataDir}: give another with --data, or change its rights`, { cause });
+      throw new StoreError(
+        `cannot write to the data folder ${dataDir}: give another with --data, or change its rights`,
+        { cause },
+      );
     }
     const path = join(dataDir, FILE_NAME);
     try {
       const database = new DatabaseSync(path);
-      database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;');
+      database.exec(
+        'PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;',
+      );
       const store = new SqliteStore(database);
       store.#migrate();
       return store;
@@ -52,7 +57,9 @@ export class SqliteStore implements Store {
   #migrate(): void {
     const { user_version: version } = this.#database.prepare('PRAGMA user_version').get() as { user_version: number };
     if (version > migrations.length) {
-      throw new StoreError(`the database was written by a newer version (schema ${version}): run that version, or restore a backup`);
+      throw new StoreError(
+        `the database was written by a newer version (schema ${version}): run that version, or restore a backup`,
+      );
     }
     for (const [i, migration] of migrations.entries()) {
       if (i < version) continue;
@@ -79,7 +86,15 @@ export class SqliteStore implements Store {
   }
 
   #putVersion({ model, version, manifest, signature, digest, parentDigest }: VersionRecord): void {
-    this.#run('INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?)', model, version, manifest, signature, digest, parentDigest);
+    this.#run(
+      'INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?)',
+      model,
+      version,
+      manifest,
+      signature,
+      digest,
+      parentDigest,
+    );
   }
 
   #putTask({ task, configJson, state, roundJson, countersJson }: TaskRecord): void {
@@ -138,7 +153,7 @@ export class SqliteStore implements Store {
     const size = await this.blobSize(digest);
     const end = Math.min(offset + length, size ?? 0);
     const result = new Uint8Array(Math.max(0, end - offset));
-    for (let at = offset; at < end; ) {
+    for (let at = offset; at < end;) {
       const position = Math.floor(at / CHUNK_BYTES);
       const chunk = this.#chunk(digest, position);
       const from = at - position * CHUNK_BYTES;
@@ -151,7 +166,11 @@ export class SqliteStore implements Store {
   }
 
   #chunk(digest: Uint8Array, position: number): Uint8Array {
-    const row = this.#get('SELECT data, data_digest FROM blob_chunks WHERE digest = ? AND position = ?', digest, position);
+    const row = this.#get(
+      'SELECT data, data_digest FROM blob_chunks WHERE digest = ? AND position = ?',
+      digest,
+      position,
+    );
     if (row === undefined) throw damaged(digest, position);
     const data = bytesOf(row, 'data');
     if (!equalBytes(sha256(data), bytesOf(row, 'data_digest'))) throw damaged(digest, position);
@@ -200,16 +219,24 @@ function versionOf(row: Row | undefined): VersionRecord | undefined {
 }
 
 const damaged = (digest: Uint8Array, position: number): StoreError =>
-  new StoreError(`blob ${Buffer.from(digest).toString('hex')} is damaged on disk (chunk ${position}): restore the data folder from a backup`);
+  new StoreError(
+    `blob ${Buffer.from(digest).toString('hex')} is damaged on disk (chunk ${position}): restore the data folder from a backup`,
+  );
 
 function openingError(path: string, cause: unknown): StoreError {
   if (cause instanceof StoreError) return cause;
   const { message } = cause as Error;
   if (/locked|busy/i.test(message)) {
-    return new StoreError(`the database ${path} is in use by another coordinator: stop it, or give another folder with --data`, { cause });
+    return new StoreError(
+      `the database ${path} is in use by another coordinator: stop it, or give another folder with --data`,
+      { cause },
+    );
   }
   if (/not a database|malformed|corrupt/i.test(message)) {
-    return new StoreError(`the database ${path} is damaged: restore the data folder from a backup, or give a new one with --data`, { cause });
+    return new StoreError(
+      `the database ${path} is damaged: restore the data folder from a backup, or give a new one with --data`,
+      { cause },
+    );
   }
   return new StoreError(`cannot open the database ${path}: ${message}`, { cause });
 }

@@ -18,24 +18,31 @@ export interface Strategy {
 export type StrategyOptions = Readonly<Record<string, number>>;
 
 /** Strategies by the name that a task gives. A new one is one file and one row. */
-export const strategies: Record<string, { make: (options: StrategyOptions) => Strategy; options: readonly string[] }> = {
-  fedAvg: { make: fedAvg, options: ['serverLearningRate'] },
-  fedProx: { make: fedProx, options: ['mu', 'serverLearningRate'] },
-};
+export const strategies: Record<string, { make: (options: StrategyOptions) => Strategy; options: readonly string[] }> =
+  {
+    fedAvg: { make: fedAvg, options: ['serverLearningRate'] },
+    fedProx: { make: fedProx, options: ['mu', 'serverLearningRate'] },
+  };
 
 /** The strategy of a configuration such as `{ name: 'fedProx', mu: 0.01 }`. Throws ConfigError naming the key. */
 export function strategyFrom(config: { name: string } & Record<string, unknown>): Strategy {
   const { name, ...options } = config;
   const recipe = strategies[name];
   if (recipe === undefined) {
-    throw new ConfigError(`strategy "${name}" is not known: use one of ${Object.keys(strategies).join(', ')}`, 'strategy');
+    throw new ConfigError(
+      `strategy "${name}" is not known: use one of ${Object.keys(strategies).join(', ')}`,
+      'strategy',
+    );
   }
   for (const [key, value] of Object.entries(options)) {
     if (!recipe.options.includes(key)) {
       throw new ConfigError(`${name} has no option "${key}": it has ${recipe.options.join(', ')}`, `strategy.${key}`);
     }
     if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) {
-      throw new ConfigError(`strategy.${key} is ${String(value)}: give a number that is not negative`, `strategy.${key}`);
+      throw new ConfigError(
+        `strategy.${key} is ${String(value)}: give a number that is not negative`,
+        `strategy.${key}`,
+      );
     }
   }
   return recipe.make(options as StrategyOptions);

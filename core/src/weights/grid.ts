@@ -27,7 +27,10 @@ const LSB_EXPONENT_MAX = -16;
 export function gridFor(caps: { valueMaxExponent: number; weightMax: number; cohortMax: number }): GridSpec {
   const { valueMaxExponent, weightMax, cohortMax } = caps;
   if (!Number.isInteger(valueMaxExponent) || Math.abs(valueMaxExponent) > 32) {
-    throw new ConfigError(`valueMaxExponent is ${valueMaxExponent}: give a whole number from -32 to 32`, 'valueMaxExponent');
+    throw new ConfigError(
+      `valueMaxExponent is ${valueMaxExponent}: give a whole number from -32 to 32`,
+      'valueMaxExponent',
+    );
   }
   if (!Number.isInteger(weightMax) || weightMax < 1 || weightMax > WEIGHT_MAX) {
     throw new ConfigError(`weightMax is ${weightMax}: give a whole number from 1 to ${WEIGHT_MAX}`, 'weightMax');

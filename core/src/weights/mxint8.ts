@@ -35,7 +35,9 @@ export const mxint8: Encoding = {
   decode: (payload, length) => {
     const blocks = blocksOf(length);
     if (payload.length !== blocks + length) {
-      throw new CodecError(`an mxint8 payload of ${length} values has ${blocks + length} bytes, this one ${payload.length}`);
+      throw new CodecError(
+        `an mxint8 payload of ${length} values has ${blocks + length} bytes, this one ${payload.length}`,
+      );
     }
     const elements = new Int8Array(payload.buffer, payload.byteOffset + blocks, length);
     const values = new Float32Array(length);

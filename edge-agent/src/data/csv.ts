@@ -12,7 +12,8 @@ export async function readCsv(path: string, labelColumn: string): Promise<Datase
   } catch (cause) {
     throw new DataError(`cannot read ${path}: ${(cause as Error).message}`, { cause });
   }
-  if (bytes.length > FILE_BYTES_MAX) throw new DataError(`${path} has ${bytes.length} bytes; up to ${FILE_BYTES_MAX} are read`);
+  if (bytes.length > FILE_BYTES_MAX)
+    throw new DataError(`${path} has ${bytes.length} bytes; up to ${FILE_BYTES_MAX} are read`);
   return parseCsv(bytes.toString('utf8'), path, labelColumn);
 }
 
@@ -21,7 +22,9 @@ export function parseCsv(text: string, path: string, labelColumn: string): Datas
   const header = (lines[0] ?? '').split(',').map((name) => name.trim().replace(/^"|"$/g, ''));
   const labelAt = header.indexOf(labelColumn);
   if (labelAt < 0) {
-    throw new DataError(`${path} has no column "${labelColumn}" but ${header.join(', ')}: name the label's with &label=COLUMN`);
+    throw new DataError(
+      `${path} has no column "${labelColumn}" but ${header.join(', ')}: name the label's with &label=COLUMN`,
+    );
   }
   const examples = lines.length - 1;
   if (examples === 0) throw new DataError(`${path} has a header and no rows`);
@@ -36,7 +39,8 @@ export function parseCsv(text: string, path: string, labelColumn: string): Datas
     let column = 0;
     for (const [i, cell] of cells.entries()) {
       const value = cell.trim() === '' ? NaN : Number(cell);
-      if (!Number.isFinite(value)) throw new DataError(`${path} line ${row + 2}, column "${header[i]}": "${cell}" is not a number`);
+      if (!Number.isFinite(value))
+        throw new DataError(`${path} line ${row + 2}, column "${header[i]}": "${cell}" is not a number`);
       if (i !== labelAt) inputs[row * width + column++] = value;
       else if (Number.isInteger(value) && value >= 0) labels[row] = value;
       else throw new DataError(`${path} line ${row + 2}: the label ${cell} is not a whole number from 0`);

@@ -19,5 +19,10 @@ export function subset(data: Dataset, indices: readonly number[]): Dataset {
   const size = data.inputs.length / data.examples;
   const inputs = new Float32Array(indices.length * size);
   indices.forEach((index, i) => inputs.set(data.inputs.subarray(index * size, (index + 1) * size), i * size));
-  return { ...data, inputs, labels: Int32Array.from(indices, (index) => data.labels[index] ?? 0), examples: indices.length };
+  return {
+    ...data,
+    inputs,
+    labels: Int32Array.from(indices, (index) => data.labels[index] ?? 0),
+    examples: indices.length,
+  };
 }

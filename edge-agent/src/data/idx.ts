@@ -15,7 +15,9 @@ export async function readIdx(folder: string, split: 'train' | 'test'): Promise<
   const labels = await readFileOf(folder, `${prefix}-labels-idx1-ubyte`);
   const [examples = 0, ...inputShape] = images.dims;
   if (labels.dims.length !== 1 || labels.dims[0] !== examples) {
-    throw new DataError(`${folder}: ${examples} images but ${labels.dims.join('x')} labels in ${prefix}: the files do not belong together`);
+    throw new DataError(
+      `${folder}: ${examples} images but ${labels.dims.join('x')} labels in ${prefix}: the files do not belong together`,
+    );
   }
   const inputs = Float32Array.from(images.values, (value) => value / 255);
   const classes = labels.values.reduce((max, label) => Math.max(max, label), 0) + 1;
@@ -29,7 +31,8 @@ interface IdxFile {
 
 async function readFileOf(folder: string, name: string): Promise<IdxFile> {
   const path = [join(folder, name), join(folder, `${name}.gz`)].find(existsSync);
-  if (path === undefined) throw new DataError(`${folder} has no ${name} (nor ${name}.gz): give the folder of an IDX set such as MNIST's`);
+  if (path === undefined)
+    throw new DataError(`${folder} has no ${name} (nor ${name}.gz): give the folder of an IDX set such as MNIST's`);
   return parseIdx(await unpacked(path), path);
 }
 
@@ -55,7 +58,9 @@ export function parseIdx(bytes: Uint8Array, path: string): IdxFile {
   const dims = Array.from({ length: rank }, (_, i) => view.getUint32(4 + 4 * i));
   const size = dims.reduce((product, dim) => product * dim, 1);
   if (bytes.length !== start + size) {
-    throw new DataError(`${path} has ${bytes.length - start} values where its header says ${dims.join('x')}: fetch it again`);
+    throw new DataError(
+      `${path} has ${bytes.length - start} values where its header says ${dims.join('x')}: fetch it again`,
+    );
   }
   return { dims, values: bytes.subarray(start) };
 }

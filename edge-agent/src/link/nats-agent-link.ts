@@ -45,7 +45,7 @@ export class NatsAgentLink implements AgentLink {
   async *readBlob(digest: Uint8Array, offset: number, signal: AbortSignal): AsyncIterable<BlobChunk> {
     const schemas = { input: AgentServiceDownloadRequestSchema, output: AgentServiceDownloadResponseSchema };
     const connection = await this.#connection();
-    for (let at = offset; !signal.aborted; ) {
+    for (let at = offset; !signal.aborted;) {
       const request = { digest, offset: BigInt(at), length: BigInt(CHUNK_BYTES_MAX) };
       const chunk = await natsRequest(connection, agentSubject(this.#agentId, 'download'), schemas, request);
       const totalSize = Number(chunk.totalSize);
@@ -63,7 +63,7 @@ export class NatsAgentLink implements AgentLink {
   async submit(header: UpdateHeader, payload: Uint8Array, from: number): Promise<SubmitUpdateResponse> {
     const schemas = { input: SubmitUpdateRequestSchema, output: SubmitUpdateResponseSchema };
     const connection = await this.#connection();
-    for (let offset = from; ; ) {
+    for (let offset = from; ;) {
       const data = payload.subarray(offset, offset + CHUNK_BYTES_MAX);
       const request = { header, offset: BigInt(offset), data };
       const answer = await natsRequest(connection, agentSubject(this.#agentId, 'submit'), schemas, request);

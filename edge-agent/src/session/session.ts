@@ -59,7 +59,10 @@ export interface SessionStep {
 export function step(state: SessionState, event: SessionEvent): SessionStep {
   switch (event.type) {
     case 'Welcomed':
-      return { state: { ...state, connected: true }, effects: isFree(state) ? [{ type: 'Offer' }, { type: 'SayReady' }] : [{ type: 'Offer' }] };
+      return {
+        state: { ...state, connected: true },
+        effects: isFree(state) ? [{ type: 'Offer' }, { type: 'SayReady' }] : [{ type: 'Offer' }],
+      };
     case 'Broken':
       return still({ ...state, connected: false });
     case 'Assigned':
@@ -69,7 +72,9 @@ export function step(state: SessionState, event: SessionEvent): SessionStep {
     case 'TrainingFailed':
       return failed(state, event);
     case 'UploadAccepted':
-      return isAt(state, 'Uploading', event) ? still({ ...state, activity: { phase: 'Waiting', ...workOf(event) } }) : still(state);
+      return isAt(state, 'Uploading', event)
+        ? still({ ...state, activity: { phase: 'Waiting', ...workOf(event) } })
+        : still(state);
     case 'UploadBroken':
       return isAt(state, 'Uploading', event) ? freed(state) : still(state);
     case 'Ended':
@@ -85,7 +90,9 @@ const isFree = ({ activity }: SessionState): boolean => activity.phase === 'Chec
 const workOf = ({ task, round }: Work): Work => ({ task, round });
 
 function isAt({ activity }: SessionState, phase: Activity['phase'], { task, round }: Work): boolean {
-  return activity.phase === phase && activity.phase !== 'CheckedIn' && activity.task === task && activity.round === round;
+  return (
+    activity.phase === phase && activity.phase !== 'CheckedIn' && activity.task === task && activity.round === round
+  );
 }
 
 function assigned(state: SessionState, event: Work): SessionStep {
@@ -104,15 +111,23 @@ function ended(state: SessionState, event: Work, effect: SessionEffect, then: Ac
   const { next } = activity;
   if (next === undefined) return { state: { ...state, activity: then }, effects: [effect] };
   const instead: SessionEffect = effect.type === 'Keep' ? { type: 'Drop', ...workOf(event) } : effect;
-  return { state: { ...state, activity: { phase: 'Training', ...next } }, effects: [instead, { type: 'Train', ...next }] };
+  return {
+    state: { ...state, activity: { phase: 'Training', ...next } },
+    effects: [instead, { type: 'Train', ...next }],
+  };
 }
 
 function failed(state: SessionState, event: Extract<SessionEvent, { type: 'TrainingFailed' }>): SessionStep {
   const report: SessionEffect = { type: 'ReportFailure', ...workOf(event), reason: event.reason };
   const step = ended(state, event, report, { phase: 'CheckedIn' });
-  return step.state.activity.phase === 'CheckedIn' ? { ...step, effects: [...step.effects, { type: 'SayReady' }] } : step;
+  return step.state.activity.phase === 'CheckedIn'
+    ? { ...step, effects: [...step.effects, { type: 'SayReady' }] }
+    : step;
 }
 
 function freed(state: SessionState): SessionStep {
-  return { state: { ...state, activity: { phase: 'CheckedIn' } }, effects: state.connected ? [{ type: 'SayReady' }] : [] };
+  return {
+    state: { ...state, activity: { phase: 'CheckedIn' } },
+    effects: state.connected ? [{ type: 'SayReady' }] : [],
+  };
 }

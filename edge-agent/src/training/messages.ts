@@ -20,8 +20,7 @@ export interface TrainingResult {
 }
 
 export type ToTrainer =
-  | { type: 'open'; data: string; threads: number }
-  | { type: 'train'; id: number; job: TrainingJob };
+  { type: 'open'; data: string; threads: number } | { type: 'train'; id: number; job: TrainingJob };
 
 export type FromTrainer =
   | { type: 'opened'; examples: number }

@@ -113,7 +113,9 @@ class Batches {
     this.#targetSize = sizeOf(graph.target.shape) / graph.batchSize;
     const given = data.inputs.length / data.examples;
     if (given !== this.#inputSize) {
-      throw new DataError(`an example has ${given} values and the model takes ${this.#inputSize}: use data that fits the model`);
+      throw new DataError(
+        `an example has ${given} values and the model takes ${this.#inputSize}: use data that fits the model`,
+      );
     }
   }
 
@@ -123,7 +125,10 @@ class Batches {
     const inputs = new Float32Array(batchSize * this.#inputSize);
     const weights = new Float32Array(batchSize).fill(1, 0, indices.length);
     indices.forEach((index, i) => {
-      inputs.set(this.#data.inputs.subarray(index * this.#inputSize, (index + 1) * this.#inputSize), i * this.#inputSize);
+      inputs.set(
+        this.#data.inputs.subarray(index * this.#inputSize, (index + 1) * this.#inputSize),
+        i * this.#inputSize,
+      );
     });
     return {
       [data.name]: new Tensor('float32', inputs, data.shape),

@@ -36,7 +36,10 @@ export class Trainer {
   async train(job: TrainingJob, timeMs: number): Promise<TrainingResult> {
     if (this.#child === undefined) await this.#start();
     const id = ++this.#id;
-    const timer = setTimeout(() => this.#give(new TrainingError(`training took longer than the ${timeMs} ms of the round`), true), timeMs);
+    const timer = setTimeout(
+      () => this.#give(new TrainingError(`training took longer than the ${timeMs} ms of the round`), true),
+      timeMs,
+    );
     try {
       return await new Promise<TrainingResult>((resolve, reject) => {
         this.#waiting = { resolve, reject };
@@ -61,10 +64,14 @@ export class Trainer {
   #start(): Promise<number> {
     const isSource = import.meta.url.endsWith('.ts');
     const flags = ['--disable-warning=ExperimentalWarning', ...(isSource ? ['--conditions=@commonweight/source'] : [])];
-    const child = fork(fileURLToPath(new URL(isSource ? './trainer-process.ts' : './trainer-process.js', import.meta.url)), [], {
-      execArgv: flags,
-      serialization: 'advanced',
-    });
+    const child = fork(
+      fileURLToPath(new URL(isSource ? './trainer-process.ts' : './trainer-process.js', import.meta.url)),
+      [],
+      {
+        execArgv: flags,
+        serialization: 'advanced',
+      },
+    );
     this.#child = child;
     return new Promise((resolve, reject) => {
       child.on('message', (message: FromTrainer) => {

@@ -35,11 +35,9 @@ function codec(side: 'request' | 'response', schema: DescMessage) {
     [`${side}Serialize`]: (message: Message) => {
       const bytes = toBinary(schema, message);
       // grpc-js wants a Buffer; this is a view, not a copy.
-      return (globalThis as unknown as { Buffer: { from(b: ArrayBufferLike, o: number, l: number): Buffer } }).Buffer.from(
-        bytes.buffer,
-        bytes.byteOffset,
-        bytes.byteLength,
-      );
+      return (
+        globalThis as unknown as { Buffer: { from(b: ArrayBufferLike, o: number, l: number): Buffer } }
+      ).Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     },
     // Unknown fields are dropped: from a peer they only cost memory.
     [`${side}Deserialize`]: (bytes: Buffer) => fromBinary(schema, bytes, { readUnknownFields: false }),

@@ -27,7 +27,10 @@ import { latest, unary } from './handlers.ts';
 import { toGrpc } from './status.ts';
 
 export const adminHandlers = (service: CoordinatorService): UntypedServiceImplementation => ({
-  importModel: (call: ServerReadableStream<ImportModelRequest, ImportModelResponse>, callback: sendUnaryData<ImportModelResponse>) => {
+  importModel: (
+    call: ServerReadableStream<ImportModelRequest, ImportModelResponse>,
+    callback: sendUnaryData<ImportModelResponse>,
+  ) => {
     importModel(service, call).then(
       (response) => callback(null, response),
       (error: unknown) => callback(toGrpc(error)),

@@ -1,5 +1,10 @@
 import { create, toBinary } from '@bufbuild/protobuf';
-import type { sendUnaryData, ServerDuplexStream, ServerReadableStream, UntypedServiceImplementation } from '@grpc/grpc-js';
+import type {
+  sendUnaryData,
+  ServerDuplexStream,
+  ServerReadableStream,
+  UntypedServiceImplementation,
+} from '@grpc/grpc-js';
 import {
   AgentServiceDownloadResponseSchema,
   SessionResponseSchema,
@@ -23,7 +28,10 @@ export const agentHandlers = (service: CoordinatorService): UntypedServiceImplem
   },
   download: download(service, (chunk) => create(AgentServiceDownloadResponseSchema, chunk)),
   getUpdateStatus: unary(({ updateId }: GetUpdateStatusRequest) => service.updateStatus(updateId)),
-  submitUpdate: (call: ServerReadableStream<SubmitUpdateRequest, SubmitUpdateResponse>, callback: sendUnaryData<SubmitUpdateResponse>) => {
+  submitUpdate: (
+    call: ServerReadableStream<SubmitUpdateRequest, SubmitUpdateResponse>,
+    callback: sendUnaryData<SubmitUpdateResponse>,
+  ) => {
     submit(service, call).then(
       (response) => callback(null, response),
       (error: unknown) => callback(toGrpc(error)),
@@ -31,7 +39,10 @@ export const agentHandlers = (service: CoordinatorService): UntypedServiceImplem
   },
 });
 
-async function runSession(service: CoordinatorService, call: ServerDuplexStream<SessionRequest, SessionResponse>): Promise<void> {
+async function runSession(
+  service: CoordinatorService,
+  call: ServerDuplexStream<SessionRequest, SessionResponse>,
+): Promise<void> {
   let session: AgentSession | undefined;
   let waiting = 0;
   const sink = {
@@ -42,7 +53,8 @@ async function runSession(service: CoordinatorService, call: ServerDuplexStream<
       }
       waiting++;
       call.write(message, () => waiting--);
-      if (waiting > SESSION_QUEUE_MAX) call.destroy(toGrpc(new ServiceError('resource-exhausted', 'the agent reads too slowly')));
+      if (waiting > SESSION_QUEUE_MAX)
+        call.destroy(toGrpc(new ServiceError('resource-exhausted', 'the agent reads too slowly')));
     },
     close: (reason: string) => {
       call.write(create(SessionResponseSchema, { message: { case: 'comeBack', value: { afterMs: 0, reason } } }));
@@ -55,7 +67,8 @@ async function runSession(service: CoordinatorService, call: ServerDuplexStream<
   try {
     for await (const request of call as AsyncIterable<SessionRequest>) {
       if (session !== undefined) session.receive(request);
-      else if (request.message.case === 'hello') session = service.connectAgent({ ...request.message.value, link: 'grpc' }, sink);
+      else if (request.message.case === 'hello')
+        session = service.connectAgent({ ...request.message.value, link: 'grpc' }, sink);
       else throw new ServiceError('invalid', 'the first message of a session must be Hello');
     }
   } finally {

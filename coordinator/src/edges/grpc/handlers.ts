@@ -14,7 +14,9 @@ export function unary<I, O>(answer: (request: I) => Promise<O>): handleUnaryCall
 }
 
 /** A streaming handler from an async function that writes. An error ends the stream with its status. */
-export function streaming<I, O>(answer: (call: ServerWritableStream<I, O>) => Promise<void>): handleServerStreamingCall<I, O> {
+export function streaming<I, O>(
+  answer: (call: ServerWritableStream<I, O>) => Promise<void>,
+): handleServerStreamingCall<I, O> {
   return (call) => {
     answer(call).then(
       () => call.end(),

@@ -31,14 +31,19 @@ const OPTIONS = {
 };
 
 /** Serves agents, apps and administrators over gRPC. Throws naming the port where it is in use. */
-export async function serveGrpc(service: CoordinatorService, { host, port }: { host: string; port: number }): Promise<Listening> {
+export async function serveGrpc(
+  service: CoordinatorService,
+  { host, port }: { host: string; port: number },
+): Promise<Listening> {
   const server = new Server(OPTIONS);
   widenFlowControl(server, WINDOW_BYTES);
   add(server, AgentService, agentHandlers(service));
   add(server, ModelService, modelHandlers(service));
   add(server, AdminService, adminHandlers(service));
   const services = [AgentService, ModelService, AdminService];
-  const health = new HealthImplementation(Object.fromEntries(['', ...services.map(({ typeName }) => typeName)].map((name) => [name, 'SERVING'])));
+  const health = new HealthImplementation(
+    Object.fromEntries(['', ...services.map(({ typeName }) => typeName)].map((name) => [name, 'SERVING'])),
+  );
   health.addToServer(server);
   reflection(services).addToServer(server);
   const bound = await new Promise<number>((resolve, reject) => {
@@ -51,7 +56,10 @@ export async function serveGrpc(service: CoordinatorService, { host, port }: { h
 
 /** A port that cannot be had, in words. */
 export const portError = (what: string, host: string, port: number, cause: Error): Error =>
-  new Error(`cannot listen for ${what} on ${host}:${port} (${cause.message}): end the program that uses the port, or choose another`, { cause });
+  new Error(
+    `cannot listen for ${what} on ${host}:${port} (${cause.message}): end the program that uses the port, or choose another`,
+    { cause },
+  );
 
 function add(server: Server, service: DescService, handlers: UntypedServiceImplementation): void {
   server.addService(grpcMethods(service) as unknown as ServiceDefinition, handlers);
@@ -64,9 +72,13 @@ function reflection(services: readonly DescService[]): ReflectionService {
     file.dependencies.forEach(collect);
   };
   services.forEach(({ file }) => collect(file));
-  const fileDescriptorProtos = [...files.values()].map((file) => Buffer.from(toBinary(FileDescriptorProtoSchema, file.proto)));
+  const fileDescriptorProtos = [...files.values()].map((file) =>
+    Buffer.from(toBinary(FileDescriptorProtoSchema, file.proto)),
+  );
   // The library reads nothing of the package but the descriptors that hang on one of its methods.
-  const definition = { 'commonweight.v1': { format: 'Protocol Buffer 3 DescriptorProto', type: {}, fileDescriptorProtos } };
+  const definition = {
+    'commonweight.v1': { format: 'Protocol Buffer 3 DescriptorProto', type: {}, fileDescriptorProtos },
+  };
   return new ReflectionService(definition as unknown as ConstructorParameters<typeof ReflectionService>[0]);
 }
 

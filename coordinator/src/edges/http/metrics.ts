@@ -11,7 +11,8 @@ export interface Metrics {
 
 export function metricsOf(service: CoordinatorService): Metrics {
   const registry = new Registry();
-  const gauge = (name: string, help: string, labelNames: string[]): Gauge => new Gauge({ name: `commonweight_${name}`, help, labelNames, registers: [registry] });
+  const gauge = (name: string, help: string, labelNames: string[]): Gauge =>
+    new Gauge({ name: `commonweight_${name}`, help, labelNames, registers: [registry] });
   const perTask = {
     round: gauge('round', 'Number of the newest round.', ['task']),
     version: gauge('model_version', 'Newest version of the model.', ['task']),
@@ -34,7 +35,8 @@ export function metricsOf(service: CoordinatorService): Metrics {
         for (const [name, metric] of Object.entries(perTask)) {
           metric.set({ task: status.task }, Number(status[name as keyof typeof perTask]));
         }
-        for (const [reason, count] of Object.entries(status.rejectedByReason)) rejected.set({ task: status.task, reason }, Number(count));
+        for (const [reason, count] of Object.entries(status.rejectedByReason))
+          rejected.set({ task: status.task, reason }, Number(count));
       }
       loopDelay.set(loop.percentile(99) / 1e9);
       return registry.metrics();

@@ -12,14 +12,18 @@ const EVENT_MS = 250;
 const WATCHERS_MAX = 64;
 
 const HEADERS = {
-  'Content-Security-Policy': "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'",
+  'Content-Security-Policy':
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'",
   'X-Content-Type-Options': 'nosniff',
   'Referrer-Policy': 'no-referrer',
   'Cache-Control': 'no-store',
 };
 
 /** Serves health, metrics and the status page: read only, and only to who asks for this machine by name. */
-export async function serveHttp(service: CoordinatorService, { host, port }: { host: string; port: number }): Promise<Listening> {
+export async function serveHttp(
+  service: CoordinatorService,
+  { host, port }: { host: string; port: number },
+): Promise<Listening> {
   const metrics = metricsOf(service);
   let watchers = 0;
   const watch = (response: ServerResponse): void => {
@@ -46,7 +50,8 @@ export async function serveHttp(service: CoordinatorService, { host, port }: { h
       answer(response, 200, 'text/plain', 'ready\n');
     },
     '/metrics': async (response) => answer(response, 200, metrics.contentType, await metrics.text()),
-    '/api/status': async (response) => answer(response, 200, 'application/json', JSON.stringify(await statusOf(service))),
+    '/api/status': async (response) =>
+      answer(response, 200, 'application/json', JSON.stringify(await statusOf(service))),
     '/api/events': watch,
   };
   const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
@@ -54,13 +59,17 @@ export async function serveHttp(service: CoordinatorService, { host, port }: { h
     if (!/^(127\.0\.0\.1|localhost|\[::1\])(:\d+)?$/.test(request.headers.host ?? '')) {
       return answer(response, 421, 'text/plain', 'ask for 127.0.0.1\n');
     }
-    if (request.method !== 'GET' && request.method !== 'HEAD') return answer(response, 405, 'text/plain', 'only GET and HEAD\n');
+    if (request.method !== 'GET' && request.method !== 'HEAD')
+      return answer(response, 405, 'text/plain', 'only GET and HEAD\n');
     const route = routes[(request.url ?? '/').split('?')[0] ?? '/'];
-    if (route === undefined) return answer(response, 404, 'text/plain', `not here; there are ${Object.keys(routes).join(' ')}\n`);
+    if (route === undefined)
+      return answer(response, 404, 'text/plain', `not here; there are ${Object.keys(routes).join(' ')}\n`);
     await route(response);
   };
   const server = createServer((request, response) => {
-    handle(request, response).catch((error: unknown) => answer(response, 500, 'text/plain', `${(error as Error).message}\n`));
+    handle(request, response).catch((error: unknown) =>
+      answer(response, 500, 'text/plain', `${(error as Error).message}\n`),
+    );
   });
   server.requestTimeout = 10_000;
   await new Promise<void>((resolve, reject) => {

@@ -38,31 +38,50 @@ export async function serveNats(
   { url, log = () => {} }: { url: string; log?: (line: string) => void },
 ): Promise<{ close(): Promise<void> }> {
   const connection = await connected(url);
-  const sessions = new NatsSessions(service, (agentId, payload) => publish(connection, agentInboxSubject(agentId), payload));
+  const sessions = new NatsSessions(service, (agentId, payload) =>
+    publish(connection, agentInboxSubject(agentId), payload),
+  );
   const reply = replier(connection, log);
 
-  each(connection, anyAgentSubject('session'), async (message) => {
-    sessions.receive(agentOf(message), fromBinary(SessionRequestSchema, message.data, { readUnknownFields: false }));
-  }, log);
+  each(
+    connection,
+    anyAgentSubject('session'),
+    async (message) => {
+      sessions.receive(agentOf(message), fromBinary(SessionRequestSchema, message.data, { readUnknownFields: false }));
+    },
+    log,
+  );
   reply(anyAgentSubject('status'), GetUpdateStatusRequestSchema, GetUpdateStatusResponseSchema, ({ updateId }) =>
     service.updateStatus(updateId),
   );
-  reply(anyAgentSubject('submit'), SubmitUpdateRequestSchema, SubmitUpdateResponseSchema, ({ header, offset, data }, message) => {
-    if (header === undefined) throw new ServiceError('invalid', 'every chunk of an upload over NATS carries the header');
-    service.addBytes('up', header.task, message.data.length);
-    return service.submitChunk(agentOf(message), header, Number(offset), data);
-  });
+  reply(
+    anyAgentSubject('submit'),
+    SubmitUpdateRequestSchema,
+    SubmitUpdateResponseSchema,
+    ({ header, offset, data }, message) => {
+      if (header === undefined)
+        throw new ServiceError('invalid', 'every chunk of an upload over NATS carries the header');
+      service.addBytes('up', header.task, message.data.length);
+      return service.submitChunk(agentOf(message), header, Number(offset), data);
+    },
+  );
   const download = async ({ digest, offset, length }: { digest: Uint8Array; offset: bigint; length: bigint }) => {
     const lengthMax = length === 0n ? CHUNK_BYTES_MAX : Math.min(Number(length), CHUNK_BYTES_MAX);
     const { data, totalSize } = await service.readBlob(digest, Number(offset), lengthMax);
     service.addBytes('down', undefined, data.length);
     return { offset, totalSize: BigInt(totalSize), data };
   };
-  reply(anyAgentSubject('download'), AgentServiceDownloadRequestSchema, AgentServiceDownloadResponseSchema, async (request) =>
-    create(AgentServiceDownloadResponseSchema, await download(request)),
+  reply(
+    anyAgentSubject('download'),
+    AgentServiceDownloadRequestSchema,
+    AgentServiceDownloadResponseSchema,
+    async (request) => create(AgentServiceDownloadResponseSchema, await download(request)),
   );
-  reply(MODEL_DOWNLOAD_SUBJECT, ModelServiceDownloadRequestSchema, ModelServiceDownloadResponseSchema, async (request) =>
-    create(ModelServiceDownloadResponseSchema, await download(request)),
+  reply(
+    MODEL_DOWNLOAD_SUBJECT,
+    ModelServiceDownloadRequestSchema,
+    ModelServiceDownloadResponseSchema,
+    async (request) => create(ModelServiceDownloadResponseSchema, await download(request)),
   );
   reply(MODEL_GET_SUBJECT, GetModelRequestSchema, GetModelResponseSchema, async ({ model, version }) =>
     create(GetModelResponseSchema, { release: await service.getModel(model, Number(version)) }),
@@ -96,7 +115,10 @@ async function connected(url: string): Promise<NatsConnection> {
       maxPingOut: 2,
     });
   } catch (cause) {
-    throw new Error(`cannot reach the NATS server ${url} (${(cause as Error).message}): start it, or leave out --nats`, { cause });
+    throw new Error(
+      `cannot reach the NATS server ${url} (${(cause as Error).message}): start it, or leave out --nats`,
+      { cause },
+    );
   }
 }
 
@@ -108,7 +130,12 @@ function publish(connection: NatsConnection, subject: string, payload: Uint8Arra
 const agentOf = (message: Msg): string => agentOfSubject(message.subject) ?? '';
 
 /** Works on each message of a subject, a bounded number at once. */
-function each(connection: NatsConnection, subject: string, work: (message: Msg) => Promise<void>, log: (line: string) => void): void {
+function each(
+  connection: NatsConnection,
+  subject: string,
+  work: (message: Msg) => Promise<void>,
+  log: (line: string) => void,
+): void {
   const subscription = connection.subscribe(subject, { queue: COORDINATOR_QUEUE });
   const run = async (): Promise<void> => {
     const busy = new Set<Promise<void>>();

@@ -37,7 +37,8 @@ export class NatsSessions {
       return;
     }
     const open = this.#open.get(agentId);
-    if (open?.sessionId !== sessionId) return this.#close(agentId, sessionId, 'this session is not known: say Hello again');
+    if (open?.sessionId !== sessionId)
+      return this.#close(agentId, sessionId, 'this session is not known: say Hello again');
     open.heardMs = performance.now();
     open.session.receive(request);
   }
@@ -48,7 +49,8 @@ export class NatsSessions {
 
   #send(agentId: string, sessionId: string, response: SessionResponse): void {
     const payload = toBinary(SessionResponseSchema, { ...response, sessionId });
-    if (response.message.case === 'assignment') this.#service.addBytes('down', response.message.value.task, payload.length);
+    if (response.message.case === 'assignment')
+      this.#service.addBytes('down', response.message.value.task, payload.length);
     this.#publish(agentId, payload);
   }
 

@@ -9,13 +9,13 @@ export function largestMagnitude(source: usize, n: i32): u32 {
   let largest = i32x4.splat(0);
   let i = 0;
   for (; i + 4 <= n; i += 4) {
-    largest = i32x4.max_u(largest, v128.and(v128.load(source + (<usize>i << 2)), mask));
+    largest = i32x4.max_u(largest, v128.and(v128.load(source + ((<usize>i) << 2)), mask));
   }
   let result = max<u32>(
     max<u32>(i32x4.extract_lane(largest, 0), i32x4.extract_lane(largest, 1)),
     max<u32>(i32x4.extract_lane(largest, 2), i32x4.extract_lane(largest, 3)),
   );
-  for (; i < n; i++) result = max<u32>(result, load<u32>(source + (<usize>i << 2)) & 0x7fffffff);
+  for (; i < n; i++) result = max<u32>(result, load<u32>(source + ((<usize>i) << 2)) & 0x7fffffff);
   return result;
 }
 
@@ -26,16 +26,23 @@ export function foldFloat32(sums: usize, source: usize, n: i32, scale: f64, weig
   const magic = f64x2.splat(MAGIC);
   let i = 0;
   for (; i + 4 <= n; i += 4) {
-    const values = v128.load(source + (<usize>i << 2));
+    const values = v128.load(source + ((<usize>i) << 2));
     const low = f64x2.nearest(f64x2.mul(f64x2.promote_low_f32x4(values), scales));
-    const high = f64x2.nearest(f64x2.mul(f64x2.promote_low_f32x4(i8x16.shuffle(values, values, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15)), scales));
-    const at = sums + (<usize>i << 3);
+    const high = f64x2.nearest(
+      f64x2.mul(
+        f64x2.promote_low_f32x4(
+          i8x16.shuffle(values, values, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15),
+        ),
+        scales,
+      ),
+    );
+    const at = sums + ((<usize>i) << 3);
     v128.store(at, i64x2.add(v128.load(at), i64x2.sub(f64x2.add(f64x2.mul(low, weights), magic), magic)));
     v128.store(at, i64x2.add(v128.load(at, 16), i64x2.sub(f64x2.add(f64x2.mul(high, weights), magic), magic)), 16);
   }
   for (; i < n; i++) {
-    const steps = nearest<f64>(<f64>load<f32>(source + (<usize>i << 2)) * scale);
-    const at = sums + (<usize>i << 3);
+    const steps = nearest<f64>(<f64>load<f32>(source + ((<usize>i) << 2)) * scale);
+    const at = sums + ((<usize>i) << 3);
     store<i64>(at, load<i64>(at) + <i64>(steps * weight));
   }
 }
@@ -48,30 +55,30 @@ function foldElements(sums: usize, source: usize, n: i32, weight: i32, shift: i3
     const elements = v128.load8x8_s(source + <usize>i);
     const low = i32x4.extend_low_i16x8_s(elements);
     const high = i32x4.extend_high_i16x8_s(elements);
-    const at = sums + (<usize>i << 3);
+    const at = sums + ((<usize>i) << 3);
     v128.store(at, i64x2.add(v128.load(at), i64x2.shl(i64x2.extmul_low_i32x4_s(low, weights), shift)));
     v128.store(at, i64x2.add(v128.load(at, 16), i64x2.shl(i64x2.extmul_high_i32x4_s(low, weights), shift)), 16);
     v128.store(at, i64x2.add(v128.load(at, 32), i64x2.shl(i64x2.extmul_low_i32x4_s(high, weights), shift)), 32);
     v128.store(at, i64x2.add(v128.load(at, 48), i64x2.shl(i64x2.extmul_high_i32x4_s(high, weights), shift)), 48);
   }
   for (; i < n; i++) {
-    const at = sums + (<usize>i << 3);
-    store<i64>(at, load<i64>(at) + ((<i64>load<i8>(source + <usize>i) * <i64>weight) << <i64>shift));
+    const at = sums + ((<usize>i) << 3);
+    store<i64>(at, load<i64>(at) + ((<i64>load<i8>(source + <usize>i) * <i64>weight) << (<i64>shift)));
   }
 }
 
 /** Folds whole MXINT8 blocks (the last may be short): one exponent byte each, `shiftBase` turns it into a shift. */
 export function foldMxint8(sums: usize, exponents: usize, elements: usize, n: i32, weight: i32, shiftBase: i32): void {
   for (let start = 0; start < n; start += 32) {
-    const shift = <i32>load<u8>(exponents + (<usize>start >> 5)) + shiftBase;
-    foldElements(sums + (<usize>start << 3), elements + <usize>start, min<i32>(32, n - start), weight, shift);
+    const shift = <i32>load<u8>(exponents + ((<usize>start) >> 5)) + shiftBase;
+    foldElements(sums + ((<usize>start) << 3), elements + <usize>start, min<i32>(32, n - start), weight, shift);
   }
 }
 
 /** sums[i] += other[i]. */
 export function foldSums(sums: usize, other: usize, n: i32): void {
   for (let i = 0; i < n; i++) {
-    const at = sums + (<usize>i << 3);
-    store<i64>(at, load<i64>(at) + load<i64>(other + (<usize>i << 3)));
+    const at = sums + ((<usize>i) << 3);
+    store<i64>(at, load<i64>(at) + load<i64>(other + ((<usize>i) << 3)));
   }
 }
