@@ -28,7 +28,6 @@ import {
   type Manifest,
   type SessionResponse,
   type SignedReceipt,
-  type UpdateHeader,
   type Welcome,
 } from '@commonweight/proto';
 import type { AgentEvent } from './events.ts';
@@ -388,7 +387,7 @@ class Agent {
   }
 }
 
-const workOf = ({ task, round }: { task: string; round: bigint | UpdateHeader['round'] }): Work => ({
+const workOf = ({ task, round }: { task: string; round: bigint }): Work => ({
   task,
   round: Number(round),
 });

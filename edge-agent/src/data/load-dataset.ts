@@ -30,8 +30,8 @@ const readers: Record<string, (path: string, split: 'train' | 'test', label: str
 };
 
 export function parseDataSpec(spec: string): DataSpec {
-  const [source = '', query = ''] = splitOnce(spec, '?');
-  const [kind = '', path = ''] = splitOnce(source, ':');
+  const [source, query] = splitOnce(spec, '?');
+  const [kind, path] = splitOnce(source, ':');
   if (!Object.hasOwn(readers, kind) || (kind !== 'mnist' && path === '')) {
     throw new DataError(`data "${spec}" is not understood: give ${SHAPE}`);
   }
