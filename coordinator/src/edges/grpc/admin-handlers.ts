@@ -26,7 +26,7 @@ import { ServiceError, type CoordinatorService } from '../../service.ts';
 import { latest, unary } from './handlers.ts';
 import { toGrpc } from './status.ts';
 
-export const adminHandlers = (service: CoordinatorService): UntypedServiceImplementation => ({
+export const adminHandlers = (service: CoordinatorService, closing: AbortSignal): UntypedServiceImplementation => ({
   importModel: (
     call: ServerReadableStream<ImportModelRequest, ImportModelResponse>,
     callback: sendUnaryData<ImportModelResponse>,
@@ -53,7 +53,7 @@ export const adminHandlers = (service: CoordinatorService): UntypedServiceImplem
     create(GetTaskResponseSchema, { status: await service.getTask(task) }),
   ),
   listTasks: unary(async () => create(ListTasksResponseSchema, { tasks: await service.listTasks() })),
-  watchTask: latest<WatchTaskRequest, WatchTaskResponse>(async ({ task }, tell) =>
+  watchTask: latest<WatchTaskRequest, WatchTaskResponse>(closing, async ({ task }, tell) =>
     service.watchTask(task, (status) => tell(create(WatchTaskResponseSchema, { status }))),
   ),
   listAgents: unary(async () => create(ListAgentsResponseSchema, { agents: await service.listAgents() })),

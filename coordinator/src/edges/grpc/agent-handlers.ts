@@ -16,15 +16,15 @@ import {
   type UpdateHeader,
 } from '@commonweight/proto';
 import { ServiceError, type AgentSession, type CoordinatorService } from '../../service.ts';
-import { download, unary } from './handlers.ts';
+import { download, fail, unary } from './handlers.ts';
 import { toGrpc } from './status.ts';
 
 /** Messages that may wait for a slow agent before its session is cut: it comes again and hears the state. */
 const SESSION_QUEUE_MAX = 256;
 
-export const agentHandlers = (service: CoordinatorService): UntypedServiceImplementation => ({
+export const agentHandlers = (service: CoordinatorService, closing: AbortSignal): UntypedServiceImplementation => ({
   session: (call: ServerDuplexStream<SessionRequest, SessionResponse>) => {
-    runSession(service, call).catch((error: unknown) => call.destroy(toGrpc(error)));
+    runSession(service, call, closing).catch((error: unknown) => fail(call, error));
   },
   download: download(service, (chunk) => create(AgentServiceDownloadResponseSchema, chunk)),
   getUpdateStatus: unary(({ updateId }: GetUpdateStatusRequest) => service.updateStatus(updateId)),
@@ -42,6 +42,7 @@ export const agentHandlers = (service: CoordinatorService): UntypedServiceImplem
 async function runSession(
   service: CoordinatorService,
   call: ServerDuplexStream<SessionRequest, SessionResponse>,
+  closing: AbortSignal,
 ): Promise<void> {
   let session: AgentSession | undefined;
   let waiting = 0;
@@ -54,7 +55,7 @@ async function runSession(
       waiting++;
       call.write(message, () => waiting--);
       if (waiting > SESSION_QUEUE_MAX)
-        call.destroy(toGrpc(new ServiceError('resource-exhausted', 'the agent reads too slowly')));
+        fail(call, new ServiceError('resource-exhausted', 'the agent reads too slowly'));
     },
     close: (reason: string) => {
       call.write(create(SessionResponseSchema, { message: { case: 'comeBack', value: { afterMs: 0, reason } } }));
@@ -64,14 +65,18 @@ async function runSession(
   // Without a listener an error of the stream would end the process.
   call.on('error', () => session?.closed());
   call.on('cancelled', () => session?.closed());
+  const stop = (): void => sink.close('the coordinator is stopping');
+  closing.addEventListener('abort', stop, { once: true });
   try {
-    for await (const request of call as AsyncIterable<SessionRequest>) {
+    // A stream that the iterator destroys would send no status.
+    for await (const request of call.iterator({ destroyOnReturn: false }) as AsyncIterable<SessionRequest>) {
       if (session !== undefined) session.receive(request);
       else if (request.message.case === 'hello')
         session = service.connectAgent({ ...request.message.value, link: 'grpc' }, sink);
       else throw new ServiceError('invalid', 'the first message of a session must be Hello');
     }
   } finally {
+    closing.removeEventListener('abort', stop);
     session?.closed();
   }
   call.end();

@@ -1,6 +1,6 @@
 import type { handleServerStreamingCall, handleUnaryCall, ServerWritableStream } from '@grpc/grpc-js';
 import { CHUNK_BYTES_MAX } from '@commonweight/proto';
-import type { CoordinatorService } from '../../service.ts';
+import { ServiceError, type CoordinatorService } from '../../service.ts';
 import { toGrpc } from './status.ts';
 
 /** A unary handler from an async function. */
@@ -20,9 +20,14 @@ export function streaming<I, O>(
   return (call) => {
     answer(call).then(
       () => call.end(),
-      (error: unknown) => call.destroy(toGrpc(error)),
+      (error: unknown) => fail(call, error),
     );
   };
+}
+
+/** Ends a stream with the status of an error. `destroy` would send no status, and the other side would wait for ever. */
+export function fail(call: { emit(event: 'error', error: Error): unknown }, error: unknown): void {
+  call.emit('error', toGrpc(error));
 }
 
 interface Writable<O> {
@@ -70,6 +75,7 @@ export function download<I extends DownloadRequest, O>(
 
 /** Streams what a watch tells, the latest only: a slow reader skips what is out of date. */
 export function latest<I, O>(
+  closing: AbortSignal,
   watch: (request: I, tell: (message: O) => void) => Promise<() => void>,
 ): handleServerStreamingCall<I, O> {
   return streaming(async (call) => {
@@ -81,8 +87,10 @@ export function latest<I, O>(
     });
     call.once('cancelled', () => wake());
     call.once('close', () => wake());
+    const close = (): void => fail(call, new ServiceError('unavailable', 'the coordinator is stopping'));
+    closing.addEventListener('abort', close, { once: true });
     try {
-      while (!call.cancelled && !call.destroyed) {
+      while (!call.cancelled && call.writable) {
         if (newest === undefined) {
           await new Promise<void>((resolve) => (wake = resolve));
           continue;
@@ -92,6 +100,7 @@ export function latest<I, O>(
         await written(call, message);
       }
     } finally {
+      closing.removeEventListener('abort', close);
       stop();
     }
   });

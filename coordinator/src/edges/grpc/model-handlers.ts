@@ -11,11 +11,11 @@ import {
 import type { CoordinatorService } from '../../service.ts';
 import { download, latest, unary } from './handlers.ts';
 
-export const modelHandlers = (service: CoordinatorService): UntypedServiceImplementation => ({
+export const modelHandlers = (service: CoordinatorService, closing: AbortSignal): UntypedServiceImplementation => ({
   getModel: unary(async ({ model, version }: GetModelRequest) =>
     create(GetModelResponseSchema, { release: await service.getModel(model, Number(version)) }),
   ),
-  watchModel: latest<WatchModelRequest, WatchModelResponse>(async ({ model }, tell) => {
+  watchModel: latest<WatchModelRequest, WatchModelResponse>(closing, async ({ model }, tell) => {
     // Answers not-found at once; a watch of nothing would only wait.
     await service.getModel(model, 0);
     return service.watchModel(model, (release) => tell(create(WatchModelResponseSchema, { release })));

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { ReflectionService } from '@grpc/reflection';
 import { AdminService, AgentService, grpcMethods, MESSAGE_BYTES_MAX, ModelService } from '@commonweight/proto';
@@ -37,9 +38,12 @@ export async function serveGrpc(
 ): Promise<Listening> {
   const server = new Server(OPTIONS);
   widenFlowControl(server, WINDOW_BYTES);
-  add(server, AgentService, agentHandlers(service));
-  add(server, ModelService, modelHandlers(service));
-  add(server, AdminService, adminHandlers(service));
+  const closing = new AbortController();
+  // Each open stream listens.
+  setMaxListeners(0, closing.signal);
+  add(server, AgentService, agentHandlers(service, closing.signal));
+  add(server, ModelService, modelHandlers(service, closing.signal));
+  add(server, AdminService, adminHandlers(service, closing.signal));
   const services = [AgentService, ModelService, AdminService];
   const health = new HealthImplementation(
     Object.fromEntries(['', ...services.map(({ typeName }) => typeName)].map((name) => [name, 'SERVING'])),
@@ -51,7 +55,7 @@ export async function serveGrpc(
       error === null ? resolve(boundPort) : reject(portError('gRPC', host, port, error)),
     );
   });
-  return { port: bound, close: () => shutdown(server) };
+  return { port: bound, close: () => (closing.abort(), shutdown(server)) };
 }
 
 /** A port that cannot be had, in words. */

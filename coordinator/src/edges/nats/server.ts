@@ -96,7 +96,8 @@ export async function serveNats(
     close: async () => {
       stopReleases();
       sessions.close();
-      await connection.drain();
+      // A server that is gone takes nothing more.
+      if (!connection.isClosed()) await connection.drain().catch(() => connection.close());
     },
   };
 }
