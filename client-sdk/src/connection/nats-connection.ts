@@ -31,13 +31,16 @@ export async function openNats(url: string, options: OpenNatsOptions = {}): Prom
         ignoreClusterUpdates: true,
         // The client's own limit of ten tries closes it for good after 20 s.
         maxReconnectAttempts: -1,
-        reconnectDelayHandler: () => backoff.nextMs(),
+        reconnectDelayHandler: onePerAttempt(backoff),
         timeout: CONNECT_TIMEOUT_MS,
         pingInterval: PING_INTERVAL_MS,
         maxPingOut: 2,
       });
       backoff.connected();
-      if (signal?.aborted !== true) return connection;
+      if (signal?.aborted !== true) {
+        void noteReconnects(connection, backoff);
+        return connection;
+      }
       await connection.close();
     } catch (cause) {
       onFailure?.(new TransportError('unavailable', `cannot reach ${url}: ${(cause as Error).message}`, { cause }));
@@ -45,6 +48,23 @@ export async function openNats(url: string, options: OpenNatsOptions = {}): Prom
     if (signal?.aborted !== true) await sleep(backoff.nextMs(), signal);
     if (signal?.aborted === true) throw new TransportError('cancelled', `the connection to ${url} was given up`);
   }
+}
+
+/** The client asks for the wait several times an attempt; drawn anew each time, the bound would run off to its maximum. */
+function onePerAttempt(backoff: Backoff): () => number {
+  let dueAtMs: number | undefined;
+  return () => {
+    const nowMs = performance.now();
+    dueAtMs ??= nowMs + backoff.nextMs();
+    const leftMs = dueAtMs - nowMs;
+    if (leftMs > 0) return Math.ceil(leftMs);
+    dueAtMs = undefined;
+    return 0;
+  };
+}
+
+async function noteReconnects(connection: NatsConnection, backoff: Backoff): Promise<void> {
+  for await (const { type } of connection.status()) if (type === 'reconnect') backoff.connected();
 }
 
 const REQUEST_TIMEOUT_MS = 10_000;
