@@ -6,7 +6,7 @@ import type { SignedManifest } from '@commonweight/proto';
 import type { ReleaseCache } from '../cache/release-cache.ts';
 import { Backoff, sleep } from '../connection/backoff.ts';
 import type { ModelLink } from '../connection/model-link.ts';
-import { asError, ModelError, TransportError, TrustError } from '../errors.ts';
+import { asError, ModelError, TransportError } from '../errors.ts';
 import type { Engine } from '../runtime/ort-engine.ts';
 import type { Tensor } from '../runtime/tensor.ts';
 import type { KeyPin } from '../trust/key-pin.ts';

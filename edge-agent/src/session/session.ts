@@ -47,10 +47,6 @@ export type SessionEffect =
 
 export const firstState: SessionState = { connected: false, activity: { phase: 'CheckedIn' } };
 
-/** The phase as people see it: an agent without a session that is free is idle. */
-export const phaseOf = ({ connected, activity }: SessionState): string =>
-  !connected && activity.phase === 'CheckedIn' ? 'Idle' : activity.phase;
-
 export interface SessionStep {
   state: SessionState;
   effects: readonly SessionEffect[];

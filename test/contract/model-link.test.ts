@@ -16,11 +16,11 @@ import {
   type SignedManifest,
 } from '@commonweight/proto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { freePort } from '../../../test/support/free-port.ts';
-import { listening, natsServer, until, type Program } from '../../../test/support/processes.ts';
-import { connect } from '../client.ts';
-import { sha256 } from '../trust/sha256.ts';
-import { openModelLink, type ModelLink } from './model-link.ts';
+import { freePort } from '../support/free-port.ts';
+import { listening, natsServer, until, type Program } from '../support/processes.ts';
+import { connect } from '@commonweight/client-sdk';
+import { sha256 } from '../../client-sdk/src/trust/sha256.ts';
+import { openModelLink, type ModelLink } from '../../client-sdk/src/connection/model-link.ts';
 
 let nats: Program;
 let natsPort = 0;
