@@ -1,4 +1,11 @@
 #!/usr/bin/env node
+if (Number.parseInt(process.versions.node) < 24) {
+  // Said before anything is loaded that an older Node does not have.
+  console.error(
+    `commonweight: this is Node ${process.version} and 24 is needed: "npm run commonweight --" brings its own`,
+  );
+  process.exit(1);
+}
 // What a reader of our output no longer wants is no failure: `commonweight task list | head`.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
 

@@ -11,6 +11,7 @@ interface Options {
   input?: string;
   data?: string;
   index: number;
+  timeout: number;
   json?: boolean;
 }
 
@@ -21,6 +22,7 @@ export function addPredict(program: Command): void {
     .option('--input <file>', 'JSON: an array of numbers, or an object of arrays by input name')
     .option('--data <spec>', 'an example of a data set instead, such as "mnist?split=test"')
     .option('--index <n>', 'which example of the data set', whole(0), 0)
+    .option('--timeout <seconds>', 'how long to wait for the coordinator and the model', whole(1, 3600), 10)
     .action(predict);
 }
 
@@ -30,7 +32,7 @@ async function predict(model: string, options: Options): Promise<void> {
   }
   const given = options.input === undefined ? await exampleOf(options.data ?? '', options.index) : undefined;
   const json: unknown = options.input === undefined ? undefined : JSON.parse(await readFile(options.input, 'utf8'));
-  const client = await connect(options.coordinator);
+  const client = await connect(options.coordinator, { readyTimeoutMs: options.timeout * 1000 });
   try {
     const live = await client.model(model);
     const inputs = given === undefined ? inputsFrom(json, live.contract?.inputs ?? []) : firstInput(live, given.values);

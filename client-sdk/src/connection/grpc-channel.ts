@@ -251,8 +251,11 @@ const CODES: Partial<Record<status, TransportCode>> = {
   [status.RESOURCE_EXHAUSTED]: 'resource-exhausted',
 };
 
+/** The library wraps the system's word in sentences of its own. */
+const inWords = (details: string): string => /(?:connect|read|write|getaddrinfo) E[A-Z]+/.exec(details)?.[0] ?? details;
+
 function fromGrpc(cause: ServiceError, url: string): TransportError {
   const code = CODES[cause.code] ?? 'internal';
-  const text = cause.details || cause.message;
+  const text = inWords(cause.details || cause.message);
   return new TransportError(code, code === 'unavailable' ? `cannot reach ${url}: ${text}` : text, { cause });
 }

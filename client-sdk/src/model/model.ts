@@ -47,6 +47,7 @@ export class Model {
   #next: Release | undefined;
   #pumping: Promise<void> | undefined;
   #unwatch: (() => void) | undefined;
+  #lastDown: TransportError | undefined;
   #staleTimer: NodeJS.Timeout | undefined;
   #stale: ModelEvents['stale'] | undefined;
 
@@ -84,7 +85,8 @@ export class Model {
       if (late.signal.aborted) return;
       throw new TransportError(
         'deadline',
-        `'${this.name}' could not be had within ${timeoutMs} ms; is the coordinator there?`,
+        `'${this.name}' could not be had within ${timeoutMs / 1000} s: ${this.#lastDown?.message ?? 'no answer; is the coordinator there?'}`,
+        { cause: this.#lastDown },
       );
     });
     try {
@@ -258,6 +260,7 @@ export class Model {
   }
 
   #hearDown(error: TransportError): void {
+    this.#lastDown = error;
     if (!error.passing) this.#emitter.emit('error', error);
     if (this.#staleTimer !== undefined || this.#closed.signal.aborted) return;
     const sinceMs = Date.now();

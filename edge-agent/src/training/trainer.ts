@@ -29,7 +29,12 @@ export class Trainer {
   /** Starts the process and opens the data there. Throws DataError where it cannot be read. */
   static async open(data: string, threads: number): Promise<{ trainer: Trainer; examples: number }> {
     const trainer = new Trainer(data, threads);
-    return { trainer, examples: await trainer.#start() };
+    try {
+      return { trainer, examples: await trainer.#start() };
+    } catch (error) {
+      await trainer.close();
+      throw error;
+    }
   }
 
   /** Throws TrainingError when the process failed, died, or took longer than `timeMs`. */

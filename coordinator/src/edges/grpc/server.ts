@@ -61,7 +61,7 @@ export async function serveGrpc(
 /** A port that cannot be had, in words. */
 export const portError = (what: string, host: string, port: number, cause: Error): Error =>
   new Error(
-    `cannot listen for ${what} on ${host}:${port} (${cause.message}): end the program that uses the port, or choose another`,
+    `cannot listen for ${what} on ${host}:${port}${/EADDRINUSE/.test(cause.message) ? ', which is in use' : ` (${cause.message})`}: end the program that uses the port, or choose another`,
     { cause },
   );
 
