@@ -320,11 +320,14 @@ export class TaskDriver {
   #invite(cohort: readonly string[]): void {
     for (const agentId of cohort) {
       this.#world.fleet.setReady(agentId, false);
-      this.#world.fleet.send(agentId, this.#assignmentFor(agentId));
+      const assignment = this.#assignmentFor(agentId);
+      this.addBytes('down', assignment.weightsInline.length + (assignment.base?.manifest.length ?? 0));
+      const message = { case: 'assignment', value: assignment } as const;
+      this.#world.fleet.send(agentId, create(SessionResponseSchema, { message }));
     }
   }
 
-  #assignmentFor(agentId: string): SessionResponse {
+  #assignmentFor(agentId: string): Assignment {
     const state = this.#state;
     invariant(state.phase === 'Collecting', 'agents are invited while a round collects');
     this.#assignment ??= this.#makeAssignment();
@@ -332,8 +335,7 @@ export class TaskDriver {
       sha256(new TextEncoder().encode(`${this.config.seed} ${this.task} ${state.round} ${agentId}`)),
     );
     const deadlineInMs = BigInt(Math.max(0, state.deadlineMs - this.#world.nowMs()));
-    const value = create(AssignmentSchema, { ...this.#assignment, seed: seed.readBigUInt64BE(), deadlineInMs });
-    return create(SessionResponseSchema, { message: { case: 'assignment', value } });
+    return create(AssignmentSchema, { ...this.#assignment, seed: seed.readBigUInt64BE(), deadlineInMs });
   }
 
   #makeAssignment(): Assignment {

@@ -1,4 +1,4 @@
-import { create, toBinary } from '@bufbuild/protobuf';
+import { create } from '@bufbuild/protobuf';
 import type {
   sendUnaryData,
   ServerDuplexStream,
@@ -49,9 +49,6 @@ async function runSession(
   const sink = {
     send: (message: SessionResponse) => {
       if (call.cancelled || call.destroyed) return;
-      if (message.message.case === 'assignment') {
-        service.addBytes('down', message.message.value.task, toBinary(SessionResponseSchema, message).length);
-      }
       waiting++;
       call.write(message, () => waiting--);
       if (waiting > SESSION_QUEUE_MAX) fail(call, new ServiceError('resource-exhausted', 'the agent reads too slowly'));

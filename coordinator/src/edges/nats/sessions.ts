@@ -48,10 +48,7 @@ export class NatsSessions {
   }
 
   #send(agentId: string, sessionId: string, response: SessionResponse): void {
-    const payload = toBinary(SessionResponseSchema, { ...response, sessionId });
-    if (response.message.case === 'assignment')
-      this.#service.addBytes('down', response.message.value.task, payload.length);
-    this.#publish(agentId, payload);
+    this.#publish(agentId, toBinary(SessionResponseSchema, { ...response, sessionId }));
   }
 
   #close(agentId: string, sessionId: string, reason: string): void {
