@@ -31,5 +31,6 @@ export type { OpenNatsOptions } from './connection/nats-connection.ts';
 export { verifyEd25519 } from './trust/ed25519.ts';
 export { sha256 } from './trust/sha256.ts';
 export { KeyPin } from './trust/key-pin.ts';
+export { Ratchet } from './trust/ratchet.ts';
 export { BlobCache } from './cache/blob-cache.ts';
 export { readIfThere, writeAtomic } from './cache/atomic-file.ts';

@@ -1,7 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { create } from '@bufbuild/protobuf';
-import { CodecError, ConfigError, layoutOf, parsePlan, readModel, weightsFromBytes } from '@commonweight/core';
+import {
+  CodecError,
+  ConfigError,
+  invariant,
+  layoutOf,
+  parsePlan,
+  readModel,
+  weightsFromBytes,
+} from '@commonweight/core';
 import {
   asError,
   Backoff,
@@ -42,6 +50,7 @@ import {
   type Work,
 } from './session/session.ts';
 import { Trainer } from './training/trainer.ts';
+import { refuseOlder } from './newest-base.ts';
 import { makeUpdate, readResidual, writeResidual } from './update.ts';
 
 export interface AgentOptions {
@@ -105,14 +114,19 @@ interface Parts {
   tell(event: AgentEvent): void;
 }
 
+/** What is needed to make an update. */
+type Trained = Pick<Parameters<typeof makeUpdate>[0], 'assignment' | 'baseVersion' | 'base' | 'result'>;
+
 /** Feeds the session machine and performs what it decides. */
 class Agent {
   readonly #parts: Parts;
   readonly #cache: BlobCache;
   readonly #assignments = new Map<string, Assignment>();
   readonly #working = new Set<Promise<void>>();
-  /** Newest base version seen of each task: an older one is never trained on. */
-  readonly #seen = new Map<string, bigint>();
+  /** What training brought, until it is kept or dropped. */
+  readonly #trained = new Map<string, Trained>();
+  /** Ids of updates that are in the outbox and were not sent yet. */
+  readonly #kept = new Map<string, Uint8Array>();
   #state: SessionState = firstState;
   #session: OpenSession | undefined;
   #digests: Uint8Array[] = [];
@@ -226,7 +240,11 @@ class Agent {
       case 'Train':
         return this.#track(this.#train({ task: effect.task, round: effect.round }));
       case 'Keep':
+        return this.#track(this.#keep({ task: effect.task, round: effect.round }));
+      case 'Upload':
+        return this.#uploadKept({ task: effect.task, round: effect.round });
       case 'Drop':
+        this.#trained.delete(keyOf(effect));
         return;
       case 'ReportFailure': {
         const { task, round, reason } = effect;
@@ -251,66 +269,71 @@ class Agent {
 
   async #train(work: Work): Promise<void> {
     try {
-      const entry = await this.#makeUpdate(work);
-      if (entry === undefined) return;
-      await this.#upload(entry);
+      const assignment = this.#assignments.get(keyOf(work));
+      if (assignment === undefined) throw new Error('the assignment is gone');
+      this.#trained.set(keyOf(work), await this.#trainOn(assignment));
+      this.#do({ type: 'Trained', ...work });
     } catch (error) {
-      if (this.#parts.options.signal.aborted) return;
-      this.#do({ type: 'TrainingFailed', ...work, reason: asError(error).message.slice(0, 500) });
+      this.#failed(work, error);
     } finally {
       this.#assignments.delete(keyOf(work));
     }
   }
 
-  /** Trains and keeps the update; undefined where a newer assignment took its place meanwhile. */
-  async #makeUpdate(work: Work): Promise<OutboxEntry | undefined> {
-    const { options, trainer, outbox, tell } = this.#parts;
-    const assignment = this.#assignments.get(keyOf(work));
-    if (assignment === undefined) throw new Error('the assignment is gone');
-    const manifest = this.#checked(assignment);
+  async #trainOn(assignment: Assignment): Promise<Trained> {
+    const { trainer, tell } = this.#parts;
+    const work = workOf(assignment);
+    const manifest = await this.#checked(assignment);
     const version = Number(manifest.version);
     tell({ type: 'assignment', ...work, version });
     const graph = await this.#blob(artifactOf(manifest, 'graph'));
-    const weights = await this.#weights(assignment, manifest);
+    const base = await this.#weights(assignment, manifest);
     const { length } = layoutOf(readModel(graph));
-    if (length !== weights.length)
-      throw new CodecError(`version ${version} has ${weights.length} weights and a graph of ${length}`);
-    const job = { graph, weights, plan: parsePlan(JSON.parse(assignment.planJson)), seed: assignment.seed };
+    if (length !== base.length)
+      throw new CodecError(`version ${version} has ${base.length} weights and a graph of ${length}`);
+    const job = { graph, weights: base, plan: parsePlan(JSON.parse(assignment.planJson)), seed: assignment.seed };
     const result = await trainer.train(job, Number(assignment.deadlineInMs));
     const { loss, examples, steps, ms } = result;
     tell({ type: 'trained', ...work, loss, examples, steps, trainMs: Math.round(ms) });
-    const residualPath = join(options.dataDir, `residual-${work.task}.f32`);
-    const residual = await readResidual(residualPath, weights.length);
-    const { agentId } = options;
-    const update = makeUpdate({ agentId, assignment, baseVersion: version, base: weights, result, residual });
-    if (this.#isReplaced(work)) {
-      this.#do({ type: 'Trained', ...work });
-      return undefined;
+    return { assignment, baseVersion: version, base, result };
+  }
+
+  /** Makes the update and puts it into the outbox: from here on no crash loses it. */
+  async #keep(work: Work): Promise<void> {
+    try {
+      const trained = this.#trained.get(keyOf(work));
+      if (trained === undefined) throw new Error('the result of the training is gone');
+      const { outbox, options } = this.#parts;
+      const { agentId, dataDir } = options;
+      const residualPath = join(dataDir, `residual-${work.task}.f32`);
+      const residual = await readResidual(residualPath, trained.base.length);
+      const update = makeUpdate({ agentId, ...trained, residual });
+      await outbox.put({ header: update.header, payload: update.payload });
+      // After the update: a crash between the two sends the remainder twice at worst, and never loses it.
+      await writeResidual(residualPath, update.residual);
+      this.#kept.set(keyOf(work), update.header.updateId);
+      this.#do({ type: 'Kept', ...work });
+    } catch (error) {
+      this.#failed(work, error);
+    } finally {
+      this.#trained.delete(keyOf(work));
     }
-    await outbox.put(update);
-    // After the update: a crash between the two sends the remainder twice at worst, and never loses it.
-    await writeResidual(residualPath, update.residual);
-    this.#do({ type: 'Trained', ...work });
-    return update;
   }
 
-  #isReplaced(work: Work): boolean {
-    const { activity } = this.#state;
-    return activity.phase !== 'Training' || activity.next !== undefined || keyOf(activity) !== keyOf(work);
+  #failed(work: Work, error: unknown): void {
+    if (this.#parts.options.signal.aborted) return;
+    this.#do({ type: 'Failed', ...work, reason: asError(error).message.slice(0, 500) });
   }
 
-  /** The base manifest, once signature, chain and what is asked for were checked. */
-  #checked({ base, task, encoding, grid }: Assignment): Manifest {
+  /** The base manifest, once its signature, its age and what is asked for were checked. */
+  async #checked({ base, task, encoding, grid }: Assignment): Promise<Manifest> {
     const { key } = this.#parts.pin;
     if (base === undefined || key === undefined || grid === undefined || encodingFromWire(encoding) === undefined) {
       throw new CodecError('the assignment is incomplete: is the coordinator of a newer version?');
     }
     if (!isName(task)) throw new CodecError('the assignment has no proper task name');
     const manifest = openManifest(base, key, verifyEd25519);
-    const seen = this.#seen.get(task) ?? 0n;
-    if (manifest.version < seen)
-      throw new TrustError(`version ${manifest.version} is older than ${seen}, which was seen already`);
-    this.#seen.set(task, manifest.version);
+    await refuseOlder(this.#parts.options.dataDir, task, manifest);
     return manifest;
   }
 
@@ -337,6 +360,15 @@ class Agent {
     return blob;
   }
 
+  /** Sends the update that was just kept, as the outbox has it. */
+  #uploadKept(work: Work): void {
+    const updateId = this.#kept.get(keyOf(work));
+    this.#kept.delete(keyOf(work));
+    const entry = updateId && this.#parts.outbox.get(updateId);
+    invariant(entry !== undefined, 'an update is kept before it is uploaded');
+    this.#track(this.#upload(entry));
+  }
+
   /** Sends an update until there is an answer; a link that stays broken leaves it to the next session. */
   async #upload({ header, payload }: OutboxEntry): Promise<void> {
     const { link, options, tell } = this.#parts;
@@ -353,8 +385,9 @@ class Agent {
           return this.#do({ type: 'UploadAccepted', ...work });
         }
       } catch (error) {
-        if (!(error instanceof TransportError)) throw error;
-        if (!error.passing) break;
+        // An answer that cannot be believed ends this try; the outbox offers the update again in the next session.
+        if (!(error instanceof TransportError)) tell({ type: 'warning', text: asError(error).message });
+        if (!(error instanceof TransportError) || !error.passing) break;
       }
       await sleep(backoff.nextMs(), options.signal);
     }

@@ -25,11 +25,13 @@ export class Outbox {
     this.#folder = folder;
   }
 
-  /** Opens a folder. A file that is damaged is set aside under another name and told. */
+  /** Opens a folder and sweeps up what a crash left half written. A file that is damaged is set aside under another name and told. */
   static async open(folder: string, onDamaged: (path: string) => void): Promise<Outbox> {
     const outbox = new Outbox(folder);
     await mkdir(folder, { recursive: true });
     for (const name of await readdir(folder)) {
+      // What a crash left half written was never an entry: it has no receipt to wait for.
+      if (name.endsWith('.tmp')) await rm(join(folder, name), { force: true });
       if (!name.endsWith(SUFFIX)) continue;
       const path = join(folder, name);
       const entry = decode(await readIfThere(path));

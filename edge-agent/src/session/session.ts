@@ -1,8 +1,8 @@
 /**
  * What an agent does next, as a pure function; its state is JSON.
  *
- *     Idle -> CheckedIn -> Training -> Uploading -> Waiting -> (Training | CheckedIn)
- *       ^________________________ (the session broke; work goes on) ________________|
+ *     Idle -> CheckedIn -> Training -> Keeping -> Uploading -> Waiting -> (Training | CheckedIn)
+ *       ^______________________________ (the session broke; work goes on) ___________________|
  *
  * `connected` stands beside the activity, for a broken session stops neither training nor what is in the outbox.
  */
@@ -15,6 +15,8 @@ export type Activity =
   /** Free: invited when the coordinator likes. */
   | { phase: 'CheckedIn' }
   | ({ phase: 'Training'; next?: Work } & Work)
+  /** The update is made and on its way to the disk: nothing of it is sent before it is there. */
+  | ({ phase: 'Keeping'; next?: Work } & Work)
   | ({ phase: 'Uploading' } & Work)
   /** The update is in the sum; its receipt comes with the version. */
   | ({ phase: 'Waiting' } & Work);
@@ -29,7 +31,10 @@ export type SessionEvent =
   | { type: 'Broken' }
   | ({ type: 'Assigned' } & Work)
   | ({ type: 'Trained' } & Work)
-  | ({ type: 'TrainingFailed'; reason: string } & Work)
+  /** The update is in the outbox. */
+  | ({ type: 'Kept' } & Work)
+  /** No update came of it: training failed, or the outbox could not take what it brought. */
+  | ({ type: 'Failed'; reason: string } & Work)
   | ({ type: 'UploadAccepted' } & Work)
   /** The upload did not get through; the outbox keeps the update and offers it again. */
   | ({ type: 'UploadBroken' } & Work)
@@ -40,8 +45,11 @@ export type SessionEffect =
   | { type: 'Offer' }
   | { type: 'SayReady' }
   | ({ type: 'Train' } & Work)
+  /** Make an update of what was trained, put it into the outbox, then say Kept. */
   | ({ type: 'Keep' } & Work)
-  /** The result of a training that was replaced by a newer one. */
+  /** Send what the outbox holds of this work. */
+  | ({ type: 'Upload' } & Work)
+  /** Forget the result of a training that was replaced by a newer one. */
   | ({ type: 'Drop' } & Work)
   | ({ type: 'ReportFailure'; reason: string } & Work);
 
@@ -64,8 +72,10 @@ export function step(state: SessionState, event: SessionEvent): SessionStep {
     case 'Assigned':
       return assigned(state, event);
     case 'Trained':
-      return ended(state, event, { type: 'Keep', ...workOf(event) }, { phase: 'Uploading', ...workOf(event) });
-    case 'TrainingFailed':
+      return trained(state, event);
+    case 'Kept':
+      return kept(state, event);
+    case 'Failed':
       return failed(state, event);
     case 'UploadAccepted':
       return isAt(state, 'Uploading', event)
@@ -94,31 +104,54 @@ function isAt({ activity }: SessionState, phase: Activity['phase'], { task, roun
 function assigned(state: SessionState, event: Work): SessionStep {
   const { activity } = state;
   const work = workOf(event);
-  if (isAt(state, 'Training', event) || isAt(state, 'Uploading', event)) return still(state);
-  // One training at a time: a newer assignment waits for the older to end, whose result is then dropped.
-  if (activity.phase === 'Training') return still({ ...state, activity: { ...activity, next: work } });
-  return { state: { ...state, activity: { phase: 'Training', ...work } }, effects: [{ type: 'Train', ...work }] };
+  switch (activity.phase) {
+    case 'Training':
+    case 'Keeping':
+      // One training at a time: a newer assignment waits for the older to end. The same one again only says that it stands.
+      return isAt(state, activity.phase, event)
+        ? still(state)
+        : still({ ...state, activity: { ...activity, next: work } });
+    case 'Uploading':
+      return isAt(state, 'Uploading', event) ? still(state) : training(state, work);
+    case 'CheckedIn':
+    case 'Waiting':
+      return training(state, work);
+  }
 }
 
-/** Training came to an end: what follows is the newer assignment where there is one. */
-function ended(state: SessionState, event: Work, effect: SessionEffect, then: Activity): SessionStep {
-  const { activity } = state;
-  if (activity.phase !== 'Training' || !isAt(state, 'Training', event)) return still(state);
-  const { next } = activity;
-  if (next === undefined) return { state: { ...state, activity: then }, effects: [effect] };
-  const instead: SessionEffect = effect.type === 'Keep' ? { type: 'Drop', ...workOf(event) } : effect;
+function training(state: SessionState, work: Work, before: readonly SessionEffect[] = []): SessionStep {
   return {
-    state: { ...state, activity: { phase: 'Training', ...next } },
-    effects: [instead, { type: 'Train', ...next }],
+    state: { ...state, activity: { phase: 'Training', ...workOf(work) } },
+    effects: [...before, { type: 'Train', ...workOf(work) }],
   };
 }
 
-function failed(state: SessionState, event: Extract<SessionEvent, { type: 'TrainingFailed' }>): SessionStep {
+/** What was trained is kept, unless a newer assignment took its place meanwhile. */
+function trained(state: SessionState, event: Work): SessionStep {
+  const { activity } = state;
+  if (activity.phase !== 'Training' || !isAt(state, 'Training', event)) return still(state);
+  const work = workOf(event);
+  if (activity.next !== undefined) return training(state, activity.next, [{ type: 'Drop', ...work }]);
+  return { state: { ...state, activity: { phase: 'Keeping', ...work } }, effects: [{ type: 'Keep', ...work }] };
+}
+
+/** What is in the outbox is sent in any case, for only a receipt takes it out again. */
+function kept(state: SessionState, event: Work): SessionStep {
+  const { activity } = state;
+  if (activity.phase !== 'Keeping' || !isAt(state, 'Keeping', event)) return still(state);
+  const upload: SessionEffect = { type: 'Upload', ...workOf(event) };
+  if (activity.next !== undefined) return training(state, activity.next, [upload]);
+  return { state: { ...state, activity: { phase: 'Uploading', ...workOf(event) } }, effects: [upload] };
+}
+
+function failed(state: SessionState, event: Extract<SessionEvent, { type: 'Failed' }>): SessionStep {
+  const { activity } = state;
+  if (activity.phase !== 'Training' && activity.phase !== 'Keeping') return still(state);
+  if (!isAt(state, activity.phase, event)) return still(state);
   const report: SessionEffect = { type: 'ReportFailure', ...workOf(event), reason: event.reason };
-  const step = ended(state, event, report, { phase: 'CheckedIn' });
-  return step.state.activity.phase === 'CheckedIn'
-    ? { ...step, effects: [...step.effects, { type: 'SayReady' }] }
-    : step;
+  if (activity.next !== undefined) return training(state, activity.next, [report]);
+  const step = freed(state);
+  return { ...step, effects: [report, ...step.effects] };
 }
 
 function freed(state: SessionState): SessionStep {

@@ -1,0 +1,245 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { firstState, phaseOf, step, type SessionEffect, type SessionEvent, type SessionState } from './session.ts';
+
+const one = { task: 't', round: 1 };
+const two = { task: 't', round: 2 };
+
+/** The state after some events, and what the last of them asked for. */
+function after(...events: SessionEvent[]): { state: SessionState; effects: readonly SessionEffect[] } {
+  return events.reduce<{ state: SessionState; effects: readonly SessionEffect[] }>(
+    ({ state }, event) => step(state, event),
+    { state: firstState, effects: [] },
+  );
+}
+
+const welcomed: SessionEvent = { type: 'Welcomed' };
+const assigned: SessionEvent = { type: 'Assigned', ...one };
+const newer: SessionEvent = { type: 'Assigned', ...two };
+const trained: SessionEvent = { type: 'Trained', ...one };
+const kept: SessionEvent = { type: 'Kept', ...one };
+const accepted: SessionEvent = { type: 'UploadAccepted', ...one };
+const failed: SessionEvent = { type: 'Failed', ...one, reason: 'NaN' };
+const report: SessionEffect = { type: 'ReportFailure', ...one, reason: 'NaN' };
+const toTraining = [welcomed, assigned];
+const toKeeping = [...toTraining, trained];
+const toUploading = [...toKeeping, kept];
+const toWaiting = [...toUploading, accepted];
+
+describe('the arrows', () => {
+  const rows: [string, SessionEvent[], SessionState['activity'], SessionEffect[]][] = [
+    ['Idle -> CheckedIn when welcomed', [welcomed], { phase: 'CheckedIn' }, [{ type: 'Offer' }, { type: 'SayReady' }]],
+    ['CheckedIn -> Training when assigned', toTraining, { phase: 'Training', ...one }, [{ type: 'Train', ...one }]],
+    ['Training -> Keeping when trained', toKeeping, { phase: 'Keeping', ...one }, [{ type: 'Keep', ...one }]],
+    ['Keeping -> Uploading when kept', toUploading, { phase: 'Uploading', ...one }, [{ type: 'Upload', ...one }]],
+    ['Uploading -> Waiting when accepted', toWaiting, { phase: 'Waiting', ...one }, []],
+    [
+      'Waiting -> CheckedIn when the receipt comes',
+      [...toWaiting, { type: 'Ended', ...one }],
+      { phase: 'CheckedIn' },
+      [{ type: 'SayReady' }],
+    ],
+    [
+      'Waiting -> Training when the next assignment comes first',
+      [...toWaiting, newer],
+      { phase: 'Training', ...two },
+      [{ type: 'Train', ...two }],
+    ],
+    [
+      'Uploading -> CheckedIn when the receipt overtakes the answer',
+      [...toUploading, { type: 'Ended', ...one }],
+      { phase: 'CheckedIn' },
+      [{ type: 'SayReady' }],
+    ],
+    [
+      'Uploading -> CheckedIn when the upload broke',
+      [...toUploading, { type: 'UploadBroken', ...one }],
+      { phase: 'CheckedIn' },
+      [{ type: 'SayReady' }],
+    ],
+    [
+      'Uploading -> Training when a newer assignment comes',
+      [...toUploading, newer],
+      { phase: 'Training', ...two },
+      [{ type: 'Train', ...two }],
+    ],
+    [
+      'Training -> CheckedIn when it failed',
+      [...toTraining, failed],
+      { phase: 'CheckedIn' },
+      [report, { type: 'SayReady' }],
+    ],
+    [
+      'Keeping -> CheckedIn when the disk refused',
+      [...toKeeping, failed],
+      { phase: 'CheckedIn' },
+      [report, { type: 'SayReady' }],
+    ],
+    ['Training notes a newer assignment', [...toTraining, newer], { phase: 'Training', ...one, next: two }, []],
+    [
+      'Training -> Training: a result that was replaced is dropped, never kept',
+      [...toTraining, newer, trained],
+      { phase: 'Training', ...two },
+      [
+        { type: 'Drop', ...one },
+        { type: 'Train', ...two },
+      ],
+    ],
+    [
+      'Training -> Training: a failure that was replaced is reported',
+      [...toTraining, newer, failed],
+      { phase: 'Training', ...two },
+      [report, { type: 'Train', ...two }],
+    ],
+    ['Keeping notes a newer assignment', [...toKeeping, newer], { phase: 'Keeping', ...one, next: two }, []],
+    [
+      'Keeping -> Training: what is on the disk is sent all the same',
+      [...toKeeping, newer, kept],
+      { phase: 'Training', ...two },
+      [
+        { type: 'Upload', ...one },
+        { type: 'Train', ...two },
+      ],
+    ],
+    [
+      'Keeping -> Training: a disk that refused is reported',
+      [...toKeeping, newer, failed],
+      { phase: 'Training', ...two },
+      [report, { type: 'Train', ...two }],
+    ],
+    [
+      'the same assignment again starts no second training',
+      [...toTraining, assigned],
+      { phase: 'Training', ...one },
+      [],
+    ],
+    ['nor while it is kept', [...toKeeping, assigned], { phase: 'Keeping', ...one }, []],
+    ['nor while it is uploaded', [...toUploading, assigned], { phase: 'Uploading', ...one }, []],
+  ];
+  test.each(rows)('%s', (_, events, activity, effects) => {
+    expect(after(...events)).toEqual({ state: { connected: true, activity }, effects });
+  });
+});
+
+test('a session that broke stops nothing; without one the agent only keeps silent', () => {
+  for (const events of [toTraining, toKeeping, toUploading, toWaiting]) {
+    const before = after(...events).state;
+    expect(after(...events, { type: 'Broken' })).toEqual({ state: { ...before, connected: false }, effects: [] });
+  }
+  expect(phaseOf(after(welcomed, { type: 'Broken' }).state)).toBe('Idle');
+  expect(after(...toTraining, { type: 'Broken' }, failed).effects).toEqual([report]);
+});
+
+const work = fc.record({ task: fc.constantFrom('s', 't'), round: fc.integer({ min: 1, max: 3 }) });
+const event: fc.Arbitrary<SessionEvent> = fc.oneof(
+  fc.constantFrom<SessionEvent>({ type: 'Welcomed' }, { type: 'Broken' }),
+  fc
+    .tuple(fc.constantFrom('Assigned', 'Trained', 'Kept', 'UploadAccepted', 'UploadBroken', 'Ended'), work)
+    .map(([type, of]): SessionEvent => ({ type, ...of }) as SessionEvent),
+  work.map((of): SessionEvent => ({ type: 'Failed', reason: 'no', ...of })),
+);
+const events = fc.array(event, { maxLength: 60 });
+
+/** Steps through a sequence and looks at each step. */
+function each(
+  sequence: readonly SessionEvent[],
+  look: (before: SessionState, event: SessionEvent, state: SessionState, effects: readonly SessionEffect[]) => void,
+): void {
+  let before = firstState;
+  for (const next of sequence) {
+    const { state, effects } = step(before, next);
+    look(before, next, state, effects);
+    before = state;
+  }
+}
+
+const keyOf = ({ task, round }: { task: string; round: number }): string => `${task} ${round}`;
+
+test('one training brings one update at most, kept and sent in this order', () => {
+  fc.assert(
+    fc.property(events, (sequence) => {
+      // What is owed of each work: a training that runs, an update that goes to the disk.
+      const training: string[] = [];
+      const keeping: string[] = [];
+      each(sequence, (_, __, ___, effects) => {
+        for (const effect of effects) {
+          if (effect.type === 'Train') training.push(keyOf(effect));
+          if (effect.type === 'Drop') expect(training.shift()).toBe(keyOf(effect));
+          if (effect.type === 'Keep') {
+            expect(training.shift()).toBe(keyOf(effect));
+            keeping.push(keyOf(effect));
+          }
+          if (effect.type === 'Upload') expect(keeping.shift()).toBe(keyOf(effect));
+          if (effect.type === 'ReportFailure')
+            expect([...training.splice(0, 1), ...keeping.splice(0)]).toContain(keyOf(effect));
+        }
+        expect(training.length + keeping.length).toBeLessThanOrEqual(1);
+      });
+    }),
+  );
+});
+
+test('what nobody is at changes nothing', () => {
+  fc.assert(
+    fc.property(events, (sequence) => {
+      each(sequence, ({ activity }, next, state, effects) => {
+        if (next.type === 'Welcomed' || next.type === 'Broken' || next.type === 'Assigned') return;
+        if (activity.phase !== 'CheckedIn' && keyOf(activity) === keyOf(next)) return;
+        expect(state.activity).toEqual(activity);
+        expect(effects).toEqual([]);
+      });
+    }),
+  );
+});
+
+test('every new session offers what the outbox holds, and says ready exactly where the agent is free', () => {
+  fc.assert(
+    fc.property(events, (sequence) => {
+      const { state, effects } = after(...sequence, welcomed);
+      const isFree = state.activity.phase === 'CheckedIn' || state.activity.phase === 'Waiting';
+      expect(effects).toEqual([{ type: 'Offer' }, ...(isFree ? [{ type: 'SayReady' }] : [])]);
+    }),
+  );
+});
+
+test('ready is said while connected and free only', () => {
+  fc.assert(
+    fc.property(events, (sequence) => {
+      each(sequence, (_, __, state, effects) => {
+        if (!effects.some(({ type }) => type === 'SayReady')) return;
+        expect(state.connected).toBe(true);
+        expect(['CheckedIn', 'Waiting']).toContain(state.activity.phase);
+      });
+    }),
+  );
+});
+
+test('the newest assignment is trained once the older work is done', () => {
+  fc.assert(
+    fc.property(events, (sequence) => {
+      const { state } = after(...sequence);
+      const { activity } = state;
+      if (activity.phase === 'CheckedIn' || !('next' in activity) || activity.next === undefined) return;
+      const done: SessionEvent = {
+        type: activity.phase === 'Training' ? 'Trained' : 'Kept',
+        task: activity.task,
+        round: activity.round,
+      };
+      const next = step(state, done);
+      expect(next.state.activity).toEqual({ phase: 'Training', ...activity.next });
+      expect(next.effects.at(-1)).toEqual({ type: 'Train', ...activity.next });
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test('the state is JSON: read back from it, the machine goes on the same', () => {
+  fc.assert(
+    fc.property(events, event, (sequence, next) => {
+      const { state } = after(...sequence);
+      const readBack = JSON.parse(JSON.stringify(state)) as SessionState;
+      expect(readBack).toEqual(state);
+      expect(step(readBack, next)).toEqual(step(state, next));
+    }),
+  );
+});
