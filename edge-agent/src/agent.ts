@@ -89,6 +89,14 @@ export async function runAgent(options: AgentOptions): Promise<void> {
     const warn = (path: string): void =>
       tell({ type: 'warning', text: `an update in the outbox was damaged and set aside as ${path}` });
     const outbox = await Outbox.open(join(options.dataDir, 'outbox'), warn);
+    const others = new Set(outbox.entries().map(({ header }) => header.agentId));
+    others.delete(options.agentId);
+    for (const other of others) {
+      tell({
+        type: 'warning',
+        text: `the outbox in ${options.dataDir} holds updates of agent ${other}: only that agent can send them`,
+      });
+    }
     const pin = await KeyPin.open(join(options.dataDir, 'coordinator.key'));
     const { trainer, examples } = await Trainer.open(options.data, options.threads ?? 1);
     tell({ type: 'data', examples });
@@ -96,6 +104,8 @@ export async function runAgent(options: AgentOptions): Promise<void> {
     try {
       await agent.run();
     } finally {
+      // The link first: what still waits for an answer over it ends at once.
+      await link.close();
       await trainer.close();
       await agent.idle();
     }
@@ -185,7 +195,8 @@ class Agent {
         heart = setInterval(() => session.send({ case: 'heartbeat', value: {} }), Math.max(500, welcome.heartbeatMs));
         backoff.connected();
         tell({ type: 'connected', coordinator });
-        this.#do({ type: 'Welcomed' });
+        const [newest] = this.#unfinished();
+        this.#do({ type: 'Welcomed', ...(newest === undefined ? {} : { kept: workOf(newest.header) }) });
       };
       const unwelcome = setTimeout(() => end(`${coordinator} does not answer`), WELCOME_MS);
       const session = link.openSession(hello, {
@@ -254,16 +265,25 @@ class Agent {
     }
   }
 
+  /** This agent's updates that have not ended, newest first. Another's, from a folder that two have used, are not its to send. */
+  #unfinished(): OutboxEntry[] {
+    const { outbox, options } = this.#parts;
+    return outbox
+      .entries()
+      .filter(({ header }) => header.agentId === options.agentId)
+      .sort((a, b) => Number(b.header.round - a.header.round))
+      .slice(0, OFFER_UPDATES_MAX);
+  }
+
   #offer(): void {
-    const updates = this.#parts.outbox.entries().slice(0, OFFER_UPDATES_MAX);
-    if (updates.length === 0) return;
-    const offered = updates.map(({ header: { updateId, task, round, baseVersion, payloadDigest } }) => ({
+    const offered = this.#unfinished().map(({ header: { updateId, task, round, baseVersion, payloadDigest } }) => ({
       updateId,
       task,
       round,
       baseVersion,
       payloadDigest,
     }));
+    if (offered.length === 0) return;
     this.#session?.send({ case: 'offer', value: { updates: offered } });
   }
 

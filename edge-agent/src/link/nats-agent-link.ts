@@ -1,10 +1,11 @@
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import { asError, natsRequest, openNats, type BlobChunk } from '@commonweight/client-sdk';
+import { asError, natsRequest, openNats, sleep, type BlobChunk } from '@commonweight/client-sdk';
 import {
   agentInboxSubject,
   AgentServiceDownloadRequestSchema,
   AgentServiceDownloadResponseSchema,
   agentSubject,
+  COORDINATOR_STARTED_SUBJECT,
   CHUNK_BYTES_MAX,
   GetUpdateStatusRequestSchema,
   GetUpdateStatusResponseSchema,
@@ -20,7 +21,9 @@ import {
 import type { NatsConnection, Subscription } from '@nats-io/transport-node';
 import type { AgentLink, OpenSession, SessionListener, SessionMessage } from './agent-link.ts';
 
-/** Requests under way when a payload goes in chunks: one, for the coordinator takes them in order. */
+/** How long a link that closes waits for the server to take what was published. */
+const FLUSH_MS = 500;
+
 export class NatsAgentLink implements AgentLink {
   readonly kind = 'nats';
   readonly #url: string;
@@ -77,7 +80,11 @@ export class NatsAgentLink implements AgentLink {
   async close(): Promise<void> {
     this.#stop.abort();
     const connection = await this.#opening?.catch(() => undefined);
-    await connection?.drain();
+    if (connection === undefined || connection.isClosed()) return;
+    // What was published goes out; requests that wait for an answer are given up.
+    const flushed = connection.flush().catch(() => undefined);
+    await Promise.race([flushed, sleep(FLUSH_MS)]);
+    await connection.close();
   }
 
   /** One connection, made when it is first needed; it reconnects by itself. */
@@ -92,7 +99,7 @@ class NatsSession implements OpenSession {
   readonly #hello: Hello;
   readonly #listener: SessionListener;
   #connection: NatsConnection | undefined;
-  #subscription: Subscription | undefined;
+  #subscriptions: Subscription[] = [];
   #ended = false;
 
   constructor(agentId: string, hello: Hello, listener: SessionListener) {
@@ -104,8 +111,11 @@ class NatsSession implements OpenSession {
   begin(connection: NatsConnection): void {
     if (this.#ended) return;
     this.#connection = connection;
-    this.#subscription = connection.subscribe(agentInboxSubject(this.#agentId));
-    void this.#listen(this.#subscription);
+    this.#subscriptions = [
+      connection.subscribe(agentInboxSubject(this.#agentId)),
+      connection.subscribe(COORDINATOR_STARTED_SUBJECT, { callback: () => this.end('the coordinator was started') }),
+    ];
+    void this.#listen(this.#subscriptions[0]!);
     void this.#watch(connection);
     this.send({ case: 'hello', value: this.#hello });
   }
@@ -120,7 +130,7 @@ class NatsSession implements OpenSession {
 
   close(): void {
     this.#ended = true;
-    this.#subscription?.unsubscribe();
+    for (const subscription of this.#subscriptions) subscription.unsubscribe();
   }
 
   end(why: string): void {

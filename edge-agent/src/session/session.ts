@@ -27,7 +27,8 @@ export interface SessionState {
 }
 
 export type SessionEvent =
-  | { type: 'Welcomed' }
+  /** A session began. `kept` is the newest update in the outbox, where one still waits for its receipt. */
+  | { type: 'Welcomed'; kept?: Work }
   | { type: 'Broken' }
   | ({ type: 'Assigned' } & Work)
   | ({ type: 'Trained' } & Work)
@@ -63,10 +64,7 @@ export interface SessionStep {
 export function step(state: SessionState, event: SessionEvent): SessionStep {
   switch (event.type) {
     case 'Welcomed':
-      return {
-        state: { ...state, connected: true },
-        effects: isFree(state) ? [{ type: 'Offer' }, { type: 'SayReady' }] : [{ type: 'Offer' }],
-      };
+      return welcomed({ ...state, connected: true }, event.kept);
     case 'Broken':
       return still({ ...state, connected: false });
     case 'Assigned':
@@ -82,7 +80,7 @@ export function step(state: SessionState, event: SessionEvent): SessionStep {
         ? still({ ...state, activity: { phase: 'Waiting', ...workOf(event) } })
         : still(state);
     case 'UploadBroken':
-      return isAt(state, 'Uploading', event) ? freed(state) : still(state);
+      return isAt(state, 'Uploading', event) || isAt(state, 'Waiting', event) ? freed(state) : still(state);
     case 'Ended':
       // A version's receipts come behind its next assignments as well: only what is waited for frees the agent.
       return isAt(state, 'Uploading', event) || isAt(state, 'Waiting', event) ? freed(state) : still(state);
@@ -91,14 +89,20 @@ export function step(state: SessionState, event: SessionEvent): SessionStep {
 
 const still = (state: SessionState): SessionStep => ({ state, effects: [] });
 
-const isFree = ({ activity }: SessionState): boolean => activity.phase === 'CheckedIn' || activity.phase === 'Waiting';
-
 const workOf = ({ task, round }: Work): Work => ({ task, round });
 
 function isAt({ activity }: SessionState, phase: Activity['phase'], { task, round }: Work): boolean {
   return (
     activity.phase === phase && activity.phase !== 'CheckedIn' && activity.task === task && activity.round === round
   );
+}
+
+/** An agent with an update that has not ended is not ready: invited again, it would train for the same round twice. */
+function welcomed(state: SessionState, kept: Work | undefined): SessionStep {
+  const { activity } = state;
+  if (activity.phase !== 'CheckedIn') return { state, effects: [{ type: 'Offer' }] };
+  if (kept === undefined) return { state, effects: [{ type: 'SayReady' }] };
+  return { state: { ...state, activity: { phase: 'Waiting', ...workOf(kept) } }, effects: [{ type: 'Offer' }] };
 }
 
 function assigned(state: SessionState, event: Work): SessionStep {

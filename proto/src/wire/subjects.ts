@@ -13,6 +13,8 @@ export const agentSubject = (agentId: string, verb: AgentVerb): string => `cw.v1
 export const anyAgentSubject = (verb: AgentVerb): string => `cw.v1.agent.*.${verb}`;
 /** `cw.v1.agent.<id>.inbox`: SessionResponse messages for an agent. */
 export const agentInboxSubject = (agentId: string): string => `cw.v1.agent.${agentId}.inbox`;
+/** What a coordinator publishes when it starts: empty; agents say Hello again. A hint; heartbeats find out too. */
+export const COORDINATOR_STARTED_SUBJECT = 'cw.v1.coordinator.started';
 /** The agent id within a subject, or undefined where the subject is not an agent's. */
 export const agentOfSubject = (subject: string): string | undefined => {
   const words = subject.split('.');

@@ -7,6 +7,7 @@ import {
   AgentServiceDownloadResponseSchema,
   anyAgentSubject,
   COORDINATOR_QUEUE,
+  COORDINATOR_STARTED_SUBJECT,
   ERROR_HEADER,
   GetModelRequestSchema,
   GetModelResponseSchema,
@@ -90,6 +91,8 @@ export async function serveNats(
     const message = create(WatchModelResponseSchema, { release });
     publish(connection, releaseSubject(model), toBinary(WatchModelResponseSchema, message));
   });
+  // Agents of a coordinator that was here before would notice with their next heartbeat only.
+  connection.publish(COORDINATOR_STARTED_SUBJECT);
   // Subscriptions are at the server when this returns.
   await connection.flush();
   return {

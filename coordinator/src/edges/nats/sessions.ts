@@ -43,8 +43,14 @@ export class NatsSessions {
     open.session.receive(request);
   }
 
+  /** Ends all sessions: their agents come again. */
   close(): void {
     clearInterval(this.#looking);
+    for (const [agentId, { sessionId, session }] of this.#open) {
+      this.#close(agentId, sessionId, 'the coordinator is stopping');
+      session.closed();
+    }
+    this.#open.clear();
   }
 
   #send(agentId: string, sessionId: string, response: SessionResponse): void {
