@@ -56,7 +56,9 @@ export class Trainer {
     }
   }
 
+  /** Ends the process; a training that runs is given up. */
   close(): Promise<void> {
+    this.#waiting?.reject(new TrainingError('the agent was stopped'));
     const child = this.#child;
     this.#child = undefined;
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
