@@ -5,7 +5,7 @@ import type { TaskStatus } from '@commonweight/proto';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { withAdmin } from '../admin/admin-client.ts';
-import { name, number, oneOf, talking, whole } from '../output/arguments.ts';
+import { name, number, oneOf, option, talking, whole } from '../output/arguments.ts';
 import { CommandError, describeError } from '../output/failure.ts';
 import { table } from '../output/format.ts';
 import { LiveView } from '../output/live-view.ts';
@@ -28,7 +28,8 @@ export function addTask(program: Command): void {
     .option('--model <name>', 'the model to improve', name)
     .option('--strategy <name>', 'how updates become a version', oneOf(...Object.keys(strategies)))
     .option('--mu <x>', 'pull towards the base weights (fedProx)', number(0))
-    .option('--server-learning-rate <x>', 'share of the mean update that is taken', number(0))
+    .option('--server-learning-rate <x>', 'step of the server: 1 takes the mean update as it is', number(0))
+    .option('--strategy-option <key=value>', 'another option of the strategy, such as beta1=0.9; repeatable', option)
     .option('--rounds <n>', 'versions to publish; 0 is for ever', whole(0))
     .option('--cohort-min <n>', 'updates that a round needs', whole(1))
     .option('--cohort-max <n>', 'agents that a round invites', whole(1))

@@ -26,6 +26,13 @@ export function number(min: number): (text: string) => number {
   };
 }
 
+/** `beta1=0.9`, gathered over repeated flags. */
+export function option(text: string, before: Record<string, number> = {}): Record<string, number> {
+  const [key = '', value = ''] = text.split('=', 2);
+  if (/^[A-Za-z]\w*$/.test(key) && value !== '') return { ...before, [key]: number(0)(value) };
+  throw new InvalidArgumentError('Give key=value, such as beta1=0.9.');
+}
+
 /** `200,200` as `[200, 200]`. */
 export const wholes = (text: string): number[] => text.split(',').map(whole(1, 1_000_000));
 

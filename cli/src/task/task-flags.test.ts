@@ -23,6 +23,14 @@ test('flags win over the file, and what neither says stays out', () => {
   });
 });
 
+test('options of a strategy are passed on, and the coordinator knows which there are', () => {
+  const config = taskConfig({ model: 'm', strategy: 'fedAdam', strategyOption: { beta1: 0.5, tau: 0.01 } });
+  expect(config['strategy']).toEqual({ name: 'fedAdam', beta1: 0.5, tau: 0.01 });
+  expect(parseTaskConfig(JSON.stringify(config)).strategy).toEqual({ name: 'fedAdam', beta1: 0.5, tau: 0.01 });
+  const wrong = taskConfig({ model: 'm', strategy: 'fedAdam', strategyOption: { gamma: 1 } });
+  expect(() => parseTaskConfig(JSON.stringify(wrong))).toThrow(/fedAdam has no option "gamma": it has /);
+});
+
 test('a missing model and a cohort upside down are wrong usage', () => {
   expect(() => taskConfig({})).toThrow(UsageError);
   expect(() => taskConfig({ model: 'm', cohortMin: 3, cohortMax: 2 })).toThrow(

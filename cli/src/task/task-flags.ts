@@ -6,6 +6,7 @@ export interface TaskFlags {
   strategy?: string;
   mu?: number;
   serverLearningRate?: number;
+  strategyOption?: Record<string, number>;
   rounds?: number;
   cohortMin?: number;
   cohortMax?: number;
@@ -34,6 +35,7 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
     strategy: {
       name: 'fedAvg',
       ...((file['strategy'] ?? {}) as Config),
+      ...flags.strategyOption,
       ...given({ name: flags.strategy, mu: flags.mu, serverLearningRate: flags.serverLearningRate }),
     },
     plan: {

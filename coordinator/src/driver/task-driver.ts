@@ -9,6 +9,7 @@ import {
   strategyFrom,
   weightsToBytes,
   type GridSpec,
+  type Improvement,
   type Strategy,
 } from '@commonweight/core';
 import {
@@ -384,7 +385,7 @@ export class TaskDriver {
     const contributions = blobOf(this.#contributions(accepted));
     const next = registry.child(this.#base, {
       model: this.config.model,
-      weights: this.#strategy.improve(this.#base.weights, this.#sum.mean()),
+      ...this.#improved(),
       manifest: {
         task: this.task,
         round: BigInt(round),
@@ -425,6 +426,12 @@ export class TaskDriver {
       `${this.task}: round ${round} published version ${next.version.version} from ${accepted.length} updates`,
     );
     await this.#step(this.#tick());
+  }
+
+  /** Another task's memory, of another strategy perhaps, would be no help. */
+  #improved(): Improvement {
+    const { manifest, weights, memory } = this.#base;
+    return this.#strategy.improve(weights, this.#sum.mean(), manifest.task === this.task ? memory : []);
   }
 
   #contributions(accepted: readonly AcceptedUpdate[]): Uint8Array {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import {
   contractOf,
+  invariant,
   layoutOf,
   readModel,
   splitModel,
@@ -28,12 +29,15 @@ export interface OpenVersion {
   digest: Uint8Array;
   signed: SignedManifest;
   weights: Float32Array;
+  /** What the strategy remembered with this version. */
+  memory: readonly Float32Array[];
 }
 
 /** What a version is made from. */
 export interface VersionDraft {
   model: string;
   weights: Float32Array;
+  memory: readonly Float32Array[];
   /** The rest of the manifest; artifacts and contract are taken from the parent. */
   manifest: Partial<Omit<Manifest, '$typeName' | '$unknown' | 'artifacts'>>;
 }
@@ -77,16 +81,23 @@ export class Registry {
   child(parent: OpenVersion, draft: VersionDraft): { version: VersionRecord; blobs: BlobRecord[]; open: OpenVersion } {
     const weights = blobOf(weightsToBytes(draft.weights));
     const graph = artifact(parent.manifest, 'graph');
+    const memory = draft.memory.length === 0 ? undefined : blobOf(joined(draft.memory));
+    const blobs = memory === undefined ? [weights] : [weights, memory];
     const manifest = create(ManifestSchema, {
       ...parent.manifest,
       ...draft.manifest,
       version: parent.manifest.version + 1n,
       parentDigest: parent.digest,
-      artifacts: [graph, artifactOf('weights', weights)],
+      artifacts: [
+        graph,
+        artifactOf('weights', weights),
+        ...(memory === undefined ? [] : [artifactOf('server-memory', memory)]),
+      ],
     });
     const version = this.#sign(manifest);
-    const open = { manifest, digest: version.digest, signed: this.toWire(version), weights: draft.weights };
-    return { version, blobs: [weights], open };
+    const signed = this.toWire(version);
+    const open = { manifest, digest: version.digest, signed, weights: draft.weights, memory: draft.memory };
+    return { version, blobs, open };
   }
 
   async open(model: string): Promise<OpenVersion> {
@@ -94,7 +105,9 @@ export class Registry {
     if (record === undefined) throw noModel(model);
     const manifest = fromBinary(ManifestSchema, record.manifest);
     const weights = weightsFromBytes(await this.blob(artifact(manifest, 'weights').digest));
-    return { manifest, digest: record.digest, signed: this.toWire(record), weights };
+    const kept = manifest.artifacts.find(({ role }) => role === 'server-memory');
+    const memory = kept === undefined ? [] : parted(await this.blob(kept.digest), weights.length);
+    return { manifest, digest: record.digest, signed: this.toWire(record), weights, memory };
   }
 
   async graph(manifest: Manifest): Promise<ModelProto> {
@@ -149,7 +162,16 @@ export function artifact(manifest: Manifest, role: 'graph' | 'weights'): Artifac
 
 export const blobOf = (data: Uint8Array): BlobRecord => ({ digest: sha256(data), data });
 
-const artifactOf = (role: 'graph' | 'weights', { digest, data }: BlobRecord): Artifact =>
+/** Vectors of one length, one after the other. */
+const joined = (vectors: readonly Float32Array[]): Uint8Array => Buffer.concat(vectors.map(weightsToBytes));
+
+function parted(bytes: Uint8Array, length: number): Float32Array[] {
+  const values = weightsFromBytes(bytes);
+  invariant(values.length % length === 0, "what a strategy remembers are vectors of the model's length");
+  return Array.from({ length: values.length / length }, (_, i) => values.subarray(i * length, (i + 1) * length));
+}
+
+const artifactOf = (role: 'graph' | 'weights' | 'server-memory', { digest, data }: BlobRecord): Artifact =>
   create(ArtifactSchema, { role, variant: 'fp32', digest, size: BigInt(data.length) });
 
 const noModel = (model: string): ServiceError =>

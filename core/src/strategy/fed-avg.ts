@@ -6,6 +6,9 @@ export function fedAvg({ serverLearningRate = 1 }: { serverLearningRate?: number
     name: 'fedAvg',
     instruct: (plan) => plan,
     weigh: (examples, weightMax) => Math.max(1, Math.min(weightMax, Math.round(examples))),
-    improve: (base, meanDelta) => base.map((value, i) => value + serverLearningRate * (meanDelta[i] ?? 0)),
+    improve: (base, meanDelta) => ({
+      weights: base.map((value, i) => value + serverLearningRate * (meanDelta[i] ?? 0)),
+      memory: [],
+    }),
   };
 }

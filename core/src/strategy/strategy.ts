@@ -1,7 +1,11 @@
 import { ConfigError } from '../errors.ts';
 import type { TrainingPlan } from '../training/plan.ts';
+import { fedAdagrad } from './fed-adagrad.ts';
+import { fedAdam } from './fed-adam.ts';
+import { fedAvgM } from './fed-avg-m.ts';
 import { fedAvg } from './fed-avg.ts';
 import { fedProx } from './fed-prox.ts';
+import { fedYogi } from './fed-yogi.ts';
 
 /** What is asked of agents, how much each update counts, and what is done with the mean. */
 export interface Strategy {
@@ -10,8 +14,17 @@ export interface Strategy {
   instruct(plan: TrainingPlan): TrainingPlan;
   /** Weight of an update, a whole number from 1 to `weightMax`. */
   weigh(examples: number, weightMax: number): number;
-  /** New weights from the base and the weighted mean of the deltas. */
-  improve(base: Float32Array, meanDelta: Float32Array): Float32Array;
+  /**
+   * New weights from the base, the weighted mean of the deltas, and what the strategy remembered with the base: vectors of the model's
+   * length, none at first.
+   */
+  improve(base: Float32Array, meanDelta: Float32Array, memory: readonly Float32Array[]): Improvement;
+}
+
+export interface Improvement {
+  weights: Float32Array;
+  /** What the next round is given; it is published with the version. */
+  memory: readonly Float32Array[];
 }
 
 /** A strategy's options, as a task's configuration has them. */
@@ -21,7 +34,11 @@ export type StrategyOptions = Readonly<Record<string, number>>;
 export const strategies: Record<string, { make: (options: StrategyOptions) => Strategy; options: readonly string[] }> =
   {
     fedAvg: { make: fedAvg, options: ['serverLearningRate'] },
+    fedAvgM: { make: fedAvgM, options: ['serverLearningRate', 'serverMomentum'] },
     fedProx: { make: fedProx, options: ['mu', 'serverLearningRate'] },
+    fedAdagrad: { make: fedAdagrad, options: ['serverLearningRate', 'beta1', 'tau', 'firstSecondMoment'] },
+    fedAdam: { make: fedAdam, options: ['serverLearningRate', 'beta1', 'beta2', 'tau', 'firstSecondMoment'] },
+    fedYogi: { make: fedYogi, options: ['serverLearningRate', 'beta1', 'beta2', 'tau', 'firstSecondMoment'] },
   };
 
 /** The strategy of a configuration such as `{ name: 'fedProx', mu: 0.01 }`. Throws ConfigError naming the key. */

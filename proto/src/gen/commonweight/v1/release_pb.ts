@@ -21,7 +21,8 @@ export const file_commonweight_v1_release: GenFile = /*@__PURE__*/
  */
 export type Artifact = Message<"commonweight.v1.Artifact"> & {
   /**
-   * "graph" (ONNX without the trained weights) or "weights" (float32, layout order).
+   * "graph" (ONNX without the trained weights), "weights" (float32, layout order) or "server-memory" (what the strategy
+   * remembers: vectors of float32 in layout order, one after the other; only the coordinator reads it).
    *
    * @generated from field: string role = 1;
    */
