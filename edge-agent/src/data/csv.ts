@@ -17,35 +17,73 @@ export async function readCsv(path: string, labelColumn: string): Promise<Datase
   return parseCsv(bytes.toString('utf8'), path, labelColumn);
 }
 
+/** Class labels are held as 32-bit whole numbers. */
+const LABEL_MAX = 2 ** 31 - 1;
+
+/** Lines are rows: a quoted cell may hold commas and doubled quotes, and no line break. */
 export function parseCsv(text: string, path: string, labelColumn: string): Dataset {
-  const lines = text.split(/\r?\n/).filter((line) => line.trim() !== '');
-  const header = (lines[0] ?? '').split(',').map((name) => name.trim().replace(/^"|"$/g, ''));
+  const [first, ...others] = rowsOf(text);
+  const header = first === undefined ? [] : cellsOf(first, path);
   const labelAt = header.indexOf(labelColumn);
   if (labelAt < 0) {
     throw new DataError(
       `${path} has no column "${labelColumn}" but ${header.join(', ')}: name the label's with &label=COLUMN`,
     );
   }
-  const examples = lines.length - 1;
-  if (examples === 0) throw new DataError(`${path} has a header and no rows`);
+  const examples = others.length;
   const width = header.length - 1;
+  if (examples === 0) throw new DataError(`${path} has a header and no rows`);
+  if (width === 0) throw new DataError(`${path} has no column beside the label: there is nothing to learn from`);
   const inputs = new Float32Array(examples * width);
   const labels = new Int32Array(examples);
-  for (let row = 0; row < examples; row++) {
-    const cells = (lines[row + 1] ?? '').split(',');
+  others.forEach((row, at) => {
+    const cells = cellsOf(row, path);
     if (cells.length !== header.length) {
-      throw new DataError(`${path} line ${row + 2} has ${cells.length} cells, the header ${header.length}`);
+      throw new DataError(`${path} line ${row.line} has ${cells.length} cells, the header ${header.length}`);
     }
-    let column = 0;
+    let column = at * width;
     for (const [i, cell] of cells.entries()) {
-      const value = cell.trim() === '' ? NaN : Number(cell);
-      if (!Number.isFinite(value))
-        throw new DataError(`${path} line ${row + 2}, column "${header[i]}": "${cell}" is not a number`);
-      if (i !== labelAt) inputs[row * width + column++] = value;
-      else if (Number.isInteger(value) && value >= 0) labels[row] = value;
-      else throw new DataError(`${path} line ${row + 2}: the label ${cell} is not a whole number from 0`);
+      const value = cell === '' ? NaN : Number(cell);
+      if (!Number.isFinite(Math.fround(value)))
+        throw new DataError(`${path} line ${row.line}, column "${header[i]}": "${cell}" is not a number`);
+      if (i !== labelAt) inputs[column++] = value;
+      else if (Number.isInteger(value) && value >= 0 && value <= LABEL_MAX) labels[at] = value;
+      else throw new DataError(`${path} line ${row.line}: the label ${cell} is not a whole number from 0`);
     }
-  }
+  });
   const classes = labels.reduce((max, label) => Math.max(max, label), 0) + 1;
   return { inputs, inputShape: [width], labels, classes, examples };
+}
+
+interface Row {
+  text: string;
+  /** In the file, from 1; empty lines count. */
+  line: number;
+}
+
+/** Lines that are not empty, without the byte order mark that spreadsheets put in front. */
+function rowsOf(text: string): Row[] {
+  return text
+    .replace(/^\uFEFF/, '')
+    .split(/\r?\n/)
+    .map((line, i) => ({ text: line, line: i + 1 }))
+    .filter((row) => row.text.trim() !== '');
+}
+
+/** A cell in quotes, in which a quote is doubled, or one without any; then a comma or the end. */
+const CELL = /\s*(?:"((?:[^"]|"")*)"|([^",]*?))\s*(?:,|$)/y;
+
+function cellsOf({ text, line }: Row, path: string): string[] {
+  // Most files have no quotes at all, and large ones should not wait for an expression.
+  if (!text.includes('"')) return text.split(',').map((cell) => cell.trim());
+  const cells: string[] = [];
+  for (let at = 0; at <= text.length;) {
+    CELL.lastIndex = at;
+    const [whole, quoted, plain = ''] = CELL.exec(text) ?? [];
+    if (whole === undefined) throw new DataError(`${path} line ${line}: a quote is not closed or stands within a cell`);
+    cells.push(quoted?.replaceAll('""', '"') ?? plain);
+    at += whole.length;
+    if (!whole.endsWith(',')) break;
+  }
+  return cells;
 }

@@ -19,6 +19,7 @@ export async function readIdx(folder: string, split: 'train' | 'test'): Promise<
       `${folder}: ${examples} images but ${labels.dims.join('x')} labels in ${prefix}: the files do not belong together`,
     );
   }
+  if (examples === 0) throw new DataError(`${folder} has no examples in ${prefix}: give a set that is not empty`);
   const inputs = Float32Array.from(images.values, (value) => value / 255);
   const classes = labels.values.reduce((max, label) => Math.max(max, label), 0) + 1;
   return { inputs, inputShape, labels: Int32Array.from(labels.values), classes, examples };
@@ -37,7 +38,12 @@ async function readFileOf(folder: string, name: string): Promise<IdxFile> {
 }
 
 async function unpacked(path: string): Promise<Uint8Array> {
-  const bytes = await readFile(path);
+  let bytes: Buffer;
+  try {
+    bytes = await readFile(path);
+  } catch (cause) {
+    throw new DataError(`cannot read ${path}: ${(cause as Error).message}`, { cause });
+  }
   if (!path.endsWith('.gz')) return bytes;
   try {
     return gunzipSync(bytes, { maxOutputLength: FILE_BYTES_MAX });
