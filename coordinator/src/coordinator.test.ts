@@ -296,7 +296,9 @@ test('a task that cannot work is refused by what is wrong', async () => {
   const service = await readyToRun();
   const create2 = (changes: object) => service.createTask('other', JSON.stringify({ ...config, ...changes }));
   await expect(create2({ model: 'nothing' })).rejects.toThrow(/no model "nothing"/);
-  await expect(create2({ strategy: { name: 'fedMagic' } })).rejects.toThrow(/fedMagic.*use one of fedAvg, fedAvgM, fedProx/);
+  await expect(create2({ strategy: { name: 'fedMagic' } })).rejects.toThrow(
+    /fedMagic.*use one of fedAvg, fedAvgM, fedProx/,
+  );
   await expect(create2({ cohort: { min: 5, max: 2 } })).rejects.toThrow(/cohort.max/);
   await expect(create2({ epochs: 1 })).rejects.toThrow(/"epochs" is not known/);
   await expect(service.createTask('bad name', '{}')).rejects.toThrow(/letters, digits/);

@@ -55,7 +55,7 @@ class Coordinator implements CoordinatorService {
   readonly #signer: Signer;
   readonly #registry: Registry;
   readonly #fleet = new Fleet();
-  readonly #uploads = new Uploads();
+  readonly #uploads: Uploads;
   readonly #drivers = new Map<string, TaskDriver>();
   readonly #modelWatchers = new Map<string, Set<(release: SignedManifest) => void>>();
   readonly #releaseWatchers = new Set<(model: string, release: SignedManifest) => void>();
@@ -70,6 +70,7 @@ class Coordinator implements CoordinatorService {
     this.#signer = signer;
     this.#registry = new Registry(store, signer);
     this.#nowMs = nowMs;
+    this.#uploads = new Uploads(nowMs);
     this.#world = {
       store,
       registry: this.#registry,
@@ -104,7 +105,6 @@ class Coordinator implements CoordinatorService {
     const closed = (): void => {
       if (!this.#fleet.isCurrent(agentId, sink)) return;
       this.#fleet.leave(agentId);
-      this.#uploads.drop(agentId);
       this.#forDrivers((driver) => driver.event({ type: 'AgentAway', nowMs: this.#nowMs(), agentId }));
     };
     return {

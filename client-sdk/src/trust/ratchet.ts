@@ -15,7 +15,8 @@ export class Ratchet {
   static async open(file?: string): Promise<Ratchet> {
     const text = file === undefined ? undefined : await readIfThere(file);
     const highest = text === undefined ? 0 : Number(Buffer.from(text).toString('latin1'));
-    if (!Number.isSafeInteger(highest) || highest < 0)
+    // An empty file would read as 0, and let every old version in.
+    if (text?.length === 0 || !Number.isSafeInteger(highest) || highest < 0)
       throw new TrustError(`${file} is damaged; delete it to start anew`);
     return new Ratchet(file, highest);
   }

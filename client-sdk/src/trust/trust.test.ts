@@ -1,5 +1,5 @@
 import { generateKeyPairSync, sign } from 'node:crypto';
-import { mkdtemp, readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -60,4 +60,12 @@ test('a lower version than one offered before is refused, over restarts', async 
   await first.saved();
   const second = await Ratchet.open(file);
   expect(() => second.raise('m', 8)).toThrow(/version 8 of 'm' was offered after version 9/);
+});
+
+test('a ratchet whose file lost its content is damaged, and does not begin again at 0', async () => {
+  const file = join(await folder(), 'highest');
+  for (const content of ['', 'x', '-3\n', '1.5\n']) {
+    await writeFile(file, content);
+    await expect(Ratchet.open(file)).rejects.toThrow(/is damaged; delete it to start anew/);
+  }
 });

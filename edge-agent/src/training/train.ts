@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import {
   buildTrainingGraph,
+  contractOf,
   layoutOf,
   readModel,
   seeded,
@@ -17,6 +18,8 @@ interface Compiled {
   key: string;
   graph: TrainingGraph;
   layout: WeightLayout;
+  /** Of the model's output; undefined where its size is not fixed. */
+  classes: number | undefined;
   session: InferenceSession;
 }
 
@@ -34,7 +37,7 @@ export class OrtTrainer {
   async train({ graph, weights, plan, seed }: TrainingJob): Promise<TrainingResult> {
     const startMs = performance.now();
     const compiled = await this.#compile(graph, plan);
-    const batches = new Batches(this.#data, compiled.graph);
+    const batches = new Batches(this.#data, compiled.graph, compiled.classes);
     const random = seeded(seed);
     let feeds = firstFeeds(compiled, weights);
     let loss = 0;
@@ -50,6 +53,11 @@ export class OrtTrainer {
         steps++;
       }
       loss = lossSum / order.length;
+      if (!Number.isFinite(loss)) {
+        throw new Error(
+          `the loss became ${loss} in epoch ${epoch + 1}: lower the learning rate, or look for bad values in the data`,
+        );
+      }
     }
     const trained = new Float32Array(weights.length);
     compiled.graph.parameters.forEach(({ input }, i) => {
@@ -71,7 +79,14 @@ export class OrtTrainer {
       intraOpNumThreads: this.#threads,
       interOpNumThreads: 1,
     });
-    return (this.#compiled = { key, graph, layout: layoutOf(model), session });
+    const classes = contractOf(model).outputs[0]?.dims.at(-1);
+    return (this.#compiled = {
+      key,
+      graph,
+      layout: layoutOf(model),
+      classes: classes !== undefined && classes > 0 ? classes : undefined,
+      session,
+    });
   }
 }
 
@@ -106,7 +121,7 @@ class Batches {
   readonly #inputSize: number;
   readonly #targetSize: number;
 
-  constructor(data: Dataset, graph: TrainingGraph) {
+  constructor(data: Dataset, graph: TrainingGraph, classes: number | undefined) {
     this.#data = data;
     this.#graph = graph;
     this.#inputSize = sizeOf(graph.data.shape) / graph.batchSize;
@@ -115,6 +130,13 @@ class Batches {
     if (given !== this.#inputSize) {
       throw new DataError(
         `an example has ${given} values and the model takes ${this.#inputSize}: use data that fits the model`,
+      );
+    }
+    const isClass = graph.target.dtype === 'int64';
+    const wrong = data.labels.find((label) => isClass && classes !== undefined && (label < 0 || label >= classes));
+    if (wrong !== undefined) {
+      throw new DataError(
+        `there is a label ${wrong} and the model has ${classes} classes, from 0 on: use data that fits the model`,
       );
     }
   }

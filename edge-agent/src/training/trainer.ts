@@ -29,12 +29,7 @@ export class Trainer {
   /** Starts the process and opens the data there. Throws DataError where it cannot be read. */
   static async open(data: string, threads: number): Promise<{ trainer: Trainer; examples: number }> {
     const trainer = new Trainer(data, threads);
-    try {
-      return { trainer, examples: await trainer.#start() };
-    } catch (error) {
-      await trainer.close();
-      throw error;
-    }
+    return { trainer, examples: await trainer.#start() };
   }
 
   /** Throws TrainingError when the process failed, died, or took longer than `timeMs`. */
@@ -68,7 +63,17 @@ export class Trainer {
     });
   }
 
-  #start(): Promise<number> {
+  /** A process that refused the data is no trainer: it is ended, and the next training tries again. */
+  async #start(): Promise<number> {
+    try {
+      return await this.#opened();
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+  }
+
+  #opened(): Promise<number> {
     const isSource = import.meta.url.endsWith('.ts');
     const flags = ['--disable-warning=ExperimentalWarning', ...(isSource ? ['--conditions=@commonweight/source'] : [])];
     const child = fork(
