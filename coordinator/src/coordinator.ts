@@ -19,6 +19,7 @@ import {
   type TaskStatus,
   type UpdateHeader,
 } from '@commonweight/proto';
+import { systemClock, type Clock } from './clock.ts';
 import { Fleet } from './driver/fleet.ts';
 import { isCommitted, receiptToWire, rejectedReceipt } from './driver/receipts.ts';
 import { hex, ownsId, receiptMessage, TaskDriver, type DriverWorld } from './driver/task-driver.ts';
@@ -32,8 +33,7 @@ import type { Store } from './store/store.ts';
 export interface CoordinatorOptions {
   /** Folder of the database and the signing key. */
   dataDir: string;
-  /** Milliseconds since 1970. */
-  nowMs?: () => number;
+  clock?: Clock;
   log?: (line: string) => void;
 }
 
@@ -50,7 +50,8 @@ export async function openCoordinator(options: CoordinatorOptions): Promise<Coor
   return coordinator;
 }
 
-class Coordinator implements CoordinatorService {
+/** The coordinator over a store; nothing of it knows where time, disk and network come from. */
+export class Coordinator implements CoordinatorService {
   readonly #store: Store;
   readonly #signer: Signer;
   readonly #registry: Registry;
@@ -62,10 +63,15 @@ class Coordinator implements CoordinatorService {
   readonly #taskWatchers = new Map<string, Set<(status: TaskStatus) => void>>();
   readonly #nowMs: () => number;
   readonly #world: DriverWorld;
-  readonly #ticking: NodeJS.Timeout;
+  readonly #stopTicking: () => void;
   #closed = false;
 
-  constructor(store: Store, signer: Signer, { nowMs = Date.now, log = () => {} }: CoordinatorOptions) {
+  constructor(
+    store: Store,
+    signer: Signer,
+    { clock = systemClock, log = () => {} }: Omit<CoordinatorOptions, 'dataDir'> = {},
+  ) {
+    const nowMs = (): number => clock.nowMs();
     this.#store = store;
     this.#signer = signer;
     this.#registry = new Registry(store, signer);
@@ -81,7 +87,7 @@ class Coordinator implements CoordinatorService {
       announce: (model, release) => this.#announce(model, release),
       changed: (task) => this.#changed(task),
     };
-    this.#ticking = setInterval(() => this.#tick(), TICK_MS);
+    this.#stopTicking = clock.every(TICK_MS, () => this.#tick());
   }
 
   get publicKey(): Uint8Array {
@@ -331,7 +337,7 @@ class Coordinator implements CoordinatorService {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    clearInterval(this.#ticking);
+    this.#stopTicking();
     this.#fleet.closeAll('the coordinator is stopping');
     for (const driver of this.#drivers.values()) await driver.settled();
     await this.#store.close();

@@ -73,6 +73,8 @@ export interface AgentOptions {
 const SOFTWARE = '0.1.0';
 /** A session whose Welcome does not come within this is begun again. */
 const WELCOME_MS = 5_000;
+/** How often an agent says again what may have been lost. */
+const REMIND_MS = 30_000;
 /** Tries of one upload before the next session offers the update again. */
 const UPLOAD_TRIES = 5;
 /** Versions whose graph and weights stay in the cache. */
@@ -178,9 +180,11 @@ class Agent {
     });
     return new Promise((resolve) => {
       let heart: NodeJS.Timeout | undefined;
+      let reminder: NodeJS.Timeout | undefined;
       const end = (why: string): void => {
         clearTimeout(unwelcome);
         clearInterval(heart);
+        clearInterval(reminder);
         signal.removeEventListener('abort', leave);
         session.close();
         resolve(why);
@@ -193,6 +197,7 @@ class Agent {
         clearTimeout(unwelcome);
         this.#parts.pin.pin(welcome.publicKey);
         heart = setInterval(() => session.send({ case: 'heartbeat', value: {} }), Math.max(500, welcome.heartbeatMs));
+        reminder = setInterval(() => this.#do({ type: 'Reminded' }), REMIND_MS);
         backoff.connected();
         tell({ type: 'connected', coordinator });
         const [newest] = this.#unfinished();

@@ -30,6 +30,19 @@ describe('the arrows', () => {
   const rows: [string, SessionEvent[], SessionState['activity'], SessionEffect[]][] = [
     ['Idle -> CheckedIn when welcomed', [welcomed], { phase: 'CheckedIn' }, [{ type: 'SayReady' }]],
     [
+      'CheckedIn says ready again when reminded',
+      [welcomed, { type: 'Reminded' }],
+      { phase: 'CheckedIn' },
+      [{ type: 'SayReady' }],
+    ],
+    [
+      'Waiting asks again for its receipt when reminded',
+      [...toWaiting, { type: 'Reminded' }],
+      { phase: 'Waiting', ...one },
+      [{ type: 'Offer' }],
+    ],
+    ['Training needs no reminder', [...toTraining, { type: 'Reminded' }], { phase: 'Training', ...one }, []],
+    [
       'Idle -> Waiting when welcomed with an update that has not ended: ready, it would be invited to the same round again',
       [{ type: 'Welcomed', kept: one }],
       { phase: 'Waiting', ...one },
@@ -149,7 +162,7 @@ test('a session that broke stops nothing; without one the agent only keeps silen
 
 const work = fc.record({ task: fc.constantFrom('s', 't'), round: fc.integer({ min: 1, max: 3 }) });
 const event: fc.Arbitrary<SessionEvent> = fc.oneof(
-  fc.constantFrom<SessionEvent>({ type: 'Welcomed' }, { type: 'Broken' }),
+  fc.constantFrom<SessionEvent>({ type: 'Welcomed' }, { type: 'Broken' }, { type: 'Reminded' }),
   fc
     .tuple(fc.constantFrom('Assigned', 'Trained', 'Kept', 'UploadAccepted', 'UploadBroken', 'Ended'), work)
     .map(([type, of]): SessionEvent => ({ type, ...of }) as SessionEvent),
@@ -200,7 +213,7 @@ test('what nobody is at changes nothing', () => {
   fc.assert(
     fc.property(events, (sequence) => {
       each(sequence, ({ activity }, next, state, effects) => {
-        if (next.type === 'Welcomed' || next.type === 'Broken' || next.type === 'Assigned') return;
+        if (!('task' in next) || next.type === 'Assigned') return;
         if (activity.phase !== 'CheckedIn' && keyOf(activity) === keyOf(next)) return;
         expect(state.activity).toEqual(activity);
         expect(effects).toEqual([]);

@@ -30,6 +30,8 @@ export type SessionEvent =
   /** A session began. `kept` is the newest update in the outbox, where one still waits for its receipt. */
   | { type: 'Welcomed'; kept?: Work }
   | { type: 'Broken' }
+  /** Comes now and then while connected: what was said may have been lost on the way. */
+  | { type: 'Reminded' }
   | ({ type: 'Assigned' } & Work)
   | ({ type: 'Trained' } & Work)
   /** The update is in the outbox. */
@@ -67,6 +69,8 @@ export function step(state: SessionState, event: SessionEvent): SessionStep {
       return welcomed({ ...state, connected: true }, event.kept);
     case 'Broken':
       return still({ ...state, connected: false });
+    case 'Reminded':
+      return reminded(state);
     case 'Assigned':
       return assigned(state, event);
     case 'Trained':
@@ -103,6 +107,14 @@ function welcomed(state: SessionState, kept: Work | undefined): SessionStep {
   if (activity.phase !== 'CheckedIn') return { state, effects: [{ type: 'Offer' }] };
   if (kept === undefined) return { state, effects: [{ type: 'SayReady' }] };
   return { state: { ...state, activity: { phase: 'Waiting', ...workOf(kept) } }, effects: [{ type: 'Offer' }] };
+}
+
+/** Says again what the coordinator may not have heard, and asks again for a receipt that may not have come. */
+function reminded(state: SessionState): SessionStep {
+  const { connected, activity } = state;
+  if (connected && activity.phase === 'CheckedIn') return { state, effects: [{ type: 'SayReady' }] };
+  if (connected && activity.phase === 'Waiting') return { state, effects: [{ type: 'Offer' }] };
+  return still(state);
 }
 
 function assigned(state: SessionState, event: Work): SessionStep {

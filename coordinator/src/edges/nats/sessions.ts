@@ -1,5 +1,6 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import { SessionResponseSchema, type SessionRequest, type SessionResponse } from '@commonweight/proto';
+import { systemClock, type Clock } from '../../clock.ts';
 import type { AgentSession, CoordinatorService } from '../../service.ts';
 
 /** Silence after which an agent is taken to be away: three of its heartbeats. */
@@ -17,12 +18,18 @@ export class NatsSessions {
   readonly #service: CoordinatorService;
   readonly #publish: (agentId: string, payload: Uint8Array) => void;
   readonly #open = new Map<string, Open>();
-  readonly #looking: NodeJS.Timeout;
+  readonly #clock: Clock;
+  readonly #stopLooking: () => void;
 
-  constructor(service: CoordinatorService, publish: (agentId: string, payload: Uint8Array) => void) {
+  constructor(
+    service: CoordinatorService,
+    publish: (agentId: string, payload: Uint8Array) => void,
+    clock: Clock = systemClock,
+  ) {
     this.#service = service;
     this.#publish = publish;
-    this.#looking = setInterval(() => this.#look(), LOOK_MS);
+    this.#clock = clock;
+    this.#stopLooking = clock.every(LOOK_MS, () => this.#look());
   }
 
   receive(agentId: string, request: SessionRequest): void {
@@ -33,19 +40,19 @@ export class NatsSessions {
         send: (response) => this.#send(agentId, sessionId, response),
         close: (reason) => this.#close(agentId, sessionId, reason),
       });
-      this.#open.set(agentId, { sessionId, session, heardMs: performance.now() });
+      this.#open.set(agentId, { sessionId, session, heardMs: this.#clock.monotonicMs() });
       return;
     }
     const open = this.#open.get(agentId);
     if (open?.sessionId !== sessionId)
       return this.#close(agentId, sessionId, 'this session is not known: say Hello again');
-    open.heardMs = performance.now();
+    open.heardMs = this.#clock.monotonicMs();
     open.session.receive(request);
   }
 
   /** Ends all sessions: their agents come again. */
   close(): void {
-    clearInterval(this.#looking);
+    this.#stopLooking();
     for (const [agentId, { sessionId, session }] of this.#open) {
       this.#close(agentId, sessionId, 'the coordinator is stopping');
       session.closed();
@@ -64,7 +71,7 @@ export class NatsSessions {
 
   #look(): void {
     for (const [agentId, { heardMs, session }] of this.#open) {
-      if (performance.now() - heardMs < SILENCE_MS) continue;
+      if (this.#clock.monotonicMs() - heardMs < SILENCE_MS) continue;
       this.#open.delete(agentId);
       session.closed();
     }
