@@ -1,0 +1,103 @@
+import type {
+  Commit,
+  ReceiptRecord,
+  Store,
+  TaskRecord,
+  VersionRecord,
+} from '../../coordinator/src/store/store.ts';
+import { StoreError } from '../../coordinator/src/store/store.ts';
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+const never = <T>(): Promise<T> => new Promise<T>(() => {});
+
+/** What a commit that is under way when the power fails does: it is not there, or it is there and nobody was told. */
+export type CrashPoint = 'before' | 'after';
+
+export interface DiskFaults {
+  /** Asked at each commit: whether the coordinator dies at it. */
+  crashAt(): CrashPoint | undefined;
+  /** The coordinator died. */
+  onCrash(): void;
+  /** A commit is durable. */
+  onCommit(commit: Commit): void;
+}
+
+/**
+ * A disk that outlives coordinators, and the store that each of them sees. After a crash, calls of the dead one neither return nor change
+ * anything. It keeps the contract of `test/contract/store.ts`.
+ */
+export class Disk {
+  readonly #versions = new Map<string, VersionRecord>();
+  readonly #children = new Set<string>();
+  readonly #blobs = new Map<string, Uint8Array>();
+  readonly #receipts = new Map<string, ReceiptRecord>();
+  readonly #tasks = new Map<string, TaskRecord>();
+
+  /** The store of one life of a coordinator. */
+  open(faults?: DiskFaults): { store: Store; kill(): void } {
+    let isAlive = true;
+    const kill = (): void => void (isAlive = false);
+    const alive = <T>(value: T): Promise<T> => (isAlive ? Promise.resolve(value) : never<T>());
+    const ofModel = (model: string): VersionRecord[] =>
+      [...this.#versions.values()].filter((one) => one.model === model).sort((a, b) => a.version - b.version);
+    const store: Store = {
+      commit: (commit) => {
+        if (!isAlive) return never();
+        const crash = faults?.crashAt();
+        if (crash !== 'before') {
+          try {
+            this.#apply(commit);
+          } catch (error) {
+            return Promise.reject(error as Error);
+          }
+          faults?.onCommit(commit);
+        }
+        if (crash === undefined) return Promise.resolve();
+        kill();
+        faults?.onCrash();
+        return never();
+      },
+      version: (model, version) => alive(this.#versions.get(`${model} ${version}`)),
+      newestVersion: (model) => alive(ofModel(model).at(-1)),
+      versions: (model) => alive(ofModel(model)),
+      models: () => alive([...new Set([...this.#versions.values()].map(({ model }) => model))].sort()),
+      receipt: (updateId) => alive(this.#receipts.get(hex(updateId))),
+      tasks: () => alive([...this.#tasks.values()].sort((a, b) => (a.task < b.task ? -1 : 1))),
+      blobSize: (digest) => alive(this.#blobs.get(hex(digest))?.length),
+      readBlob: (digest, offset, length) =>
+        alive(this.#blobs.get(hex(digest))?.slice(offset, offset + length) ?? new Uint8Array()),
+      close: () => alive(undefined),
+    };
+    return { store, kill };
+  }
+
+  blob(digest: Uint8Array): Uint8Array | undefined {
+    return this.#blobs.get(hex(digest));
+  }
+
+  receipt(updateId: string): ReceiptRecord | undefined {
+    return this.#receipts.get(updateId);
+  }
+
+  versions(model: string): VersionRecord[] {
+    return [...this.#versions.values()].filter((one) => one.model === model).sort((a, b) => a.version - b.version);
+  }
+
+  #apply({ version, blobs = [], receipts = [], task }: Commit): void {
+    if (version !== undefined) {
+      const child = `${version.model} ${hex(version.parentDigest)}`;
+      const key = `${version.model} ${version.version}`;
+      if (this.#versions.has(key) || this.#children.has(child)) {
+        throw new StoreError(`cannot commit: version ${version.version} of ${version.model} is there already`);
+      }
+      this.#versions.set(key, version);
+      this.#children.add(child);
+    }
+    for (const { digest, data } of blobs) this.#blobs.set(hex(digest), data.slice());
+    for (const receipt of receipts) {
+      const key = hex(receipt.updateId);
+      if (!this.#receipts.has(key)) this.#receipts.set(key, receipt);
+    }
+    if (task !== undefined) this.#tasks.set(task.task, task);
+  }
+}
