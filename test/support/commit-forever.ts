@@ -1,0 +1,13 @@
+// A process that commits one version after the other to the folder it is given, says each number once it is durable, and is
+// meant to be killed.
+import { SqliteStore } from '../../coordinator/src/store/sqlite-store.ts';
+import { commitOf } from './commit-records.ts';
+
+// Large, so that most of a commit's time is spent in the middle of it.
+const BLOB_BYTES = 1_000_000;
+const [, , folder = '', first = '1'] = process.argv;
+const store = SqliteStore.open(folder);
+for (let version = Number(first); ; version++) {
+  await store.commit(commitOf(version, BLOB_BYTES));
+  process.stdout.write(`${version}\n`);
+}
