@@ -1,38 +1,15 @@
-import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { create, fromBinary } from '@bufbuild/protobuf';
-import { encodings, gridFor, logistic, seeded, writeModel, type GridSpec } from '@commonweight/core';
-import {
-  Encoding,
-  gridFromWire,
-  HelloSchema,
-  ManifestSchema,
-  Reason,
-  ReceiptSchema,
-  SessionRequestSchema,
-  UpdateHeaderSchema,
-  updateId,
-  type Assignment,
-  type Manifest,
-  type SessionResponse,
-  type UpdateHeader,
-} from '@commonweight/proto';
+import { fromBinary } from '@bufbuild/protobuf';
+import { gridFor, type GridSpec } from '@commonweight/core';
+import { Encoding, ManifestSchema, Reason, ReceiptSchema, type Manifest } from '@commonweight/proto';
 import { afterEach, expect, test } from 'vitest';
+import { config, invited, offerOf, sha256, startTraining, TestAgent, updateOf } from '../../test/support/training.ts';
 import { openCoordinator } from './coordinator.ts';
-import type { AgentSession, CoordinatorService } from './service.ts';
+import type { CoordinatorService } from './service.ts';
 
-const sha256 = (bytes: Uint8Array): Uint8Array => new Uint8Array(createHash('sha256').update(bytes).digest());
-const LENGTH = 12 * 3 + 3;
 const AGENTS = ['a', 'b', 'c'];
-const config = {
-  model: 'flowers',
-  plan: { loss: 'cross-entropy', optimizer: { name: 'sgd', learningRate: 0.1 }, epochs: 1, batchSize: 4 },
-  cohort: { min: 3, max: 3 },
-  rounds: 2,
-  seed: 5,
-};
 
 const open: CoordinatorService[] = [];
 afterEach(async () => {
@@ -47,83 +24,11 @@ async function coordinatorIn(dataDir: string): Promise<CoordinatorService> {
 
 const folder = (): string => mkdtempSync(join(tmpdir(), 'commonweight-coordinator-'));
 
-async function readyToRun(dataDir = folder()): Promise<CoordinatorService> {
+async function readyToRun(dataDir = folder(), changes: object = {}): Promise<CoordinatorService> {
   const service = await coordinatorIn(dataDir);
-  await service.importModel('flowers', writeModel(logistic({ inputs: 12, outputs: 3, seed: 1 })));
-  await service.createTask('train', JSON.stringify(config));
-  await service.startTask('train');
+  await startTraining(service, changes);
   return service;
 }
-
-/** An agent in this process: it keeps what it was told. */
-class TestAgent {
-  readonly messages: SessionResponse[] = [];
-  readonly id: string;
-  readonly #session: AgentSession;
-  readonly #service: CoordinatorService;
-
-  constructor(service: CoordinatorService, id: string) {
-    this.id = id;
-    this.#service = service;
-    const sink = { send: (message: SessionResponse) => this.messages.push(message), close: () => {} };
-    this.#session = service.connectAgent(create(HelloSchema, { agentId: id, sessionId: id }), sink);
-  }
-
-  say(message: Parameters<typeof create<typeof SessionRequestSchema>>[1]): void {
-    this.#session.receive(create(SessionRequestSchema, message));
-  }
-
-  ready(): void {
-    this.say({ message: { case: 'ready', value: {} } });
-  }
-
-  assignments(): Assignment[] {
-    return this.messages.flatMap(({ message }) => (message.case === 'assignment' ? [message.value] : []));
-  }
-
-  receipts(): { round: bigint; outcome: unknown }[] {
-    return this.messages.flatMap(({ message }) =>
-      message.case === 'receipt' ? [fromBinary(ReceiptSchema, message.value.receipt)] : [],
-    );
-  }
-
-  submit({ header, payload }: { header: UpdateHeader; payload: Uint8Array }) {
-    return this.#service.submitChunk(this.id, header, 0, payload);
-  }
-}
-
-let draws = 0;
-
-/** The update that an agent makes; with changes it is another one each time. */
-function updateOf(agentId: string, grid: GridSpec, changes: Partial<Omit<UpdateHeader, '$typeName' | '$unknown'>> & { payload?: Uint8Array } = {}) {
-  const random = seeded(Object.keys(changes).length === 0 ? agentId : `${agentId} ${draws++}`);
-  const values = Float32Array.from({ length: LENGTH }, () => random.normal() * 0.1);
-  const { payload = encodings.mxint8.encode(values, grid, random), ...rest } = changes;
-  const payloadDigest = sha256(payload);
-  const [round, baseVersion] = [Number(changes.round ?? 1n), Number(changes.baseVersion ?? 1n)];
-  const id = updateId({ agentId, task: 'train', round, baseVersion, payloadDigest }, sha256);
-  const header = create(UpdateHeaderSchema, {
-    updateId: id,
-    agentId,
-    task: 'train',
-    round: BigInt(round),
-    baseVersion: BigInt(baseVersion),
-    encoding: Encoding.MXINT8,
-    weight: 10n,
-    payloadDigest,
-    payloadSize: BigInt(payload.length),
-    ...rest,
-  });
-  return { header, payload };
-}
-
-const offerOf = ({ updateId, task, round, baseVersion, payloadDigest }: UpdateHeader) => ({
-  updateId,
-  task,
-  round,
-  baseVersion,
-  payloadDigest,
-});
 
 const newest = async (service: CoordinatorService): Promise<Manifest> =>
   fromBinary(ManifestSchema, (await service.getModel('flowers', 0)).manifest);
@@ -133,8 +38,7 @@ const weightsDigest = async (service: CoordinatorService): Promise<string> =>
 async function join3(service: CoordinatorService): Promise<{ agents: TestAgent[]; grid: GridSpec }> {
   const agents = AGENTS.map((id) => new TestAgent(service, id));
   for (const agent of agents) agent.ready();
-  await expect.poll(() => agents.every((agent) => agent.assignments().length === 1)).toBe(true);
-  return { agents, grid: gridFromWire(agents[0]!.assignments()[0]!.grid!) };
+  return { agents, grid: await invited(agents) };
 }
 
 test('a round: invited, submitted, committed, receipts, and the next round opens', async () => {
