@@ -55,8 +55,7 @@ const getModel = (model: string): Promise<GetModelResponse> =>
   clientOf(ModelService).unary('getModel', create(GetModelRequestSchema, { model }));
 
 /** Field 1 of a message, a text, as all requests of health and reflection have one. */
-const textField = (field: number, value: string): Uint8Array =>
-  new BinaryWriter().tag(field, 2).string(value).finish();
+const textField = (field: number, value: string): Uint8Array => new BinaryWriter().tag(field, 2).string(value).finish();
 
 /** The length-delimited fields of a message by number. */
 function fieldsOf(bytes: Uint8Array): Map<number, Uint8Array[]> {
@@ -82,10 +81,10 @@ test('health: the server and each of its services are SERVING, another is not kn
 test.each(['v1', 'v1alpha'])('reflection %s lists the services and gives their descriptors', async (version) => {
   const path = `/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`;
   const listed = fieldsOf(await rawExchange(server.port, path, textField(7, '*')));
-  const names = (fieldsOf(listed.get(6)![0]!).get(1) ?? []).map((one) => String(Buffer.from(fieldsOf(one).get(1)![0]!)));
-  expect(names).toEqual(
-    expect.arrayContaining([AgentService.typeName, ModelService.typeName, AdminService.typeName]),
+  const names = (fieldsOf(listed.get(6)![0]!).get(1) ?? []).map((one) =>
+    String(Buffer.from(fieldsOf(one).get(1)![0]!)),
   );
+  expect(names).toEqual(expect.arrayContaining([AgentService.typeName, ModelService.typeName, AdminService.typeName]));
   const found = fieldsOf(await rawExchange(server.port, path, textField(4, AgentService.typeName)));
   const files = (fieldsOf(found.get(4)![0]!).get(1) ?? []).map((file) => fromBinary(FileDescriptorProtoSchema, file));
   const agent = files.find(({ name }) => name === 'commonweight/v1/agent.proto');
@@ -111,10 +110,11 @@ test('a message just below the limit is taken', async () => {
   await expect(getModel('x'.repeat(MESSAGE_BYTES_MAX - 10))).rejects.toMatchObject({ code: status.NOT_FOUND });
 });
 
-test('bytes that are no message end their call, and the server lives on', async () => {
+test('bytes that are no message end their call and are counted, and the server lives on', async () => {
   await expect(
     rawUnary(server.port, '/commonweight.v1.ModelService/GetModel', Buffer.from([0x0a, 0xff])),
   ).rejects.toMatchObject({ code: status.INTERNAL });
+  expect(service.undecodable).toBe(1);
   await expect(getModel('nothing')).rejects.toMatchObject({ code: status.NOT_FOUND });
 });
 

@@ -42,6 +42,8 @@ export async function serveHttp(
   let watchers = 0;
   const watch = (response: ServerResponse): void => {
     if (watchers >= WATCHERS_MAX) return void answer(response, 503, 'text/plain', 'too many pages watch: close one\n');
+    // A HEAD would hold its place and never be told anything.
+    if (response.req.method === 'HEAD') return answer(response, 200, 'text/event-stream', '');
     watchers++;
     response.writeHead(200, { ...HEADERS, 'Content-Type': 'text/event-stream' });
     let before = '';
