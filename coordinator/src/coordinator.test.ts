@@ -5,7 +5,16 @@ import { fromBinary } from '@bufbuild/protobuf';
 import { gridFor, type GridSpec } from '@commonweight/core';
 import { Encoding, ManifestSchema, Reason, ReceiptSchema, type Manifest } from '@commonweight/proto';
 import { afterEach, expect, test } from 'vitest';
-import { config, invited, offerOf, sha256, startTraining, TestAgent, updateOf } from '../../test/support/training.ts';
+import {
+  config,
+  invited,
+  LENGTH,
+  offerOf,
+  sha256,
+  startTraining,
+  TestAgent,
+  updateOf,
+} from '../../test/support/training.ts';
 import { openCoordinator } from './coordinator.ts';
 import type { CoordinatorService } from './service.ts';
 
@@ -117,6 +126,52 @@ test('bad updates are refused by their reason, counted, and the result is bit-eq
   });
 });
 
+test('float32: NaN, infinity, too large, the wrong shape, an old round, a second time and a stranger leave no trace in the sum', async () => {
+  const encoding = { encoding: 'float32' };
+  const good = (id: string) => ({
+    encoding: Encoding.FLOAT32,
+    payload: Buffer.from(Float32Array.from({ length: LENGTH }, (_, i) => (i - id.charCodeAt(0)) / 512).buffer),
+  });
+  const clean = await readyToRun(folder(), encoding);
+  const there = await join3(clean);
+  for (const agent of there.agents) await agent.submit(updateOf(agent.id, there.grid, good(agent.id)));
+
+  const service = await readyToRun(folder(), encoding);
+  const { agents, grid } = await join3(service);
+  const stranger = new TestAgent(service, 'z');
+  const spoilt = (id: string, at: number, value: number) => {
+    const { payload } = good(id);
+    payload.writeFloatLE(value, 4 * at);
+    return { encoding: Encoding.FLOAT32, payload };
+  };
+  const refusals: [string, TestAgent, Parameters<typeof updateOf>[2]][] = [
+    ['not-finite', agents[0]!, spoilt('a', 0, Number.NaN)],
+    ['not-finite', agents[0]!, spoilt('a', LENGTH - 1, -Infinity)],
+    ['value-too-large', agents[0]!, spoilt('a', 20, 8.000001)],
+    ['wrong-size', agents[1]!, { ...good('a'), payload: good('a').payload.subarray(4) }],
+    ['wrong-size', agents[1]!, { ...good('a'), payload: Buffer.concat([good('a').payload, Buffer.alloc(4)]) }],
+    ['wrong-encoding', agents[1]!, { encoding: Encoding.MXINT8 }],
+    ['stale-round', agents[2]!, { ...good('a'), round: 0n }],
+    ['not-invited', stranger, good('z')],
+  ];
+  const counted: Record<string, bigint> = {};
+  // Before, between and after the good ones.
+  for (const [i, agent] of agents.entries()) {
+    for (const [reason, sender, changes] of refusals.slice(3 * i, 3 * i + 3)) {
+      const { accepted, receipt } = await sender.submit(updateOf(sender.id, grid, changes));
+      expect(accepted, reason).toBe(false);
+      expect(fromBinary(ReceiptSchema, receipt!.receipt).outcome.case).toBe('rejected');
+      counted[reason] = (counted[reason] ?? 0n) + 1n;
+      expect((await service.getTask('train')).rejectedByReason).toEqual(counted);
+    }
+    expect(await agent.submit(updateOf(agent.id, grid, good(agent.id)))).toMatchObject({ accepted: true });
+    expect(await agent.submit(updateOf(agent.id, grid, good(agent.id)))).toMatchObject({ accepted: true });
+    counted['duplicate'] = (counted['duplicate'] ?? 0n) + 1n;
+  }
+  expect(await newest(service)).toMatchObject({ version: 2n, totalWeight: 30n });
+  expect(await weightsDigest(service)).toBe(await weightsDigest(clean));
+});
+
 test('an update comes in chunks and resumes where it was cut', async () => {
   const service = await readyToRun();
   const { grid } = await join3(service);
@@ -197,6 +252,8 @@ test('a task that cannot work is refused by what is wrong', async () => {
   const create2 = (changes: object) => service.createTask('other', JSON.stringify({ ...config, ...changes }));
   await expect(create2({ model: 'nothing' })).rejects.toThrow(/no model "nothing"/);
   await expect(create2({ strategy: { name: 'fedMagic' } })).rejects.toThrow(/fedMagic.*use one of fedAvg, fedProx/);
+  await expect(create2({ strategy: { name: 'constructor' } })).rejects.toMatchObject({ code: 'invalid' });
+  await expect(create2({ strategy: { name: 'fedProx', mu: 1e7 } })).rejects.toThrow(/proximalMu is out of range/);
   await expect(create2({ cohort: { min: 5, max: 2 } })).rejects.toThrow(/cohort.max/);
   await expect(create2({ epochs: 1 })).rejects.toThrow(/"epochs" is not known/);
   await expect(service.createTask('bad name', '{}')).rejects.toThrow(/letters, digits/);

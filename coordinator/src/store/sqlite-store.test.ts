@@ -26,9 +26,9 @@ function tamper(folder: string, sql: string, ...values: (number | Uint8Array)[])
 }
 
 /** The error of opening a folder: always a StoreError, whose message is for a person. */
-function openingError(folder: string): StoreError {
+async function openingError(folder: string): Promise<StoreError> {
   try {
-    SqliteStore.open(folder).close();
+    await SqliteStore.open(folder).close();
   } catch (error) {
     expect(error).toBeInstanceOf(StoreError);
     return error as StoreError;
@@ -131,7 +131,7 @@ test('a second process on the same folder is told so, and the first goes on', as
   const child = committing(folder, 1);
   const lines = createInterface({ input: child.child.stdout! })[Symbol.asyncIterator]();
   await lines.next();
-  const { message, cause } = openingError(folder);
+  const { message, cause } = await openingError(folder);
   expect(message).toBe(
     `the database ${fileOf(folder)} is in use by another coordinator: stop it, or give another folder with --data`,
   );
@@ -141,10 +141,10 @@ test('a second process on the same folder is told so, and the first goes on', as
   await child.end('SIGKILL');
 });
 
-test('a file that is no database is named, with what to do', () => {
+test('a file that is no database is named, with what to do', async () => {
   const folder = fresh();
   writeFileSync(fileOf(folder), 'dear diary, '.repeat(1000));
-  const { message, cause } = openingError(folder);
+  const { message, cause } = await openingError(folder);
   expect(message).toBe(
     `the database ${fileOf(folder)} is damaged: restore the data folder from a backup, or give a new one with --data`,
   );
@@ -162,7 +162,7 @@ test('a database that was cut anywhere is refused when it is opened', async () =
     const cut = fresh();
     writeFileSync(fileOf(cut), whole);
     truncateSync(fileOf(cut), Math.floor(whole.length * part));
-    const { message, cause } = openingError(cut);
+    const { message, cause } = await openingError(cut);
     expect(message).toMatch(/commonweight\.sqlite is damaged: restore the data folder from a backup/);
     expect(cause).toBeInstanceOf(Error);
   }
@@ -186,18 +186,18 @@ test('a database of a newer version is not touched, and opening it leaves nothin
   const folder = fresh();
   await SqliteStore.open(folder).close();
   tamper(folder, 'PRAGMA user_version = 99');
-  expect(openingError(folder).message).toBe(
+  expect((await openingError(folder)).message).toBe(
     'the database was written by a newer version (schema 99): run that version, or restore a backup',
   );
   tamper(folder, 'PRAGMA user_version = 1');
   await SqliteStore.open(folder).close();
 });
 
-test('a folder that cannot be made or is a file is named, with what to do', () => {
+test('a folder that cannot be made or is a file is named, with what to do', async () => {
   const file = join(fresh(), 'file');
   writeFileSync(file, '');
   for (const folder of [join(file, 'below'), file]) {
-    const { message, cause } = openingError(folder);
+    const { message, cause } = await openingError(folder);
     expect(message).toBe(
       `cannot write to the data folder ${folder}: give another with --data, or change its rights`,
     );
@@ -205,8 +205,8 @@ test('a folder that cannot be made or is a file is named, with what to do', () =
   }
 });
 
-test('a folder where the database should be is named', () => {
+test('a folder where the database should be is named', async () => {
   const folder = fresh();
   mkdirSync(fileOf(folder));
-  expect(openingError(folder).message).toContain(`cannot open the database ${fileOf(folder)}: `);
+  expect((await openingError(folder)).message).toContain(`cannot open the database ${fileOf(folder)}: `);
 });

@@ -273,7 +273,7 @@ test('two coordinators at one server share the work: a request has one answer', 
   await service.importModel('flowers', writeModel(fedAvg2nn(1)));
   const request = toBinary(GetModelRequestSchema, create(GetModelRequestSchema, { model: 'flowers' }));
   let answers = 0;
-  client.subscribe('answers', { callback: () => answers++ });
+  client.subscribe('answers', { callback: () => void answers++ });
   for (let i = 0; i < 20; i++) client.publish(MODEL_GET_SUBJECT, request, { reply: 'answers' });
   await expect.poll(() => answers).toBe(20);
   await second.close();
