@@ -7,7 +7,10 @@ import { commitOf } from './commit-records.ts';
 const BLOB_BYTES = 1_000_000;
 const [, , folder = '', first = '1'] = process.argv;
 const store = SqliteStore.open(folder);
+let next = commitOf(Number(first), BLOB_BYTES);
 for (let version = Number(first); ; version++) {
-  await store.commit(commitOf(version, BLOB_BYTES));
+  await store.commit(next);
+  // Made before the number is said, so that whoever hears it and kills finds the next commit under way.
+  next = commitOf(version + 1, BLOB_BYTES);
   process.stdout.write(`${version}\n`);
 }

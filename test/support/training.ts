@@ -75,7 +75,11 @@ export class TestAgent {
 let draws = 0;
 
 /** The update that an agent makes; with changes it is another one each time. */
-export function updateOf(agentId: string, grid: GridSpec, changes: Partial<Omit<UpdateHeader, '$typeName' | '$unknown'>> & { payload?: Uint8Array } = {}) {
+export function updateOf(
+  agentId: string,
+  grid: GridSpec,
+  changes: Partial<Omit<UpdateHeader, '$typeName' | '$unknown'>> & { payload?: Uint8Array } = {},
+) {
   const random = seeded(Object.keys(changes).length === 0 ? agentId : `${agentId} ${draws++}`);
   const values = Float32Array.from({ length: LENGTH }, () => random.normal() * 0.1);
   const { payload = encodings.mxint8.encode(values, grid, random), ...rest } = changes;

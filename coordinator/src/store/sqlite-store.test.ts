@@ -198,9 +198,7 @@ test('a folder that cannot be made or is a file is named, with what to do', asyn
   writeFileSync(file, '');
   for (const folder of [join(file, 'below'), file]) {
     const { message, cause } = await openingError(folder);
-    expect(message).toBe(
-      `cannot write to the data folder ${folder}: give another with --data, or change its rights`,
-    );
+    expect(message).toBe(`cannot write to the data folder ${folder}: give another with --data, or change its rights`);
     expect(cause).toBeInstanceOf(Error);
   }
 });
