@@ -28,7 +28,10 @@ const plain = <T extends object>(record: T | undefined): T | undefined =>
   record === undefined
     ? undefined
     : (Object.fromEntries(
-        Object.entries(record).map(([key, value]) => [key, value instanceof Uint8Array ? new Uint8Array(value) : value]),
+        Object.entries(record).map(([key, value]) => [
+          key,
+          value instanceof Uint8Array ? new Uint8Array(value) : value,
+        ]),
       ) as T);
 
 /**

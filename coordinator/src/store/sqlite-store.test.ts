@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -86,7 +87,25 @@ test('a blob that lost a chunk or a part of one is reported by its name', async 
   }
 });
 
-test('killed in the middle of a commit, a store has the whole of it or nothing', async () => {
+test.each(['blobs', 'version', 'receipts', 'task'])(
+  'killed while it commits the %s, a store has nothing of that commit and all of the one before',
+  async (place) => {
+    const folder = fresh();
+    const child = sourceProgram('test/support/stop-in-commit.ts', folder, place);
+    const [line] = await once(createInterface({ input: child.child.stdout! }), 'line');
+    expect(line).toBe('stopped');
+    await child.end('SIGKILL');
+    const store = SqliteStore.open(folder);
+    await expectNothing(store, commitOf(2));
+    await expectWhole(store, commitOf(1), 1);
+    await store.commit(commitOf(2));
+    await expectWhole(store, commitOf(2), 2);
+    await store.close();
+    expect(integrity(folder)).toBe('ok');
+  },
+);
+
+test('killed at any time, a store has all that was said to be durable, and of the next commit the whole or nothing', async () => {
   const folder = fresh();
   let newest = 0;
   for (const more of [1, 3, 2, 5, 4, 1, 6]) {

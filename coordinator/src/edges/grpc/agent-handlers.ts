@@ -54,8 +54,7 @@ async function runSession(
       }
       waiting++;
       call.write(message, () => waiting--);
-      if (waiting > SESSION_QUEUE_MAX)
-        fail(call, new ServiceError('resource-exhausted', 'the agent reads too slowly'));
+      if (waiting > SESSION_QUEUE_MAX) fail(call, new ServiceError('resource-exhausted', 'the agent reads too slowly'));
     },
     close: (reason: string) => {
       call.write(create(SessionResponseSchema, { message: { case: 'comeBack', value: { afterMs: 0, reason } } }));
