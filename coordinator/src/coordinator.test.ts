@@ -1,38 +1,24 @@
-import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { create, fromBinary } from '@bufbuild/protobuf';
-import { encodings, gridFor, logistic, seeded, writeModel, type GridSpec } from '@commonweight/core';
-import {
-  Encoding,
-  gridFromWire,
-  HelloSchema,
-  ManifestSchema,
-  Reason,
-  ReceiptSchema,
-  SessionRequestSchema,
-  UpdateHeaderSchema,
-  updateId,
-  type Assignment,
-  type Manifest,
-  type SessionResponse,
-  type UpdateHeader,
-} from '@commonweight/proto';
+import { fromBinary } from '@bufbuild/protobuf';
+import { gridFor, type GridSpec } from '@commonweight/core';
+import { Encoding, ManifestSchema, Reason, ReceiptSchema, type Manifest } from '@commonweight/proto';
 import { afterEach, expect, test } from 'vitest';
+import {
+  config,
+  invited,
+  LENGTH,
+  offerOf,
+  sha256,
+  startTraining,
+  TestAgent,
+  updateOf,
+} from '../../test/support/training.ts';
 import { openCoordinator } from './coordinator.ts';
-import type { AgentSession, CoordinatorService } from './service.ts';
+import type { CoordinatorService } from './service.ts';
 
-const sha256 = (bytes: Uint8Array): Uint8Array => new Uint8Array(createHash('sha256').update(bytes).digest());
-const LENGTH = 12 * 3 + 3;
 const AGENTS = ['a', 'b', 'c'];
-const config = {
-  model: 'flowers',
-  plan: { loss: 'cross-entropy', optimizer: { name: 'sgd', learningRate: 0.1 }, epochs: 1, batchSize: 4 },
-  cohort: { min: 3, max: 3 },
-  rounds: 2,
-  seed: 5,
-};
 
 const open: CoordinatorService[] = [];
 afterEach(async () => {
@@ -47,87 +33,11 @@ async function coordinatorIn(dataDir: string): Promise<CoordinatorService> {
 
 const folder = (): string => mkdtempSync(join(tmpdir(), 'commonweight-coordinator-'));
 
-async function readyToRun(dataDir = folder()): Promise<CoordinatorService> {
+async function readyToRun(dataDir = folder(), changes: object = {}): Promise<CoordinatorService> {
   const service = await coordinatorIn(dataDir);
-  await service.importModel('flowers', writeModel(logistic({ inputs: 12, outputs: 3, seed: 1 })));
-  await service.createTask('train', JSON.stringify(config));
-  await service.startTask('train');
+  await startTraining(service, changes);
   return service;
 }
-
-/** An agent in this process: it keeps what it was told. */
-class TestAgent {
-  readonly messages: SessionResponse[] = [];
-  readonly id: string;
-  readonly #session: AgentSession;
-  readonly #service: CoordinatorService;
-
-  constructor(service: CoordinatorService, id: string) {
-    this.id = id;
-    this.#service = service;
-    const sink = { send: (message: SessionResponse) => this.messages.push(message), close: () => {} };
-    this.#session = service.connectAgent(create(HelloSchema, { agentId: id, sessionId: id }), sink);
-  }
-
-  say(message: Parameters<typeof create<typeof SessionRequestSchema>>[1]): void {
-    this.#session.receive(create(SessionRequestSchema, message));
-  }
-
-  ready(): void {
-    this.say({ message: { case: 'ready', value: {} } });
-  }
-
-  assignments(): Assignment[] {
-    return this.messages.flatMap(({ message }) => (message.case === 'assignment' ? [message.value] : []));
-  }
-
-  receipts(): { round: bigint; outcome: unknown }[] {
-    return this.messages.flatMap(({ message }) =>
-      message.case === 'receipt' ? [fromBinary(ReceiptSchema, message.value.receipt)] : [],
-    );
-  }
-
-  submit({ header, payload }: { header: UpdateHeader; payload: Uint8Array }) {
-    return this.#service.submitChunk(this.id, header, 0, payload);
-  }
-}
-
-let draws = 0;
-
-/** The update that an agent makes; with changes it is another one each time. */
-function updateOf(
-  agentId: string,
-  grid: GridSpec,
-  changes: Partial<Omit<UpdateHeader, '$typeName' | '$unknown'>> & { payload?: Uint8Array } = {},
-) {
-  const random = seeded(Object.keys(changes).length === 0 ? agentId : `${agentId} ${draws++}`);
-  const values = Float32Array.from({ length: LENGTH }, () => random.normal() * 0.1);
-  const { payload = encodings.mxint8.encode(values, grid, random), ...rest } = changes;
-  const payloadDigest = sha256(payload);
-  const [round, baseVersion] = [Number(changes.round ?? 1n), Number(changes.baseVersion ?? 1n)];
-  const id = updateId({ agentId, task: 'train', round, baseVersion, payloadDigest }, sha256);
-  const header = create(UpdateHeaderSchema, {
-    updateId: id,
-    agentId,
-    task: 'train',
-    round: BigInt(round),
-    baseVersion: BigInt(baseVersion),
-    encoding: Encoding.MXINT8,
-    weight: 10n,
-    payloadDigest,
-    payloadSize: BigInt(payload.length),
-    ...rest,
-  });
-  return { header, payload };
-}
-
-const offerOf = ({ updateId, task, round, baseVersion, payloadDigest }: UpdateHeader) => ({
-  updateId,
-  task,
-  round,
-  baseVersion,
-  payloadDigest,
-});
 
 const newest = async (service: CoordinatorService): Promise<Manifest> =>
   fromBinary(ManifestSchema, (await service.getModel('flowers', 0)).manifest);
@@ -137,8 +47,7 @@ const weightsDigest = async (service: CoordinatorService): Promise<string> =>
 async function join3(service: CoordinatorService): Promise<{ agents: TestAgent[]; grid: GridSpec }> {
   const agents = AGENTS.map((id) => new TestAgent(service, id));
   for (const agent of agents) agent.ready();
-  await expect.poll(() => agents.every((agent) => agent.assignments().length === 1)).toBe(true);
-  return { agents, grid: gridFromWire(agents[0]!.assignments()[0]!.grid!) };
+  return { agents, grid: await invited(agents) };
 }
 
 test('a round: invited, submitted, committed, receipts, and the next round opens', async () => {
@@ -215,6 +124,52 @@ test('bad updates are refused by their reason, counted, and the result is bit-eq
     'weight-out-of-range': 2n,
     'digest-mismatch': 1n,
   });
+});
+
+test('float32: NaN, infinity, too large, the wrong shape, an old round, a second time and a stranger leave no trace in the sum', async () => {
+  const encoding = { encoding: 'float32' };
+  const good = (id: string) => ({
+    encoding: Encoding.FLOAT32,
+    payload: Buffer.from(Float32Array.from({ length: LENGTH }, (_, i) => (i - id.charCodeAt(0)) / 512).buffer),
+  });
+  const clean = await readyToRun(folder(), encoding);
+  const there = await join3(clean);
+  for (const agent of there.agents) await agent.submit(updateOf(agent.id, there.grid, good(agent.id)));
+
+  const service = await readyToRun(folder(), encoding);
+  const { agents, grid } = await join3(service);
+  const stranger = new TestAgent(service, 'z');
+  const spoilt = (id: string, at: number, value: number) => {
+    const { payload } = good(id);
+    payload.writeFloatLE(value, 4 * at);
+    return { encoding: Encoding.FLOAT32, payload };
+  };
+  const refusals: [string, TestAgent, Parameters<typeof updateOf>[2]][] = [
+    ['not-finite', agents[0]!, spoilt('a', 0, Number.NaN)],
+    ['not-finite', agents[0]!, spoilt('a', LENGTH - 1, -Infinity)],
+    ['value-too-large', agents[0]!, spoilt('a', 20, 8.000001)],
+    ['wrong-size', agents[1]!, { ...good('a'), payload: good('a').payload.subarray(4) }],
+    ['wrong-size', agents[1]!, { ...good('a'), payload: Buffer.concat([good('a').payload, Buffer.alloc(4)]) }],
+    ['wrong-encoding', agents[1]!, { encoding: Encoding.MXINT8 }],
+    ['stale-round', agents[2]!, { ...good('a'), round: 0n }],
+    ['not-invited', stranger, good('z')],
+  ];
+  const counted: Record<string, bigint> = {};
+  // Before, between and after the good ones.
+  for (const [i, agent] of agents.entries()) {
+    for (const [reason, sender, changes] of refusals.slice(3 * i, 3 * i + 3)) {
+      const { accepted, receipt } = await sender.submit(updateOf(sender.id, grid, changes));
+      expect(accepted, reason).toBe(false);
+      expect(fromBinary(ReceiptSchema, receipt!.receipt).outcome.case).toBe('rejected');
+      counted[reason] = (counted[reason] ?? 0n) + 1n;
+      expect((await service.getTask('train')).rejectedByReason).toEqual(counted);
+    }
+    expect(await agent.submit(updateOf(agent.id, grid, good(agent.id)))).toMatchObject({ accepted: true });
+    expect(await agent.submit(updateOf(agent.id, grid, good(agent.id)))).toMatchObject({ accepted: true });
+    counted['duplicate'] = (counted['duplicate'] ?? 0n) + 1n;
+  }
+  expect(await newest(service)).toMatchObject({ version: 2n, totalWeight: 30n });
+  expect(await weightsDigest(service)).toBe(await weightsDigest(clean));
 });
 
 test('an update comes in chunks and resumes where it was cut', async () => {
@@ -299,6 +254,8 @@ test('a task that cannot work is refused by what is wrong', async () => {
   await expect(create2({ strategy: { name: 'fedMagic' } })).rejects.toThrow(
     /fedMagic.*use one of fedAvg, fedAvgM, fedProx/,
   );
+  await expect(create2({ strategy: { name: 'constructor' } })).rejects.toMatchObject({ code: 'invalid' });
+  await expect(create2({ strategy: { name: 'fedProx', mu: 1e7 } })).rejects.toThrow(/proximalMu is out of range/);
   await expect(create2({ cohort: { min: 5, max: 2 } })).rejects.toThrow(/cohort.max/);
   await expect(create2({ epochs: 1 })).rejects.toThrow(/"epochs" is not known/);
   await expect(service.createTask('bad name', '{}')).rejects.toThrow(/letters, digits/);

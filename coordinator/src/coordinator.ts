@@ -25,7 +25,7 @@ import { isCommitted, receiptToWire, rejectedReceipt } from './driver/receipts.t
 import { hex, ownsId, receiptMessage, TaskDriver, type DriverWorld } from './driver/task-driver.ts';
 import { Uploads } from './driver/uploads.ts';
 import { openSigner, type Signer } from './identity/signer.ts';
-import { Registry } from './registry/registry.ts';
+import { parameters, Registry } from './registry/registry.ts';
 import { ServiceError, type AgentSession, type AgentSink, type BlobPart, type CoordinatorService } from './service.ts';
 import { SqliteStore } from './store/sqlite-store.ts';
 import type { Store } from './store/store.ts';
@@ -64,6 +64,7 @@ export class Coordinator implements CoordinatorService {
   readonly #nowMs: () => number;
   readonly #world: DriverWorld;
   readonly #stopTicking: () => void;
+  #undecodable = 0;
   #closed = false;
 
   constructor(
@@ -264,13 +265,13 @@ export class Coordinator implements CoordinatorService {
     const models = await this.#store.models();
     return Promise.all(
       models.map(async (model) => {
-        const { manifest } = await this.#registry.open(model);
+        const manifest = await this.#registry.newest(model);
         const { version: newestVersion, createdMs } = manifest;
         return create(ModelSummarySchema, {
           model,
           newestVersion,
           createdMs,
-          parameters: BigInt(await this.#registry.parameters(manifest)),
+          parameters: parameters(manifest),
         });
       }),
     );
@@ -332,6 +333,14 @@ export class Coordinator implements CoordinatorService {
     for (const driver of this.#drivers.values()) {
       if (task === undefined ? driver.isRunning : driver.task === task) driver.addBytes(direction, bytes);
     }
+  }
+
+  addUndecodable(): void {
+    this.#undecodable++;
+  }
+
+  get undecodable(): number {
+    return this.#undecodable;
   }
 
   async close(): Promise<void> {

@@ -14,6 +14,9 @@ import type {
 /** Why a call was refused, in terms that every edge can translate. */
 export type ServiceErrorCode = 'not-found' | 'already-exists' | 'invalid' | 'unavailable' | 'resource-exhausted';
 
+/** Characters of an error that goes over the wire: what a caller sent may be in it, and headers have a limit. */
+export const ERROR_LENGTH_MAX = 1000;
+
 /** A call that cannot be served. The message names cause and mend and is meant for the caller. */
 export class ServiceError extends Error {
   override name = 'ServiceError';
@@ -71,5 +74,9 @@ export interface CoordinatorService {
   listAgents(): Promise<AgentStatus[]>;
   /** Counts bytes on the wire for a task (all running ones where undefined). */
   addBytes(direction: 'up' | 'down', task: string | undefined, bytes: number): void;
+  /** Counts a message whose bytes could not be decoded. */
+  addUndecodable(): void;
+  /** Messages that could not be decoded, since the start. */
+  readonly undecodable: number;
   close(): Promise<void>;
 }

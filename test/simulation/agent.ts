@@ -18,7 +18,13 @@ import {
   type UpdateHeader,
 } from '@commonweight/proto';
 import { sha256 } from '@commonweight/client-sdk';
-import { firstState, step, type SessionEvent, type SessionEffect, type Work } from '../../edge-agent/src/session/session.ts';
+import {
+  firstState,
+  step,
+  type SessionEvent,
+  type SessionEffect,
+  type Work,
+} from '../../edge-agent/src/session/session.ts';
 import type { SessionMessage } from '../../edge-agent/src/link/agent-link.ts';
 import type { Network } from './network.ts';
 import type { VirtualTime } from './virtual-time.ts';

@@ -8,7 +8,7 @@ import { NatsSessions } from '../../coordinator/src/edges/nats/sessions.ts';
 import type { Signer } from '../../coordinator/src/identity/signer.ts';
 import type { Commit } from '../../coordinator/src/store/store.ts';
 import { Agent, hex, type AgentDisk, type Edge } from './agent.ts';
-import { Disk, type CrashPoint } from './disk.ts';
+import { Disk, type CrashPoint, type PlantedOnDisk } from './disk.ts';
 import { History, Violation } from './history.ts';
 import { fair, Network } from './network.ts';
 import { VirtualTime } from './virtual-time.ts';
@@ -23,13 +23,9 @@ const STORM_MS = 150_000;
 const CALM_MS = 600_000;
 
 /** Faults to plant, so that it shows whether the checker sees them. */
-export interface Planted {
+export interface Planted extends PlantedOnDisk {
   /** An agent forgets an update once the coordinator has it, and not once there is a receipt. */
   forgetsAcceptedUpdates?: boolean;
-  /** A version becomes durable without what belongs to it. */
-  tearsCommits?: boolean;
-  /** The disk says that a commit is durable, and loses it with the next crash. */
-  losesCommits?: boolean;
 }
 
 export interface Report {
@@ -72,8 +68,6 @@ class Cluster {
   #crashes = 0;
   #stormy = true;
   #violation: Error | undefined;
-  /** With the planted fault: commits since the last crash. */
-  #unsynced: Commit[] = [];
 
   constructor(seed: number, planted: Planted, trace: (line: string) => void) {
     this.#seed = seed;
@@ -104,7 +98,7 @@ class Cluster {
     if (!(await this.#isDone())) {
       const status = await this.#life?.service.getTask('train');
       throw new Violation(
-        `I7: round ${status?.round} of ${ROUNDS} (${status?.phase}, ${status?.waiting}) ${CALM_MS / 1000} s after all is well`,
+        `I7: ${CALM_MS / 1000} s after all is well the task is ${status?.state} (${status?.phase} round ${status?.round}, ${status?.waiting}), and in outboxes wait ${this.#waiting()}`,
       );
     }
     this.#history.settle(
@@ -152,6 +146,13 @@ class Cluster {
     }
   }
 
+  #waiting(): string {
+    const waiting = [...this.#agents].flatMap(([id, { disk }]) =>
+      [...disk.outbox.keys()].map((update) => `${id}'s ${update.slice(0, 8)}`),
+    );
+    return waiting.join(', ') || 'none';
+  }
+
   async #isDone(): Promise<boolean> {
     const isFinished = (await this.#life?.service.getTask('train'))?.state === 'finished';
     return isFinished && [...this.#agents.values()].every(({ disk }) => disk.outbox.size === 0);
@@ -183,19 +184,15 @@ class Cluster {
     };
     const { store, kill: killStore } = this.#disk.open(faults, this.#planted);
     let isAlive = true;
-    const service = new Coordinator(store, signer, {
-      clock: {
-        nowMs: () => this.#time.nowMs(),
-        monotonicMs: () => this.#time.monotonicMs(),
-        every: (ms, work) => this.#time.every(ms, () => isAlive && work()),
-      },
-      log: (line) => isAlive && this.#trace(`coordinator: ${line}`),
-    });
     const clock = {
       nowMs: () => this.#time.nowMs(),
       monotonicMs: () => this.#time.monotonicMs(),
       every: (ms: number, work: () => void) => this.#time.every(ms, () => isAlive && work()),
     };
+    const service = new Coordinator(store, signer, {
+      clock,
+      log: (line) => isAlive && this.#trace(`coordinator: ${line}`),
+    });
     const sessions = new NatsSessions(
       service,
       (agentId, payload) => {
@@ -207,6 +204,7 @@ class Cluster {
       isAlive = false;
       killStore();
     };
+    this.#trace('a coordinator starts');
     await service.recover();
     this.#life = { service, kill, receive: (agentId, request) => sessions.receive(agentId, request) };
     for (const id of this.#agents.keys()) this.#network.send(() => this.#agents.get(id)?.agent.deliverStarted());
@@ -236,8 +234,15 @@ class Cluster {
         this.#history.kept(update);
         this.#trace(`${id}: keeps update ${update.slice(0, 8)}`);
       },
-      onAccepted: (update) => this.#history.accepted(update),
-      onReceipt: (receipt) => this.#check(() => this.#history.receipt(receipt)),
+      onAccepted: (update) => {
+        this.#history.accepted(update);
+        this.#trace(`${id}: update ${update.slice(0, 8)} is in the sum`);
+      },
+      onReceipt: (receipt) => {
+        const { case: outcome, value } = receipt.outcome;
+        this.#trace(`${id}: receipt of ${hex(receipt.updateId).slice(0, 8)}: ${outcome} ${value}`);
+        this.#check(() => this.#history.receipt(receipt));
+      },
       forgetsAcceptedUpdates: this.#planted.forgetsAcceptedUpdates === true,
     });
     this.#agents.set(id, { agent, disk, index });
@@ -273,7 +278,9 @@ class Cluster {
   }
 
   #badUpdate(random: RandomStream): { header: UpdateHeader; payload: Uint8Array; what: string } {
-    const what = ['NaN', 'too long', 'too large', 'uninvited', 'old round', 'stolen id', 'weightless'][random.integer(7)]!;
+    const what = ['NaN', 'too long', 'too large', 'uninvited', 'old round', 'stolen id', 'weightless'][
+      random.integer(7)
+    ]!;
     const length = 2 * AGENTS + 2;
     const values = new Float32Array(length).fill(what === 'NaN' ? Number.NaN : what === 'too large' ? 1e30 : 1);
     const payload = new Uint8Array(values.buffer).slice(0, what === 'too long' ? 4 * length - 4 : 4 * length);

@@ -126,7 +126,8 @@ export class History {
     // I2: what was ever committed is there, unaltered.
     const present = new Map(this.#disk.versions(model).map(({ version, digest }) => [version, hex(digest)]));
     for (const [version, digest] of this.#versions) {
-      if (present.get(version) !== digest) throw new Violation(`I2: version ${version} was committed and is lost or altered`);
+      if (present.get(version) !== digest)
+        throw new Violation(`I2: version ${version} was committed and is lost or altered`);
     }
     const inOutbox = new Set(outboxes.flat());
     for (const id of new Set([...this.#kept, ...this.#accepted])) {

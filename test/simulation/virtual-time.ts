@@ -23,7 +23,7 @@ export class VirtualTime implements Clock {
   }
 
   nowMs(): number {
-    return START_MS + this.#nowMs;
+    return Math.floor(START_MS + this.#nowMs);
   }
 
   monotonicMs(): number {

@@ -17,9 +17,12 @@ export interface Program {
 export const temporaryFolder = (name: string): string => mkdtempSync(join(tmpdir(), `commonweight-${name}-`));
 
 /** The `commonweight` command from its sources, in a process of its own. */
-export function commonweight(...args: string[]): Program {
+export const commonweight = (...args: string[]): Program => sourceProgram('cli/src/main.ts', ...args);
+
+/** A source file, by its path from the root, in a process of its own. */
+export function sourceProgram(path: string, ...args: string[]): Program {
   const flags = ['--disable-warning=ExperimentalWarning', '--conditions=@commonweight/source'];
-  return program(process.execPath, [...flags, join(root, 'cli/src/main.ts'), ...args]);
+  return program(process.execPath, [...flags, join(root, path), ...args]);
 }
 
 /** A real NATS server on a port; found on PATH, where `npm test` put it. */

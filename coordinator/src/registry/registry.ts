@@ -3,7 +3,6 @@ import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import {
   contractOf,
   invariant,
-  layoutOf,
   readModel,
   splitModel,
   weightsFromBytes,
@@ -12,6 +11,7 @@ import {
 } from '@commonweight/core';
 import {
   ArtifactSchema,
+  equalBytes,
   ManifestSchema,
   SignedManifestSchema,
   TensorContractSchema,
@@ -21,7 +21,7 @@ import {
 } from '@commonweight/proto';
 import type { Signer } from '../identity/signer.ts';
 import { ServiceError } from '../service.ts';
-import type { BlobRecord, Store, VersionRecord } from '../store/store.ts';
+import { StoreError, type BlobRecord, type Store, type VersionRecord } from '../store/store.ts';
 
 /** A version that is ready to be worked with. */
 export interface OpenVersion {
@@ -56,9 +56,7 @@ export class Registry {
 
   /** Reads an ONNX file and commits it as the model's first version. */
   async importModel(model: string, onnx: Uint8Array, createdMs: number): Promise<SignedManifest> {
-    if ((await this.#store.newestVersion(model)) !== undefined) {
-      throw new ServiceError('already-exists', `model "${model}" is there already: choose another name`);
-    }
+    if ((await this.#store.newestVersion(model)) !== undefined) throw isThere(model);
     const { graph, weights } = splitModel(readModel(onnx));
     const { inputs, outputs } = contractOf(readModel(graph));
     const tensors = (specs: typeof inputs) =>
@@ -73,7 +71,13 @@ export class Registry {
       createdMs: BigInt(createdMs),
     });
     const version = this.#sign(manifest);
-    await this.#store.commit({ version, blobs });
+    try {
+      await this.#store.commit({ version, blobs });
+    } catch (cause) {
+      // Another import of the same name was faster: the store took only one.
+      if ((await this.#store.newestVersion(model)) !== undefined) throw isThere(model, { cause });
+      throw cause;
+    }
     return this.toWire(version);
   }
 
@@ -114,8 +118,9 @@ export class Registry {
     return readModel(await this.blob(artifact(manifest, 'graph').digest));
   }
 
-  async parameters(manifest: Manifest): Promise<number> {
-    return layoutOf(await this.graph(manifest)).length;
+  /** The model's newest manifest, without its weights. */
+  async newest(model: string): Promise<Manifest> {
+    return fromBinary(ManifestSchema, (await this.release(model, 0)).manifest);
   }
 
   async release(model: string, version: number): Promise<SignedManifest> {
@@ -132,7 +137,14 @@ export class Registry {
     const size = await this.#store.blobSize(digest);
     if (size === undefined)
       throw new ServiceError('not-found', `there is no blob ${Buffer.from(digest).toString('hex')}`);
-    return this.#store.readBlob(digest, 0, size);
+    const bytes = await this.#store.readBlob(digest, 0, size);
+    // The store answers for each chunk; that they are the right ones in the right order is only seen here.
+    if (!equalBytes(sha256(bytes), digest)) {
+      throw new StoreError(
+        `blob ${Buffer.from(digest).toString('hex')} is not what its name says: restore the data folder from a backup`,
+      );
+    }
+    return bytes;
   }
 
   toWire({ manifest, signature }: VersionRecord): SignedManifest {
@@ -151,6 +163,9 @@ export class Registry {
     };
   }
 }
+
+/** Parameters of a version: its weights are float32. */
+export const parameters = (manifest: Manifest): bigint => artifact(manifest, 'weights').size / 4n;
 
 /** The artifact of a manifest by its role. */
 export function artifact(manifest: Manifest, role: 'graph' | 'weights'): Artifact {
@@ -174,5 +189,8 @@ function parted(bytes: Uint8Array, length: number): Float32Array[] {
 const artifactOf = (role: 'graph' | 'weights' | 'server-memory', { digest, data }: BlobRecord): Artifact =>
   create(ArtifactSchema, { role, variant: 'fp32', digest, size: BigInt(data.length) });
 
+const isThere = (model: string, options?: ErrorOptions): ServiceError =>
+  new ServiceError('already-exists', `model "${model}" is there already: choose another name`, options);
+
 const noModel = (model: string): ServiceError =>
-  new ServiceError('not-found', `there is no model "${model}": see \`commonweight model list\``);
+  new ServiceError('not-found', `there is no model "${model.slice(0, 80)}": see \`commonweight model list\``);

@@ -69,14 +69,16 @@ export function parseTaskConfig(json: string): TaskConfig {
     throw new ConfigError(`encoding must be one of ${Object.keys(encodings).join(', ')}`, 'encoding');
   }
   const strategy = record(given.strategy, 'strategy') as TaskConfig['strategy'];
-  strategyFrom(strategy);
+  const plan = parsePlan((given as Record<string, unknown>)['plan']);
+  // Agents parse what they are instructed: an option that makes a plan they refuse is refused here.
+  parsePlan(strategyFrom(strategy).instruct(plan));
   const cohort = record((given as Record<string, unknown>)['cohort'], 'cohort');
   const min = whole(cohort, 'min', 'cohort.min', 1, 1_000_000);
   const max = whole(cohort, 'max', 'cohort.max', min, 1_000_000);
   return {
     model,
     strategy,
-    plan: parsePlan((given as Record<string, unknown>)['plan']),
+    plan,
     encoding: encoding as EncodingName,
     cohort: { min, max },
     collectMs: whole(given, 'collectMs', 'collectMs', 1, 7 * 86_400_000),

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { accessSync, constants, mkdirSync } from 'node:fs';
+import { accessSync, constants, mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { equalBytes } from '@commonweight/proto';
@@ -41,15 +41,19 @@ export class SqliteStore implements Store {
       );
     }
     const path = join(dataDir, FILE_NAME);
+    let database: DatabaseSync | undefined;
     try {
-      const database = new DatabaseSync(path);
+      database = new DatabaseSync(path);
       database.exec(
         'PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;',
       );
       const store = new SqliteStore(database);
       store.#migrate();
+      store.#requireWhole(path);
       return store;
     } catch (cause) {
+      // An open handle would keep the file locked until it is collected.
+      if (database?.isOpen === true) database.close();
       throw openingError(path, cause);
     }
   }
@@ -69,9 +73,19 @@ export class SqliteStore implements Store {
     this.#database.exec('BEGIN IMMEDIATE; COMMIT;');
   }
 
+  /** SQLite reads what was cut off a file's last page as zeros, so the size is looked at once, with the log written back. */
+  #requireWhole(path: string): void {
+    this.#database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+    const [pages, bytes] = ['page_count', 'page_size'].map((name) =>
+      Number(this.#database.prepare(`PRAGMA ${name}`).get()?.[name]),
+    ) as [number, number];
+    const { size } = statSync(path);
+    if (size < pages * bytes) throw new Error(`malformed: the file has ${size} of ${pages * bytes} bytes`);
+  }
+
   async commit({ version, blobs = [], receipts = [], task }: Commit): Promise<void> {
-    this.#database.exec('BEGIN IMMEDIATE');
     try {
+      this.#database.exec('BEGIN IMMEDIATE');
       for (const blob of blobs) this.#putBlob(blob);
       if (version !== undefined) this.#putVersion(version);
       for (const { updateId, receipt, signature } of receipts) {
@@ -80,8 +94,8 @@ export class SqliteStore implements Store {
       if (task !== undefined) this.#putTask(task);
       this.#database.exec('COMMIT');
     } catch (cause) {
-      if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
-      throw new StoreError(`cannot commit: ${(cause as Error).message}`, { cause });
+      if (this.#database.isOpen && this.#database.isTransaction) this.#database.exec('ROLLBACK');
+      throw storeError('commit', cause);
     }
   }
 
@@ -194,11 +208,11 @@ export class SqliteStore implements Store {
   }
 
   #get(sql: string, ...values: (string | number | Uint8Array)[]): Row | undefined {
-    return this.#statement(sql).get(...values) as Row | undefined;
+    return reading(() => this.#statement(sql).get(...values) as Row | undefined);
   }
 
   #all(sql: string, ...values: (string | number | Uint8Array)[]): Row[] {
-    return this.#statement(sql).all(...values) as Row[];
+    return reading(() => this.#statement(sql).all(...values) as Row[]);
   }
 }
 
@@ -223,6 +237,22 @@ const damaged = (digest: Uint8Array, position: number): StoreError =>
     `blob ${Buffer.from(digest).toString('hex')} is damaged on disk (chunk ${position}): restore the data folder from a backup`,
   );
 
+function reading<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    throw storeError('read', cause);
+  }
+}
+
+const isDamage = (message: string): boolean => /not a database|malformed|corrupt/i.test(message);
+
+function storeError(deed: 'commit' | 'read', cause: unknown): StoreError {
+  const { message } = cause as Error;
+  const mend = isDamage(message) ? ': the database is damaged, restore the data folder from a backup' : '';
+  return new StoreError(`cannot ${deed}: ${message}${mend}`, { cause });
+}
+
 function openingError(path: string, cause: unknown): StoreError {
   if (cause instanceof StoreError) return cause;
   const { message } = cause as Error;
@@ -232,7 +262,7 @@ function openingError(path: string, cause: unknown): StoreError {
       { cause },
     );
   }
-  if (/not a database|malformed|corrupt/i.test(message)) {
+  if (isDamage(message)) {
     return new StoreError(
       `the database ${path} is damaged: restore the data folder from a backup, or give a new one with --data`,
       { cause },

@@ -44,7 +44,7 @@ export const strategies: Record<string, { make: (options: StrategyOptions) => St
 /** The strategy of a configuration such as `{ name: 'fedProx', mu: 0.01 }`. Throws ConfigError naming the key. */
 export function strategyFrom(config: { name: string } & Record<string, unknown>): Strategy {
   const { name, ...options } = config;
-  const recipe = strategies[name];
+  const recipe = Object.hasOwn(strategies, name) ? strategies[name] : undefined;
   if (recipe === undefined) {
     throw new ConfigError(
       `strategy "${name}" is not known: use one of ${Object.keys(strategies).join(', ')}`,

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { ExactSum } from '../aggregation/exact-sum.ts';
 import { seeded } from '../random/stream.ts';
 import { encodeWithFeedback, encodings, type EncodingName } from './encoding.ts';
 import { gridFor } from './grid.ts';
@@ -62,3 +63,24 @@ test('error feedback: what is sent plus what is left over is what was wanted', (
 test('a grid that would be too coarse to train is refused by the key to change', () => {
   expect(() => gridFor({ valueMaxExponent: 20, weightMax: 2 ** 23, cohortMax: 2 ** 30 })).toThrow(/lower weightMax/);
 });
+
+test.each<EncodingName>(['float32', 'mxint8'])(
+  '%s says NaN as NaN: a sum refuses it, and the next update is free of it',
+  (name) => {
+    const encoding = encodings[name];
+    const delta = Float32Array.from({ length: 70 }, (_, i) => (i === 40 ? Number.NaN : i / 64));
+    const { payload, residual } = encodeWithFeedback({ delta, residual: undefined, encoding, grid, random: seeded(1) });
+    expect(encoding.decode(payload, 70, grid)[40]).toBeNaN();
+    expect(new ExactSum(70, grid).add(name, payload, 1)).toBe('not-finite');
+    expect(residual.every(Number.isFinite)).toBe(true);
+    const infinite = encodeWithFeedback({
+      delta: Float32Array.of(Infinity, -Infinity, 1),
+      residual: undefined,
+      encoding,
+      grid,
+      random: seeded(1),
+    });
+    expect(infinite.residual.every(Number.isFinite)).toBe(true);
+    expect(new ExactSum(3, grid).add(name, infinite.payload, 1)).toBeUndefined();
+  },
+);

@@ -33,5 +33,9 @@ export function encodeWithFeedback(input: {
   const wanted = residual === undefined ? delta : delta.map((value, i) => value + (residual[i] ?? 0));
   const payload = encoding.encode(wanted, grid, random);
   const sent = encoding.decode(payload, wanted.length, grid);
-  return { payload, residual: wanted.map((value, i) => value - (sent[i] ?? 0)) };
+  // What is not finite is not carried on: it would spoil every later update of the agent.
+  const leftOver = (value: number, i: number): number => finiteOr0(value - (sent[i] ?? 0));
+  return { payload, residual: wanted.map(leftOver) };
 }
+
+const finiteOr0 = (value: number): number => (Number.isFinite(value) ? value : 0);

@@ -7,6 +7,8 @@ import type { GridSpec } from './grid.ts';
 export const MX_BLOCK = 32;
 /** Bias of the shared exponent (E8M0). */
 export const MX_EXPONENT_BIAS = 127;
+/** A shared exponent of this makes the whole block NaN. */
+const NAN_EXPONENT = 0xff - MX_EXPONENT_BIAS;
 /** An element is an int8 times 2^-6. */
 export const MX_FRACTION_BITS = 6;
 /** Largest element: the format's -128 is left unused, so that the range is symmetric. */
@@ -43,7 +45,7 @@ export const mxint8: Encoding = {
     const values = new Float32Array(length);
     for (let i = 0; i < length; i++) {
       const exponent = (payload[Math.floor(i / MX_BLOCK)] ?? 0) - MX_EXPONENT_BIAS;
-      values[i] = (elements[i] ?? 0) * 2 ** (exponent - MX_FRACTION_BITS);
+      values[i] = exponent === NAN_EXPONENT ? NaN : (elements[i] ?? 0) * 2 ** (exponent - MX_FRACTION_BITS);
     }
     return values;
   },
@@ -61,6 +63,8 @@ function encodeBlock(
   const exponentMin = grid.lsbExponent + MX_FRACTION_BITS;
   let largest = 0;
   for (let i = start; i < end; i++) largest = Math.max(largest, Math.abs(values[i] ?? 0));
+  // Said in the format's own way, so that whoever sums it refuses the update; a zero would hide that training diverged.
+  if (Number.isNaN(largest)) return NAN_EXPONENT;
   const exponent = Math.min(grid.valueMaxExponent - 1, Math.max(exponentMin, exponentOf(largest)));
   const perStep = 2 ** (MX_FRACTION_BITS - exponent);
   let allZero = true;

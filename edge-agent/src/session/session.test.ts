@@ -30,10 +30,10 @@ describe('the arrows', () => {
   const rows: [string, SessionEvent[], SessionState['activity'], SessionEffect[]][] = [
     ['Idle -> CheckedIn when welcomed', [welcomed], { phase: 'CheckedIn' }, [{ type: 'SayReady' }]],
     [
-      'CheckedIn says ready again when reminded',
+      'CheckedIn says ready again when reminded, and offers what older rounds may have left',
       [welcomed, { type: 'Reminded' }],
       { phase: 'CheckedIn' },
-      [{ type: 'SayReady' }],
+      [{ type: 'Offer' }, { type: 'SayReady' }],
     ],
     [
       'Waiting asks again for its receipt when reminded',
@@ -55,10 +55,10 @@ describe('the arrows', () => {
       [{ type: 'Offer' }],
     ],
     [
-      'Waiting -> CheckedIn when the update was asked for again and did not get through',
+      'Waiting stays when the update was asked for again and did not get through',
       [...toWaiting, { type: 'UploadBroken', ...one }],
-      { phase: 'CheckedIn' },
-      [{ type: 'SayReady' }],
+      { phase: 'Waiting', ...one },
+      [],
     ],
     ['CheckedIn -> Training when assigned', toTraining, { phase: 'Training', ...one }, [{ type: 'Train', ...one }]],
     ['Training -> Keeping when trained', toKeeping, { phase: 'Keeping', ...one }, [{ type: 'Keep', ...one }]],
@@ -83,10 +83,10 @@ describe('the arrows', () => {
       [{ type: 'SayReady' }],
     ],
     [
-      'Uploading -> CheckedIn when the upload broke',
+      'Uploading -> Waiting when the upload broke: free, it would be invited to the same round again',
       [...toUploading, { type: 'UploadBroken', ...one }],
-      { phase: 'CheckedIn' },
-      [{ type: 'SayReady' }],
+      { phase: 'Waiting', ...one },
+      [],
     ],
     [
       'Uploading -> Training when a newer assignment comes',

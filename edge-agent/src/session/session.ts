@@ -18,7 +18,7 @@ export type Activity =
   /** The update is made and on its way to the disk: nothing of it is sent before it is there. */
   | ({ phase: 'Keeping'; next?: Work } & Work)
   | ({ phase: 'Uploading' } & Work)
-  /** The update is in the sum; its receipt comes with the version. */
+  /** The update is in the outbox until its receipt comes. */
   | ({ phase: 'Waiting' } & Work);
 
 export interface SessionState {
@@ -80,11 +80,10 @@ export function step(state: SessionState, event: SessionEvent): SessionStep {
     case 'Failed':
       return failed(state, event);
     case 'UploadAccepted':
+    case 'UploadBroken':
       return isAt(state, 'Uploading', event)
         ? still({ ...state, activity: { phase: 'Waiting', ...workOf(event) } })
         : still(state);
-    case 'UploadBroken':
-      return isAt(state, 'Uploading', event) || isAt(state, 'Waiting', event) ? freed(state) : still(state);
     case 'Ended':
       // A version's receipts come behind its next assignments as well: only what is waited for frees the agent.
       return isAt(state, 'Uploading', event) || isAt(state, 'Waiting', event) ? freed(state) : still(state);
@@ -112,7 +111,7 @@ function welcomed(state: SessionState, kept: Work | undefined): SessionStep {
 /** Says again what the coordinator may not have heard, and asks again for a receipt that may not have come. */
 function reminded(state: SessionState): SessionStep {
   const { connected, activity } = state;
-  if (connected && activity.phase === 'CheckedIn') return { state, effects: [{ type: 'SayReady' }] };
+  if (connected && activity.phase === 'CheckedIn') return { state, effects: [{ type: 'Offer' }, { type: 'SayReady' }] };
   if (connected && activity.phase === 'Waiting') return { state, effects: [{ type: 'Offer' }] };
   return still(state);
 }

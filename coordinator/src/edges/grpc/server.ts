@@ -41,9 +41,9 @@ export async function serveGrpc(
   const closing = new AbortController();
   // Each open stream listens.
   setMaxListeners(0, closing.signal);
-  add(server, AgentService, agentHandlers(service, closing.signal));
-  add(server, ModelService, modelHandlers(service, closing.signal));
-  add(server, AdminService, adminHandlers(service, closing.signal));
+  add(server, service, AgentService, agentHandlers(service, closing.signal));
+  add(server, service, ModelService, modelHandlers(service, closing.signal));
+  add(server, service, AdminService, adminHandlers(service, closing.signal));
   const services = [AgentService, ModelService, AdminService];
   const health = new HealthImplementation(
     Object.fromEntries(['', ...services.map(({ typeName }) => typeName)].map((name) => [name, 'SERVING'])),
@@ -65,8 +65,24 @@ export const portError = (what: string, host: string, port: number, cause: Error
     { cause },
   );
 
-function add(server: Server, service: DescService, handlers: UntypedServiceImplementation): void {
-  server.addService(grpcMethods(service) as unknown as ServiceDefinition, handlers);
+function add(
+  server: Server,
+  coordinator: CoordinatorService,
+  service: DescService,
+  handlers: UntypedServiceImplementation,
+): void {
+  const methods = Object.entries(grpcMethods(service)).map(([name, method]) => {
+    const requestDeserialize = (bytes: Buffer) => {
+      try {
+        return method.requestDeserialize(bytes);
+      } catch (cause) {
+        coordinator.addUndecodable();
+        throw cause;
+      }
+    };
+    return [name, { ...method, requestDeserialize }];
+  });
+  server.addService(Object.fromEntries(methods) as ServiceDefinition, handlers);
 }
 
 function reflection(services: readonly DescService[]): ReflectionService {

@@ -1,5 +1,5 @@
 import { Metadata, status, type ServerErrorResponse } from '@grpc/grpc-js';
-import { ServiceError, type ServiceErrorCode } from '../../service.ts';
+import { ERROR_LENGTH_MAX, ServiceError, type ServiceErrorCode } from '../../service.ts';
 import { StoreError } from '../../store/store.ts';
 
 const CODES: Record<ServiceErrorCode, status> = {
@@ -12,7 +12,7 @@ const CODES: Record<ServiceErrorCode, status> = {
 
 /** The one place where our errors become gRPC's. */
 export function toGrpc(error: unknown): Partial<ServerErrorResponse> & Error {
-  const { message } = error as Error;
+  const message = (error as Error).message.slice(0, ERROR_LENGTH_MAX);
   return Object.assign(new Error(message), { code: codeOf(error), details: message, metadata: new Metadata() });
 }
 

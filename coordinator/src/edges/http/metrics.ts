@@ -1,4 +1,4 @@
-import { Gauge, Registry } from 'prom-client';
+import { Counter, Gauge, Registry } from 'prom-client';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { CoordinatorService } from '../../service.ts';
 
@@ -13,31 +13,45 @@ export function metricsOf(service: CoordinatorService): Metrics {
   const registry = new Registry();
   const gauge = (name: string, help: string, labelNames: string[]): Gauge =>
     new Gauge({ name: `commonweight_${name}`, help, labelNames, registers: [registry] });
-  const perTask = {
+  const counter = (name: string, help: string, labelNames: string[]): Counter =>
+    new Counter({ name: `commonweight_${name}`, help, labelNames, registers: [registry] });
+  const gauges = {
     round: gauge('round', 'Number of the newest round.', ['task']),
     version: gauge('model_version', 'Newest version of the model.', ['task']),
     cohort: gauge('cohort', 'Agents invited to the open round.', ['task']),
     accepted: gauge('round_updates_accepted', 'Updates in the open round.', ['task']),
-    updatesAccepted: gauge('updates_accepted_total', 'Updates taken over the life of the task.', ['task']),
-    bytesUp: gauge('bytes_up_total', 'Bytes of updates received.', ['task']),
-    bytesDown: gauge('bytes_down_total', 'Bytes of models and assignments sent.', ['task']),
     agentsOnline: gauge('agents_online', 'Agents with an open session.', ['task']),
-    roundsAbandoned: gauge('rounds_abandoned_total', 'Rounds that missed their minimum.', ['task']),
   };
-  const rejected = gauge('updates_rejected_total', 'Updates refused, by reason.', ['task', 'reason']);
+  const counters = {
+    updatesAccepted: counter('updates_accepted_total', 'Updates taken over the life of the task.', ['task']),
+    bytesUp: counter('bytes_up_total', 'Bytes of updates received.', ['task']),
+    bytesDown: counter('bytes_down_total', 'Bytes of models and assignments sent.', ['task']),
+    roundsAbandoned: counter('rounds_abandoned_total', 'Rounds that missed their minimum.', ['task']),
+  };
+  const rejected = counter('updates_rejected_total', 'Updates refused, by reason.', ['task', 'reason']);
+  const undecodable = counter('messages_undecodable_total', 'Messages whose bytes could not be decoded.', []);
   const loop = monitorEventLoopDelay({ resolution: 10 });
   loop.enable();
   const loopDelay = gauge('event_loop_delay_p99_seconds', 'Delay of the event loop, 99th percentile.', []);
   return {
     contentType: registry.contentType,
     text: async () => {
-      for (const status of await service.listTasks()) {
-        for (const [name, metric] of Object.entries(perTask)) {
-          metric.set({ task: status.task }, Number(status[name as keyof typeof perTask]));
+      const tasks = await service.listTasks();
+      // The tasks have counted already: a counter here is emptied and filled with what they say.
+      for (const metric of [...Object.values(counters), rejected, undecodable]) metric.reset();
+      for (const status of tasks) {
+        const { task } = status;
+        for (const [name, metric] of Object.entries(gauges)) {
+          metric.set({ task }, Number(status[name as keyof typeof gauges]));
         }
-        for (const [reason, count] of Object.entries(status.rejectedByReason))
-          rejected.set({ task: status.task, reason }, Number(count));
+        for (const [name, metric] of Object.entries(counters)) {
+          metric.inc({ task }, Number(status[name as keyof typeof counters]));
+        }
+        for (const [reason, count] of Object.entries(status.rejectedByReason)) {
+          rejected.inc({ task, reason }, Number(count));
+        }
       }
+      undecodable.inc(service.undecodable);
       loopDelay.set(loop.percentile(99) / 1e9);
       return registry.metrics();
     },

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { toJson } from '@bufbuild/protobuf';
 import { AgentStatusSchema, ModelSummarySchema, TaskStatusSchema } from '@commonweight/proto';
@@ -11,9 +12,22 @@ const EVENT_MS = 250;
 /** Pages that may watch at once. */
 const WATCHERS_MAX = 64;
 
+/** The hash that lets exactly this inline element of the page run. */
+function hashOf(element: 'script' | 'style'): string {
+  const text = PAGE.match(new RegExp(`<${element}>([\\s\\S]*?)</${element}>`))?.[1] ?? '';
+  return `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
+}
+
 const HEADERS = {
-  'Content-Security-Policy':
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'",
+  'Content-Security-Policy': [
+    "default-src 'none'",
+    `style-src ${hashOf('style')}`,
+    `script-src ${hashOf('script')}`,
+    "connect-src 'self'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+  ].join('; '),
   'X-Content-Type-Options': 'nosniff',
   'Referrer-Policy': 'no-referrer',
   'Cache-Control': 'no-store',
@@ -28,6 +42,8 @@ export async function serveHttp(
   let watchers = 0;
   const watch = (response: ServerResponse): void => {
     if (watchers >= WATCHERS_MAX) return void answer(response, 503, 'text/plain', 'too many pages watch: close one\n');
+    // A HEAD would hold its place and never be told anything.
+    if (response.req.method === 'HEAD') return answer(response, 200, 'text/event-stream', '');
     watchers++;
     response.writeHead(200, { ...HEADERS, 'Content-Type': 'text/event-stream' });
     let before = '';
@@ -35,8 +51,10 @@ export async function serveHttp(
       const now = JSON.stringify(await statusOf(service));
       if (now !== before && !response.writableNeedDrain) response.write(`data: ${(before = now)}\n\n`);
     };
-    const telling = setInterval(() => void tell(), EVENT_MS);
-    void tell();
+    // A store that fails ends this page's stream, not the process; the page asks again.
+    const look = (): void => void tell().catch((error: unknown) => response.destroy(error as Error));
+    const telling = setInterval(look, EVENT_MS);
+    look();
     response.on('close', () => {
       clearInterval(telling);
       watchers--;
@@ -59,8 +77,15 @@ export async function serveHttp(
     if (!/^(127\.0\.0\.1|localhost|\[::1\])(:\d+)?$/.test(request.headers.host ?? '')) {
       return answer(response, 421, 'text/plain', 'ask for 127.0.0.1\n');
     }
-    if (request.method !== 'GET' && request.method !== 'HEAD')
+    const { 'content-length': length = '0', 'transfer-encoding': coding } = request.headers;
+    const hasBody = length !== '0' || coding !== undefined;
+    // Nothing here reads a body: the connection ends instead of taking one in.
+    if (hasBody) response.setHeader('Connection', 'close');
+    if (request.method !== 'GET' && request.method !== 'HEAD') {
+      response.setHeader('Allow', 'GET, HEAD');
       return answer(response, 405, 'text/plain', 'only GET and HEAD\n');
+    }
+    if (hasBody) return answer(response, 413, 'text/plain', 'a request here has no body\n');
     const route = routes[(request.url ?? '/').split('?')[0] ?? '/'];
     if (route === undefined)
       return answer(response, 404, 'text/plain', `not here; there are ${Object.keys(routes).join(' ')}\n`);

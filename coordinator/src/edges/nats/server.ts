@@ -24,7 +24,7 @@ import {
   WatchModelResponseSchema,
 } from '@commonweight/proto';
 import { CHUNK_BYTES_MAX } from '@commonweight/proto';
-import { ServiceError, type CoordinatorService } from '../../service.ts';
+import { ERROR_LENGTH_MAX, ServiceError, type CoordinatorService } from '../../service.ts';
 import { NatsSessions } from './sessions.ts';
 
 /** Messages of one subject that are worked on at once; the rest waits. */
@@ -42,13 +42,13 @@ export async function serveNats(
   const sessions = new NatsSessions(service, (agentId, payload) =>
     publish(connection, agentInboxSubject(agentId), payload),
   );
-  const reply = replier(connection, log);
+  const reply = replier(service, connection, log);
 
   each(
     connection,
     anyAgentSubject('session'),
     async (message) => {
-      sessions.receive(agentOf(message), fromBinary(SessionRequestSchema, message.data, { readUnknownFields: false }));
+      sessions.receive(agentOf(message), decoded(service, SessionRequestSchema, message));
     },
     log,
   );
@@ -154,7 +154,17 @@ function each(
   void run();
 }
 
-function replier(connection: NatsConnection, log: (line: string) => void) {
+/** The message in some bytes; those of which there is none are the sender's fault, and counted. */
+function decoded<D extends DescMessage>(service: CoordinatorService, schema: D, { data }: Msg): MessageShape<D> {
+  try {
+    return fromBinary(schema, data, { readUnknownFields: false });
+  } catch (cause) {
+    service.addUndecodable();
+    throw new ServiceError('invalid', `not a ${schema.typeName}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function replier(service: CoordinatorService, connection: NatsConnection, log: (line: string) => void) {
   return <I extends DescMessage, O extends DescMessage>(
     subject: string,
     input: I,
@@ -166,12 +176,13 @@ function replier(connection: NatsConnection, log: (line: string) => void) {
       subject,
       async (message) => {
         try {
-          const request = fromBinary(input, message.data, { readUnknownFields: false });
+          const request = decoded(service, input, message);
           message.respond(toBinary(output, await answer(request, message)));
         } catch (error) {
           const refusal = headers();
           const code = error instanceof ServiceError ? error.code : 'internal';
-          refusal.set(ERROR_HEADER, `${code} ${(error as Error).message.replace(/[\r\n]+/g, ' ')}`);
+          const text = (error as Error).message.replace(/[\r\n]+/g, ' ').slice(0, ERROR_LENGTH_MAX);
+          refusal.set(ERROR_HEADER, `${code} ${text}`);
           message.respond(new Uint8Array(), { headers: refusal });
         }
       },

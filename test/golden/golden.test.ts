@@ -1,0 +1,99 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fromBinary } from '@bufbuild/protobuf';
+import { encodings, type EncodingName } from '@commonweight/core';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { grid, inputs } from './inputs.ts';
+import { samples } from './messages.ts';
+import { files, type Vectors } from './vectors.ts';
+
+/** What somebody reads whose change has moved a byte. */
+const promise = (file: string): string =>
+  `the bytes are not those of test/golden/${file}. Formats are promises: agents, apps and data folders that are out there ` +
+  'read and write these bytes. If nobody asked for another format, this is a bug. If the change is meant, give the new ' +
+  'format a new name or number beside the old one; only before a release write the file anew, with ' +
+  '`node --conditions=@commonweight/source test/golden/make.ts`, and say so in the commit';
+
+const stored = (file: string): Vectors => JSON.parse(readFileSync(join(import.meta.dirname, file), 'utf8')) as Vectors;
+
+describe.each(Object.keys(files))('%s', (file) => {
+  const [was, is] = [stored(file), files[file]!()];
+
+  test('has every vector and no other', () => {
+    expect(Object.keys(is), promise(file)).toEqual(Object.keys(was));
+  });
+
+  test.each(Object.keys(was))('%s', (name) => {
+    expect(is[name], promise(file)).toBe(was[name]);
+  });
+});
+
+test('every golden file is compared', () => {
+  const there = readdirSync(import.meta.dirname).filter((name) => name.endsWith('.json'));
+  expect(there.sort()).toEqual(Object.keys(files).sort());
+});
+
+test('a byte that moves is explained: formats are promises, and how to write them anew', () => {
+  expect(() => expect('00', promise('wire.json')).toBe('01')).toThrow(/test\/golden\/wire\.json.*promises.*golden\/make\.ts/);
+});
+
+test('the public key is that of RFC 8032 for its secret', () => {
+  expect(stored('signed.json')['public key']).toBe('d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a');
+});
+
+test('the bytes of each message are read as what was written', () => {
+  const was = stored('wire.json');
+  for (const { name, schema, message } of samples()) {
+    expect(fromBinary(schema, new Uint8Array(Buffer.from(was[name] ?? '', 'hex'))), name).toEqual(message);
+  }
+});
+
+/**
+ * MXINT8 by the letter of the OCP Microscaling Formats specification 1.0, section 5.3 and 5.4.1: a block's scale is
+ * 2^(byte − 127), 255 being NaN; an element is two's complement with one integer bit and six fraction bits.
+ */
+function plainMxint8(payload: Uint8Array, length: number): Float32Array {
+  const blocks = Math.ceil(length / 32);
+  return Float32Array.from({ length }, (_, i) => {
+    const scale = payload[Math.floor(i / 32)]!;
+    const bits = payload[blocks + i]!;
+    let element = bits & 0x80 ? -2 : 0;
+    for (let bit = 6; bit >= 0; bit--) if (bits & (1 << bit)) element += 2 ** (bit - 6);
+    return scale === 255 ? Number.NaN : element * 2 ** (scale - 127);
+  });
+}
+
+test('any MXINT8 bytes mean what the OCP specification says', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 0, max: 100 }), fc.uint8Array({ minLength: 104, maxLength: 104 }), (length, bytes) => {
+      const payload = bytes.subarray(0, Math.ceil(length / 32) + length);
+      expect(encodings.mxint8.decode(payload, length, grid)).toEqual(plainMxint8(payload, length));
+    }),
+  );
+});
+
+test('every scale and every element of MXINT8 mean what the OCP specification says', () => {
+  for (let scale = 0; scale < 256; scale++) {
+    const payload = Uint8Array.from([...Array<number>(8).fill(scale), ...Array(256).keys()]);
+    expect(encodings.mxint8.decode(payload, 256, grid)).toEqual(plainMxint8(payload, 256));
+  }
+});
+
+test.each<EncodingName>(['float32', 'mxint8'])('the golden payloads of %s mean their inputs', (encoding) => {
+  for (const [name, hex] of Object.entries(stored(`${encoding}.json`))) {
+    const values = inputs[name]!;
+    const payload = new Uint8Array(Buffer.from(hex, 'hex'));
+    const floats = () => Float32Array.from({ length: values.length }, (_, i) => Buffer.from(payload).readFloatLE(4 * i));
+    const meant = encoding === 'mxint8' ? plainMxint8(payload, values.length) : floats();
+    expect(encodings[encoding].decode(payload, values.length, grid)).toEqual(meant);
+    for (const [i, value] of values.entries()) {
+      const clipped = Math.max(-8, Math.min(8, value));
+      const block = values.subarray(i - (i % 32), i - (i % 32) + 32).map((v) => Math.min(8, Math.abs(v)));
+      const largest = block.reduce((most, v) => Math.max(most, v), 0);
+      const step = Math.max(2 ** grid.lsbExponent, encoding === 'mxint8' ? largest / 32 : 0);
+      if (Number.isNaN(value)) expect(meant[i], name).toBeNaN();
+      else expect(Math.abs(meant[i]! - clipped), `${name} ${i}`).toBeLessThanOrEqual(step);
+    }
+  }
+});
