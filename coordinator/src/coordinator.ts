@@ -28,23 +28,30 @@ import { openSigner, type Signer } from './identity/signer.ts';
 import { parameters, Registry } from './registry/registry.ts';
 import { ServiceError, type AgentSession, type AgentSink, type BlobPart, type CoordinatorService } from './service.ts';
 import { SqliteStore } from './store/sqlite-store.ts';
-import type { Store } from './store/store.ts';
+import { StoreError, type Commit, type Store } from './store/store.ts';
 
 export interface CoordinatorOptions {
   /** Folder of the database and the signing key. */
   dataDir: string;
+  /** The most that the database may take; without it, what the disk has. */
+  diskBytesMax?: number;
   clock?: Clock;
+  /** A commit failed and nobody may go on: the process is to end, and a restart goes on from what is saved. By default it does. */
+  onFatal?: (error: Error) => void;
   log?: (line: string) => void;
 }
 
 /** How often agents show that they are there. */
 const HEARTBEAT_MS = 5_000;
+/** How long uploads are refused after the disk was found full. */
+const FULL_RETRY_MS = 30_000;
 /** How often deadlines are looked at. */
 const TICK_MS = 250;
 
 /** Opens a data folder and goes on with what was under way in it. Throws StoreError where it cannot be used. */
 export async function openCoordinator(options: CoordinatorOptions): Promise<CoordinatorService> {
   const store = SqliteStore.open(options.dataDir);
+  if (options.diskBytesMax !== undefined) store.limitBytes(options.diskBytesMax);
   const coordinator = new Coordinator(store, openSigner(options.dataDir), options);
   await coordinator.recover();
   return coordinator;
@@ -63,14 +70,20 @@ export class Coordinator implements CoordinatorService {
   readonly #taskWatchers = new Map<string, Set<(status: TaskStatus) => void>>();
   readonly #nowMs: () => number;
   readonly #world: DriverWorld;
+  readonly #onFatal: (error: Error) => void;
   readonly #stopTicking: () => void;
+  #fullUntilMs = 0;
   #undecodable = 0;
   #closed = false;
 
   constructor(
     store: Store,
     signer: Signer,
-    { clock = systemClock, log = () => {} }: Omit<CoordinatorOptions, 'dataDir'> = {},
+    {
+      clock = systemClock,
+      log = () => {},
+      onFatal = throwLater,
+    }: Omit<CoordinatorOptions, 'dataDir' | 'diskBytesMax'> = {},
   ) {
     const nowMs = (): number => clock.nowMs();
     this.#store = store;
@@ -78,6 +91,7 @@ export class Coordinator implements CoordinatorService {
     this.#registry = new Registry(store, signer);
     this.#nowMs = nowMs;
     this.#uploads = new Uploads(nowMs);
+    this.#onFatal = onFatal;
     this.#world = {
       store,
       registry: this.#registry,
@@ -86,6 +100,7 @@ export class Coordinator implements CoordinatorService {
       nowMs,
       log,
       announce: (model, release) => this.#announce(model, release),
+      failed: (error) => this.#failed(error),
       changed: (task) => this.#changed(task),
     };
     this.#stopTicking = clock.every(TICK_MS, () => this.#tick());
@@ -130,13 +145,16 @@ export class Coordinator implements CoordinatorService {
         return this.#forDrivers((driver) => (driver.isRunning ? driver.agentReady(agentId) : Promise.resolve()));
       case 'offer':
         for (const offered of message.value.updates.slice(0, OFFER_UPDATES_MAX))
-          void this.#answerOffer(agentId, offered);
+          this.#answerOffer(agentId, offered).catch((error: unknown) => this.#unanswered(agentId, error));
         return;
       case 'failure': {
         const { task, round, reason } = message.value;
         this.#world.log(`${task}: ${agentId} failed in round ${round}: ${reason.slice(0, 200)}`);
         const event = { type: 'AgentOut', nowMs: this.#nowMs(), agentId, round: Number(round) } as const;
-        void this.#drivers.get(task)?.event(event);
+        this.#drivers
+          .get(task)
+          ?.event(event)
+          .catch(() => {});
         return;
       }
       case 'goodbye':
@@ -165,8 +183,29 @@ export class Coordinator implements CoordinatorService {
     }
     const refusal = driver === undefined ? 'unknown-task' : 'stale-round';
     const receipt = rejectedReceipt(this.#signer, { updateId, task, round: Number(offered.round) }, refusal);
-    await this.#store.commit({ receipts: [receipt] });
+    await this.#commit({ receipts: [receipt] });
     this.#fleet.send(agentId, receiptMessage(this.#signer, receipt));
+  }
+
+  async #commit(commit: Commit): Promise<void> {
+    try {
+      await this.#store.commit(commit);
+    } catch (error) {
+      this.#failed(error);
+      throw error;
+    }
+  }
+
+  /** A full disk is waited for; whatever else a commit fails of, nobody may go on from it. */
+  #failed(error: unknown): void {
+    if (!(error instanceof StoreError) || error.kind !== 'full') return this.#onFatal(error as Error);
+    if (!this.diskIsFull) this.#world.log(error.message);
+    this.#fullUntilMs = this.#nowMs() + FULL_RETRY_MS;
+  }
+
+  /** The disk was full a moment ago: nothing is begun that would need it. */
+  get diskIsFull(): boolean {
+    return this.#nowMs() < this.#fullUntilMs;
   }
 
   async updateStatus(updateId: Uint8Array): Promise<GetUpdateStatusResponse> {
@@ -187,6 +226,8 @@ export class Coordinator implements CoordinatorService {
   ): Promise<SubmitUpdateResponse> {
     if (header.agentId !== agentId)
       throw new ServiceError('invalid', `agent ${agentId} sent an update in the name of another`);
+    if (this.diskIsFull)
+      throw new ServiceError('resource-exhausted', 'the disk of the coordinator is full: try again in 30 s');
     const driver = this.#drivers.get(header.task);
     if (driver === undefined) throw new ServiceError('not-found', `there is no task "${header.task.slice(0, 80)}"`);
     if (!ownsId(agentId, header)) return this.#refused(header, await driver.refuse(header, 'wrong-id'));
@@ -256,7 +297,12 @@ export class Coordinator implements CoordinatorService {
 
   async importModel(model: string, onnx: Uint8Array): Promise<SignedManifest> {
     requireName('model', model);
-    const release = await understandable(() => this.#registry.importModel(model, onnx, this.#nowMs()));
+    const release = await understandable(() => this.#registry.importModel(model, onnx, this.#nowMs())).catch(
+      (error: unknown) => {
+        if (error instanceof StoreError) this.#failed(error);
+        throw error;
+      },
+    );
     this.#announce(model, release);
     return release;
   }
@@ -361,11 +407,17 @@ export class Coordinator implements CoordinatorService {
 
   #forDrivers(work: (driver: TaskDriver) => Promise<void>): void {
     if (this.#closed) return;
-    // A rejection is a store that failed or a bug: it ends the process, and a restart goes on from what is saved.
-    for (const driver of this.#drivers.values()) void work(driver);
+    // What went wrong was told by the driver, which went back to what the disk has.
+    for (const driver of this.#drivers.values()) work(driver).catch(() => {});
+  }
+
+  /** The agent offers again when it is reminded. */
+  #unanswered(agentId: string, error: unknown): void {
+    this.#world.log(`an offer of ${agentId} is not answered: ${(error as Error).message}`);
   }
 
   #tick(): void {
+    if (this.diskIsFull) return;
     this.#forDrivers((driver) => (driver.isRunning ? driver.tick() : Promise.resolve()));
   }
 
@@ -389,6 +441,13 @@ function watch<T>(watchers: Map<string, Set<T>>, key: string, watcher: T): () =>
     set.delete(watcher);
     if (set.size === 0) watchers.delete(key);
   };
+}
+
+/** Outside of all promises, so that nothing catches it. */
+function throwLater(error: Error): void {
+  setImmediate(() => {
+    throw error;
+  });
 }
 
 function requireName(kind: string, name: string): void {

@@ -12,6 +12,8 @@ export interface StartOptions {
   http: string;
   /** `nats://host:port`; without it agents come by gRPC only. */
   nats?: string;
+  /** The most that the database may take of the disk. */
+  diskBytesMax?: number;
   log?: (line: string) => void;
 }
 
@@ -20,6 +22,8 @@ export interface RunningCoordinator {
   service: CoordinatorService;
   grpcPort: number;
   httpPort: number;
+  /** Rejects when the store fails for good: the process is to end. */
+  failed: Promise<never>;
   /** Ends what is under way within a few seconds and closes the store. */
   close(): Promise<void>;
 }
@@ -32,11 +36,19 @@ export async function startCoordinator({
   grpc,
   http,
   nats,
+  diskBytesMax,
   log = () => {},
 }: StartOptions): Promise<RunningCoordinator> {
   const [grpcAddress, httpAddress] = [loopback(grpc, '--grpc'), loopback(http, '--http')];
   if (nats !== undefined) loopback(nats.replace(/^nats:\/\//, ''), '--nats');
-  const service = await openCoordinator({ dataDir, log });
+  const failure = Promise.withResolvers<never>();
+  failure.promise.catch(() => {});
+  const service = await openCoordinator({
+    dataDir,
+    log,
+    onFatal: failure.reject,
+    ...(diskBytesMax === undefined ? {} : { diskBytesMax }),
+  });
   const edges: { close(): Promise<void> }[] = [];
   const close = async (): Promise<void> => {
     await Promise.all(edges.map((edge) => edge.close()));
@@ -48,7 +60,7 @@ export async function startCoordinator({
     if (nats !== undefined) edges.push(await serveNats(service, { url: nats, log }));
     const grpc = await serveGrpc(service, grpcAddress);
     edges.push(grpc);
-    return { service, grpcPort: grpc.port, httpPort: http.port, close };
+    return { service, grpcPort: grpc.port, httpPort: http.port, failed: failure.promise, close };
   } catch (error) {
     await close();
     throw error;

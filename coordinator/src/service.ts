@@ -78,5 +78,7 @@ export interface CoordinatorService {
   addUndecodable(): void;
   /** Messages that could not be decoded, since the start. */
   readonly undecodable: number;
+  /** Uploads are refused for want of room. */
+  readonly diskIsFull: boolean;
   close(): Promise<void>;
 }

@@ -192,6 +192,7 @@ class Cluster {
     const service = new Coordinator(store, signer, {
       clock,
       log: (line) => isAlive && this.#trace(`coordinator: ${line}`),
+      onFatal: (error) => (this.#violation ??= error),
     });
     const sessions = new NatsSessions(
       service,

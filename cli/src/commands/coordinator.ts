@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { coordinatorUrl, GRPC_ADDRESS, HTTP_ADDRESS, reporting } from '../output/arguments.ts';
+import { coordinatorUrl, GRPC_ADDRESS, HTTP_ADDRESS, reporting, whole } from '../output/arguments.ts';
 import { standardOutput } from '../output/output.ts';
 import { aborted, stopSignal, tellParent } from '../output/stop-signal.ts';
 
@@ -9,6 +9,7 @@ interface Options {
   grpc: string;
   http: string;
   nats?: string;
+  diskMax?: number;
   json?: boolean;
 }
 
@@ -19,6 +20,7 @@ export function addCoordinator(program: Command): void {
     .option('--grpc <address>', 'where gRPC listens', GRPC_ADDRESS)
     .option('--http <address>', 'where health, metrics and the status page listen', HTTP_ADDRESS)
     .option('--nats <url>', 'a NATS server to listen on as well', coordinatorUrl('nats'))
+    .option('--disk-max <MiB>', 'the most that its database may take of the disk', whole(1, 2 ** 30))
     .action(runCoordinator);
 }
 
@@ -29,7 +31,14 @@ async function runCoordinator(options: Options): Promise<void> {
   const { grpc, http, nats } = options;
   const { startCoordinator } = await import('@commonweight/coordinator');
   const log = (line: string): void => output.say(line, { event: 'log', line });
-  const running = await startCoordinator({ dataDir, grpc, http, log, ...(nats === undefined ? {} : { nats }) });
+  const running = await startCoordinator({
+    dataDir,
+    grpc,
+    http,
+    log,
+    ...(nats === undefined ? {} : { nats }),
+    ...(options.diskMax === undefined ? {} : { diskBytesMax: options.diskMax * 2 ** 20 }),
+  });
   const { grpcPort, httpPort } = running;
   const at = (address: string, port: number): string => `${address.replace(/:\d*$/, '')}:${port}`;
   const listening = {
@@ -49,7 +58,10 @@ async function runCoordinator(options: Options): Promise<void> {
     ].join('\n'),
     listening,
   );
-  await aborted(signal);
-  output.say('ending', { event: 'ending' });
-  await running.close();
+  try {
+    await Promise.race([aborted(signal), running.failed]);
+  } finally {
+    output.say('ending', { event: 'ending' });
+    await running.close();
+  }
 }

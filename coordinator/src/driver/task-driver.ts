@@ -44,7 +44,7 @@ import {
   type RoundState,
 } from '../round/round.ts';
 import { ServiceError } from '../service.ts';
-import type { ReceiptRecord, Store, TaskRecord } from '../store/store.ts';
+import type { Commit, ReceiptRecord, Store, TaskRecord } from '../store/store.ts';
 import { MetricMeans, noCounts, type Counters } from './counters.ts';
 import type { Fleet } from './fleet.ts';
 import { committedReceipt, receiptToWire, rejectedReceipt, type Refusal } from './receipts.ts';
@@ -59,6 +59,8 @@ export interface DriverWorld {
   log(line: string): void;
   /** Tells watchers of a version that is committed. */
   announce(model: string, release: SignedManifest): void;
+  /** A commit failed; the driver went back to what the disk has. */
+  failed(error: unknown): void;
   /** The task's status is another now. */
   changed(task: string): void;
 }
@@ -83,6 +85,8 @@ export class TaskDriver {
   readonly #configJson: string;
   readonly #counters: Counters;
   #taskState: TaskState;
+  /** What the disk has. */
+  #durable: { state: RoundState; taskState: TaskState };
   #state: RoundState;
   #base: OpenVersion;
   #sum: ExactSum;
@@ -101,6 +105,7 @@ export class TaskDriver {
     this.#grid = gridFor({ ...config, cohortMax: config.cohort.max });
     this.#taskState = record.state as TaskState;
     this.#state = JSON.parse(record.roundJson) as RoundState;
+    this.#durable = { state: this.#state, taskState: this.#taskState };
     this.#counters = JSON.parse(record.countersJson) as Counters;
     this.#base = base;
     this.#sum = new ExactSum(base.weights.length, this.#grid);
@@ -152,7 +157,7 @@ export class TaskDriver {
 
   async #setState(state: TaskState): Promise<void> {
     this.#taskState = state;
-    await this.#world.store.commit({ task: this.#record(this.#state) });
+    await this.#save(this.#state);
     this.#world.changed(this.task);
   }
 
@@ -264,9 +269,29 @@ export class TaskDriver {
   }
 
   #enqueue<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#queue.then(work);
+    const result = this.#queue.then(work).catch((error: unknown) => {
+      // A call that was wrong changed nothing.
+      if (!(error instanceof ServiceError)) this.#takeBack(error);
+      throw error;
+    });
     this.#queue = result.catch(() => undefined);
     return result;
+  }
+
+  /** Makes a state durable with what belongs to it. */
+  async #save(state: RoundState, commit: Commit = {}): Promise<void> {
+    await this.#world.store.commit({ ...commit, task: this.#record(state) });
+    this.#durable = { state, taskState: this.#taskState };
+  }
+
+  /** After a failure what holds is what the disk has; the updates of an open round are asked for again, as after a restart. */
+  #takeBack(error: unknown): void {
+    const { state, taskState } = this.#durable;
+    this.#taskState = taskState;
+    this.#state = step(state, { type: 'Recovered', nowMs: this.#world.nowMs() }, this.#policy).state;
+    this.#startSum();
+    this.#world.failed(error);
+    this.#world.changed(this.task);
   }
 
   #tick(): RoundEvent {
@@ -286,7 +311,7 @@ export class TaskDriver {
     switch (effect.type) {
       case 'Invite':
         this.#startSum();
-        await this.#world.store.commit({ task: this.#record(this.#state) });
+        await this.#save(this.#state);
         this.#world.log(
           `${this.task}: round ${effect.round} invites ${effect.cohort.length} agents on version ${effect.version}`,
         );
@@ -296,11 +321,11 @@ export class TaskDriver {
       case 'AbandonRound':
         this.#counters.roundsAbandoned++;
         this.#startSum();
-        await this.#world.store.commit({ task: this.#record(this.#state) });
+        await this.#save(this.#state);
         return this.#world.log(`${this.task}: round ${effect.round} abandoned: ${effect.reason}`);
       case 'Finish':
         this.#taskState = 'finished';
-        await this.#world.store.commit({ task: this.#record(this.#state) });
+        await this.#save(this.#state);
         return this.#world.log(`${this.task}: finished after ${this.#state.published} rounds`);
     }
   }
@@ -371,7 +396,7 @@ export class TaskDriver {
     this.#counters.updatesRejected++;
     this.#counters.rejectedByReason[refusal] = (this.#counters.rejectedByReason[refusal] ?? 0) + 1;
     if (isFinal(refusal)) {
-      await this.#world.store.commit({ receipts: [receipt], task: this.#record(this.#state) });
+      await this.#save(this.#state, { receipts: [receipt] });
       await this.#step({ type: 'AgentOut', nowMs: this.#world.nowMs(), agentId: update.agentId, round: update.round });
     }
     this.#world.changed(this.task);
@@ -380,7 +405,7 @@ export class TaskDriver {
 
   /** Version, manifest, blobs, receipts and the machine's next state in one transaction; only then is anybody told. */
   async #publish(round: number, accepted: readonly AcceptedUpdate[]): Promise<void> {
-    const { store, registry, signer, fleet, nowMs } = this.#world;
+    const { registry, signer, fleet, nowMs } = this.#world;
     const means = this.#metrics.means();
     const contributions = blobOf(this.#contributions(accepted));
     const next = registry.child(this.#base, {
@@ -409,14 +434,18 @@ export class TaskDriver {
       { type: 'Published', nowMs: nowMs(), version: next.version.version },
       this.#policy,
     ).state;
-    this.#counters.updatesAccepted += accepted.length;
-    this.#counters.metrics = means;
-    await store.commit({
-      version: next.version,
-      blobs: [...next.blobs, contributions],
-      receipts: receipts.map(({ record }) => record),
-      task: this.#record(after),
-    });
+    const before = { ...this.#counters };
+    Object.assign(this.#counters, { updatesAccepted: before.updatesAccepted + accepted.length, metrics: means });
+    try {
+      await this.#save(after, {
+        version: next.version,
+        blobs: [...next.blobs, contributions],
+        receipts: receipts.map(({ record }) => record),
+      });
+    } catch (error) {
+      Object.assign(this.#counters, before);
+      throw error;
+    }
     this.#state = after;
     this.#base = next.open;
     this.#startSum();

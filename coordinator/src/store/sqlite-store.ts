@@ -18,6 +18,9 @@ import {
 const CHUNK_BYTES = 256 * 1024;
 const FILE_NAME = 'commonweight.sqlite';
 
+const SQLITE_FULL = 13;
+const SQLITE_CONSTRAINT = 19;
+
 type Row = Record<string, unknown>;
 
 /** The embedded store: one SQLite file, write-ahead log, every commit flushed to the disk before it is answered. */
@@ -56,6 +59,12 @@ export class SqliteStore implements Store {
       if (database?.isOpen === true) database.close();
       throw openingError(path, cause);
     }
+  }
+
+  /** The most that the database may take of the disk; what is beyond is refused as if the disk were full. */
+  limitBytes(bytesMax: number): void {
+    const { page_size: pageSize } = this.#database.prepare('PRAGMA page_size').get() as { page_size: number };
+    this.#database.exec(`PRAGMA max_page_count = ${Math.max(1, Math.floor(bytesMax / pageSize))}`);
   }
 
   #migrate(): void {
@@ -248,9 +257,18 @@ function reading<T>(read: () => T): T {
 const isDamage = (message: string): boolean => /not a database|malformed|corrupt/i.test(message);
 
 function storeError(deed: 'commit' | 'read', cause: unknown): StoreError {
-  const { message } = cause as Error;
+  const { message, errcode = 0 } = cause as Error & { errcode?: number };
+  // The low byte is the primary result code: https://sqlite.org/rescode.html.
+  const code = errcode & 0xff;
+  if (code === SQLITE_FULL) {
+    return new StoreError(`cannot ${deed}: the disk is full: make room, and it goes on by itself`, {
+      cause,
+      kind: 'full',
+    });
+  }
   const mend = isDamage(message) ? ': the database is damaged, restore the data folder from a backup' : '';
-  return new StoreError(`cannot ${deed}: ${message}${mend}`, { cause });
+  const kind = code === SQLITE_CONSTRAINT ? 'refused' : 'broken';
+  return new StoreError(`cannot ${deed}: ${message}${mend}`, { cause, kind });
 }
 
 function openingError(path: string, cause: unknown): StoreError {

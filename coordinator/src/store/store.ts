@@ -1,6 +1,16 @@
 /** A disk or database that did not do what it must. Names the cause and the mend. */
 export class StoreError extends Error {
   override name = 'StoreError';
+  /**
+   * `full`: nothing was written, and it works again once there is room. `refused`: the commit contradicts one that is there.
+   * `broken`: what the disk has is not known any more, so nobody may go on; a restart reads it anew.
+   */
+  readonly kind: 'full' | 'refused' | 'broken';
+
+  constructor(message: string, { kind = 'broken', ...options }: ErrorOptions & { kind?: StoreError['kind'] } = {}) {
+    super(message, options);
+    this.kind = kind;
+  }
 }
 
 export interface VersionRecord {

@@ -33,6 +33,7 @@ export function metricsOf(service: CoordinatorService): Metrics {
   const loop = monitorEventLoopDelay({ resolution: 10 });
   loop.enable();
   const loopDelay = gauge('event_loop_delay_p99_seconds', 'Delay of the event loop, 99th percentile.', []);
+  const diskFull = gauge('disk_full', 'Whether uploads are refused for want of room.', []);
   return {
     contentType: registry.contentType,
     text: async () => {
@@ -52,6 +53,7 @@ export function metricsOf(service: CoordinatorService): Metrics {
         }
       }
       undecodable.inc(service.undecodable);
+      diskFull.set(service.diskIsFull ? 1 : 0);
       loopDelay.set(loop.percentile(99) / 1e9);
       return registry.metrics();
     },
