@@ -45,11 +45,7 @@ export function quantizeDynamic(model: ModelProto, options: DynamicOptions = {})
 }
 
 /** Writes the layer quantized when called; a reason where it must stay, and nothing for other operators. */
-function rewriteOf(
-  node: NodeProto,
-  writer: GraphWriter,
-  options: DynamicOptions,
-): (() => void) | string | undefined {
+function rewriteOf(node: NodeProto, writer: GraphWriter, options: DynamicOptions): (() => void) | string | undefined {
   if (isStandard(node, 'MatMul', 'Gemm')) {
     const layer = denseLayerOf(node, writer.view);
     if (typeof layer === 'string') return layer;

@@ -72,7 +72,8 @@ export class GraphWriter {
     const graph = removeDead({ ...this.view.graph, node: this.nodes, initializer: this.#initializers });
     const usesRuntime = this.nodes.some(({ domain }) => domain === RUNTIME_DOMAIN);
     const isListed = this.#model.opsetImport.some(({ domain }) => domain === RUNTIME_DOMAIN);
-    const added = usesRuntime && !isListed ? [create(OperatorSetIdProtoSchema, { domain: RUNTIME_DOMAIN, version: 1n })] : [];
+    const added =
+      usesRuntime && !isListed ? [create(OperatorSetIdProtoSchema, { domain: RUNTIME_DOMAIN, version: 1n })] : [];
     return { ...this.#model, opsetImport: [...this.#model.opsetImport, ...added], graph };
   }
 }

@@ -2,7 +2,8 @@ import type { GraphProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import { QuantizeError } from './errors.ts';
 import { labelOf } from './graph-view.ts';
 
-const QUANTIZED = /^(?:QLinear.*|Q(?:Gemm|Attention|EmbedLayerNormalization|MoE)|.*Dequantize.*|.*Quantize.*|MatMulInteger.*|ConvInteger|MatMul\w*Bits|MatMulBnb4)$/;
+const QUANTIZED =
+  /^(?:QLinear.*|Q(?:Gemm|Attention|EmbedLayerNormalization|MoE)|.*Dequantize.*|.*Quantize.*|MatMulInteger.*|ConvInteger|MatMul\w*Bits|MatMulBnb4)$/;
 
 /** Throws when a node of the graph already computes with codes. */
 export function requireUnquantized({ node }: GraphProto): void {

@@ -15,7 +15,9 @@ export function raiseOpset(model: ModelProto): ModelProto {
   const opset = opsetOf(model);
   if (opset >= OPSET_MIN) return model;
   if (opset < OPSET_READABLE_MIN) {
-    throw new QuantizeError(`operator set ${opset} is too old; export the model with operator set ${OPSET_MIN} or later`);
+    throw new QuantizeError(
+      `operator set ${opset} is too old; export the model with operator set ${OPSET_MIN} or later`,
+    );
   }
   const opsetImport = model.opsetImport.map((entry) =>
     entry.domain === '' || entry.domain === 'ai.onnx' ? { ...entry, version: BigInt(OPSET_MIN) } : entry,

@@ -30,9 +30,7 @@ export const idOf = (node: NodeProto): LayerId => ({ node: labelOf(node), operat
 
 /** Tells whether a node is named by one of the patterns. */
 export function excluder({ exclude = [] }: Selection): (node: NodeProto) => boolean {
-  const tests = exclude.map(
-    (pattern) => new RegExp(`^${pattern.split('*').map(escaped).join('.*')}$`, 's'),
-  );
+  const tests = exclude.map((pattern) => new RegExp(`^${pattern.split('*').map(escaped).join('.*')}$`, 's'));
   return (node) => tests.some((test) => test.test(labelOf(node)) || test.test(node.opType));
 }
 
