@@ -20,7 +20,7 @@ export interface DenseLayer {
 }
 
 /** Beyond this many products of 8 by 8 bits a sum may leave int32. */
-export const ROWS_MAX = Math.floor((2 ** 31 - 1) / (255 * 127));
+export const ROWS_MAX: number = Math.floor((2 ** 31 - 1) / (255 * 127));
 
 /** Reads the layer, or says why the node is none. */
 export function denseLayerOf(node: NodeProto, view: GraphView): DenseLayer | string {

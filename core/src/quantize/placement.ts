@@ -46,7 +46,7 @@ export function place(view: GraphView, selection: Selection): Placement {
 }
 
 /** The node's output, behind the Relu or Clip that the runtime folds into the rounding. */
-function activatedOutput(node: NodeProto, view: GraphView): string {
+export function activatedOutput(node: NodeProto, view: GraphView): string {
   const output = node.output[0]!;
   const reader = movers.includes(node.opType) ? undefined : view.soleReader(output);
   return reader !== undefined && isClamp(reader, view) && reader.input[0] === output ? reader.output[0]! : output;

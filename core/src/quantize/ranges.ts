@@ -39,17 +39,21 @@ function percentileRange(state: HistogramState, percentile: number): Range {
 /** Candidates between the whole range and a small part of it. */
 const CANDIDATES = 128;
 
-/** The shrunken range with the least squared error of rounding and clipping. */
+/** The range with the least squared error of rounding and clipping: first the upper end is drawn in, then the lower. */
 function mseRange(state: HistogramState): Range {
-  const { min, max } = state;
-  let best = { min, max, error: Infinity };
+  const whole = { min: Math.min(state.min, 0), max: Math.max(state.max, 0) };
+  const upper = leastError(state, (share) => ({ ...whole, max: whole.max * share }));
+  return leastError(state, (share) => ({ ...upper, min: whole.min * share }));
+}
+
+function leastError(state: HistogramState, shrunken: (share: number) => Range): Range {
+  let best = { range: shrunken(1), error: Infinity };
   for (let step = 0; step < CANDIDATES; step++) {
-    const share = 1 - step / CANDIDATES;
-    const range = { min: Math.min(min, 0) * share, max: Math.max(max, 0) * share };
+    const range = shrunken(1 - step / CANDIDATES);
     const error = squaredError(state, range);
-    if (error < best.error) best = { ...range, error };
+    if (error < best.error) best = { range, error };
   }
-  return { min: best.min, max: best.max };
+  return best.range;
 }
 
 /** Rounding spreads evenly over a step, so its mean square is step^2 / 12; beyond the range the whole distance counts. */
@@ -65,43 +69,56 @@ function squaredError(state: HistogramState, { min, max }: Range): number {
   return error;
 }
 
+/** Magnitudes are counted in about this many bins, and thresholds tried in steps of a few. */
+const MAGNITUDE_BINS = 2048;
+const THRESHOLD_STEP = 4;
+
 /** The clipped range whose codes say most about the numbers: least Kullback-Leibler divergence (Migacz 2017). */
 function entropyRange(state: HistogramState): Range {
-  const { counts, min, max } = state;
-  const positions = Array.from(counts, (_, index) => Math.abs(centreOf(state, index)));
-  const width = 2 ** state.exponent;
-  const magnitudes = new Float64Array(Math.floor(Math.max(...positions) / width) + 1);
-  counts.forEach((count, index) => (magnitudes[Math.floor(positions[index]! / width)]! += count));
+  const { min, max } = state;
+  const { counts, width } = magnitudesOf(state);
   // A sign takes one bit, so half the levels are left for either side.
   const levels = min < 0 ? LEVELS / 2 : LEVELS;
-  if (magnitudes.length <= levels) return { min, max };
-  let best = { bins: magnitudes.length, divergence: Infinity };
-  for (let bins = levels; bins <= magnitudes.length; bins++) {
-    const divergence = divergenceOf(magnitudes, bins, levels);
+  if (counts.length <= levels) return { min, max };
+  const below = new Float64Array(counts.length + 1);
+  counts.forEach((count, bin) => (below[bin + 1] = below[bin]! + count));
+  let best = { bins: counts.length, divergence: Infinity };
+  for (let bins = counts.length; bins >= levels; bins -= THRESHOLD_STEP) {
+    const divergence = divergenceOf(counts, below, bins, levels);
     if (divergence < best.divergence) best = { bins, divergence };
   }
   const limit = best.bins * width;
   return { min: Math.max(min, -limit), max: Math.min(max, limit) };
 }
 
+/** The histogram of sizes without signs, from zero on. */
+function magnitudesOf(state: HistogramState): { counts: Float64Array; width: number } {
+  const largest = Math.max(Math.abs(state.min), Math.abs(state.max));
+  const exponent = Math.max(state.exponent, Math.ceil(Math.log2(largest / MAGNITUDE_BINS || 1)));
+  const width = 2 ** exponent;
+  const counts = new Float64Array(Math.floor(largest / width) + 1);
+  state.counts.forEach((count, index) => {
+    const bin = Math.min(Math.floor(Math.abs(centreOf(state, index)) / width), counts.length - 1);
+    counts[bin]! += count;
+  });
+  return { counts, width };
+}
+
 /** Divergence between the numbers clipped into `bins` bins, and the same after rounding to `levels` levels. */
-function divergenceOf(counts: Float64Array, bins: number, levels: number): number {
-  const clipped = counts.slice(0, bins);
-  const within = clipped.reduce((sum, count) => sum + count, 0);
-  const total = counts.reduce((sum, count) => sum + count, 0);
-  clipped[bins - 1]! += total - within;
+function divergenceOf(counts: Float64Array, below: Float64Array, bins: number, levels: number): number {
+  const total = below[counts.length]!;
+  const within = below[bins]!;
   let divergence = 0;
   for (let level = 0; level < levels; level++) {
     const [from, to] = [Math.floor((level * bins) / levels), Math.floor(((level + 1) * bins) / levels)];
-    let [sum, filled] = [0, 0];
+    const clipped = (bin: number): number => counts[bin]! + (bin === bins - 1 ? total - within : 0);
+    let filled = 0;
+    // Where the reference has mass the level must have some too.
+    for (let bin = from; bin < to; bin++) if (clipped(bin) > 0) filled += 1;
+    const q = Math.max((below[to]! - below[from]!) / filled / within, 1e-12);
     for (let bin = from; bin < to; bin++) {
-      sum += counts[bin]!;
-      // Where the reference has mass the level must have some too.
-      if (clipped[bin]! > 0) filled += 1;
-    }
-    for (let bin = from; bin < to; bin++) {
-      const p = clipped[bin]! / total;
-      if (p > 0) divergence += p * Math.log(p / Math.max(sum / filled / within, 1e-12));
+      const p = clipped(bin) / total;
+      if (p > 0) divergence += p * Math.log(p / q);
     }
   }
   return divergence;

@@ -1,5 +1,4 @@
-import type { NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
-import type { ModelProto } from '../onnx/gen/onnx/onnx_pb.ts';
+import type { ModelProto, NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import { labelOf } from './graph-view.ts';
 import { QuantizeError } from './errors.ts';
 
@@ -24,14 +23,22 @@ export interface QuantizedModel {
 export interface Selection {
   /** Nodes to leave alone: names or operators, with `*` for any letters. */
   exclude?: readonly string[];
+  /** Labels of further nodes to leave alone, taken literally. */
+  keep?: ReadonlySet<string>;
+  /** Labels of the only nodes to quantize. */
+  only?: ReadonlySet<string>;
 }
 
 export const idOf = (node: NodeProto): LayerId => ({ node: labelOf(node), operator: node.opType });
 
-/** Tells whether a node is named by one of the patterns. */
-export function excluder({ exclude = [] }: Selection): (node: NodeProto) => boolean {
+/** Tells whether a node is to be left alone. */
+export function excluder({ exclude = [], keep, only }: Selection): (node: NodeProto) => boolean {
   const tests = exclude.map((pattern) => new RegExp(`^${pattern.split('*').map(escaped).join('.*')}$`, 's'));
-  return (node) => tests.some((test) => test.test(labelOf(node)) || test.test(node.opType));
+  return (node) => {
+    const label = labelOf(node);
+    if (keep?.has(label) === true || only?.has(label) === false) return true;
+    return tests.some((test) => test.test(label) || test.test(node.opType));
+  };
 }
 
 /** Throws when no layer was quantized, with the reasons. */
