@@ -17,8 +17,8 @@ const options: ort.InferenceSession.SessionOptions = {
   logSeverityLevel: 3,
 };
 
-export const openSession = (model: ModelProto): Promise<ort.InferenceSession> =>
-  ort.InferenceSession.create(writeModel(model), options);
+export const openSession = (model: ModelProto | Uint8Array): Promise<ort.InferenceSession> =>
+  ort.InferenceSession.create(model instanceof Uint8Array ? model : writeModel(model), options);
 
 /** Trains a model on real digits for a number of steps of 50 images. */
 export async function trainedOnDigits(model: ModelProto, steps: number): Promise<ModelProto> {

@@ -48,7 +48,7 @@ export function place(view: GraphView, selection: Selection): Placement {
 /** The node's output, behind the Relu or Clip that the runtime folds into the rounding. */
 export function activatedOutput(node: NodeProto, view: GraphView): string {
   const output = node.output[0]!;
-  const reader = movers.includes(node.opType) ? undefined : view.soleReader(output);
+  const reader = isMover(node) ? undefined : view.soleReader(output);
   return reader !== undefined && isClamp(reader, view) && reader.input[0] === output ? reader.output[0]! : output;
 }
 
@@ -110,7 +110,7 @@ function roundedValues(
     for (const name of readOnCodes(node)) if (!values.has(name)) values.set(name, name);
     const output = activatedOutput(node, view);
     if (!madeOnCodes.has(output)) continue;
-    const isMoved = carriers.has(node) && movers.includes(node.opType);
+    const isMoved = carriers.has(node) && isMover(node);
     values.set(output, isMoved ? values.get(node.input[0]!)! : output);
   }
   return values;
@@ -119,6 +119,10 @@ function roundedValues(
 /** Inputs that a node on codes takes as codes that vary from run to run. */
 export function readOnCodes(node: NodeProto): string[] {
   return isStandard(node, 'Add', 'Mul', 'Concat') ? node.input : node.input.slice(0, 1);
+}
+
+export function isMover(node: NodeProto): boolean {
+  return isStandard(node, ...movers);
 }
 
 function canCarry(node: NodeProto): boolean {

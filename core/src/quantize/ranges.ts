@@ -101,6 +101,8 @@ function magnitudesOf(state: HistogramState): { counts: Float64Array; width: num
     const bin = Math.min(Math.floor(Math.abs(centreOf(state, index)) / width), counts.length - 1);
     counts[bin]! += count;
   });
+  // Zeros of a Relu or of padding need no levels, and so many of them would drown the rest.
+  counts[0] = counts[1] ?? counts[0]!;
   return { counts, width };
 }
 

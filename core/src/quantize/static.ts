@@ -6,7 +6,7 @@ import { quantizeChannels } from './channels.ts';
 import { denseLayerOf } from './dense-layer.ts';
 import { QuantizeError } from './errors.ts';
 import { GraphWriter } from './graph-writer.ts';
-import { place, readOnCodes } from './placement.ts';
+import { isMover, place, readOnCodes } from './placement.ts';
 import type { Placement } from './placement.ts';
 import { prepare } from './prepare.ts';
 import { idOf, requireLayers } from './select.ts';
@@ -117,9 +117,16 @@ class StaticRounding {
 
   #affine(value: string): Affine {
     const source = this.#placement.values.get(value)!;
-    const range = this.#ranges.get(source);
+    const range = this.#rangeOf(source);
     if (range !== undefined) return affineOf(range, this.#activations);
     throw new QuantizeError(`value '${source}' was not calibrated; calibrate this model with these options`);
+  }
+
+  /** Of a value that only moved numbers, that of where they came from: it is not calibrated on its own. */
+  #rangeOf(value: string): Range | undefined {
+    const range = this.#ranges.get(value);
+    const maker = this.#writer.view.maker(value);
+    return range === undefined && maker !== undefined && isMover(maker) ? this.#rangeOf(maker.input[0]!) : range;
   }
 
   #withCodedWeights(written: NodeProto, node: NodeProto): NodeProto {
