@@ -18,6 +18,7 @@ import { name, oneOf, reporting, talking, whole, wholes } from '../output/argume
 import { CommandError } from '../output/failure.ts';
 import { bytes, table } from '../output/format.ts';
 import { standardOutput, type Output } from '../output/output.ts';
+import { addModelQuantize } from './model-quantize.ts';
 
 interface Options {
   coordinator: string;
@@ -25,7 +26,9 @@ interface Options {
 }
 
 export function addModel(program: Command): void {
-  const model = program.command('model').description('the registry: make, import, list, show, export and check models');
+  const model = program
+    .command('model')
+    .description('the registry: make, import, list, show, export, check and quantize models');
   talking(model.command('create'), 'grpc')
     .description(`make a fresh model (${Object.keys(modelKinds).join(', ')}) and import it`)
     .argument('<kind>', 'what to make', oneOf(...Object.keys(modelKinds)))
@@ -61,6 +64,7 @@ export function addModel(program: Command): void {
     .description('say whether and what of an ONNX file can be trained')
     .argument('<file>', 'an ONNX file')
     .action(checkModel);
+  addModelQuantize(model);
 }
 
 async function createModel(
