@@ -22,6 +22,11 @@ export const openSession = (model: ModelProto | Uint8Array): Promise<ort.Inferen
 
 /** Trains a model on real digits for a number of steps of 50 images. */
 export async function trainedOnDigits(model: ModelProto, steps: number): Promise<ModelProto> {
+  return await trainedOn(await loadDataset('mnist'), model, steps);
+}
+
+/** Trains a model on any data set, going through it again and again. */
+export async function trainedOn(data: Dataset, model: ModelProto, steps: number): Promise<ModelProto> {
   const { graph, weights } = splitModel(model);
   const split = readModel(graph);
   const layout = layoutOf(split);
@@ -31,7 +36,6 @@ export async function trainedOnDigits(model: ModelProto, steps: number): Promise
     BATCH,
   );
   const session = await openSession(training.model);
-  const data = await loadDataset('mnist');
   const feeds: Record<string, ort.Tensor> = {
     [training.sampleWeights]: new ort.Tensor('float32', new Float32Array(BATCH).fill(1), [BATCH]),
   };

@@ -1,7 +1,7 @@
 """Quantizes small models with onnxruntime's own tool and writes what it made to vectors.json.
 
 Run once, outside the project's build:
-    python3 -m venv /tmp/q && /tmp/q/bin/pip install onnx onnxruntime && /tmp/q/bin/python make_vectors.py
+    python3 -m venv /tmp/q && /tmp/q/bin/pip install onnx onnx-ir onnxruntime && /tmp/q/bin/python make-vectors.py
 """
 import base64
 import json
@@ -118,7 +118,7 @@ def weights_of(tensors, names):
     for name in names:
         codes = tensors.get(f"{name}_quantized")
         if codes is not None:
-            scale = tensors[f"{name}_scale"]
+            scale = tensors.get(f"{name}_scale", tensors.get(f"{name}_quantized_scale"))
             found[name] = {"codes": codes.ravel().tolist(), "scales": np.ravel(scale).astype(float).tolist()}
     return found
 
