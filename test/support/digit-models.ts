@@ -26,13 +26,18 @@ export async function trainedOnDigits(model: ModelProto, steps: number): Promise
 }
 
 /** Trains a model on any data set, going through it again and again. */
-export async function trainedOn(data: Dataset, model: ModelProto, steps: number): Promise<ModelProto> {
+export async function trainedOn(
+  data: Dataset,
+  model: ModelProto,
+  steps: number,
+  learningRate = 0.1,
+): Promise<ModelProto> {
   const { graph, weights } = splitModel(model);
   const split = readModel(graph);
   const layout = layoutOf(split);
   const training = buildTrainingGraph(
     split,
-    { loss: 'cross-entropy', optimizer: { name: 'sgd', learningRate: 0.1 }, epochs: 1, batchSize: BATCH },
+    { loss: 'cross-entropy', optimizer: { name: 'sgd', learningRate }, epochs: 1, batchSize: BATCH },
     BATCH,
   );
   const session = await openSession(training.model);

@@ -12,7 +12,7 @@ export interface TransformerOptions {
   seed: number;
 }
 
-/** A transformer encoder with random weights; input `[batch, tokens, tokenSize]`, output `features` `[batch, width]`. */
+/** A transformer encoder with random weights; input `[batch, tokens, tokenSize]`, output `features` `[batch, tokens * width]`. */
 export function transformer({ tokens, tokenSize, width, heads, layers, seed }: TransformerOptions): ModelProto {
   const random = seeded(seed);
   const node: NodeProto[] = [];
@@ -62,12 +62,12 @@ export function transformer({ tokens, tokenSize, width, heads, layers, seed }: T
     const down = linear(`${name}.down`, emit('Relu', [wide], `${name}.active`), 4 * width, width);
     value = emit('Add', [value, down], `${name}.done`);
   }
-  emit('ReduceMean', [norm('last', value)], 'features', { axes: [1], keepdims: 0 });
+  emit('Flatten', [norm('last', value)], 'features', { axis: 1 });
   return makeModel({
     name: 'transformer',
     node,
     initializer,
     input: [makeValue('input', ['batch', tokens, tokenSize])],
-    output: [makeValue('features', ['batch', width])],
+    output: [makeValue('features', ['batch', tokens * width])],
   });
 }

@@ -5,6 +5,7 @@ import {
   joinModel,
   readModel,
   weightsFromBytes,
+  weightsToSafetensors,
   writeModel,
   type TensorSpec,
 } from '@commonweight/core';
@@ -55,10 +56,11 @@ export function addModel(program: Command): void {
     .argument('<name>', 'a model', name)
     .action(showModel);
   talking(model.command('export'), 'grpc', 'nats')
-    .description('write a version as a stock ONNX file')
+    .description('write a version as a stock ONNX file, or its weights as safetensors')
     .argument('<name>', 'a model', name)
     .argument('<file>', 'where to write')
     .option('--version <n>', 'which version; 0 is the newest', whole(0), 0)
+    .option('--format <name>', 'onnx, or safetensors for the weights alone', oneOf('onnx', 'safetensors'), 'onnx')
     .action(exportModel);
   reporting(model.command('check'))
     .description('say whether and what of an ONNX file can be trained')
@@ -133,7 +135,11 @@ async function showModel(model: string, options: Options): Promise<void> {
   );
 }
 
-async function exportModel(model: string, file: string, options: Options & { version: number }): Promise<void> {
+async function exportModel(
+  model: string,
+  file: string,
+  options: Options & { version: number; format: string },
+): Promise<void> {
   const link = openModelLink(options.coordinator);
   try {
     const manifest = opened(await link.getModel(model, options.version));
@@ -144,13 +150,15 @@ async function exportModel(model: string, file: string, options: Options & { ver
       return await link.download(artifact.digest, Number(artifact.size));
     };
     const onnx = joinModel(readModel(await part('graph')), weightsFromBytes(await part('weights')));
-    await writeFile(file, onnx);
-    standardOutput(options).say(`${file}: version ${manifest.version} of ${model}, ${bytes(onnx.length)}`, {
+    const written = options.format === 'onnx' ? onnx : weightsToSafetensors(readModel(onnx));
+    await writeFile(file, written);
+    standardOutput(options).say(`${file}: version ${manifest.version} of ${model}, ${bytes(written.length)}`, {
       event: 'written',
       file,
       model,
       version: manifest.version,
-      bytes: onnx.length,
+      format: options.format,
+      bytes: written.length,
     });
   } finally {
     await link.close();
