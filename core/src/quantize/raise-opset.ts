@@ -84,7 +84,8 @@ const rowwise: Rule = {
       makeNode('Shape', [input], [shape!]),
       makeNode('Flatten', [input], [rows!], { axis }),
       makeNode(node.opType, [rows!], [result!], { axis: -1 }, node.name),
-      makeNode('Reshape', [result!, shape!], [output]),
+      // The first node has the old name, which other nodes may not have as well.
+      makeNode('Reshape', [result!, shape!], [output], {}, view.freshName(`${output}_restored`)),
     ];
   },
 };

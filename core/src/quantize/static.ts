@@ -143,10 +143,9 @@ class StaticRounding {
     const { codes, scales } = quantizeChannels(values, shape, axis, { bits: this.#weightBits, scaleMin });
     const hint = `${node.output[0]}_weight`;
     const weightCodes = this.#writer.initializer(byteTensor(this.#writer.fresh(`${hint}_codes`), shape, codes));
-    const weightZeros = byteTensor(this.#writer.fresh(`${hint}_zeros`), [scales.length], new Int8Array(scales.length));
     const input = [
       written.input[0]!,
-      this.#dequantized(weightCodes, scales, hint, this.#writer.initializer(weightZeros), axis),
+      this.#dequantized(weightCodes, scales, hint, this.#zeros('int8', scales.length), axis),
     ];
     if (bias !== undefined) input.push(this.#codedBias(bias, scales, activationScale, `${node.output[0]}_bias`));
     const attribute = written.attribute.filter(({ name }) => name !== 'alpha' && name !== 'beta');
@@ -167,9 +166,21 @@ class StaticRounding {
     const codes = Int32Array.from(bias, (value, channel) =>
       clamp(roundHalfEven(value / scales[channel]!), -(2 ** 31), 2 ** 31 - 1),
     );
-    const zeros = int32Tensor(this.#writer.fresh(`${hint}_zeros`), [codes.length], new Int32Array(codes.length));
     const name = this.#writer.initializer(int32Tensor(this.#writer.fresh(`${hint}_codes`), [codes.length], codes));
-    return this.#dequantized(name, scales, hint, this.#writer.initializer(zeros), 0);
+    return this.#dequantized(name, scales, hint, this.#zeros('int32', codes.length), 0);
+  }
+
+  /** Zero points of that many channels; layers of equal width share them. */
+  #zeros(type: 'int8' | 'int32', length: number): string {
+    const name = `${type}_zeros_${length}`;
+    return this.#writer.once(name, () => {
+      const fresh = this.#writer.fresh(name);
+      return this.#writer.initializer(
+        type === 'int8'
+          ? byteTensor(fresh, [length], new Int8Array(length))
+          : int32Tensor(fresh, [length], new Int32Array(length)),
+      );
+    });
   }
 
   #dequantized(codes: string, scales: Float32Array, hint: string, zeros: string, axis: number): string {
