@@ -63,13 +63,13 @@ function sqnrDb(exact: Float32Array, other: Float32Array): number {
   return decibels(signal, noise);
 }
 
-/** Least signal to noise of the logits, in decibels: measured 2 to 6 above. */
+/** Least signal to noise of the logits, in decibels: 2 to 4 below the worst of the three families when this was written. */
 const sqnrMin: Record<QuantizedForm, number> = {
-  'dynamic-int8': 36,
-  'static-int8': 30,
-  'int8-blocks': 36,
-  'int4-blocks': 15,
-  fp16: 60,
+  'dynamic-int8': 40,
+  'static-int8': 39,
+  'int8-blocks': 39,
+  'int4-blocks': 19,
+  fp16: 68,
 };
 
 describe.each(Object.keys(families) as Family[])('%s', (family) => {
@@ -214,7 +214,10 @@ describe('sensitivity', () => {
       });
       expect([kept.size, trials < 16]).toEqual([needed, true]);
     }
-    await expect(excludeUntil(layers, () => Promise.resolve(false))).rejects.toThrow('the bound holds for no layer');
+    for (const some of [layers, layers.slice(0, 1), []]) {
+      const hopeless = excludeUntil(some, () => Promise.resolve(false));
+      await expect(hopeless).rejects.toThrow('the bound holds for no layer');
+    }
   });
 });
 

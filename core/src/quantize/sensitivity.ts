@@ -122,7 +122,7 @@ export async function excludeUntil(
   const worst = (count: number): ReadonlySet<string> => new Set(noisiestFirst.slice(0, count).map(({ node }) => node));
   let [bad, good, step] = [-1, 0, 1];
   while (!(await isGood(worst(good)))) {
-    if (good === noisiestFirst.length - 1) {
+    if (good >= noisiestFirst.length - 1) {
       throw new QuantizeError('the bound holds for no layer; use another form or a wider bound');
     }
     bad = good;
