@@ -247,3 +247,36 @@ test('an embedding table and a scaled Gemm keep their outputs', async () => {
     expect(sqnrDb(exact, await run(quantizeModel(model, form).model))).toBeGreaterThan(35);
   }
 });
+
+test.each(['forward', 'bidirectional'])('a %s LSTM keeps its outputs with int8 weights', async (direction) => {
+  const [directions, hidden, size, steps] = [direction === 'forward' ? 1 : 2, 24, 28, 28];
+  const wave = (name: string, shape: readonly number[], step: number) => {
+    const length = shape.reduce((product, axis) => product * axis, 1);
+    return floatTensor(
+      name,
+      shape,
+      Float32Array.from({ length }, (_, index) => Math.sin(index * step) * 0.4),
+    );
+  };
+  const model = makeModel({
+    name: 'recurrent',
+    node: [makeNode('LSTM', ['x', 'w', 'r', 'b'], ['y'], { hidden_size: hidden, direction })],
+    initializer: [
+      wave('w', [directions, 4 * hidden, size], 1.7),
+      wave('r', [directions, 4 * hidden, hidden], 2.3),
+      wave('b', [directions, 8 * hidden], 0.9),
+    ],
+    input: [makeValue('x', [steps, 'n', size])],
+    output: [makeValue('y', [steps, directions, 'n', hidden])],
+  });
+  const rows = digits.inputs.slice(0, steps * 5 * size);
+  const outputs = async (one: ModelProto): Promise<Float32Array> =>
+    (await outputsOf(one, rows.slice(), [steps, 5, size])).get('y')!;
+  const { model: quantized, layers } = quantizeModel(model, 'dynamic-int8');
+  expect(layers.map(({ operator }) => operator)).toEqual(['LSTM']);
+  expect(sqnrDb(await outputs(model), await outputs(quantized))).toBeGreaterThan(30);
+  const probe = noiseProbe(model, 'dynamic-int8');
+  const meter = new NoiseMeter(probe);
+  meter.add(await outputsOf(probe.model, rows.slice(), [steps, 5, size]));
+  expect(meter.report().map(({ operator, sqnrDb: db }) => [operator, db > 30])).toEqual([['LSTM', true]]);
+});

@@ -164,7 +164,9 @@ describe('blocks', () => {
           const byte = codes[bits === 8 ? index : index >> 1]!;
           const code = bits === 8 ? byte : index % 2 === 0 ? byte & 15 : byte >> 4;
           const scale = scales[Math.floor(index / 16)]!;
-          expect(Math.abs((code - middle) * scale - value)).toBeLessThanOrEqual(Math.abs(scale) * 1.0001 + 2 ** -123);
+          expect(Math.abs((code - middle) * scale - value)).toBeLessThanOrEqual(
+            Math.abs(scale) * 1.0001 + middle * 2 ** -126,
+          );
         });
       }),
     );

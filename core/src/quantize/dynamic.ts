@@ -7,6 +7,7 @@ import { denseLayerOf, ROWS_MAX } from './dense-layer.ts';
 import type { DenseLayer } from './dense-layer.ts';
 import { isStandard } from './graph-view.ts';
 import { GraphWriter } from './graph-writer.ts';
+import { lstmRewriteOf } from './lstm.ts';
 import { prepare } from './prepare.ts';
 import { excluder, idOf, requireLayers } from './select.ts';
 import type { KeptLayer, LayerId, QuantizedModel, Selection } from './select.ts';
@@ -18,7 +19,7 @@ export interface DynamicOptions extends Selection {
 }
 
 /**
- * Int8 weights, and activations whose range is measured at every run. Matrix products and embedding tables are
+ * Int8 weights, and activations whose range is measured at every run. Matrix products, LSTMs and embedding tables are
  * quantized; convolutions never, because ConvInteger is slower than the float kernel. No calibration data is needed.
  */
 export function quantizeDynamic(model: ModelProto, options: DynamicOptions = {}): QuantizedModel {
@@ -40,7 +41,7 @@ export function quantizeDynamic(model: ModelProto, options: DynamicOptions = {})
       reason();
     }
   }
-  requireLayers(layers, kept, 'matrix product and no embedding table');
+  requireLayers(layers, kept, 'matrix product, LSTM or embedding table');
   return { model: writer.finish(), layers, kept };
 }
 
@@ -52,6 +53,7 @@ function rewriteOf(node: NodeProto, writer: GraphWriter, options: DynamicOptions
     if (layer.rows > ROWS_MAX) return `sums ${layer.rows} products, too many for int32`;
     return () => emitDense(layer, writer, options);
   }
+  if (isStandard(node, 'LSTM')) return lstmRewriteOf(node, writer, options.weightBits ?? 8);
   return isStandard(node, 'Gather') ? tableRewriteOf(node, writer) : undefined;
 }
 

@@ -33,7 +33,7 @@ export function noiseProbe(model: ModelProto, form: QuantizedForm, options: Quan
   const only = new Set<string>();
   const twins: NodeProto[] = [];
   const measured = graph.node
-    .filter((node) => isStandard(node, 'Conv', 'Gemm', 'MatMul', 'Gather') && quantized.has(labelOf(node)))
+    .filter((node) => isMeasured(node) && quantized.has(labelOf(node)))
     .map((node) => {
       const value = activatedOutput(node, view);
       const twin = view.freshName(`${value}_twin`);
@@ -75,6 +75,11 @@ export function noiseProbe(model: ModelProto, form: QuantizedForm, options: Quan
     ),
     layers,
   };
+}
+
+/** The layers with weights; of an LSTM that only hands on its last state nothing can be compared. */
+function isMeasured(node: NodeProto): boolean {
+  return isStandard(node, 'Conv', 'Gemm', 'MatMul', 'Gather', 'LSTM') && node.output[0] !== '';
 }
 
 /** Adds up what a probe says over many runs. */
