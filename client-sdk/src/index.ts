@@ -34,3 +34,7 @@ export { KeyPin } from './trust/key-pin.ts';
 export { Ratchet } from './trust/ratchet.ts';
 export { BlobCache } from './cache/blob-cache.ts';
 export { readIfThere, writeAtomic } from './cache/atomic-file.ts';
+export { OrtEngine } from './runtime/ort-engine.ts';
+export type { Engine, Session } from './runtime/ort-engine.ts';
+export { elementKind } from './runtime/tensor.ts';
+export type { TypedTensor } from './runtime/tensor.ts';

@@ -5,6 +5,7 @@ import {
   joinModel,
   readModel,
   weightsFromBytes,
+  weightsToSafetensors,
   writeModel,
   type TensorSpec,
 } from '@commonweight/core';
@@ -18,6 +19,7 @@ import { name, oneOf, reporting, talking, whole, wholes } from '../output/argume
 import { CommandError } from '../output/failure.ts';
 import { bytes, table } from '../output/format.ts';
 import { standardOutput, type Output } from '../output/output.ts';
+import { addModelQuantize } from './model-quantize.ts';
 
 interface Options {
   coordinator: string;
@@ -25,7 +27,9 @@ interface Options {
 }
 
 export function addModel(program: Command): void {
-  const model = program.command('model').description('the registry: make, import, list, show, export and check models');
+  const model = program
+    .command('model')
+    .description('the registry: make, import, list, show, export, check and quantize models');
   talking(model.command('create'), 'grpc')
     .description(`make a fresh model (${Object.keys(modelKinds).join(', ')}) and import it`)
     .argument('<kind>', 'what to make', oneOf(...Object.keys(modelKinds)))
@@ -52,15 +56,17 @@ export function addModel(program: Command): void {
     .argument('<name>', 'a model', name)
     .action(showModel);
   talking(model.command('export'), 'grpc', 'nats')
-    .description('write a version as a stock ONNX file')
+    .description('write a version as a stock ONNX file, or its weights as safetensors')
     .argument('<name>', 'a model', name)
     .argument('<file>', 'where to write')
     .option('--version <n>', 'which version; 0 is the newest', whole(0), 0)
+    .option('--format <name>', 'onnx, or safetensors for the weights alone', oneOf('onnx', 'safetensors'), 'onnx')
     .action(exportModel);
   reporting(model.command('check'))
     .description('say whether and what of an ONNX file can be trained')
     .argument('<file>', 'an ONNX file')
     .action(checkModel);
+  addModelQuantize(model);
 }
 
 async function createModel(
@@ -129,7 +135,11 @@ async function showModel(model: string, options: Options): Promise<void> {
   );
 }
 
-async function exportModel(model: string, file: string, options: Options & { version: number }): Promise<void> {
+async function exportModel(
+  model: string,
+  file: string,
+  options: Options & { version: number; format: string },
+): Promise<void> {
   const link = openModelLink(options.coordinator);
   try {
     const manifest = opened(await link.getModel(model, options.version));
@@ -140,13 +150,15 @@ async function exportModel(model: string, file: string, options: Options & { ver
       return await link.download(artifact.digest, Number(artifact.size));
     };
     const onnx = joinModel(readModel(await part('graph')), weightsFromBytes(await part('weights')));
-    await writeFile(file, onnx);
-    standardOutput(options).say(`${file}: version ${manifest.version} of ${model}, ${bytes(onnx.length)}`, {
+    const written = options.format === 'onnx' ? onnx : weightsToSafetensors(readModel(onnx));
+    await writeFile(file, written);
+    standardOutput(options).say(`${file}: version ${manifest.version} of ${model}, ${bytes(written.length)}`, {
       event: 'written',
       file,
       model,
       version: manifest.version,
-      bytes: onnx.length,
+      format: options.format,
+      bytes: written.length,
     });
   } finally {
     await link.close();

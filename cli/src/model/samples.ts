@@ -1,0 +1,71 @@
+import type { TypedArray } from '@commonweight/client-sdk';
+import { contractOf, seeded, type ModelProto, type TensorSpec } from '@commonweight/core';
+import { readFile } from 'node:fs/promises';
+import { CommandError } from '../output/failure.ts';
+import { inputsFrom } from './json-inputs.ts';
+import { tensorFor, type Feeds, type Samples } from './run-model.ts';
+
+const BATCH = 32;
+
+/** Inputs from a data set such as `mnist?split=test`, or from a JSON file as `predict --input` takes it. */
+export async function readSamples(model: ModelProto, data: string, examplesMax: number): Promise<Samples> {
+  const { inputs } = contractOf(model);
+  if (data.endsWith('.json')) {
+    const feeds = await jsonFeeds(data, inputs);
+    return { source: data, batches: [{ feeds }], one: feeds };
+  }
+  const [only, ...others] = inputs;
+  if (only === undefined || others.length > 0 || only.dtype !== 'float') {
+    throw new CommandError(
+      `a data set fills one float input, and the model has ${inputs.map(({ name, dtype }) => `${name} ${dtype}`).join(', ')}: give a .json file with arrays by name`,
+    );
+  }
+  const { loadDataset } = await import('@commonweight/edge-agent');
+  const set = await loadDataset(data);
+  const size = set.inputs.length / set.examples;
+  const count = Math.min(set.examples, examplesMax);
+  const batch = only.dims.some((dim) => dim < 0) ? BATCH : 1;
+  const batches = [];
+  for (let start = 0; start < count; start += batch) {
+    const end = Math.min(start + batch, count);
+    const feeds = { [only.name]: tensorFor(only, set.inputs.slice(start * size, end * size)) };
+    batches.push({ feeds, labels: set.labels.slice(start, end) });
+  }
+  if (batches.length === 0) throw new CommandError(`data '${data}' holds no examples: give another set`);
+  return { source: data, batches, one: { [only.name]: tensorFor(only, set.inputs.slice(0, size)) } };
+}
+
+async function jsonFeeds(file: string, specs: readonly TensorSpec[]): Promise<Feeds> {
+  const text = await readFile(file, 'utf8');
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new CommandError(`${file} is not JSON: give an array of numbers, or an object of arrays by input name`, {
+      cause,
+    });
+  }
+  const given = inputsFrom(json, specs);
+  return Object.fromEntries(
+    specs.map((spec) => {
+      const data = given[spec.name];
+      if (data === undefined) throw new CommandError(`${file} has no values for input '${spec.name}': add them`);
+      return [spec.name, tensorFor(spec, data as TypedArray)];
+    }),
+  );
+}
+
+/** Numbers from nowhere, one example, for models of which no data is at hand. */
+export function madeUpSamples(model: ModelProto): Samples {
+  const random = seeded('made up');
+  const feeds = Object.fromEntries(
+    contractOf(model).inputs.map((spec) => {
+      const dims = spec.dims.map((dim) => (dim < 0 ? 1 : dim));
+      const length = dims.reduce((size, dim) => size * dim, 1);
+      const data =
+        spec.dtype === 'int64' ? new BigInt64Array(length) : Float32Array.from({ length }, () => random.normal());
+      return [spec.name, tensorFor({ ...spec, dims }, spec.dtype === 'int32' ? new Int32Array(length) : data)];
+    }),
+  );
+  return { source: 'made-up numbers', batches: [{ feeds }], one: feeds };
+}

@@ -1,0 +1,132 @@
+import { create } from '@bufbuild/protobuf';
+import { AttributeProto_AttributeType, AttributeProtoSchema, TensorProto_DataType } from '../onnx/gen/onnx/onnx_pb.ts';
+import type { ModelProto, NodeProto, TensorProto } from '../onnx/gen/onnx/onnx_pb.ts';
+import { floatValues } from '../onnx/tensor-data.ts';
+import { elementTypes } from './element-types.ts';
+import { QuantizeError } from './errors.ts';
+import { FLOAT16_MAX, float16Bytes } from './float16.ts';
+import { hasSubgraph, isStandard, labelOf } from './graph-view.ts';
+import { GraphWriter } from './graph-writer.ts';
+import { prepare } from './prepare.ts';
+import { excluder, idOf, requireLayers } from './select.ts';
+import type { KeptLayer, LayerId, QuantizedModel, Selection } from './select.ts';
+
+const { FLOAT, FLOAT16 } = TensorProto_DataType;
+
+/** Operators that lack a float16 form, or count and compare so finely that they need float32. */
+export const floatOnly: readonly string[] = [
+  'CumSum',
+  'NonMaxSuppression',
+  'OneHot',
+  'Range',
+  'Resize',
+  'RoiAlign',
+  'TopK',
+  'Upsample',
+  'ConstantOfShape',
+  'RandomNormal',
+  'RandomNormalLike',
+  'RandomUniform',
+  'RandomUniformLike',
+];
+
+/** Weights and arithmetic in float16; inputs and outputs stay float32. Half the size; faster only where the device has float16. */
+export function toHalf(model: ModelProto, selection: Selection = {}): QuantizedModel {
+  const writer = new GraphWriter(prepare(model));
+  const { graph } = writer.view;
+  const withGraph = graph.node.find(hasSubgraph);
+  if (withGraph !== undefined) {
+    throw new QuantizeError(
+      `node '${labelOf(withGraph)}' (${withGraph.opType}) holds a graph of its own, which float16 does not reach; use another form`,
+    );
+  }
+  const types = elementTypes(graph);
+  const isFloat = (name: string): boolean => types.get(name) === FLOAT;
+  const isExcluded = excluder(selection);
+  const [layers, kept]: [LayerId[], KeptLayer[]] = [[], []];
+  const halves = new Map<string, string>();
+  const floats = new Map<string, string>(
+    [...graph.input, ...graph.initializer].filter(({ name }) => isFloat(name)).map(({ name }) => [name, name]),
+  );
+  const asHalf = (name: string): string => {
+    if (!isFloat(name)) return name;
+    const known = halves.get(name);
+    if (known !== undefined) return known;
+    const tensor = writer.view.constants.get(name);
+    const half =
+      tensor === undefined ? cast(writer, floats.get(name)!, FLOAT16) : writer.initializer(halfTensor(tensor, writer));
+    halves.set(name, half);
+    return half;
+  };
+  const asFloat = (name: string): string => {
+    if (!isFloat(name)) return name;
+    const known = floats.get(name);
+    if (known !== undefined) return known;
+    const float = cast(writer, halves.get(name)!, FLOAT);
+    floats.set(name, float);
+    return float;
+  };
+  for (const node of graph.node) {
+    if (![...node.input, ...node.output].some(isFloat)) {
+      writer.keep(node);
+      continue;
+    }
+    const reason = isExcluded(node) ? 'is excluded' : obstacleOf(node, writer, isFloat);
+    if (reason !== undefined) {
+      kept.push({ ...idOf(node), reason });
+      writer.keep({ ...node, input: node.input.map(asFloat) });
+      for (const name of node.output) if (isFloat(name)) floats.set(name, name);
+      continue;
+    }
+    layers.push(idOf(node));
+    const input = node.input.map(asHalf);
+    const output = node.output.map((name) => (isFloat(name) ? writer.fresh(`${name}_half`) : name));
+    node.output.forEach((name, index) => isFloat(name) && halves.set(name, output[index]!));
+    writer.keep({ ...withHalfType(node), input, output });
+    for (const name of node.output) {
+      if (!isFloat(name) || !writer.view.outputs.has(name)) continue;
+      writer.emit('Cast', [halves.get(name)!], name, { to: FLOAT });
+      floats.set(name, name);
+    }
+  }
+  requireLayers(layers, kept, 'node that computes with float32');
+  const made = writer.finish();
+  // The types that were recorded for values between nodes are no longer true.
+  return { model: { ...made, graph: { ...made.graph!, valueInfo: [] } }, layers, kept };
+}
+
+function obstacleOf(node: NodeProto, writer: GraphWriter, isFloat: (name: string) => boolean): string | undefined {
+  if (!isStandard(node, node.opType)) return 'is not an operator of the standard';
+  if (floatOnly.includes(node.opType)) return 'needs float32';
+  for (const name of node.input) {
+    const tensor = writer.view.constants.get(name);
+    if (tensor !== undefined && isFloat(name) && !fits(tensor)) return 'has a weight beyond the range of float16';
+  }
+  return undefined;
+}
+
+function fits(tensor: TensorProto): boolean {
+  // A mask of minus infinity or of the lowest float32 means "never", which no float16 but infinity says.
+  return floatValues(tensor).every((value) => Math.abs(value) <= FLOAT16_MAX);
+}
+
+function halfTensor(tensor: TensorProto, writer: GraphWriter): TensorProto {
+  return {
+    ...tensor,
+    name: writer.fresh(`${tensor.name}_half`),
+    dataType: FLOAT16,
+    floatData: [],
+    rawData: float16Bytes(floatValues(tensor)),
+  };
+}
+
+function cast(writer: GraphWriter, name: string, to: number): string {
+  return writer.emit('Cast', [name], writer.fresh(`${name}_${to === FLOAT16 ? 'half' : 'float'}`), { to });
+}
+
+/** A Cast to float32 inside the graph now goes to float16. */
+function withHalfType(node: NodeProto): NodeProto {
+  if (node.opType !== 'Cast') return node;
+  const to = create(AttributeProtoSchema, { name: 'to', type: AttributeProto_AttributeType.INT, i: BigInt(FLOAT16) });
+  return { ...node, attribute: [to] };
+}

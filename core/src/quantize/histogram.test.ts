@@ -1,0 +1,79 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { Histogram } from './histogram.ts';
+import { rangeOf } from './ranges.ts';
+import type { CalibrationMethod } from './ranges.ts';
+import { seeded } from '../random/stream.ts';
+
+const batch = fc
+  .array(fc.float({ noNaN: true, noDefaultInfinity: true, min: Math.fround(-1e20), max: Math.fround(1e20) }), {
+    minLength: 1,
+    maxLength: 40,
+  })
+  .map((list) => Float32Array.from(list));
+
+function histogramOf(...batches: readonly Float32Array[]): Histogram {
+  const histogram = new Histogram();
+  for (const values of batches) histogram.add(values);
+  return histogram;
+}
+
+test('histograms add up to the histogram of all numbers, in any order', () => {
+  fc.assert(
+    fc.property(fc.array(batch, { minLength: 1, maxLength: 5 }), (batches) => {
+      const whole = histogramOf(Float32Array.from(batches.flatMap((values) => [...values]))).state();
+      const merged = new Histogram();
+      for (const values of batches.toReversed()) merged.merge(histogramOf(values));
+      expect(merged.state()).toEqual(whole);
+      expect(histogramOf(...batches).state()).toEqual(whole);
+    }),
+  );
+});
+
+test('no number is lost, and every bin is where its numbers are', () => {
+  fc.assert(
+    fc.property(batch, (values) => {
+      const { counts, min, max } = histogramOf(values).state();
+      expect(counts.reduce((sum, count) => sum + count, 0)).toBe(values.length);
+      expect([min, max]).toEqual([Math.min(...values), Math.max(...values)]);
+      expect(counts.length).toBeLessThanOrEqual(2048);
+    }),
+  );
+});
+
+test('numbers that are not finite are refused, and none at all is no range', () => {
+  expect(() => histogramOf(Float32Array.of(1, NaN))).toThrow('infinity or NaN');
+  expect(() => histogramOf(Float32Array.of(-Infinity))).toThrow('infinity or NaN');
+  expect(() => new Histogram().state()).toThrow('give more calibration data');
+});
+
+const methods: readonly CalibrationMethod[] = ['minmax', 'percentile', 'entropy', 'mse'];
+
+test.each(methods)('%s gives a range within what was seen', (method) => {
+  fc.assert(
+    fc.property(batch, (values) => {
+      const { min, max } = rangeOf(histogramOf(values), { method });
+      expect(min).toBeGreaterThanOrEqual(Math.min(...values, 0));
+      expect(max).toBeLessThanOrEqual(Math.max(...values, 0));
+      expect(min).toBeLessThanOrEqual(max);
+    }),
+  );
+});
+
+test.each(['percentile', 'entropy', 'mse'] as const)('%s cuts off one far outlier, and minmax keeps it', (method) => {
+  const random = seeded(3);
+  const values = Float32Array.from({ length: 100_000 }, () => random.normal());
+  values[5] = 100;
+  const histogram = histogramOf(values);
+  expect(rangeOf(histogram, { method: 'minmax' }).max).toBe(100);
+  const { min, max } = rangeOf(histogram, { method, percentile: 99.99 });
+  // One square of a far distance weighs as much as many small ones, so the least squared error cuts least.
+  expect([max > 2, max < (method === 'mse' ? 90 : 60), min < -2]).toEqual([true, true, true]);
+});
+
+test('a constant has the range of that number', () => {
+  for (const method of methods) {
+    const { min, max } = rangeOf(histogramOf(new Float32Array(9).fill(3)), { method });
+    expect([min <= 3, max]).toEqual([true, 3]);
+  }
+});

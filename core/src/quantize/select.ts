@@ -1,0 +1,53 @@
+import type { ModelProto, NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
+import { labelOf } from './graph-view.ts';
+import { QuantizeError } from './errors.ts';
+
+/** A node by its name (its first output where it has none) and its operator. */
+export interface LayerId {
+  node: string;
+  operator: string;
+}
+
+/** A node that stays as it was, and why. */
+export interface KeptLayer extends LayerId {
+  reason: string;
+}
+
+/** What a quantizer made. */
+export interface QuantizedModel {
+  model: ModelProto;
+  layers: readonly LayerId[];
+  kept: readonly KeptLayer[];
+}
+
+export interface Selection {
+  /** Nodes to leave alone: names or operators, with `*` for any letters. */
+  exclude?: readonly string[];
+  /** Labels of further nodes to leave alone, taken literally. */
+  keep?: ReadonlySet<string>;
+  /** Labels of the only nodes to quantize. */
+  only?: ReadonlySet<string>;
+}
+
+export const idOf = (node: NodeProto): LayerId => ({ node: labelOf(node), operator: node.opType });
+
+/** Tells whether a node is to be left alone. */
+export function excluder({ exclude = [], keep, only }: Selection): (node: NodeProto) => boolean {
+  const tests = exclude.map((pattern) => new RegExp(`^${pattern.split('*').map(escaped).join('.*')}$`, 's'));
+  return (node) => {
+    const label = labelOf(node);
+    if (keep?.has(label) === true || only?.has(label) === false) return true;
+    return tests.some((test) => test.test(label) || test.test(node.opType));
+  };
+}
+
+/** Throws when no layer was quantized, with the reasons. */
+export function requireLayers(layers: readonly LayerId[], kept: readonly KeptLayer[], wanted: string): void {
+  if (layers.length > 0) return;
+  const reasons = kept.slice(0, 3).map(({ node, operator, reason }) => `'${node}' (${operator}) ${reason}`);
+  throw new QuantizeError(
+    `there is nothing to quantize: ${reasons.length === 0 ? `the model has no ${wanted}` : reasons.join('; ')}; use another form`,
+  );
+}
+
+const escaped = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');

@@ -1,0 +1,55 @@
+import { mlp, readModel, readSafetensors, withSafetensors, writeModel } from '@commonweight/core';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { adminOf } from '../support/admin.ts';
+import { freePort } from '../support/free-port.ts';
+import { commonweight, listening, temporaryFolder, type Program } from '../support/processes.ts';
+
+const folder = temporaryFolder('export');
+const shape = { inputs: 4, hidden: [3], outputs: 2 };
+const model = mlp({ ...shape, seed: 1 });
+let coordinator: Program;
+let port: number;
+
+beforeAll(async () => {
+  port = await freePort();
+  const addresses = ['--grpc', `127.0.0.1:${port}`, '--http', `127.0.0.1:${await freePort()}`];
+  coordinator = commonweight('coordinator', '--data', join(folder, 'data'), ...addresses);
+  await listening(port, coordinator);
+  const admin = adminOf(port);
+  await admin.importModel('small', writeModel(model));
+  admin.close();
+});
+
+afterAll(async () => {
+  await coordinator.end('SIGTERM');
+  await rm(folder, { recursive: true });
+});
+
+async function exported(file: string, ...args: string[]): Promise<Uint8Array> {
+  const path = join(folder, file);
+  const url = `grpc://127.0.0.1:${port}`;
+  const program = commonweight('model', 'export', 'small', path, '--coordinator', url, ...args);
+  const [code] = (await once(program.child, 'exit')) as [number];
+  if (code !== 0) throw new Error(program.output());
+  return readFileSync(path);
+}
+
+test('a version is exported as ONNX, and its weights as safetensors', async () => {
+  expect(writeModel(readModel(await exported('small.onnx')))).toEqual(writeModel(model));
+  const weights = await exported('small.safetensors', '--format', 'safetensors');
+  expect([...readSafetensors(weights).tensors.keys()].sort()).toEqual([
+    'hidden1.bias',
+    'hidden1.weight',
+    'output.bias',
+    'output.weight',
+  ]);
+  expect(writeModel(withSafetensors(mlp({ ...shape, seed: 2 }), weights))).toEqual(writeModel(model));
+});
+
+test('an unknown format is wrong usage', async () => {
+  await expect(exported('small.bin', '--format', 'pickle')).rejects.toThrow('Choose one of onnx, safetensors');
+});
