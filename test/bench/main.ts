@@ -8,6 +8,7 @@ interface Bench {
 
 const benches: Record<string, () => Promise<Bench>> = {
   aggregate: () => import('./aggregate.ts'),
+  infer: () => import('./infer.ts'),
   round: () => import('./round.ts'),
   train: () => import('./train.ts'),
 };
