@@ -5,6 +5,7 @@ import { addDemo } from './commands/demo.ts';
 import { addModel } from './commands/model.ts';
 import { addPredict } from './commands/predict.ts';
 import { addTask } from './commands/task.ts';
+import { addUpkeep } from './commands/upkeep.ts';
 
 /** The whole command line. Parsing throws CommanderError instead of ending the process. */
 export function commandLine(): Command {
@@ -19,6 +20,7 @@ export function commandLine(): Command {
   addModel(program);
   addTask(program);
   addPredict(program);
+  addUpkeep(program);
   addDemo(program);
   return program;
 }

@@ -27,12 +27,15 @@ import { Uploads } from './driver/uploads.ts';
 import { openSigner, type Signer } from './identity/signer.ts';
 import { parameters, Registry } from './registry/registry.ts';
 import { ServiceError, type AgentSession, type AgentSink, type BlobPart, type CoordinatorService } from './service.ts';
+import { startBackups, type BackupSchedule } from './store/scheduled-backups.ts';
 import { SqliteStore } from './store/sqlite-store.ts';
 import { StoreError, type Commit, type Store } from './store/store.ts';
 
 export interface CoordinatorOptions {
   /** Folder of the database and the signing key. */
   dataDir: string;
+  /** Copies of the data folder, made while it is in use. */
+  backups?: BackupSchedule;
   /** The most that the database may take; without it, what the disk has. */
   diskBytesMax?: number;
   clock?: Clock;
@@ -48,11 +51,20 @@ const FULL_RETRY_MS = 30_000;
 /** How often deadlines are looked at. */
 const TICK_MS = 250;
 
+/** What a coordinator over a given store may be told. */
+type ServiceOptions = Pick<CoordinatorOptions, 'clock' | 'log' | 'onFatal'> & { onClose?: () => void };
+
 /** Opens a data folder and goes on with what was under way in it. Throws StoreError where it cannot be used. */
 export async function openCoordinator(options: CoordinatorOptions): Promise<CoordinatorService> {
   const store = SqliteStore.open(options.dataDir);
   if (options.diskBytesMax !== undefined) store.limitBytes(options.diskBytesMax);
-  const coordinator = new Coordinator(store, openSigner(options.dataDir), options);
+  const signer = openSigner(options.dataDir);
+  const { dataDir, backups, clock = systemClock, log = () => {} } = options;
+  const stopBackups = backups === undefined ? undefined : startBackups(store, dataDir, backups, { clock, log });
+  const coordinator = new Coordinator(store, signer, {
+    ...options,
+    ...(stopBackups === undefined ? {} : { onClose: stopBackups }),
+  });
   await coordinator.recover();
   return coordinator;
 }
@@ -71,6 +83,7 @@ export class Coordinator implements CoordinatorService {
   readonly #nowMs: () => number;
   readonly #world: DriverWorld;
   readonly #onFatal: (error: Error) => void;
+  readonly #onClose: () => void;
   readonly #stopTicking: () => void;
   #fullUntilMs = 0;
   #undecodable = 0;
@@ -79,11 +92,7 @@ export class Coordinator implements CoordinatorService {
   constructor(
     store: Store,
     signer: Signer,
-    {
-      clock = systemClock,
-      log = () => {},
-      onFatal = throwLater,
-    }: Omit<CoordinatorOptions, 'dataDir' | 'diskBytesMax'> = {},
+    { clock = systemClock, log = () => {}, onFatal = throwLater, onClose = () => {} }: ServiceOptions = {},
   ) {
     const nowMs = (): number => clock.nowMs();
     this.#store = store;
@@ -92,6 +101,7 @@ export class Coordinator implements CoordinatorService {
     this.#nowMs = nowMs;
     this.#uploads = new Uploads(nowMs);
     this.#onFatal = onFatal;
+    this.#onClose = onClose;
     this.#world = {
       store,
       registry: this.#registry,
@@ -393,6 +403,7 @@ export class Coordinator implements CoordinatorService {
     if (this.#closed) return;
     this.#closed = true;
     this.#stopTicking();
+    this.#onClose();
     this.#fleet.closeAll('the coordinator is stopping');
     for (const driver of this.#drivers.values()) await driver.settled();
     await this.#store.close();

@@ -7,6 +7,10 @@ export {
   type CoordinatorService,
   type ServiceErrorCode,
 } from './service.ts';
+export { backupTo, restoreFrom } from './store/backup.ts';
+export { verifyStore, type ModelReport, type VerifyReport } from './store/verify.ts';
+export { openSigner } from './identity/signer.ts';
+export { SqliteStore } from './store/sqlite-store.ts';
 export { StoreError } from './store/store.ts';
 export { parseTaskConfig, policyOf, taskDefaults, type TaskConfig } from './round/policy.ts';
 export {

@@ -3,6 +3,7 @@ import { openCoordinator } from './coordinator.ts';
 import { serveGrpc } from './edges/grpc/server.ts';
 import { serveHttp } from './edges/http/server.ts';
 import { serveNats } from './edges/nats/server.ts';
+import type { BackupSchedule } from './store/scheduled-backups.ts';
 import type { CoordinatorService } from './service.ts';
 
 export interface StartOptions {
@@ -14,6 +15,8 @@ export interface StartOptions {
   nats?: string;
   /** The most that the database may take of the disk. */
   diskBytesMax?: number;
+  /** Copies of the data folder, made while it is in use. */
+  backups?: BackupSchedule;
   log?: (line: string) => void;
 }
 
@@ -37,6 +40,7 @@ export async function startCoordinator({
   http,
   nats,
   diskBytesMax,
+  backups,
   log = () => {},
 }: StartOptions): Promise<RunningCoordinator> {
   const [grpcAddress, httpAddress] = [loopback(grpc, '--grpc'), loopback(http, '--http')];
@@ -48,6 +52,7 @@ export async function startCoordinator({
     log,
     onFatal: failure.reject,
     ...(diskBytesMax === undefined ? {} : { diskBytesMax }),
+    ...(backups === undefined ? {} : { backups }),
   });
   const edges: { close(): Promise<void> }[] = [];
   const close = async (): Promise<void> => {

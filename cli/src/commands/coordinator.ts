@@ -1,3 +1,4 @@
+import type { StartOptions } from '@commonweight/coordinator';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { coordinatorUrl, GRPC_ADDRESS, HTTP_ADDRESS, reporting, whole } from '../output/arguments.ts';
@@ -10,6 +11,9 @@ interface Options {
   http: string;
   nats?: string;
   diskMax?: number;
+  backup?: string;
+  backupEvery: number;
+  backupKeep: number;
   json?: boolean;
 }
 
@@ -21,6 +25,9 @@ export function addCoordinator(program: Command): void {
     .option('--http <address>', 'where health, metrics and the status page listen', HTTP_ADDRESS)
     .option('--nats <url>', 'a NATS server to listen on as well', coordinatorUrl('nats'))
     .option('--disk-max <MiB>', 'the most that its database may take of the disk', whole(1, 2 ** 30))
+    .option('--backup <dir>', 'back the data folder up into folders in here, now and again and again')
+    .option('--backup-every <minutes>', 'how often', whole(1, 525_600), 60)
+    .option('--backup-keep <n>', 'how many backups stay', whole(1, 10_000), 24)
     .action(runCoordinator);
 }
 
@@ -37,6 +44,7 @@ async function runCoordinator(options: Options): Promise<void> {
     http,
     log,
     ...(nats === undefined ? {} : { nats }),
+    ...(options.backup === undefined ? {} : { backups: scheduleOf(options.backup, options) }),
     ...(options.diskMax === undefined ? {} : { diskBytesMax: options.diskMax * 2 ** 20 }),
   });
   const { grpcPort, httpPort } = running;
@@ -65,3 +73,9 @@ async function runCoordinator(options: Options): Promise<void> {
     await running.close();
   }
 }
+
+const scheduleOf = (folder: string, { backupEvery, backupKeep }: Options): StartOptions['backups'] & {} => ({
+  folder: resolve(folder),
+  everyMs: backupEvery * 60_000,
+  keep: backupKeep,
+});

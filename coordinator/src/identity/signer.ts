@@ -1,10 +1,10 @@
-import { createPrivateKey, createPublicKey, generateKeyPairSync, sign, type KeyObject } from 'node:crypto';
+import { createPrivateKey, createPublicKey, generateKeyPairSync, sign, verify, type KeyObject } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { signedBytes } from '@commonweight/proto';
+import { equalBytes, signedBytes, type VerifyEd25519 } from '@commonweight/proto';
 import { StoreError } from '../store/store.ts';
 
-const FILE_NAME = 'signing-key.pem';
+export const SIGNING_KEY_FILE = 'signing-key.pem';
 /** Raw bytes of an Ed25519 public key. */
 const KEY_BYTES = 32;
 
@@ -17,13 +17,22 @@ export interface Signer {
 
 /** The signer of a data folder; the key is made when there is none. Throws StoreError where it cannot be read or written. */
 export function openSigner(dataDir: string): Signer {
-  const path = join(dataDir, FILE_NAME);
+  const path = join(dataDir, SIGNING_KEY_FILE);
   const key = existsSync(path) ? readKey(path) : makeKey(path);
   const der = createPublicKey(key).export({ type: 'spki', format: 'der' });
   return {
     publicKey: new Uint8Array(der.subarray(der.length - KEY_BYTES)),
     sign: (kind, payload) => sign(null, signedBytes(kind, payload), key),
   };
+}
+
+/** DER header of an Ed25519 public key: RFC 8410. */
+const SPKI = Buffer.from('302a300506032b6570032100', 'hex');
+
+/** Verifies signatures of one raw Ed25519 public key. */
+export function verifierOf(publicKey: Uint8Array): VerifyEd25519 {
+  const key = createPublicKey({ key: Buffer.concat([SPKI, publicKey]), format: 'der', type: 'spki' });
+  return (signedBy, message, signature) => equalBytes(signedBy, publicKey) && verify(null, message, key, signature);
 }
 
 function readKey(path: string): KeyObject {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { accessSync, constants, mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { backup, DatabaseSync, type StatementSync } from 'node:sqlite';
 import { equalBytes } from '@commonweight/proto';
 import { migrations } from './schema.ts';
 import {
@@ -16,7 +16,7 @@ import {
 
 /** Bytes of one chunk of a blob: what one read touches at least. */
 const CHUNK_BYTES = 256 * 1024;
-const FILE_NAME = 'commonweight.sqlite';
+export const DATABASE_FILE = 'commonweight.sqlite';
 
 const SQLITE_FULL = 13;
 const SQLITE_CONSTRAINT = 19;
@@ -43,7 +43,7 @@ export class SqliteStore implements Store {
         { cause },
       );
     }
-    const path = join(dataDir, FILE_NAME);
+    const path = join(dataDir, DATABASE_FILE);
     let database: DatabaseSync | undefined;
     try {
       database = new DatabaseSync(path);
@@ -58,6 +58,15 @@ export class SqliteStore implements Store {
       // An open handle would keep the file locked until it is collected.
       if (database?.isOpen === true) database.close();
       throw openingError(path, cause);
+    }
+  }
+
+  /** Copies the database as it is at one instant into a file; commits go on meanwhile. */
+  async backup(file: string): Promise<void> {
+    try {
+      await backup(this.#database, file);
+    } catch (cause) {
+      throw storeError('read', cause);
     }
   }
 
