@@ -57,8 +57,8 @@ export interface AgentWorld {
   /** The coordinator took an update into its sum. */
   onAccepted(id: string): void;
   onReceipt(receipt: Receipt): void;
-  /** A fault to plant: what becomes of an outbox entry once the upload is accepted. */
-  forgetsAcceptedUpdates: boolean;
+  /** Faults to plant. */
+  planted: { forgetsAcceptedUpdates?: boolean; sendsBeforeKeeping?: boolean };
 }
 
 const HEARTBEAT_MS = 5_000;
@@ -196,9 +196,12 @@ export class Agent {
       case 'Keep': {
         const kept = this.#updateOf(effect);
         const id = hex(kept.header.updateId);
-        this.#disk.outbox.set(id, kept);
         this.#world.onKept(id);
-        return this.#do({ type: 'Kept', ...plain(effect) });
+        if (this.#world.planted.sendsBeforeKeeping === true) {
+          void this.#upload(kept);
+          return this.#later(15_000, () => this.#keep(id, kept, effect));
+        }
+        return this.#keep(id, kept, effect);
       }
       case 'Upload': {
         const kept = [...this.#disk.outbox.values()].find(({ header }) => keyOf(workOf(header)) === keyOf(effect));
@@ -210,6 +213,11 @@ export class Agent {
       case 'ReportFailure':
         throw new Error('a simulated training does not fail');
     }
+  }
+
+  #keep(id: string, kept: Kept, work: Work): void {
+    this.#disk.outbox.set(id, kept);
+    this.#do({ type: 'Kept', ...plain(work) });
   }
 
   /** The update of an assignment: the unit vector of the agent's index, weighing one more than the index. */
@@ -255,7 +263,7 @@ export class Agent {
         if (answer.receipt !== undefined) return this.#end(answer.receipt);
         if (answer.accepted) {
           this.#world.onAccepted(hex(header.updateId));
-          if (this.#world.forgetsAcceptedUpdates) this.#disk.outbox.delete(hex(header.updateId));
+          if (this.#world.planted.forgetsAcceptedUpdates === true) this.#disk.outbox.delete(hex(header.updateId));
           return this.#do({ type: 'UploadAccepted', ...work });
         }
       } catch {

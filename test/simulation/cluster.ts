@@ -26,6 +26,10 @@ const CALM_MS = 600_000;
 export interface Planted extends PlantedOnDisk {
   /** An agent forgets an update once the coordinator has it, and not once there is a receipt. */
   forgetsAcceptedUpdates?: boolean;
+  /** An agent's outbox does not outlive its process. */
+  forgetsOnStart?: boolean;
+  /** An agent sends an update first, and keeps it a while later. */
+  sendsBeforeKeeping?: boolean;
 }
 
 export interface Report {
@@ -43,6 +47,18 @@ const signer: Signer = {
   publicKey: new Uint8Array(publicKey.export({ format: 'der', type: 'spki' }).subarray(-32)),
   sign: (kind, payload) => sign(null, signedBytes(kind, payload), privateKey),
 };
+
+/** What is wrong with an update that must not count. */
+const BAD = [
+  'NaN',
+  'too long',
+  'too large',
+  'uninvited',
+  'old round',
+  'other base',
+  'stolen id',
+  'weightless',
+] as const;
 
 /** Plays one seed to its end. Throws Violation. */
 export async function simulate(
@@ -66,6 +82,8 @@ class Cluster {
   readonly #agents = new Map<string, { agent: Agent; disk: AgentDisk; index: number }>();
   #life: (Edge & { kill(): void }) | undefined;
   #crashes = 0;
+  /** Number of the newest round. */
+  #round = 0;
   #stormy = true;
   #violation: Error | undefined;
 
@@ -244,7 +262,7 @@ class Cluster {
         this.#trace(`${id}: receipt of ${hex(receipt.updateId).slice(0, 8)}: ${outcome} ${value}`);
         this.#check(() => this.#history.receipt(receipt));
       },
-      forgetsAcceptedUpdates: this.#planted.forgetsAcceptedUpdates === true,
+      planted: this.#planted,
     });
     this.#agents.set(id, { agent, disk, index });
   }
@@ -256,6 +274,7 @@ class Cluster {
     if (one === undefined) return;
     one.agent.kill();
     this.#trace(`${id} is killed`);
+    if (this.#planted.forgetsOnStart === true) one.disk.outbox.clear();
     this.#time.after(random.uniform() * 10_000, () => this.#startAgent(id, one.index, one.disk));
   }
 
@@ -279,15 +298,13 @@ class Cluster {
   }
 
   #badUpdate(random: RandomStream): { header: UpdateHeader; payload: Uint8Array; what: string } {
-    const what = ['NaN', 'too long', 'too large', 'uninvited', 'old round', 'stolen id', 'weightless'][
-      random.integer(7)
-    ]!;
+    const what = BAD[random.integer(BAD.length)]!;
     const length = 2 * AGENTS + 2;
     const values = new Float32Array(length).fill(what === 'NaN' ? Number.NaN : what === 'too large' ? 1e30 : 1);
     const payload = new Uint8Array(values.buffer).slice(0, what === 'too long' ? 4 * length - 4 : 4 * length);
     const agentId = what === 'uninvited' ? 'outsider' : `agent-${random.integer(AGENTS)}`;
-    const version = this.#history.versions;
-    const round = what === 'old round' ? 0 : version;
+    const version = this.#history.versions - (what === 'other base' ? 1 : 0);
+    const round = Math.max(0, this.#round - (what === 'old round' ? 1 : 0));
     const payloadDigest = sha256(payload);
     const identity = { agentId, task: 'train', round, baseVersion: version, payloadDigest };
     const header = create(UpdateHeaderSchema, {
@@ -306,7 +323,8 @@ class Cluster {
 
   #committed(commit: Commit): void {
     this.#history.commit(commit);
-    const { version } = commit;
+    const { version, task } = commit;
+    if (task !== undefined) this.#round = (JSON.parse(task.roundJson) as { round: number }).round;
     if (version === undefined) return;
     this.#digest.update(version.digest);
     this.#trace(`version ${version.version} is durable`);

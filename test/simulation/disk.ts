@@ -22,6 +22,8 @@ export interface PlantedOnDisk {
   tearsCommits?: boolean;
   /** Commits are said to be durable, and a crash takes the last ones back. */
   losesCommits?: boolean;
+  /** A version's receipts are not part of its commit. */
+  losesReceipts?: boolean;
 }
 
 /**
@@ -58,7 +60,9 @@ export class Disk {
         if (crash !== 'before') {
           try {
             const isTorn = crash === 'after' && planted.tearsCommits === true && commit.version !== undefined;
-            this.#apply(isTorn ? { version: commit.version!, blobs: commit.blobs ?? [] } : commit);
+            const { receipts: _, ...rest } = commit;
+            const isBare = planted.losesReceipts === true && commit.version !== undefined;
+            this.#apply(isBare ? rest : isTorn ? { version: commit.version!, blobs: commit.blobs ?? [] } : commit);
             if ((this.#commits += 1) % 3 === 0) this.#snapshot();
           } catch (error) {
             return Promise.reject(error as Error);
