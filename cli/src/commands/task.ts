@@ -1,6 +1,6 @@
 import { Backoff, sleep, TransportError } from '@commonweight/client-sdk';
 import { parseTaskConfig } from '@commonweight/coordinator';
-import { ConfigError, encodings, strategies } from '@commonweight/core';
+import { ConfigError, encodings, losses, optimizerNames, strategies } from '@commonweight/core';
 import type { TaskStatus } from '@commonweight/proto';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
@@ -36,9 +36,9 @@ export function addTask(program: Command): void {
     .option('--epochs <n>', 'passes over the local data', whole(1))
     .option('--batch <n>', 'examples of a step', whole(1))
     .option('--learning-rate <x>', 'of the local optimizer', number(0))
-    .option('--momentum <x>', 'of sgd', number(0))
-    .option('--optimizer <name>', 'sgd or adam', oneOf('sgd', 'adam'))
-    .option('--loss <name>', 'what training makes small', oneOf('cross-entropy', 'bce-with-logits', 'mse'))
+    .option('--momentum <x>', 'of sgd and nesterov', number(0))
+    .option('--optimizer <name>', optimizerNames.join(', '), oneOf(...optimizerNames))
+    .option('--loss <name>', 'what training makes small', oneOf(...Object.keys(losses)))
     .option('--encoding <name>', 'how updates travel', oneOf(...Object.keys(encodings)))
     .option('--collect-ms <n>', 'how long a round waits for updates', whole(1))
     .option('--pause-ms <n>', 'between two rounds', whole(0))

@@ -46,7 +46,11 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
       ...given({ loss: flags.loss, epochs: flags.epochs, batchSize: flags.batch }),
       optimizer: {
         name: 'sgd',
-        learningRate: flags.optimizer === 'adam' ? 0.001 : 0.1,
+        learningRate: /^(adam|rmsprop)/.test(flags.optimizer ?? '')
+          ? 0.001
+          : flags.optimizer === 'adagrad'
+            ? 0.01
+            : 0.1,
         ...((plan['optimizer'] ?? {}) as Config),
         ...given({ name: flags.optimizer, learningRate: flags.learningRate, momentum: flags.momentum }),
       },

@@ -76,6 +76,7 @@ const shapeRules: Readonly<Record<string, ShapeRule>> = {
   Div: broadcast,
   Pow: broadcast,
   Max: broadcast,
+  Min: broadcast,
   Greater: comparison,
   Equal: comparison,
   Where: (site) =>

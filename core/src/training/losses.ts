@@ -5,7 +5,19 @@ import type { GraphBuilder } from '../onnx/graph-builder.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import type { Shape } from '../tensor/shape.ts';
 
-export type LossName = 'cross-entropy' | 'bce-with-logits' | 'mse';
+export type LossName = 'cross-entropy' | 'bce-with-logits' | 'mse' | 'mae' | 'huber';
+
+/** What a loss may be told besides. */
+export interface LossOptions {
+  /** Share of the target that is spread over all classes (Szegedy et al. 2016); cross-entropy. */
+  labelSmoothing?: number;
+  /** How much an example of each class counts; cross-entropy. */
+  classWeights?: readonly number[];
+  /** Targets of this class count for nothing; cross-entropy. */
+  ignoreIndex?: number;
+  /** Where huber turns from a square to a line. */
+  delta?: number;
+}
 
 /** Where a loss is written: `weights` are the examples' shares, which add up to one. */
 interface LossSite {
@@ -13,6 +25,7 @@ interface LossSite {
   prediction: string;
   target: string;
   weights: string;
+  options: LossOptions;
 }
 
 interface LossRow {
@@ -30,20 +43,24 @@ export const losses: Readonly<Record<LossName, LossRow>> = {
     contains: ['Softmax', 'LogSoftmax'],
     targetType: 'int64',
     targetShape: (prediction) => {
-      if (prediction.length === 2) return [prediction[0]!];
+      if (prediction.length >= 2) return prediction.slice(0, -1);
       throw new OnnxError(
-        `cross-entropy needs an output [batch, classes] and got [${prediction.join()}]; use another loss`,
+        `cross-entropy needs an output [batch, ..., classes] and got [${prediction.join()}]; use another loss`,
       );
     },
-    write: ({ graph, prediction, target, weights }) => {
-      const classes = graph.shapeOf(prediction)[1]!;
-      const logp = graph.emit('LogSoftmax', [prediction], { axis: 1 });
-      const onOff = graph.floats(Float32Array.of(0, 1), [2]);
-      const oneHot = graph.emit('OneHot', [target, graph.integers([classes]), onOff], { axis: -1 });
-      const column = perExample(graph, weights, prediction);
-      const likelihood = graph.emit('Mul', [graph.emit('Mul', [oneHot, logp]), column]);
+    write: (site) => {
+      const { graph, prediction, options } = site;
+      const { labelSmoothing = 0 } = options;
+      const classes = graph.shapeOf(prediction).at(-1)!;
+      const logp = graph.emit('LogSoftmax', [prediction], { axis: -1 });
+      // Of a target that is smoothed, a share goes to all classes alike.
+      const off = labelSmoothing / classes;
+      const onOff = graph.floats(Float32Array.of(off, 1 - labelSmoothing + off), [2]);
+      const wanted = graph.emit('OneHot', [site.target, graph.integers([classes]), onOff], { axis: -1 });
+      const column = sharesOfTargets(site, classes);
+      const likelihood = graph.emit('Mul', [graph.emit('Mul', [wanted, logp]), column]);
       const loss = graph.emit('Neg', [graph.emit('ReduceSum', [likelihood], { keepdims: 0 })]);
-      const error = graph.emit('Sub', [graph.emit('Exp', [logp]), oneHot]);
+      const error = graph.emit('Sub', [graph.emit('Exp', [logp]), wanted]);
       return { loss, gradient: graph.emit('Mul', [error, column]) };
     },
   },
@@ -70,7 +87,56 @@ export const losses: Readonly<Record<LossName, LossRow>> = {
       return weighted(site, graph.emit('Mul', [error, error]), graph.emit('Mul', [error, graph.scalar(2)]));
     },
   },
+  mae: {
+    contains: [],
+    targetType: 'float',
+    targetShape: (prediction) => prediction,
+    write: (site) => {
+      const { graph, prediction, target } = site;
+      const error = graph.emit('Sub', [prediction, target]);
+      return weighted(site, graph.emit('Abs', [error]), graph.emit('Sign', [error]));
+    },
+  },
+  // Huber 1964: a square up to delta, a line beyond: ½·e² and delta·(|e| − ½·delta).
+  huber: {
+    contains: [],
+    targetType: 'float',
+    targetShape: (prediction) => prediction,
+    write: (site) => {
+      const { graph, prediction, target, options } = site;
+      const delta = graph.scalar(options.delta ?? 1);
+      const error = graph.emit('Sub', [prediction, target]);
+      // e held within ±delta is the slope; e·s − ½·s² is the loss on both sides.
+      const slope = graph.emit('Min', [graph.emit('Max', [error, graph.emit('Neg', [delta])]), delta]);
+      const half = graph.emit('Mul', [graph.emit('Mul', [slope, slope]), graph.scalar(0.5)]);
+      return weighted(site, graph.emit('Sub', [graph.emit('Mul', [error, slope]), half]), slope);
+    },
+  },
 };
+
+/** How much each target counts: the example's share, split among its positions, times the class's weight. All together add up to one. */
+function sharesOfTargets({ graph, prediction, target, weights, options }: LossSite, classes: number): string {
+  const { classWeights, ignoreIndex } = options;
+  const targets = graph.shapeOf(target);
+  const column = perExample(graph, weights, prediction);
+  const positions = sizeOf(targets.slice(1));
+  if (classWeights === undefined && ignoreIndex === undefined) {
+    return positions === 1 ? column : graph.emit('Div', [column, graph.scalar(positions)]);
+  }
+  if (classWeights !== undefined && classWeights.length !== classes) {
+    throw new OnnxError(`there are ${classWeights.length} class weights and the model has ${classes} classes`);
+  }
+  const byClass = Float32Array.from({ length: classes }, (_, index) =>
+    index === ignoreIndex ? 0 : (classWeights?.[index] ?? 1),
+  );
+  // An index outside of the classes has a row of zeros, so that it counts for nothing.
+  const zeroOne = graph.floats(Float32Array.of(0, 1), [2]);
+  const oneHot = graph.emit('OneHot', [target, graph.integers([classes]), zeroOne], { axis: -1 });
+  const counts = graph.emit('MatMul', [oneHot, graph.floats(byClass, [classes, 1])]);
+  const weighed = graph.emit('Mul', [counts, column]);
+  const total = graph.emit('ReduceSum', [weighed], { keepdims: 0 });
+  return graph.emit('Div', [weighed, graph.emit('Max', [total, graph.scalar(1e-12)])]);
+}
 
 export const elemTypes: Readonly<Record<'int64' | 'float', number>> = {
   int64: TensorProto_DataType.INT64,

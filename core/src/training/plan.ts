@@ -1,7 +1,8 @@
 import { ConfigError } from '../errors.ts';
 import { losses } from './losses.ts';
-import type { LossName } from './losses.ts';
+import type { LossName, LossOptions } from './losses.ts';
 import type { OptimizerPlan } from './optimizers.ts';
+import type { Schedule } from './schedule.ts';
 
 /** How one client trains in one round. */
 export interface TrainingPlan {
@@ -11,36 +12,76 @@ export interface TrainingPlan {
   batchSize: number;
   /** FedProx's mu: pulls the weights towards the round's base. */
   proximalMu?: number;
+  /** L2: pulls the weights towards zero. */
+  weightDecay?: number;
+  /** Bounds of each value of a gradient and of the norm of all gradients together. */
+  clip?: { value?: number; norm?: number };
+  schedule?: Schedule;
+  lossOptions?: LossOptions;
 }
 
-const limits = { epochs: 10_000, batchSize: 65_536, learningRate: 1e6, proximalMu: 1e6 };
+const limits = { epochs: 10_000, batchSize: 65_536, learningRate: 1e6, proximalMu: 1e6, classes: 1_000_000 };
 
 /** Reads a plan from JSON; throws ConfigError naming the key at fault. */
 export function parsePlan(value: unknown): TrainingPlan {
-  const plan = fields(value, 'plan', ['loss', 'optimizer', 'epochs', 'batchSize', 'proximalMu']);
+  const plan = fields(value, 'plan', [
+    'loss',
+    'optimizer',
+    'epochs',
+    'batchSize',
+    'proximalMu',
+    'weightDecay',
+    'clip',
+    'schedule',
+    'lossOptions',
+  ]);
   const { loss } = plan;
   if (typeof loss !== 'string' || !Object.hasOwn(losses, loss)) {
     throw fault('loss', `must be one of ${Object.keys(losses).join(', ')}`);
   }
-  const proximalMu = optional(plan, 'proximalMu', 'proximalMu', (mu) => mu >= 0 && mu <= limits.proximalMu);
   return {
     loss: loss as LossName,
     optimizer: parseOptimizer(plan['optimizer']),
     epochs: whole(plan, 'epochs', limits.epochs),
     batchSize: whole(plan, 'batchSize', limits.batchSize),
-    ...(proximalMu === undefined ? {} : { proximalMu }),
+    ...given(
+      'proximalMu',
+      optional(plan, 'proximalMu', 'proximalMu', (mu) => mu >= 0 && mu <= limits.proximalMu),
+    ),
+    ...given(
+      'weightDecay',
+      optional(plan, 'weightDecay', 'weightDecay', (decay) => decay >= 0 && decay <= 1e6),
+    ),
+    ...given('clip', plan['clip'] === undefined ? undefined : parseClip(plan['clip'])),
+    ...given('schedule', plan['schedule'] === undefined ? undefined : parseSchedule(plan['schedule'])),
+    ...given(
+      'lossOptions',
+      plan['lossOptions'] === undefined ? undefined : parseLossOptions(loss as LossName, plan['lossOptions']),
+    ),
   };
 }
 
-const optimizerKeys: Readonly<Record<string, readonly string[]>> = {
+const given = <K extends string, V>(key: K, value: V | undefined): { [k in K]?: V } =>
+  value === undefined ? {} : ({ [key]: value } as { [k in K]?: V });
+
+const optimizerKeys: Readonly<Record<OptimizerPlan['name'], readonly string[]>> = {
   sgd: ['momentum'],
+  nesterov: ['momentum'],
   adam: ['beta1', 'beta2', 'epsilon'],
+  adamw: ['beta1', 'beta2', 'epsilon', 'weightDecay'],
+  adagrad: ['epsilon'],
+  rmsprop: ['decay', 'epsilon'],
 };
+/** Names of the optimizers, as people type them. */
+export const optimizerNames: readonly OptimizerPlan['name'][] = Object.keys(optimizerKeys) as OptimizerPlan['name'][];
 
 function parseOptimizer(value: unknown): OptimizerPlan {
   const name = fields(value, 'optimizer')['name'];
-  if (name !== 'sgd' && name !== 'adam') throw fault('optimizer.name', 'must be sgd or adam');
-  const optimizer = fields(value, 'optimizer', ['name', 'learningRate', ...optimizerKeys[name]!]);
+  if (typeof name !== 'string' || !Object.hasOwn(optimizerKeys, name)) {
+    throw fault('optimizer.name', `must be one of ${optimizerNames.join(', ')}`);
+  }
+  const keys = optimizerKeys[name as OptimizerPlan['name']];
+  const optimizer = fields(value, 'optimizer', ['name', 'learningRate', ...keys]);
   const learningRate = optional(
     optimizer,
     'learningRate',
@@ -48,20 +89,84 @@ function parseOptimizer(value: unknown): OptimizerPlan {
     (rate) => rate > 0 && rate <= limits.learningRate,
   );
   if (learningRate === undefined) throw fault('optimizer.learningRate', 'is missing: give a number such as 0.1');
-  const rest = optimizerKeys[name]!.flatMap((key) => {
-    const isInside =
-      key === 'epsilon' ? (given: number) => given > 0 && given < 1 : (given: number) => given >= 0 && given < 1;
-    const given = optional(optimizer, key, `optimizer.${key}`, isInside);
-    return given === undefined ? [] : [[key, given]];
+  const rest = keys.flatMap((key) => {
+    const isInside = key === 'epsilon' ? (x: number) => x > 0 && x < 1 : (x: number) => x >= 0 && x < 1;
+    const found = optional(optimizer, key, `optimizer.${key}`, isInside);
+    return found === undefined ? [] : [[key, found]];
   });
-  return { name, learningRate, ...Object.fromEntries(rest) };
+  return { name, learningRate, ...Object.fromEntries(rest) } as OptimizerPlan;
+}
+
+function parseClip(value: unknown): NonNullable<TrainingPlan['clip']> {
+  const clip = fields(value, 'clip', ['value', 'norm']);
+  const isBound = (bound: number): boolean => bound > 0;
+  return {
+    ...given('value', optional(clip, 'value', 'clip.value', isBound)),
+    ...given('norm', optional(clip, 'norm', 'clip.norm', isBound)),
+  };
+}
+
+const scheduleKeys: Readonly<Record<Schedule['name'], readonly string[]>> = {
+  constant: ['warmUpSteps'],
+  step: ['warmUpSteps', 'everySteps', 'factor'],
+  cosine: ['warmUpSteps', 'floor'],
+  linear: ['warmUpSteps', 'floor'],
+};
+
+function parseSchedule(value: unknown): Schedule {
+  const name = fields(value, 'schedule')['name'];
+  if (typeof name !== 'string' || !Object.hasOwn(scheduleKeys, name)) {
+    throw fault('schedule.name', `must be one of ${Object.keys(scheduleKeys).join(', ')}`);
+  }
+  const keys = scheduleKeys[name as Schedule['name']];
+  const schedule = fields(value, 'schedule', ['name', ...keys]);
+  const rest = keys.flatMap((key) => {
+    const isSteps = key === 'warmUpSteps' || key === 'everySteps';
+    const isInside = (x: number): boolean =>
+      isSteps ? Number.isSafeInteger(x) && x >= (key === 'everySteps' ? 1 : 0) : x >= 0 && x <= 1;
+    const found = optional(schedule, key, `schedule.${key}`, isInside);
+    return found === undefined ? [] : [[key, found]];
+  });
+  return { name, ...Object.fromEntries(rest) } as Schedule;
+}
+
+const lossKeys: Partial<Record<LossName, readonly string[]>> = {
+  'cross-entropy': ['labelSmoothing', 'classWeights', 'ignoreIndex'],
+  huber: ['delta'],
+};
+
+function parseLossOptions(loss: LossName, value: unknown): LossOptions {
+  const options = fields(value, 'lossOptions', lossKeys[loss] ?? []);
+  const { classWeights } = options;
+  const isWeight = (weight: unknown): boolean => typeof weight === 'number' && Number.isFinite(weight) && weight >= 0;
+  if (
+    classWeights !== undefined &&
+    !(Array.isArray(classWeights) && classWeights.length <= limits.classes && classWeights.every(isWeight))
+  ) {
+    throw fault('lossOptions.classWeights', 'must be a list of numbers that are not negative');
+  }
+  return {
+    ...given(
+      'labelSmoothing',
+      optional(options, 'labelSmoothing', 'lossOptions.labelSmoothing', (x) => x >= 0 && x < 1),
+    ),
+    ...given('classWeights', classWeights as number[] | undefined),
+    ...given('ignoreIndex', optional(options, 'ignoreIndex', 'lossOptions.ignoreIndex', Number.isSafeInteger)),
+    ...given(
+      'delta',
+      optional(options, 'delta', 'lossOptions.delta', (x) => x > 0),
+    ),
+  };
 }
 
 function fields(value: unknown, key: string, known?: readonly string[]): Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw fault(key, 'must be an object');
   const unknown = known === undefined ? undefined : Object.keys(value).find((name) => !known.includes(name));
   if (unknown !== undefined)
-    throw fault(key === 'plan' ? unknown : `${key}.${unknown}`, `is not known; use ${known!.join(', ')}`);
+    throw fault(
+      key === 'plan' ? unknown : `${key}.${unknown}`,
+      known!.length === 0 ? 'is not known here' : `is not known; use ${known!.join(', ')}`,
+    );
   return value as Record<string, unknown>;
 }
 

@@ -75,7 +75,17 @@ const optimizers: Record<string, Partial<TrainingPlan>> = {
   'plain SGD': {},
   'SGD with momentum': { optimizer: { name: 'sgd', learningRate: 0.05, momentum: 0.9 } },
   Adam: { optimizer: { name: 'adam', learningRate: 0.02 } },
+  'Nesterov momentum': { optimizer: { name: 'nesterov', learningRate: 0.05 } },
+  AdamW: { optimizer: { name: 'adamw', learningRate: 0.02 } },
+  Adagrad: { optimizer: { name: 'adagrad', learningRate: 0.2 } },
+  RMSprop: { optimizer: { name: 'rmsprop', learningRate: 0.02 } },
   'a proximal term': { proximalMu: 0.01 },
+  'weight decay': { weightDecay: 1e-4 },
+  'bounded gradients': { clip: { value: 1, norm: 1 }, optimizer: { name: 'sgd', learningRate: 0.5 } },
+  'smoothed labels of weighed classes': {
+    lossOptions: { classWeights: [1, 2, 1], ignoreIndex: -100 },
+    optimizer: { name: 'sgd', learningRate: 0.2 },
+  },
 };
 
 test.each(Object.entries(optimizers))('ONNX Runtime runs the graph and %s lowers the loss', async (_, change) => {
@@ -86,7 +96,7 @@ test.each(Object.entries(optimizers))('ONNX Runtime runs the graph and %s lowers
   expect(last).toBeLessThan(first / 3);
 });
 
-test.each(['mse', 'bce-with-logits'] as const)('%s falls', async (loss) => {
+test.each(['mse', 'mae', 'huber', 'bce-with-logits'] as const)('%s falls', async (loss) => {
   const { step } = await start(small(), { ...sgd, loss, optimizer: { name: 'adam', learningRate: 0.02 } });
   const first = await step();
   let last = first;
@@ -126,6 +136,67 @@ test('one SGD step moves every weight by the rate times the finite-difference gr
       expect(movement).toBeCloseTo(slope, 2);
     }
   }
+});
+
+test('gradients stay within the bounds of the plan', async () => {
+  const moved = async (clip: TrainingPlan['clip']): Promise<number[]> => {
+    const { step, feeds, training } = await start(small(), {
+      ...sgd,
+      optimizer: { name: 'sgd', learningRate: 1 },
+      ...(clip === undefined ? {} : { clip }),
+    });
+    const before = { ...feeds };
+    await step();
+    return training.parameters.flatMap(({ input }) =>
+      [...(before[input]!.data as Float32Array)].map((value, i) => value - Number(feeds[input]!.data[i])),
+    );
+  };
+  const norm = (values: readonly number[]): number => Math.hypot(...values);
+  const free = await moved(undefined);
+  const held = await moved({ norm: norm(free) / 4 });
+  expect(norm(held)).toBeCloseTo(norm(free) / 4, 4);
+  held.forEach((value, i) => expect(value).toBeCloseTo(free[i]! / 4, 5));
+  expect(await moved({ norm: 2 * norm(free) })).toEqual(free);
+  const bound = Math.max(...free.map(Math.abs)) / 3;
+  for (const [i, value] of (await moved({ value: bound })).entries()) {
+    expect(value).toBeCloseTo(Math.max(-bound, Math.min(bound, free[i]!)), 5);
+  }
+});
+
+test('class weights count as repeating the examples would, and ignored targets count for nothing', async () => {
+  const lossOf = async (plan: Partial<TrainingPlan>, labels: readonly number[]): Promise<number> => {
+    const { step, feeds, training } = await start(small(), { ...sgd, ...plan });
+    feeds[training.target.name] = new ort.Tensor('int64', BigInt64Array.from(labels.map(BigInt)), [6]);
+    return step();
+  };
+  const of = async (label: number): Promise<number> =>
+    lossOf(
+      {},
+      Array.from({ length: 6 }, () => label),
+    );
+  const each = [await of(0), await of(1), await of(2)];
+  const plain = await lossOf({}, [0, 1, 2, 0, 1, 2]);
+  expect(await lossOf({ lossOptions: { classWeights: [2, 2, 2] } }, [0, 1, 2, 0, 1, 2])).toBeCloseTo(plain, 5);
+  expect(
+    await lossOf(
+      { lossOptions: { classWeights: [1, 0, 0] } },
+      Array.from({ length: 6 }, () => 0),
+    ),
+  ).toBeCloseTo(each[0]!, 5);
+  const all = await lossOf({ lossOptions: { ignoreIndex: -100 } }, [-100, -100, -100, -100, -100, -100]);
+  expect(all).toBeCloseTo(0, 9);
+  const smooth = await lossOf({ lossOptions: { labelSmoothing: 0.3 } }, [1, 1, 1, 1, 1, 1]);
+  // (1 − ε)·loss of the class + ε·mean over the classes.
+  expect(smooth).toBeCloseTo(0.7 * each[1]! + 0.1 * (each[0]! + each[1]! + each[2]!), 5);
+});
+
+test('huber is a square near zero and a line beyond', async () => {
+  const at = async (loss: 'mse' | 'mae' | 'huber', delta: number): Promise<number> => {
+    const options = loss === 'huber' ? { lossOptions: { delta } } : {};
+    return (await start(small(), { ...sgd, loss, ...options })).step();
+  };
+  expect(await at('huber', 1e6)).toBeCloseTo((await at('mse', 0)) / 2, 4);
+  expect((await at('huber', 1e-6)) / 1e-6).toBeCloseTo(await at('mae', 0), 3);
 });
 
 test('an example of weight zero has no part in the step', async () => {

@@ -21,6 +21,8 @@ export interface TrainingGraph {
   /** In layout order; `output` of one step is `input` of the next. */
   parameters: { name: string; input: string; output: string; shape: readonly number[] }[];
   state: { input: string; output: string; shape: readonly number[]; initial: 'zeros' }[];
+  /** Input [1] that scales the learning rate, where the plan has a schedule: see rateFactor. */
+  rate?: string;
   /** The round's base weights, for a proximal term only. */
   anchors: { input: string; parameter: string }[];
   data: { name: string; shape: readonly number[]; dtype: 'float' };
@@ -50,7 +52,13 @@ export function buildTrainingGraph(
   const targetShape = row.targetShape(graph.shapeOf(prediction));
   const target = graph.input('training/target', targetShape, elemTypes[row.targetType]);
   const sampleWeights = graph.input('training/weights', [batchSize]);
-  const { loss, gradient } = row.write({ graph, prediction, target, weights: shares(graph, sampleWeights) });
+  const { loss, gradient } = row.write({
+    graph,
+    prediction,
+    target,
+    weights: shares(graph, sampleWeights),
+    options: plan.lossOptions ?? {},
+  });
 
   const names = layout.parameters.map(({ name }) => name);
   const gradients = differentiate(graph, forward, new Map([[prediction, gradient]]), names);
@@ -58,7 +66,9 @@ export function buildTrainingGraph(
 
   const state: StateSlot[] = [];
   const anchors: TrainingGraph['anchors'] = [];
-  const update = writeOptimizer(graph, plan.optimizer, state);
+  const rate = plan.schedule === undefined ? undefined : graph.input('training/rate', [1]);
+  const update = writeOptimizer(graph, plan.optimizer, state, rate);
+  const clip = writeClipping(graph, plan.clip, [...new Set(names.flatMap((name) => gradients.get(name) ?? []))]);
   const found = names.map((name) => gradients.get(name));
   const parameters = layout.parameters.map(({ name, shape }, index) => {
     const output = `training/${name}/next`;
@@ -67,7 +77,10 @@ export function buildTrainingGraph(
     const isShared = own !== undefined && found.indexOf(own) !== found.lastIndexOf(own);
     const plain = isShared ? graph.emit('Identity', [own]) : own;
     if (plain === undefined) graph.emit('Identity', [name], {}, output);
-    else update(name, withProximalTerm(graph, name, plain, plan.proximalMu ?? 0, anchors), output);
+    else {
+      const pulled = withProximalTerm(graph, name, clip(plain), plan.proximalMu ?? 0, anchors);
+      update(name, withWeightDecay(graph, name, pulled, plan.weightDecay ?? 0), output);
+    }
     return { name, input: name, output, shape };
   });
 
@@ -82,6 +95,7 @@ export function buildTrainingGraph(
     target: { name: target, shape: targetShape, dtype: row.targetType },
     sampleWeights,
     loss,
+    ...(rate === undefined ? {} : { rate }),
   };
 }
 
@@ -169,6 +183,39 @@ function withProximalTerm(
   anchors.push({ input, parameter });
   const drift = graph.emit('Sub', [parameter, input]);
   return graph.emit('Add', [gradient, graph.emit('Mul', [drift, graph.scalar(mu)])]);
+}
+
+/** L2: adds decay·w to the gradient, the derivative of decay/2·‖w‖². */
+function withWeightDecay(graph: GraphBuilder, parameter: string, gradient: string, decay: number): string {
+  if (decay === 0) return gradient;
+  return graph.emit('Add', [gradient, graph.emit('Mul', [parameter, graph.scalar(decay)])]);
+}
+
+/** Holds gradients within bounds: each value, and then the norm of all of them together (Pascanu et al. 2013). */
+function writeClipping(
+  graph: GraphBuilder,
+  { value, norm }: NonNullable<TrainingPlan['clip']> = {},
+  gradients: readonly string[],
+): (gradient: string) => string {
+  const bounded = new Map<string, string>();
+  const bound = (gradient: string): string => {
+    if (value === undefined) return gradient;
+    const known = bounded.get(gradient);
+    if (known !== undefined) return known;
+    const fromBelow = graph.emit('Max', [gradient, graph.scalar(-value)]);
+    const both = graph.emit('Min', [fromBelow, graph.scalar(value)]);
+    bounded.set(gradient, both);
+    return both;
+  };
+  if (norm === undefined) return bound;
+  const squares = gradients.map((gradient) => {
+    const inside = bound(gradient);
+    return graph.emit('ReduceSum', [graph.emit('Mul', [inside, inside])], { keepdims: 0 });
+  });
+  const total = squares.reduce((sum, square) => graph.emit('Add', [sum, square]));
+  const length = graph.emit('Max', [graph.emit('Sqrt', [total]), graph.scalar(1e-12)]);
+  const scale = graph.emit('Min', [graph.emit('Div', [graph.scalar(norm), length]), graph.scalar(1)]);
+  return (gradient) => graph.emit('Mul', [bound(gradient), scale]);
 }
 
 function unreachable(forward: readonly NodeProto[]): NotTrainableError {

@@ -3,6 +3,7 @@ import {
   buildTrainingGraph,
   contractOf,
   layoutOf,
+  rateFactor,
   readModel,
   seeded,
   type TrainingGraph,
@@ -42,12 +43,17 @@ export class OrtTrainer {
     let feeds = firstFeeds(compiled, weights);
     let loss = 0;
     let steps = 0;
+    const total = plan.epochs * Math.ceil(this.#data.examples / compiled.graph.batchSize);
     for (let epoch = 0; epoch < plan.epochs; epoch++) {
       let lossSum = 0;
       const order = random.fork(`epoch ${epoch}`).shuffle(Array.from(this.#data.labels.keys()));
       for (let start = 0; start < order.length; start += compiled.graph.batchSize) {
         const batch = order.slice(start, start + compiled.graph.batchSize);
-        const outputs = await compiled.session.run({ ...feeds, ...batches.feedsOf(batch) });
+        const outputs = await compiled.session.run({
+          ...feeds,
+          ...rateFeed(compiled.graph, plan, steps, total),
+          ...batches.feedsOf(batch),
+        });
         feeds = nextFeeds(compiled.graph, feeds, outputs);
         lossSum += Number(outputs[compiled.graph.loss]?.data[0]) * batch.length;
         steps++;
@@ -102,6 +108,12 @@ function firstFeeds({ graph, layout }: Compiled, weights: Float32Array): Feeds {
   for (const { input, shape } of graph.state) feeds[input] = zeros(shape);
   for (const { input, parameter } of graph.anchors) feeds[input] = valuesOf.get(parameter) as Tensor;
   return feeds;
+}
+
+/** The share of the learning rate, where the plan has a schedule. */
+function rateFeed({ rate }: TrainingGraph, { schedule }: TrainingPlan, step: number, steps: number): Feeds {
+  if (rate === undefined || schedule === undefined) return {};
+  return { [rate]: new Tensor('float32', Float32Array.of(rateFactor(schedule, step, steps)), [1]) };
 }
 
 /** Outputs of one step are the inputs of the next, without a copy in JavaScript. */
