@@ -2,7 +2,7 @@
 import type { NodeProto } from '../../core/src/onnx/gen/onnx/onnx_pb.ts';
 import type { GraphBuilder } from '../../core/src/onnx/graph-builder.ts';
 import { floatAttribute, intAttribute, intsAttribute } from '../../core/src/onnx/nodes.ts';
-import { permutationOf, reducedAxes } from '../../core/src/onnx/shapes.ts';
+import { permutationOf, reducedAxes, slicedAxes } from '../../core/src/onnx/shapes.ts';
 import { floatValues, integerValues } from '../../core/src/onnx/tensor-data.ts';
 import { windowsOf } from '../../core/src/onnx/windows.ts';
 import { sizeOf, stridesOf, wrapAxis } from '../../core/src/tensor/shape.ts';
@@ -76,6 +76,26 @@ const kernels: Readonly<Record<string, Kernel>> = {
   Div: combine((a, b) => a! / b!),
   Pow: combine((a, b) => a! ** b!),
   Max: combine(Math.max),
+  Min: combine(Math.min),
+  Reciprocal: unary((x) => 1 / x),
+  Sin: unary(Math.sin),
+  Cos: unary(Math.cos),
+  Erf: unary(erf),
+  Elu: unary((x, node) => (x > 0 ? x : floatAttribute(node, 'alpha', 1) * (Math.exp(x) - 1))),
+  Selu: unary((x, node) => {
+    const gamma = floatAttribute(node, 'gamma', 1.0507009873554805);
+    return gamma * (x > 0 ? x : floatAttribute(node, 'alpha', 1.6732632423543772) * (Math.exp(x) - 1));
+  }),
+  Softplus: unary((x) => Math.log1p(Math.exp(x))),
+  Softsign: unary((x) => x / (1 + Math.abs(x))),
+  HardSigmoid: unary((x, node) =>
+    Math.max(0, Math.min(1, floatAttribute(node, 'alpha', 0.2) * x + floatAttribute(node, 'beta', 0.5))),
+  ),
+  HardSwish: unary((x) => (x * Math.max(0, Math.min(6, x + 3))) / 6),
+  PRelu: combine((x, slope) => (x! > 0 ? x! : x! * slope!)),
+  Clip: combine((x, least, most) => Math.min(Math.max(x!, least ?? -Infinity), most ?? Infinity)),
+  Less: combine((a, b) => Number(a! < b!)),
+  Equal: combine((a, b) => Number(a! === b!)),
   Greater: combine((a, b) => Number(a! > b!)),
   Where: combine((condition, a, b) => (condition === 1 ? a! : b!)),
   Expand: ({ inputs, output }) => {
@@ -100,9 +120,10 @@ const kernels: Readonly<Record<string, Kernel>> = {
       ),
     ];
   },
-  Slice: ({ inputs, output }) => {
+  Slice: ({ node, inputs, output, graph }) => {
     const strides = stridesOf(inputs[0]!.shape);
-    const start = inputs[3]!.data.reduce((sum, axis, index) => sum + inputs[1]!.data[index]! * strides[axis]!, 0);
+    const { axes, starts } = slicedAxes(graph.site(node));
+    const start = axes.reduce((sum, axis, index) => sum + starts[index]! * strides[axis]!, 0);
     return [fill(output, (place) => inputs[0]!.data[start + dot(place, strides)]!)];
   },
   Concat: ({ node, inputs, output }) => {
@@ -123,6 +144,74 @@ const kernels: Readonly<Record<string, Kernel>> = {
     return [fill(output, ([row, column]) => (inputs[0]!.data[row!] === column ? on! : off!))];
   },
   ReduceSum: (call) => [reduce(call)],
+  ReduceSumSquare: (call) => [reduce(call, (sum, x) => sum + x * x)],
+  ReduceL2: (call) => [reduce(call, (sum, x) => sum + x * x).map(Math.sqrt)],
+  ReduceLogSumExp: (call) => [reduce(call, (sum, x) => sum + Math.exp(x)).map(Math.log)],
+  ReduceMax: (call) => [reduce(call, Math.max, -Infinity)],
+  ReduceMin: (call) => [reduce(call, Math.min, Infinity)],
+  Split: ({ node, inputs, graph }) => {
+    const { shape, data } = inputs[0]!;
+    const axis = wrapAxis(intAttribute(node, 'axis', 0), shape.length);
+    let start = 0;
+    return node.output.map((name) => {
+      const piece = graph.shapeOf(name);
+      const from = start;
+      start += piece[axis]!;
+      return fill(piece, (place) => {
+        const source = place.map((at, dimension) => (dimension === axis ? at + from : at));
+        return data[dot(source, stridesOf(shape))]!;
+      });
+    });
+  },
+  Gather: ({ node, inputs, output }) => {
+    const [from, places] = inputs;
+    const axis = wrapAxis(intAttribute(node, 'axis', 0), from!.shape.length);
+    return [
+      fill(output, (place) => {
+        const at = place.slice(axis, axis + places!.shape.length);
+        const row = wrapAxis(places!.data[dot(at, stridesOf(places!.shape))]!, from!.shape[axis]!);
+        const source = [...place.slice(0, axis), row, ...place.slice(axis + places!.shape.length)];
+        return from!.data[dot(source, stridesOf(from!.shape))]!;
+      }),
+    ];
+  },
+  // Only rows by one index, with reduction=add.
+  ScatterND: ({ inputs }) => {
+    const [base, places, rows] = inputs;
+    const result = base!.data.slice();
+    const width = sizeOf(base!.shape.slice(1));
+    rows!.data.forEach((value, index) => {
+      const target = places!.data[Math.floor(index / width)]! * width + (index % width);
+      result[target] = result[target]! + value;
+    });
+    return [result];
+  },
+  LayerNormalization: (call) => {
+    const { node, inputs, output } = call;
+    const [x, scale, bias] = inputs;
+    const first = wrapAxis(intAttribute(node, 'axis', -1), output.length);
+    const width = sizeOf(output.slice(first));
+    const normal = normalize(x!.data, width, floatAttribute(node, 'epsilon', 1e-5));
+    return [normal.map((value, index) => value * scale!.data[index % width]! + (bias?.data[index % width] ?? 0))];
+  },
+  InstanceNormalization: ({ node, inputs, output }) => {
+    const [x, scale, bias] = inputs;
+    const width = sizeOf(output.slice(2));
+    const channel = (index: number): number => Math.floor(index / width) % output[1]!;
+    const normal = normalize(x!.data, width, floatAttribute(node, 'epsilon', 1e-5));
+    return [normal.map((value, index) => value * scale!.data[channel(index)]! + bias!.data[channel(index)]!)];
+  },
+  BatchNormalization: ({ node, inputs, output }) => {
+    const [x, scale, bias, mean, variance] = inputs;
+    const width = sizeOf(output.slice(2));
+    const epsilon = floatAttribute(node, 'epsilon', 1e-5);
+    return [
+      x!.data.map((value, index) => {
+        const c = Math.floor(index / width) % output[1]!;
+        return ((value - mean!.data[c]!) / Math.sqrt(variance!.data[c]! + epsilon)) * scale!.data[c]! + bias!.data[c]!;
+      }),
+    ];
+  },
   ReduceMean: (call) => {
     const count = sizeOf(call.inputs[0]!.shape) / sizeOf(call.output);
     return [reduce(call).map((sum) => sum / count)];
@@ -251,18 +340,44 @@ const kernels: Readonly<Record<string, Kernel>> = {
   },
 };
 
-function reduce({ node, inputs, graph }: Call): Float64Array {
+/** Numbers in rows of `width` with mean 0 and variance 1. */
+function normalize(data: Float64Array, width: number, epsilon: number): Float64Array {
+  const result = data.slice();
+  for (let start = 0; start < data.length; start += width) {
+    const row = data.subarray(start, start + width);
+    const mean = row.reduce((sum, x) => sum + x, 0) / width;
+    const variance = row.reduce((sum, x) => sum + (x - mean) ** 2, 0) / width;
+    row.forEach((x, index) => (result[start + index] = (x - mean) / Math.sqrt(variance + epsilon)));
+  }
+  return result;
+}
+
+/** The error function by its Taylor series, which converges everywhere; exact enough for the small numbers of these tests. */
+function erf(x: number): number {
+  let [term, sum] = [x, x];
+  for (let n = 1; n < 200; n++) {
+    term *= (-x * x) / n;
+    sum += term / (2 * n + 1);
+  }
+  return (2 / Math.sqrt(Math.PI)) * sum;
+}
+
+function reduce(
+  { node, inputs, graph }: Call,
+  combine: (sum: number, x: number) => number = (sum, x) => sum + x,
+  from = 0,
+): Float64Array {
   const { shape, data } = inputs[0]!;
   const axes = reducedAxes(graph.site(node));
   const kept = shape.map((size, axis) => (axes.includes(axis) ? 1 : size));
   const strides = stridesOf(kept);
-  const sums = new Float64Array(sizeOf(kept));
+  const sums = new Float64Array(sizeOf(kept)).fill(from);
   each(shape, (place, index) => {
     const target = dot(
       place.map((at, axis) => (kept[axis] === 1 ? 0 : at)),
       strides,
     );
-    sums[target] = sums[target]! + data[index]!;
+    sums[target] = combine(sums[target]!, data[index]!);
   });
   return sums;
 }

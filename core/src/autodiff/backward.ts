@@ -22,15 +22,18 @@ export function differentiate(
   const isActive = (name: string): boolean => moving.has(name) && heard.has(name) && graph.isFloat(name);
   const result = new Map(seeds);
   for (const node of forward.toReversed()) {
-    const gradient = result.get(node.output[0]!);
+    const ofOutputs = node.output.map((name) => result.get(name));
     const positions = node.input.flatMap((name, position) => (isActive(name) ? [position] : []));
     if (positions.length === 0 || !node.output.some((name) => heard.has(name))) continue;
     const rule = gradientRule(node);
     if (rule === undefined) throw notDifferentiable(node);
+    const gradient = ofOutputs.find((name) => name !== undefined);
     if (gradient === undefined) continue;
-    const inputGradients = rule({ graph, node, gradient });
+    const inputGradients = rule({ graph, node, gradient, gradients: ofOutputs });
     for (const position of positions) {
-      const inputGradient = inputGradients[position]?.();
+      const rowOf = inputGradients[position];
+      if (rowOf === 'fixed') continue;
+      const inputGradient = rowOf?.();
       if (inputGradient === undefined) throw notDifferentiable(node, position);
       const name = node.input[position]!;
       const earlier = result.get(name);

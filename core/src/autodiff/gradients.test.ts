@@ -14,6 +14,15 @@ import { gradients } from './gradients.ts';
 interface Case {
   inputs: number[][];
   integers?: number[];
+  /** Constant scalars that follow. */
+  floats?: number[];
+  /** Shape of a boolean that comes first. */
+  condition?: number[];
+  /** Lists of integers that follow, one an input. */
+  bounds?: number[][];
+  /** Positions of inputs that are not trained. */
+  fixed?: number[];
+  outputs?: number;
   attributes?: Attributes;
   numbers?: 'any' | 'positive' | 'distinct';
 }
@@ -31,6 +40,11 @@ const softmax = (dice: Dice): Case => ({ inputs: [[2, dice(2, 3), 3]], attribute
 const reduction = (dice: Dice): Case => {
   const axes = [[0], [1], [-1], [0, 2]][dice(0, 1, 2, 3)]!;
   return { inputs: [[2, dice(1, 3), 2]], integers: axes, attributes: { keepdims: dice(0, 1) } };
+};
+/** Axes as an attribute, as operator set 17 has them. */
+const attributeReduction = (dice: Dice): Case => {
+  const { inputs, integers, attributes } = reduction(dice);
+  return { inputs, attributes: { ...attributes, axes: integers! } };
 };
 const windows = (dice: Dice, kernel: readonly number[]): Attributes => {
   const auto = dice(0, 0, 0, 1, 2, 3);
@@ -50,6 +64,66 @@ const cases: Readonly<Record<string, (dice: Dice) => Case>> = {
   Log: positive,
   Sqrt: positive,
   Abs: unary,
+  Reciprocal: positive,
+  Sin: unary,
+  Cos: unary,
+  Erf: unary,
+  Pow: (dice) => ({ inputs: [[2, 3], [[2, 3], [1, 3], []][dice(0, 1, 2)]!], numbers: 'positive' }),
+  Min: (dice) => ({ inputs: [[2, 3], [3], [2, 1]].slice(0, dice(1, 2, 3)) }),
+  Max: (dice) => ({ inputs: [[2, 3], [3], [2, 1]].slice(0, dice(1, 2, 3)) }),
+  Clip: (dice) => ({ inputs: [[dice(1, 2, 3), 4]], floats: [[-0.6, 0.6], [-0.6]][dice(0, 1)]! }),
+  Where: (dice) => ({
+    inputs: [[2, 3], [[2, 3], [3], [1]][dice(0, 1, 2)]!],
+    condition: [2, dice(1, 3)],
+  }),
+  Elu: (dice) => ({ ...unary(dice), attributes: { alpha: { float: dice(0.5, 1) } } }),
+  Selu: unary,
+  Softplus: unary,
+  Softsign: unary,
+  HardSigmoid: (dice) => ({ ...unary(dice), attributes: { alpha: { float: dice(0.2, 0.6) } } }),
+  HardSwish: unary,
+  PRelu: (dice) => ({ inputs: [[2, 3, 2], [[3, 1], [1], [2, 3, 2]][dice(0, 1, 2)]!] }),
+  LayerNormalization: (dice) => {
+    const axis = dice(-1, 1, 2);
+    const shape = [2, dice(2, 3), 3];
+    const normal = shape.slice(axis === 1 ? 1 : 2);
+    return {
+      inputs: dice(0, 1) === 0 ? [shape, normal] : [shape, normal, normal],
+      attributes: { axis, epsilon: { float: 0.1 } },
+    };
+  },
+  InstanceNormalization: (dice) => ({
+    inputs: [[2, 3, dice(3, 4), ...(dice(0, 1) === 0 ? [] : [2])], [3], [3]],
+    attributes: { epsilon: { float: 0.1 } },
+  }),
+  BatchNormalization: (dice) => ({
+    inputs: [[2, 3, dice(1, 2), ...(dice(0, 1) === 0 ? [] : [2])], [3], [3], [3], [3]],
+    fixed: [3, 4],
+    numbers: 'positive',
+  }),
+  Expand: (dice) => ({ inputs: [[[2, 1, 3], [3], [1, 1]][dice(0, 1, 2)]!], integers: [2, 2, 3] }),
+  Split: (dice) => {
+    const axis = dice(0, 1, -1);
+    return { inputs: [[4, 4, 4]], outputs: 2, attributes: { axis }, ...(dice(0, 1) === 0 ? {} : { integers: [1, 3] }) };
+  },
+  Slice: (dice) => ({
+    inputs: [[4, 5, 3]],
+    bounds: [
+      [[1], [3], [0]],
+      [[-3], [1000], [1]],
+      [
+        [0, 1],
+        [2, -1],
+        [0, 1],
+      ],
+      [[0], [4], [-3]],
+    ][dice(0, 1, 2, 3)]!,
+  }),
+  Gather: (dice) => ({
+    inputs: [[4, 3, 2]],
+    integers: [0, -1, 0, 1].slice(0, dice(1, 3, 4)),
+    attributes: { axis: dice(0, 1, -1) },
+  }),
   Add: broadcast,
   Sub: broadcast,
   Mul: broadcast,
@@ -134,10 +208,12 @@ const cases: Readonly<Record<string, (dice: Dice) => Case>> = {
     return { inputs: [[2, 3, 2], other, [2, 3, 2]], attributes: { axis } };
   },
   ReduceSum: reduction,
-  ReduceMean: (dice) => {
-    const { inputs, integers, attributes } = reduction(dice);
-    return { inputs, attributes: { ...attributes, axes: integers! } };
-  },
+  ReduceMean: attributeReduction,
+  ReduceL2: attributeReduction,
+  ReduceSumSquare: attributeReduction,
+  ReduceLogSumExp: attributeReduction,
+  ReduceMax: (dice) => ({ ...attributeReduction(dice), numbers: 'distinct' }),
+  ReduceMin: (dice) => ({ ...attributeReduction(dice), numbers: 'distinct' }),
 };
 
 test.each(Object.keys(gradients))('the gradient of %s equals finite differences', (operator) => {
@@ -196,32 +272,46 @@ test.each(Object.keys(gradients))(
 interface SetUp {
   graph: GraphBuilder;
   names: string[];
+  /** Weight of each output in the objective, by the output's name. */
+  seeds: ReadonlyMap<string, string>;
   found: ReadonlyMap<string, string>;
   feeds: Map<string, Float64Array>;
 }
 
 /** The node, its gradients with respect to all inputs, and numbers to try them with. */
 function setUp(operator: string, example: Case, uniform: () => number): SetUp {
-  const { inputs, integers, attributes = {}, numbers = 'any' } = example;
+  const { inputs, integers, floats = [], condition, bounds = [], fixed = [], outputs = 1 } = example;
+  const { attributes = {}, numbers = 'any' } = example;
   const graph = new GraphBuilder('test/');
   const names = inputs.map((shape, index) => graph.input(`x${index}`, shape));
-  const constants = integers === undefined ? [] : [graph.integers(integers)];
-  const node = makeNode(operator, [...names, ...constants], ['y'], attributes);
+  const trained = names.filter((_, position) => !fixed.includes(position));
+  const constants = [
+    ...(integers === undefined ? [] : [graph.integers(integers)]),
+    ...floats.map((value) => graph.scalar(value)),
+    ...bounds.map((list) => graph.integers(list)),
+  ];
+  const first = condition === undefined ? [] : [graph.emit('Greater', [graph.input('c', condition), graph.scalar(0)])];
+  const ys = ['y', 'z', 'w'].slice(0, outputs);
+  const node = makeNode(operator, [...first, ...names, ...constants], ys, attributes);
   graph.append(node);
-  const seed = graph.input('seed', graph.shapeOf('y'));
-  const found = differentiate(graph, [node], new Map([['y', seed]]), names);
+  const seeds = new Map(ys.map((y, index) => [y, graph.input(`seed${index === 0 ? '' : index}`, graph.shapeOf(y))]));
+  const found = differentiate(graph, [node], seeds, trained);
   const feeds = new Map(names.map((name) => [name, draw(sizeOf(graph.shapeOf(name)), numbers, uniform)]));
-  feeds.set(seed, draw(sizeOf(graph.shapeOf(seed)), 'any', uniform));
-  return { graph, names, found, feeds };
+  if (condition !== undefined) feeds.set('c', draw(sizeOf(condition), 'any', uniform));
+  for (const seed of seeds.values()) feeds.set(seed, draw(sizeOf(graph.shapeOf(seed)), 'any', uniform));
+  return { graph, names: trained, seeds, found, feeds };
 }
 
 /** Largest gap between analytic and central-difference gradients over all inputs of the node. */
 function worstDifference(operator: string, example: Case, uniform: () => number): number {
-  const { graph, names, found, feeds } = setUp(operator, example, uniform);
+  const { graph, names, seeds, found, feeds } = setUp(operator, example, uniform);
   const analytic = evaluate(graph, feeds);
   const objective = (): number => {
-    const y = evaluate(graph, feeds).get('y')!;
-    return y.reduce((sum, value, index) => sum + value * feeds.get('seed')![index]!, 0);
+    const values = evaluate(graph, feeds);
+    return [...seeds].reduce(
+      (total, [y, seed]) => values.get(y)!.reduce((sum, value, index) => sum + value * feeds.get(seed)![index]!, total),
+      0,
+    );
   };
   let worst = 0;
   for (const name of names) {

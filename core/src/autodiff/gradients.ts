@@ -2,6 +2,7 @@ import { activation } from './activation.ts';
 import { convolution } from './convolution.ts';
 import { elementwise } from './elementwise.ts';
 import { linear } from './linear.ts';
+import { normalization } from './normalization.ts';
 import { pooling } from './pooling.ts';
 import { reduce } from './reduce.ts';
 import type { GradientRule, GradientTable } from './rule.ts';
@@ -17,6 +18,7 @@ export const gradients: GradientTable = {
   ...pooling,
   ...shape,
   ...reduce,
+  ...normalization,
 };
 
 export function gradientRule(node: NodeProto): GradientRule | undefined {

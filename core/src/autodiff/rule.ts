@@ -3,18 +3,24 @@ import type { GraphBuilder } from '../onnx/graph-builder.ts';
 import { sameShape, stretchedAxes } from '../tensor/shape.ts';
 import type { Shape } from '../tensor/shape.ts';
 
-/** One node seen from behind: the graph to write into and the loss's gradient with respect to its first output. */
+/** One node seen from behind: the graph to write into and the loss's gradient with respect to its outputs. */
 export interface GradientSite {
   graph: GraphBuilder;
   node: NodeProto;
+  /** Of the first output. */
   gradient: string;
+  /** Of each output; undefined where the loss does not depend on it. */
+  gradients: readonly (string | undefined)[];
 }
 
 /** Writes the gradient of one input; called only when somebody needs it. */
 export type InputGradient = () => string;
 
-/** One entry per input, in order; an input without one (a shape, an axis) never has a gradient. */
-export type GradientRule = (site: GradientSite) => readonly (InputGradient | undefined)[];
+/**
+ * One entry per input, in order; an input without one (a shape, an axis) never has a gradient. `fixed` is an input that stays as it is
+ * while others are trained, such as running statistics.
+ */
+export type GradientRule = (site: GradientSite) => readonly (InputGradient | 'fixed' | undefined)[];
 
 export type GradientTable = Readonly<Record<string, GradientRule>>;
 

@@ -1,6 +1,7 @@
 import type { NodeProto, TensorProto, ValueInfoProto } from './gen/onnx/onnx_pb.ts';
 import { TensorProto_DataType } from './gen/onnx/onnx_pb.ts';
 import { OnnxError } from './errors.ts';
+import { foldIntegers } from './fold-integers.ts';
 import { makeNode, makeValue } from './nodes.ts';
 import type { Attributes } from './nodes.ts';
 import { inferTypes } from './shapes.ts';
@@ -68,6 +69,11 @@ export class GraphBuilder {
     node.output.forEach((name, index) => {
       if (name !== '') this.#define(name, types[index] ?? types[0]!);
     });
+    const [output = ''] = node.output;
+    if (integerTypes.includes(types[0]!.elemType)) {
+      const integers = foldIntegers(this.site(node));
+      if (integers !== undefined) this.#integers.set(output, integers);
+    }
     this.nodes.push(node);
   }
 

@@ -62,9 +62,38 @@ const pooling: ShapeRule = ({ node, inputs }) => {
 /** One row per operator that the builder meets in models or writes itself. */
 const shapeRules: Readonly<Record<string, ShapeRule>> = {
   ...Object.fromEntries(
-    ['Identity', 'Neg', 'Relu', 'LeakyRelu', 'Sigmoid', 'Tanh', 'Exp', 'Log', 'Sqrt', 'Abs', 'Sign', 'Softplus'].map(
-      (operator) => [operator, same],
-    ),
+    [
+      'Identity',
+      'Neg',
+      'Relu',
+      'LeakyRelu',
+      'Sigmoid',
+      'Tanh',
+      'Exp',
+      'Log',
+      'Sqrt',
+      'Abs',
+      'Sign',
+      'Softplus',
+      'Softsign',
+      'Reciprocal',
+      'Sin',
+      'Cos',
+      'Erf',
+      'Elu',
+      'Selu',
+      'HardSigmoid',
+      'HardSwish',
+      'PRelu',
+      'Clip',
+      'Floor',
+      'Ceil',
+      'Round',
+      'Not',
+      'InstanceNormalization',
+      'BatchNormalization',
+      'ScatterND',
+    ].map((operator) => [operator, same]),
   ),
   Softmax: same,
   LogSoftmax: same,
@@ -78,6 +107,11 @@ const shapeRules: Readonly<Record<string, ShapeRule>> = {
   Max: broadcast,
   Min: broadcast,
   Greater: comparison,
+  Less: comparison,
+  GreaterOrEqual: comparison,
+  LessOrEqual: comparison,
+  And: comparison,
+  Or: comparison,
   Equal: comparison,
   Where: (site) =>
     broadcast({ ...site, inputs: site.inputs }).map(({ shape }) => ({ shape, elemType: site.inputs[1]!.elemType })),
@@ -163,8 +197,31 @@ const shapeRules: Readonly<Record<string, ShapeRule>> = {
     const wanted = broadcastShape(shape, requiredIntegers(site, 1));
     return [{ shape: wanted ?? misfit(site.node, site.inputs), elemType }];
   },
-  ReduceSum: reduction,
-  ReduceMean: reduction,
+  ...Object.fromEntries(
+    ['Sum', 'Mean', 'Max', 'Min', 'L2', 'SumSquare', 'LogSumExp'].map((name) => [`Reduce${name}`, reduction]),
+  ),
+  LayerNormalization: ({ node, inputs }) => {
+    const { shape, elemType } = inputs[0]!;
+    const first = wrapAxis(intAttribute(node, 'axis', -1), shape.length);
+    const statistic = { shape: shape.map((size, axis) => (axis >= first ? 1 : size)), elemType };
+    return [inputs[0]!, statistic, statistic];
+  },
+  Gather: ({ node, inputs }) => {
+    const { shape, elemType } = inputs[0]!;
+    const axis = wrapAxis(intAttribute(node, 'axis', 0), shape.length);
+    return [{ shape: [...shape.slice(0, axis), ...inputs[1]!.shape, ...shape.slice(axis + 1)], elemType }];
+  },
+  Split: (site) => {
+    const { node } = site;
+    const { shape, elemType } = site.inputs[0]!;
+    const axis = wrapAxis(intAttribute(node, 'axis', 0), shape.length);
+    const each = Math.ceil(shape[axis]! / node.output.length);
+    const sizes =
+      site.inputs.length > 1
+        ? requiredIntegers(site, 1)
+        : node.output.map((_, index) => Math.max(0, Math.min(each, shape[axis]! - index * each)));
+    return sizes.map((length) => ({ shape: shape.map((size, at) => (at === axis ? length : size)), elemType }));
+  },
   Concat: ({ node, inputs }) => {
     const { shape, elemType } = inputs[0]!;
     const along = wrapAxis(intAttribute(node, 'axis', 0), shape.length);
@@ -173,12 +230,11 @@ const shapeRules: Readonly<Record<string, ShapeRule>> = {
     const total = inputs.reduce((sum, input) => sum + input.shape[along]!, 0);
     return [{ shape: shape.map((size, axis) => (axis === along ? total : size)), elemType }];
   },
-  // Only the form that the gradients write: starts, ends and axes given, within bounds, step one.
   Slice: (site) => {
     const { shape, elemType } = site.inputs[0]!;
-    const [starts, ends, axes] = [1, 2, 3].map((position) => requiredIntegers(site, position));
+    const { axes, starts, ends } = slicedAxes(site);
     const sliced = [...shape];
-    axes!.forEach((axis, index) => (sliced[axis] = Math.min(ends![index]!, shape[axis]!) - starts![index]!));
+    axes.forEach((axis, index) => (sliced[axis] = Math.max(0, ends[index]! - starts[index]!)));
     return [{ shape: sliced, elemType }];
   },
   OneHot: (site) => [
@@ -198,6 +254,28 @@ export function reducedAxes(site: ShapeSite): number[] {
   const all = Array.from({ length: rank }, (_, axis) => axis);
   if (given.length > 0) return given.map((axis) => wrapAxis(axis, rank));
   return intAttribute(site.node, 'noop_with_empty_axes', 0) === 1 ? [] : all;
+}
+
+/** What a Slice cuts, in plain numbers: from each of `starts` up to `ends`, one by one. Throws OnnxError for other steps. */
+export function slicedAxes(site: ShapeSite): { axes: number[]; starts: number[]; ends: number[] } {
+  const { shape } = site.inputs[0]!;
+  const has = (position: number): boolean => site.inputs.length > position && site.node.input[position] !== '';
+  const steps = has(4) ? requiredIntegers(site, 4) : [];
+  if (steps.some((step) => step !== 1)) {
+    throw new OnnxError(`node '${site.node.name}' (Slice) steps by ${steps.join()}; only steps of 1 are read`);
+  }
+  const given = requiredIntegers(site, 1);
+  const axes = (has(3) ? requiredIntegers(site, 3) : given.map((_, axis) => axis)).map((axis) =>
+    wrapAxis(axis, shape.length),
+  );
+  // The end may be a huge number that means the last one.
+  const place = (at: number, axis: number): number => {
+    const size = shape[axis]!;
+    return Math.min(size, Math.max(0, at < 0 ? at + size : at));
+  };
+  const starts = axes.map((axis, index) => place(given[index]!, axis));
+  const ends = axes.map((axis, index) => place(requiredIntegers(site, 2)[index]!, axis));
+  return { axes, starts, ends };
 }
 
 function requiredIntegers(site: ShapeSite, position: number): readonly number[] {

@@ -164,7 +164,12 @@ function inOpset17(graph: GraphBuilder, node: NodeProto): NodeProto {
   const copy: NodeProto = { ...node, input: [...node.input], output: [...node.output], attribute: [...node.attribute] };
   if (node.opType === 'Dropout')
     return { ...copy, opType: 'Identity', input: [node.input[0]!], output: [node.output[0]!], attribute: [] };
-  const axes = node.opType === 'ReduceMean' ? graph.constantIntegers(node.input[1] ?? '') : undefined;
+  // From 18 on the pieces of a Split are counted by an attribute; before, by its outputs.
+  if (node.opType === 'Split') {
+    return { ...copy, attribute: copy.attribute.filter(({ name }) => name !== 'num_outputs') };
+  }
+  const takesAxes = node.opType.startsWith('Reduce') && node.opType !== 'ReduceSum';
+  const axes = takesAxes ? graph.constantIntegers(node.input[1] ?? '') : undefined;
   if (axes === undefined) return copy;
   const renamed = makeNode(node.opType, [node.input[0]!], node.output, { axes: [...axes] }, node.name);
   return { ...renamed, attribute: [...renamed.attribute, ...copy.attribute] };

@@ -1,0 +1,30 @@
+import { expect, test } from 'vitest';
+import { GraphBuilder } from './graph-builder.ts';
+
+test('the chain that exporters write before a Reshape is known when the graph is built', () => {
+  const graph = new GraphBuilder('t/');
+  graph.input('x', [4, 6, 5]);
+  const shape = graph.emit('Shape', ['x']);
+  const batch = graph.emit('Gather', [shape, graph.integers([0])], { axis: 0 });
+  const width = graph.emit('Slice', [shape, graph.integers([1]), graph.integers([3]), graph.integers([0])]);
+  const heads = graph.integers([2]);
+  const half = graph.emit('Div', [graph.emit('Gather', [shape, graph.integers([1])]), heads]);
+  const wanted = graph.emit('Concat', [batch, heads, half, graph.integers([-1])], { axis: 0 });
+  expect(graph.constantIntegers(width)).toEqual([6, 5]);
+  expect(graph.constantIntegers(wanted)).toEqual([4, 2, 3, -1]);
+  expect(graph.shapeOf(graph.emit('Reshape', ['x', wanted]))).toEqual([4, 2, 3, 5]);
+});
+
+test('what is known at run time only stays unknown', () => {
+  const graph = new GraphBuilder('t/');
+  graph.input('n', [1], 7);
+  const sum = graph.emit('Add', ['n', graph.integers([1])]);
+  expect(graph.constantIntegers(sum)).toBeUndefined();
+  expect(graph.constantIntegers(graph.emit('Concat', [sum, graph.integers([2])], { axis: 0 }))).toBeUndefined();
+});
+
+test('floats are never folded', () => {
+  const graph = new GraphBuilder('t/');
+  const value = graph.emit('Add', [graph.scalar(1), graph.scalar(2)]);
+  expect(graph.constantIntegers(value)).toBeUndefined();
+});

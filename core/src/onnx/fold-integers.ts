@@ -1,0 +1,63 @@
+import { intAttribute } from './nodes.ts';
+import { slicedAxes } from './shapes.ts';
+import type { ShapeSite } from './shapes.ts';
+import { wrapAxis } from '../tensor/shape.ts';
+
+/** Beyond this a list of integers is data and no shape. */
+const LENGTH_MAX = 1024;
+
+/**
+ * The numbers of a node's first output where they follow from shapes and constants: exporters write Shape, Gather, Concat and the like in
+ * front of a Reshape, and all of them are known once the batch is. Undefined where they are known only at run time.
+ */
+export function foldIntegers(site: ShapeSite): readonly number[] | undefined {
+  const fold = Object.hasOwn(folds, site.node.opType) ? folds[site.node.opType] : undefined;
+  const folded = fold?.(site);
+  return folded !== undefined && folded.length <= LENGTH_MAX && folded.every(Number.isFinite) ? folded : undefined;
+}
+
+type Fold = (site: ShapeSite) => readonly number[] | undefined;
+
+const same: Fold = (site) => site.integers(0);
+
+const arithmetic =
+  (combine: (a: number, b: number) => number): Fold =>
+  (site) => {
+    const [a, b] = [site.integers(0), site.integers(1)];
+    if (a === undefined || b === undefined) return undefined;
+    if (a.length !== b.length && a.length !== 1 && b.length !== 1) return undefined;
+    const at = (list: readonly number[], index: number): number => list[list.length === 1 ? 0 : index]!;
+    return Array.from({ length: Math.max(a.length, b.length) }, (_, index) => combine(at(a, index), at(b, index)));
+  };
+
+const folds: Readonly<Record<string, Fold>> = {
+  Shape: ({ node, inputs }) => {
+    const { shape } = inputs[0]!;
+    return shape.slice(intAttribute(node, 'start', 0), intAttribute(node, 'end', shape.length));
+  },
+  Size: ({ inputs }) => [inputs[0]!.shape.reduce((product, size) => product * size, 1)],
+  Identity: same,
+  Cast: same,
+  Squeeze: same,
+  Unsqueeze: same,
+  Reshape: same,
+  Gather: (site) => {
+    const [list, places] = [site.integers(0), site.integers(1)];
+    if (list === undefined || places === undefined || site.inputs[0]!.shape.length !== 1) return undefined;
+    return places.map((place) => list[wrapAxis(place, list.length)]!);
+  },
+  Slice: (site) => {
+    const list = site.integers(0);
+    if (list === undefined || site.inputs[0]!.shape.length !== 1) return undefined;
+    const { starts, ends } = slicedAxes(site);
+    return list.slice(starts[0], ends[0]);
+  },
+  Concat: (site) => {
+    const parts = site.inputs.map((_, position) => site.integers(position));
+    return parts.every((part) => part !== undefined) ? parts.flat() : undefined;
+  },
+  Add: arithmetic((a, b) => a + b),
+  Sub: arithmetic((a, b) => a - b),
+  Mul: arithmetic((a, b) => a * b),
+  Div: arithmetic((a, b) => Math.trunc(a / b)),
+};
