@@ -24,7 +24,8 @@ export function differentiate(
   for (const node of forward.toReversed()) {
     const ofOutputs = node.output.map((name) => result.get(name));
     const positions = node.input.flatMap((name, position) => (isActive(name) ? [position] : []));
-    if (positions.length === 0 || !node.output.some((name) => heard.has(name))) continue;
+    // A Shape, say, is read on the way to the loss, and is no function of the numbers.
+    if (positions.length === 0 || !node.output.some(isActive)) continue;
     const rule = gradientRule(node);
     if (rule === undefined) throw notDifferentiable(node);
     const gradient = ofOutputs.find((name) => name !== undefined);

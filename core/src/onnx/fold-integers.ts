@@ -1,6 +1,7 @@
-import { intAttribute } from './nodes.ts';
+import { findAttribute, intAttribute } from './nodes.ts';
 import { slicedAxes } from './shapes.ts';
 import type { ShapeSite } from './shapes.ts';
+import { integerValues } from './tensor-data.ts';
 import { wrapAxis } from '../tensor/shape.ts';
 
 /** Beyond this a list of integers is data and no shape. */
@@ -36,6 +37,19 @@ const folds: Readonly<Record<string, Fold>> = {
     return shape.slice(intAttribute(node, 'start', 0), intAttribute(node, 'end', shape.length));
   },
   Size: ({ inputs }) => [inputs[0]!.shape.reduce((product, size) => product * size, 1)],
+  ConstantOfShape: ({ node, inputs, integers }) => {
+    const value = findAttribute(node, 'value')?.t;
+    const sizes = integers(0);
+    if (sizes === undefined || value === undefined || inputs[0]!.shape[0] !== sizes.length) return undefined;
+    const length = sizes.reduce((product, size) => product * size, 1);
+    return length <= LENGTH_MAX ? Array.from({ length }, () => integerValues(value)[0] ?? 0) : undefined;
+  },
+  Range: (site) => {
+    const [start, limit, step] = [site.integers(0)?.[0], site.integers(1)?.[0], site.integers(2)?.[0]];
+    if (start === undefined || limit === undefined || step === undefined) return undefined;
+    const length = Math.max(0, Math.ceil((limit - start) / step));
+    return length <= LENGTH_MAX ? Array.from({ length }, (_, index) => start + index * step) : undefined;
+  },
   Identity: same,
   Cast: same,
   Squeeze: same,

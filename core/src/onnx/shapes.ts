@@ -1,7 +1,7 @@
 import type { NodeProto } from './gen/onnx/onnx_pb.ts';
 import { TensorProto_DataType } from './gen/onnx/onnx_pb.ts';
 import { OnnxError } from './errors.ts';
-import { intAttribute, intsAttribute } from './nodes.ts';
+import { findAttribute, intAttribute, intsAttribute } from './nodes.ts';
 import { windowsOf } from './windows.ts';
 import { broadcastShape, sameShape, sizeOf, wrapAxis } from '../tensor/shape.ts';
 import type { Shape } from '../tensor/shape.ts';
@@ -30,7 +30,7 @@ export function inferTypes(site: ShapeSite): ValueType[] {
   return rule(site);
 }
 
-const { BOOL, INT64 } = TensorProto_DataType;
+const { BOOL, FLOAT, INT64 } = TensorProto_DataType;
 
 const same: ShapeRule = ({ inputs }) => [inputs[0]!];
 
@@ -241,6 +241,17 @@ const shapeRules: Readonly<Record<string, ShapeRule>> = {
     { shape: [...site.inputs[0]!.shape, requiredIntegers(site, 1)[0]!], elemType: site.inputs[2]!.elemType },
   ],
   Shape: ({ inputs }) => [{ shape: [inputs[0]!.shape.length], elemType: INT64 }],
+  Size: () => [{ shape: [], elemType: INT64 }],
+  Trilu: same,
+  ConstantOfShape: (site) => {
+    const value = findAttribute(site.node, 'value')?.t;
+    return [{ shape: requiredIntegers(site, 0), elemType: value?.dataType ?? FLOAT }];
+  },
+  Range: (site) => {
+    const [start, limit, step] = [0, 1, 2].map((position) => requiredIntegers(site, position)[0]!);
+    const length = Math.max(0, Math.ceil((limit! - start!) / step!));
+    return [{ shape: [length], elemType: site.inputs[0]!.elemType }];
+  },
 };
 
 export function permutationOf(node: NodeProto, rank: number): number[] {
