@@ -74,4 +74,26 @@ const folds: Readonly<Record<string, Fold>> = {
   Sub: arithmetic((a, b) => a - b),
   Mul: arithmetic((a, b) => a * b),
   Div: arithmetic((a, b) => Math.trunc(a / b)),
+  // With the sign of the divisor, or with fmod=1 of the dividend.
+  Mod: (site) =>
+    arithmetic((a, b) => (intAttribute(site.node, 'fmod', 0) === 1 ? a % b : a - b * Math.floor(a / b)))(site),
+  Min: arithmetic(Math.min),
+  Max: arithmetic(Math.max),
+  Equal: arithmetic((a, b) => Number(a === b)),
+  Less: arithmetic((a, b) => Number(a < b)),
+  Greater: arithmetic((a, b) => Number(a > b)),
+  And: arithmetic((a, b) => a & b),
+  Or: arithmetic((a, b) => a | b),
+  Not: (site) => site.integers(0)?.map((value) => 1 - value),
+  Where: (site) => {
+    const [condition, a, b] = [site.integers(0), site.integers(1), site.integers(2)];
+    if (condition === undefined || a === undefined || b === undefined) return undefined;
+    const length = Math.max(condition.length, a.length, b.length);
+    const at = (list: readonly number[], index: number): number => list[list.length === 1 ? 0 : index] ?? Number.NaN;
+    return Array.from({ length }, (_, index) => (at(condition, index) === 1 ? at(a, index) : at(b, index)));
+  },
+  ReduceProd: (site) => {
+    const list = site.integers(0);
+    return list === undefined ? undefined : [list.reduce((product, value) => product * value, 1)];
+  },
 };

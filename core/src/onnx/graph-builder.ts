@@ -11,6 +11,8 @@ import type { Shape } from '../tensor/shape.ts';
 
 const integerTypes: readonly number[] = [TensorProto_DataType.INT64, TensorProto_DataType.INT32];
 
+const foldedTypes: readonly number[] = [...integerTypes, TensorProto_DataType.BOOL];
+
 /** Writes a graph node by node and knows the shape of every value in it. */
 export class GraphBuilder {
   readonly nodes: NodeProto[] = [];
@@ -70,7 +72,7 @@ export class GraphBuilder {
       if (name !== '') this.#define(name, types[index] ?? types[0]!);
     });
     const [output = ''] = node.output;
-    if (integerTypes.includes(types[0]!.elemType)) {
+    if (foldedTypes.includes(types[0]!.elemType)) {
       const integers = foldIntegers(this.site(node));
       if (integers !== undefined) this.#integers.set(output, integers);
     }

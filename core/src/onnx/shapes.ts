@@ -106,6 +106,7 @@ const shapeRules: Readonly<Record<string, ShapeRule>> = {
   Pow: broadcast,
   Max: broadcast,
   Min: broadcast,
+  Mod: broadcast,
   Greater: comparison,
   Less: comparison,
   GreaterOrEqual: comparison,
@@ -198,7 +199,7 @@ const shapeRules: Readonly<Record<string, ShapeRule>> = {
     return [{ shape: wanted ?? misfit(site.node, site.inputs), elemType }];
   },
   ...Object.fromEntries(
-    ['Sum', 'Mean', 'Max', 'Min', 'L2', 'SumSquare', 'LogSumExp'].map((name) => [`Reduce${name}`, reduction]),
+    ['Sum', 'Mean', 'Max', 'Min', 'Prod', 'L2', 'SumSquare', 'LogSumExp'].map((name) => [`Reduce${name}`, reduction]),
   ),
   LayerNormalization: ({ node, inputs }) => {
     const { shape, elemType } = inputs[0]!;

@@ -50,7 +50,7 @@ export function integerValues(tensor: TensorProto): number[] {
 export function requireSound(tensor: TensorProto): void {
   if (tensor.dataLocation === TensorProto_DataLocation.EXTERNAL || tensor.externalData.length > 0) {
     throw new OnnxError(
-      `tensor '${tensor.name}' keeps its data in another file; save the model again with all data in one file`,
+      `tensor '${tensor.name}' keeps its data in another file; save the model again with all data in one file (PyTorch: external_data=False)`,
     );
   }
   if (dimsOf(tensor).some((size) => size < 0)) {
