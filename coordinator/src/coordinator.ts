@@ -1,3 +1,5 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { create } from '@bufbuild/protobuf';
 import { CodecError, ConfigError, NotTrainableError, OnnxError } from '@commonweight/core';
 import {
@@ -52,7 +54,10 @@ const TICK_MS = 250;
 export async function openCoordinator(options: CoordinatorOptions): Promise<CoordinatorService> {
   const store = SqliteStore.open(options.dataDir);
   if (options.diskBytesMax !== undefined) store.limitBytes(options.diskBytesMax);
-  const coordinator = new Coordinator(store, openSigner(options.dataDir), options);
+  const spoolDir = join(options.dataDir, 'spool');
+  // What another process spooled is asked for again; the store's lock says that it runs no more.
+  await rm(spoolDir, { recursive: true, force: true });
+  const coordinator = new Coordinator(store, openSigner(options.dataDir), { ...options, spoolDir });
   await coordinator.recover();
   return coordinator;
 }
@@ -80,10 +85,11 @@ export class Coordinator implements CoordinatorService {
     store: Store,
     signer: Signer,
     {
+      spoolDir,
       clock = systemClock,
       log = () => {},
       onFatal = throwLater,
-    }: Omit<CoordinatorOptions, 'dataDir' | 'diskBytesMax'> = {},
+    }: Omit<CoordinatorOptions, 'dataDir' | 'diskBytesMax'> & { spoolDir: string },
   ) {
     const nowMs = (): number => clock.nowMs();
     this.#store = store;
@@ -97,6 +103,7 @@ export class Coordinator implements CoordinatorService {
       registry: this.#registry,
       signer,
       fleet: this.#fleet,
+      spoolDir,
       nowMs,
       log,
       announce: (model, release) => this.#announce(model, release),
@@ -394,8 +401,11 @@ export class Coordinator implements CoordinatorService {
     this.#closed = true;
     this.#stopTicking();
     this.#fleet.closeAll('the coordinator is stopping');
-    for (const driver of this.#drivers.values()) await driver.settled();
-    await this.#store.close();
+    try {
+      for (const driver of this.#drivers.values()) await driver.close();
+    } finally {
+      await this.#store.close();
+    }
   }
 
   #driver(task: string): TaskDriver {
