@@ -54,7 +54,7 @@ function trained(agent: TestAgent, grid: GridSpec, { round, hostile }: { round: 
 /** The largest distance of a weight to where the honest agents together would have it, after some rounds. */
 async function trainUnderAttack(strategy: object, hostile: readonly string[]): Promise<number> {
   const { service, agents, grid } = await site({ strategy });
-  for (let round = 1; round <= 4; round++) {
+  for (let round = 1; round <= 5; round++) {
     await invited(agents, round);
     for (const agent of agents) {
       const update = trained(agent, grid, { round, hostile: hostile.includes(agent.id) });
