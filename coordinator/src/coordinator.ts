@@ -1,3 +1,5 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { create } from '@bufbuild/protobuf';
 import { CodecError, ConfigError, NotTrainableError, OnnxError } from '@commonweight/core';
 import {
@@ -52,17 +54,25 @@ const FULL_RETRY_MS = 30_000;
 const TICK_MS = 250;
 
 /** What a coordinator over a given store may be told. */
-type ServiceOptions = Pick<CoordinatorOptions, 'clock' | 'log' | 'onFatal'> & { onClose?: () => void };
+type ServiceOptions = Pick<CoordinatorOptions, 'clock' | 'log' | 'onFatal'> & {
+  /** Folder for the updates of rounds whose strategy has to see them all. */
+  spoolDir: string;
+  onClose?: () => void;
+};
 
 /** Opens a data folder and goes on with what was under way in it. Throws StoreError where it cannot be used. */
 export async function openCoordinator(options: CoordinatorOptions): Promise<CoordinatorService> {
   const store = SqliteStore.open(options.dataDir);
   if (options.diskBytesMax !== undefined) store.limitBytes(options.diskBytesMax);
+  const spoolDir = join(options.dataDir, 'spool');
+  // What another process spooled is asked for again; the store's lock says that it runs no more.
+  await rm(spoolDir, { recursive: true, force: true });
   const signer = openSigner(options.dataDir);
   const { dataDir, backups, clock = systemClock, log = () => {} } = options;
   const stopBackups = backups === undefined ? undefined : startBackups(store, dataDir, backups, { clock, log });
   const coordinator = new Coordinator(store, signer, {
     ...options,
+    spoolDir,
     ...(stopBackups === undefined ? {} : { onClose: stopBackups }),
   });
   await coordinator.recover();
@@ -92,7 +102,7 @@ export class Coordinator implements CoordinatorService {
   constructor(
     store: Store,
     signer: Signer,
-    { clock = systemClock, log = () => {}, onFatal = throwLater, onClose = () => {} }: ServiceOptions = {},
+    { spoolDir, clock = systemClock, log = () => {}, onFatal = throwLater, onClose = () => {} }: ServiceOptions,
   ) {
     const nowMs = (): number => clock.nowMs();
     this.#store = store;
@@ -107,6 +117,7 @@ export class Coordinator implements CoordinatorService {
       registry: this.#registry,
       signer,
       fleet: this.#fleet,
+      spoolDir,
       nowMs,
       log,
       announce: (model, release) => this.#announce(model, release),
@@ -405,8 +416,11 @@ export class Coordinator implements CoordinatorService {
     this.#stopTicking();
     this.#onClose();
     this.#fleet.closeAll('the coordinator is stopping');
-    for (const driver of this.#drivers.values()) await driver.settled();
-    await this.#store.close();
+    try {
+      for (const driver of this.#drivers.values()) await driver.close();
+    } finally {
+      await this.#store.close();
+    }
   }
 
   #driver(task: string): TaskDriver {

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { fromBinary } from '@bufbuild/protobuf';
 import type { GridSpec } from '@commonweight/core';
 import { ManifestSchema, type Manifest } from '@commonweight/proto';
@@ -25,6 +26,7 @@ async function site(changes: object = {}, folder = temporaryFolder('store-failur
   const log: string[] = [];
   let aheadMs = 0;
   const service = new Coordinator(store, openSigner(folder), {
+    spoolDir: join(folder, 'spool'),
     clock: { ...systemClock, nowMs: () => Date.now() + aheadMs },
     log: (line) => log.push(line),
     onFatal: (error) => fatal.push(error),

@@ -1,4 +1,13 @@
-import { encodings, ExactSum, gridFor, seeded, type EncodingName, type WeightedPayload } from '@commonweight/core';
+import {
+  encodings,
+  ExactSum,
+  gridFor,
+  seeded,
+  strategyFrom,
+  type EncodingName,
+  type UpdateBlocks,
+  type WeightedPayload,
+} from '@commonweight/core';
 import { plainAccumulator } from '../../core/src/aggregation/plain-accumulator.ts';
 
 /** Parameters of the FedAvg paper's CNN. */
@@ -7,7 +16,11 @@ const LENGTH = 1_663_370;
 const TOGETHER = 8;
 const REPEATS = 15;
 
-/** Wire bytes to accumulator, one core, checking included. */
+/** Updates that robust rules are measured with. */
+const ROBUST_UPDATES = 50;
+const ROBUST_REPEATS = 3;
+
+/** Wire bytes to accumulator, one core, checking included; robust rules from MXINT8 payloads to the delta. */
 export async function run(): Promise<Record<string, number | null>> {
   const grid = gridFor({ valueMaxExponent: 3, weightMax: 10_000, cohortMax: 4096 });
   const random = seeded(1);
@@ -48,6 +61,41 @@ export async function run(): Promise<Record<string, number | null>> {
     copy_ratio_float32: perUpdate.copy / perUpdate.float32,
     copy_ratio_mxint8: perUpdate.copy / perUpdate.mxint8,
     loop_ratio_float32: perUpdate.plain / perUpdate.float32,
+    ...robustSeconds(),
+  };
+}
+
+/** Seconds that the rules take over updates in memory, decoding included. */
+function robustSeconds(): Record<string, number> {
+  const grid = gridFor({ valueMaxExponent: 3, weightMax: 10_000, cohortMax: 4096 });
+  const { mxint8 } = encodings;
+  // Rounding takes its draws from the stream, so that payloads of one delta are not alike.
+  const random = seeded(2);
+  const delta = Float32Array.from({ length: LENGTH }, () => random.normal() * 0.01);
+  const payloads = Array.from({ length: ROBUST_UPDATES }, () => mxint8.encode(delta, grid, random));
+  const updates: UpdateBlocks = {
+    count: ROBUST_UPDATES,
+    length: LENGTH,
+    weights: payloads.map(() => 1),
+    read: (update, start, end) => {
+      const payload = payloads[update] ?? new Uint8Array(0);
+      const parts = mxint8.partsOf(LENGTH, start, end).map((part) => payload.subarray(part.start, part.end));
+      return mxint8.decode(Buffer.concat(parts), end - start, grid);
+    },
+  };
+  const secondsOf = (config: { name: string; attackers?: number }): number => {
+    const rule = strategyFrom(config).robust?.rule;
+    const times = Array.from({ length: ROBUST_REPEATS }, () => {
+      const start = performance.now();
+      rule?.(updates, []);
+      return (performance.now() - start) / 1000;
+    });
+    return times.sort((a, b) => a - b)[ROBUST_REPEATS >> 1] ?? 0;
+  };
+  return {
+    median_s: secondsOf({ name: 'median' }),
+    trimmed_mean_s: secondsOf({ name: 'trimmedMean' }),
+    krum_s: secondsOf({ name: 'krum', attackers: 10 }),
   };
 }
 

@@ -208,6 +208,8 @@ class Cluster {
       every: (ms: number, work: () => void) => this.#time.every(ms, () => isAlive && work()),
     };
     const service = new Coordinator(store, signer, {
+      // Never written: the simulated strategy sums.
+      spoolDir: 'spool',
       clock,
       log: (line) => isAlive && this.#trace(`coordinator: ${line}`),
       onFatal: (error) => (this.#violation ??= error),

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { create, toBinary } from '@bufbuild/protobuf';
 import {
   buildTrainingGraph,
@@ -9,7 +10,6 @@ import {
   strategyFrom,
   weightsToBytes,
   type GridSpec,
-  type Improvement,
   type Strategy,
 } from '@commonweight/core';
 import {
@@ -48,6 +48,8 @@ import type { Commit, ReceiptRecord, Store, TaskRecord } from '../store/store.ts
 import { MetricMeans, noCounts, type Counters } from './counters.ts';
 import type { Fleet } from './fleet.ts';
 import { committedReceipt, receiptToWire, rejectedReceipt, type Refusal } from './receipts.ts';
+import { runRule } from './run-rule.ts';
+import { RoundSpool } from './spool.ts';
 
 /** What a driver works with. */
 export interface DriverWorld {
@@ -55,6 +57,8 @@ export interface DriverWorld {
   registry: Registry;
   signer: Signer;
   fleet: Fleet;
+  /** Folder for what robust rules read; made when it is needed, and swept on start. */
+  spoolDir: string;
   nowMs(): number;
   log(line: string): void;
   /** Tells watchers of a version that is committed. */
@@ -89,7 +93,9 @@ export class TaskDriver {
   #durable: { state: RoundState; taskState: TaskState };
   #state: RoundState;
   #base: OpenVersion;
+  /** Judges every update, and is the mean where the strategy has no rule of its own. */
   #sum: ExactSum;
+  readonly #spool: RoundSpool | undefined;
   #metrics = new MetricMeans();
   #weights = new Map<string, number>();
   #assignment: Assignment | undefined;
@@ -109,6 +115,11 @@ export class TaskDriver {
     this.#counters = JSON.parse(record.countersJson) as Counters;
     this.#base = base;
     this.#sum = new ExactSum(base.weights.length, this.#grid);
+    if (this.#strategy.robust !== undefined) {
+      // Names that differ only in case are one file on some systems.
+      const path = join(world.spoolDir, `${Buffer.from(this.task).toString('hex')}.updates`);
+      this.#spool = new RoundSpool(path, encodings[config.encoding].byteLength(base.weights.length));
+    }
   }
 
   /** Makes a task, paused. Throws ConfigError or NotTrainableError where it cannot work. */
@@ -210,7 +221,7 @@ export class TaskDriver {
   submit(header: UpdateHeader, payload: Uint8Array): Promise<Submission> {
     return this.#enqueue(async () => {
       const refusal =
-        this.refusalOfHeader(header) ?? this.#refusalOfBytes(header, payload) ?? this.#fold(header, payload);
+        this.refusalOfHeader(header) ?? this.#refusalOfBytes(header, payload) ?? (await this.#fold(header, payload));
       if (refusal !== undefined) return this.#refuse(header, refusal);
       const { agentId } = header;
       this.#world.fleet.setReady(agentId, true);
@@ -266,6 +277,13 @@ export class TaskDriver {
   /** Resolves when what was asked before is done. */
   settled(): Promise<void> {
     return this.#enqueue(async () => {});
+  }
+
+  /** Ends what is under way; nothing of an open round is left on the disk but its state. */
+  async close(): Promise<void> {
+    await this.settled();
+    this.#spool?.clear();
+    await this.#spool?.settled();
   }
 
   #enqueue<T>(work: () => Promise<T>): Promise<T> {
@@ -332,6 +350,7 @@ export class TaskDriver {
 
   #startSum(): void {
     this.#sum.reset();
+    this.#spool?.clear();
     this.#metrics = new MetricMeans();
     this.#weights = new Map();
     this.#assignment = undefined;
@@ -381,10 +400,11 @@ export class TaskDriver {
     return equalBytes(sha256(payload), header.payloadDigest) ? undefined : 'digest-mismatch';
   }
 
-  #fold(header: UpdateHeader, payload: Uint8Array): Refusal | undefined {
+  async #fold(header: UpdateHeader, payload: Uint8Array): Promise<Refusal | undefined> {
     const weight = this.#strategy.weigh(Number(header.weight), this.config.weightMax);
     const fault = this.#sum.add(this.config.encoding, payload, weight);
     if (fault !== undefined) return fault;
+    await this.#spool?.append(hex(header.updateId), payload);
     this.#weights.set(hex(header.updateId), weight);
     this.#metrics.add(header.metrics, weight);
     return undefined;
@@ -407,15 +427,16 @@ export class TaskDriver {
   async #publish(round: number, accepted: readonly AcceptedUpdate[]): Promise<void> {
     const { registry, signer, fleet, nowMs } = this.#world;
     const means = this.#metrics.means();
-    const contributions = blobOf(this.#contributions(accepted));
+    const { delta, weights } = await this.#combine(accepted);
+    const contributions = blobOf(contributionList(weights));
     const next = registry.child(this.#base, {
       model: this.config.model,
-      ...this.#improved(),
+      ...this.#strategy.improve(this.#base.weights, delta, this.#memory()),
       manifest: {
         task: this.task,
         round: BigInt(round),
         strategy: this.#strategy.name,
-        totalWeight: BigInt(this.#sum.totalWeight),
+        totalWeight: BigInt([...weights.values()].reduce((total, weight) => total + weight, 0)),
         contributionsDigest: contributions.digest,
         metrics: means,
         createdMs: BigInt(nowMs()),
@@ -458,16 +479,35 @@ export class TaskDriver {
   }
 
   /** Another task's memory, of another strategy perhaps, would be no help. */
-  #improved(): Improvement {
-    const { manifest, weights, memory } = this.#base;
-    return this.#strategy.improve(weights, this.#sum.mean(), manifest.task === this.task ? memory : []);
+  #memory(): readonly Float32Array[] {
+    return this.#base.manifest.task === this.task ? this.#base.memory : [];
   }
 
-  #contributions(accepted: readonly AcceptedUpdate[]): Uint8Array {
-    // Sorted by id, so that the list does not tell who was first.
+  /** The one delta of the round, and how much each update counts in it: 0 where the rule left it out. */
+  async #combine(
+    accepted: readonly AcceptedUpdate[],
+  ): Promise<{ delta: Float32Array; weights: ReadonlyMap<string, number> }> {
+    if (this.#spool === undefined) return { delta: this.#sum.mean(), weights: this.#weights };
+    const { slots, ...spooled } = this.#spool.round;
+    // Sorted by id, so that the order of arrival cannot show.
     const ids = accepted.map(({ updateId }) => updateId).sort();
-    const list = ids.map((id) => ({ updateId: Buffer.from(id, 'hex'), weight: BigInt(this.#weights.get(id) ?? 0) }));
-    return toBinary(ContributionListSchema, create(ContributionListSchema, { accepted: list }));
+    const updates = ids.map((id) => {
+      const [slot, weight] = [slots.get(id), this.#weights.get(id)];
+      invariant(slot !== undefined && weight !== undefined, 'accepted updates are in the spool');
+      return { id, slot, weight };
+    });
+    const { strategy, encoding } = this.config;
+    const { delta, kept } = await runRule({
+      ...spooled,
+      strategy,
+      encoding,
+      grid: this.#grid,
+      length: this.#base.weights.length,
+      updates: updates.map(({ slot, weight }) => ({ slot, weight })),
+      memory: this.#memory(),
+    });
+    const counts = updates.map(({ id, weight }, i) => [id, kept?.includes(i) === false ? 0 : weight] as const);
+    return { delta, weights: new Map(counts) };
   }
 
   #record(state: RoundState): TaskRecord {
@@ -498,6 +538,14 @@ export class TaskDriver {
       seenMs === undefined ? 'not seen yet' : `seen ${Math.round((this.#world.nowMs() - seenMs) / 1000)} s ago`;
     return `waiting for ${missing.length} of ${state.cohort.length}: ${first} ${this.#world.fleet.isOnline(first) ? 'is training' : seen}`;
   }
+}
+
+/** Sorted by id, so that the list does not tell who was first. */
+function contributionList(weights: ReadonlyMap<string, number>): Uint8Array {
+  const accepted = [...weights]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([id, weight]) => ({ updateId: Buffer.from(id, 'hex'), weight: BigInt(weight) }));
+  return toBinary(ContributionListSchema, create(ContributionListSchema, { accepted }));
 }
 
 export const receiptMessage = (signer: Signer, record: ReceiptRecord): SessionResponse =>

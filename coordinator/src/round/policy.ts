@@ -4,6 +4,7 @@ import {
   parsePlan,
   strategyFrom,
   type EncodingName,
+  type Strategy,
   type TrainingPlan,
 } from '@commonweight/core';
 import { isName } from '@commonweight/proto';
@@ -71,10 +72,12 @@ export function parseTaskConfig(json: string): TaskConfig {
   const strategy = record(given.strategy, 'strategy') as TaskConfig['strategy'];
   const plan = parsePlan((given as Record<string, unknown>)['plan']);
   // Agents parse what they are instructed: an option that makes a plan they refuse is refused here.
-  parsePlan(strategyFrom(strategy).instruct(plan));
+  const recipe = strategyFrom(strategy);
+  parsePlan(recipe.instruct(plan));
   const cohort = record((given as Record<string, unknown>)['cohort'], 'cohort');
   const min = whole(cohort, 'min', 'cohort.min', 1, 1_000_000);
   const max = whole(cohort, 'max', 'cohort.max', min, 1_000_000);
+  requireCohort(recipe, { min, max });
   return {
     model,
     strategy,
@@ -103,6 +106,24 @@ export function policyOf(config: TaskConfig): RoundPolicy {
     roundsMax: rounds,
     seed,
   };
+}
+
+/** Robust rules need enough updates to tell the honest by, and some take only so many. */
+function requireCohort({ name, robust }: Strategy, { min, max }: TaskConfig['cohort']): void {
+  if (robust === undefined) return;
+  const { updatesMin, updatesMax } = robust;
+  if (min < updatesMin) {
+    throw new ConfigError(
+      `cohort.min is ${min}, and ${name} with these options needs ${updatesMin} updates: raise cohort.min, or change the options of the strategy`,
+      'cohort.min',
+    );
+  }
+  if (max > updatesMax) {
+    throw new ConfigError(
+      `cohort.max is ${max}, and ${name} takes at most ${updatesMax} updates: lower cohort.max`,
+      'cohort.max',
+    );
+  }
 }
 
 function parsed(json: string): unknown {

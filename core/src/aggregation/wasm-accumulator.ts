@@ -1,12 +1,6 @@
 import { FOLD_VALUES, type Accumulator } from './accumulator.ts';
 import { KERNELS_BASE64 } from './gen/kernels.ts';
-
-/** The part of WebAssembly that is used here; core needs neither Node's types nor a browser's. */
-interface WebAssemblyLike {
-  Module: new (bytes: Uint8Array) => object;
-  Memory: new (descriptor: { initial: number }) => { buffer: ArrayBuffer };
-  Instance: new (module: object, imports: object) => { exports: unknown };
-}
+import { compiledKernels } from './wasm.ts';
 
 interface Kernels {
   largestMagnitude(source: number, n: number): number;
@@ -15,40 +9,22 @@ interface Kernels {
   foldSums(sums: number, other: number, n: number): void;
 }
 
-const PAGE_BYTES = 65536;
 /** A block of an update is copied here before it is folded: at most FOLD_VALUES values of 8 bytes. */
 const SCRATCH_BYTES = 8 * FOLD_VALUES;
 /** Within the scratch, MXINT8 elements stand behind their exponents. */
 const ELEMENTS_OFFSET = FOLD_VALUES / 32;
 
-const { WebAssembly, atob } = globalThis as unknown as {
-  WebAssembly?: WebAssemblyLike;
-  atob(base64: string): string;
-};
-const module = compiled();
-
-/** Undefined where the platform has no WebAssembly SIMD. */
-function compiled(): object | undefined {
-  if (WebAssembly === undefined) return undefined;
-  try {
-    return new WebAssembly.Module(Uint8Array.from(atob(KERNELS_BASE64), (character) => character.charCodeAt(0)));
-  } catch {
-    // The only cause is a platform without SIMD: the bytes are our own. The plain twin takes over.
-    return undefined;
-  }
-}
+const compiled = compiledKernels<Kernels>(KERNELS_BASE64);
 
 /** The accumulators in WebAssembly memory, or undefined where the platform cannot. */
 export function wasmAccumulator(length: number): Accumulator | undefined {
-  if (WebAssembly === undefined || module === undefined) return undefined;
-  const pages = Math.ceil((SCRATCH_BYTES + 8 * length) / PAGE_BYTES);
-  const memory = new WebAssembly.Memory({ initial: pages });
-  const kernels = new WebAssembly.Instance(module, { env: { memory } }).exports as Kernels;
-  const bytes = new Uint8Array(memory.buffer);
+  if (compiled === undefined) return undefined;
+  const { kernels, buffer } = compiled.instance(SCRATCH_BYTES + 8 * length);
+  const bytes = new Uint8Array(buffer);
   const sumsAt = (index: number): number => SCRATCH_BYTES + 8 * index;
   return {
     length,
-    words: new Int32Array(memory.buffer, SCRATCH_BYTES, 2 * length),
+    words: new Int32Array(buffer, SCRATCH_BYTES, 2 * length),
     largestMagnitude: (values) => {
       bytes.set(values);
       return kernels.largestMagnitude(0, values.length / 4) >>> 0;

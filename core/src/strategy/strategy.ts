@@ -1,13 +1,22 @@
+import type { RobustRule } from '../aggregation/robust/updates.ts';
 import { ConfigError } from '../errors.ts';
 import type { TrainingPlan } from '../training/plan.ts';
+import { bulyan } from './bulyan.ts';
+import { centredClipping } from './centred-clipping.ts';
 import { fedAdagrad } from './fed-adagrad.ts';
 import { fedAdam } from './fed-adam.ts';
 import { fedAvgM } from './fed-avg-m.ts';
 import { fedAvg } from './fed-avg.ts';
 import { fedProx } from './fed-prox.ts';
 import { fedYogi } from './fed-yogi.ts';
+import { geometricMedian } from './geometric-median.ts';
+import { krum } from './krum.ts';
+import { median } from './median.ts';
+import { multiKrum } from './multi-krum.ts';
+import { normBound } from './norm-bound.ts';
+import { trimmedMean } from './trimmed-mean.ts';
 
-/** What is asked of agents, how much each update counts, and what is done with the mean. */
+/** What is asked of agents, how much each update counts, how the updates become one, and what is done with that. */
 export interface Strategy {
   name: string;
   /** The plan that agents get, from the task's own. */
@@ -15,10 +24,15 @@ export interface Strategy {
   /** Weight of an update, a whole number from 1 to `weightMax`. */
   weigh(examples: number, weightMax: number): number;
   /**
-   * New weights from the base, the weighted mean of the deltas, and what the strategy remembered with the base: vectors of the model's
+   * Makes the updates one delta by looking at each of them, and says how many it can work with. Without it the delta is their exact
+   * weighted mean, and no update is kept.
+   */
+  robust?: { rule: RobustRule; updatesMin: number; updatesMax: number };
+  /**
+   * New weights from the base, the one delta of the round, and what the strategy remembered with the base: vectors of the model's
    * length, none at first.
    */
-  improve(base: Float32Array, meanDelta: Float32Array, memory: readonly Float32Array[]): Improvement;
+  improve(base: Float32Array, delta: Float32Array, memory: readonly Float32Array[]): Improvement;
 }
 
 export interface Improvement {
@@ -39,6 +53,14 @@ export const strategies: Record<string, { make: (options: StrategyOptions) => St
     fedAdagrad: { make: fedAdagrad, options: ['serverLearningRate', 'beta1', 'tau', 'firstSecondMoment'] },
     fedAdam: { make: fedAdam, options: ['serverLearningRate', 'beta1', 'beta2', 'tau', 'firstSecondMoment'] },
     fedYogi: { make: fedYogi, options: ['serverLearningRate', 'beta1', 'beta2', 'tau', 'firstSecondMoment'] },
+    median: { make: median, options: ['serverLearningRate'] },
+    trimmedMean: { make: trimmedMean, options: ['trim', 'serverLearningRate'] },
+    krum: { make: krum, options: ['attackers', 'serverLearningRate'] },
+    multiKrum: { make: multiKrum, options: ['attackers', 'keep', 'serverLearningRate'] },
+    bulyan: { make: bulyan, options: ['attackers', 'serverLearningRate'] },
+    geometricMedian: { make: geometricMedian, options: ['smoothing', 'iterations', 'serverLearningRate'] },
+    centredClipping: { make: centredClipping, options: ['clipNorm', 'iterations', 'serverLearningRate'] },
+    normBound: { make: normBound, options: ['normMax', 'serverLearningRate'] },
   };
 
 /** The strategy of a configuration such as `{ name: 'fedProx', mu: 0.01 }`. Throws ConfigError naming the key. */

@@ -84,3 +84,17 @@ test.each<EncodingName>(['float32', 'mxint8'])(
     expect(new ExactSum(3, grid).add(name, infinite.payload, 1)).toBeUndefined();
   },
 );
+
+test('the parts of a range are the payload of its values', () => {
+  fc.assert(
+    fc.property(names, vectors, fc.nat(3), fc.nat(100), fc.nat(), (name, values, block, more, seed) => {
+      const start = Math.min(32 * block, 32 * Math.floor(values.length / 32));
+      const end = Math.min(start + more, values.length);
+      const payload = encodings[name].encode(values, grid, seeded(seed));
+      const parts = encodings[name].partsOf(values.length, start, end);
+      const cut = Buffer.concat(parts.map((part) => payload.subarray(part.start, part.end)));
+      const whole = encodings[name].decode(payload, values.length, grid);
+      expect(encodings[name].decode(cut, end - start, grid)).toEqual(whole.slice(start, end));
+    }),
+  );
+});

@@ -5,11 +5,22 @@ import { mxint8 } from './mxint8.ts';
 
 export type EncodingName = 'float32' | 'mxint8';
 
+/** A range of bytes, without its end. */
+export interface BytePart {
+  start: number;
+  end: number;
+}
+
 /** How a parameter vector is put into bytes. Every decoded value is an integer times the grid's step. */
 export interface Encoding {
   name: EncodingName;
   /** Bytes of a payload of `length` values. */
   byteLength(length: number): number;
+  /**
+   * Where in a payload of `length` values those from `start` (a multiple of 32) to `end` stand: these bytes, one part after the other,
+   * are the payload of just these values.
+   */
+  partsOf(length: number, start: number, end: number): readonly BytePart[];
   /** Rounds stochastically (hence without bias) onto the grid; values beyond the grid's cap are clipped to it. */
   encode(values: Float32Array, grid: GridSpec, random: RandomStream): Uint8Array;
   /** Throws CodecError where the payload has not the size of `length` values. */

@@ -6,6 +6,7 @@ import type { Encoding } from './encoding.ts';
 export const float32: Encoding = {
   name: 'float32',
   byteLength: (length) => 4 * length,
+  partsOf: (_length, start, end) => [{ start: 4 * start, end: 4 * end }],
   encode: (values, grid, random) => {
     const perStep = 2 ** -grid.lsbExponent;
     const step = 2 ** grid.lsbExponent;

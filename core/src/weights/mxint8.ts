@@ -23,6 +23,10 @@ const blocksOf = (length: number): number => Math.ceil(length / MX_BLOCK);
 export const mxint8: Encoding = {
   name: 'mxint8',
   byteLength: (length) => blocksOf(length) + length,
+  partsOf: (length, start, end) => [
+    { start: start / MX_BLOCK, end: blocksOf(end) },
+    { start: blocksOf(length) + start, end: blocksOf(length) + end },
+  ],
   encode: (values, grid, random) => {
     const blocks = blocksOf(values.length);
     const payload = new Uint8Array(blocks + values.length);
@@ -43,9 +47,11 @@ export const mxint8: Encoding = {
     }
     const elements = new Int8Array(payload.buffer, payload.byteOffset + blocks, length);
     const values = new Float32Array(length);
-    for (let i = 0; i < length; i++) {
-      const exponent = (payload[Math.floor(i / MX_BLOCK)] ?? 0) - MX_EXPONENT_BIAS;
-      values[i] = exponent === NAN_EXPONENT ? NaN : (elements[i] ?? 0) * 2 ** (exponent - MX_FRACTION_BITS);
+    for (let block = 0; block < blocks; block++) {
+      const exponent = (payload[block] ?? 0) - MX_EXPONENT_BIAS;
+      const step = exponent === NAN_EXPONENT ? NaN : 2 ** (exponent - MX_FRACTION_BITS);
+      const end = Math.min((block + 1) * MX_BLOCK, length);
+      for (let i = block * MX_BLOCK; i < end; i++) values[i] = (elements[i] ?? 0) * step;
     }
     return values;
   },

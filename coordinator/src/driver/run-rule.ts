@@ -1,0 +1,31 @@
+import { Worker } from 'node:worker_threads';
+import type { EncodingName, GridSpec, RobustAggregate } from '@commonweight/core';
+
+/** All that a worker needs to know to run a strategy's rule over a spooled round. */
+export interface RuleRequest {
+  strategy: { name: string } & Record<string, number | string>;
+  path: string;
+  payloadBytes: number;
+  encoding: EncodingName;
+  grid: GridSpec;
+  length: number;
+  /** In the order in which the rule sees the updates. */
+  updates: readonly { slot: number; weight: number }[];
+  /** What the strategy remembered with the base. */
+  memory: readonly Float32Array[];
+}
+
+/** Runs the rule in a thread of its own: seconds of arithmetic would hold up the event loop. Throws what the worker failed of. */
+export function runRule(request: RuleRequest): Promise<RobustAggregate> {
+  const isSource = import.meta.url.endsWith('.ts');
+  const worker = new Worker(new URL(isSource ? './rule-worker.ts' : './rule-worker.js', import.meta.url), {
+    workerData: request,
+    execArgv: [...(isSource ? ['--conditions=@commonweight/source'] : []), '--disable-warning=ExperimentalWarning'],
+  });
+  const { promise, resolve, reject } = Promise.withResolvers<RobustAggregate>();
+  worker.once('message', resolve);
+  worker.once('error', reject);
+  // After a message or an error this changes nothing.
+  worker.once('exit', (code) => reject(new Error(`the thread of ${request.strategy.name} ended with code ${code}`)));
+  return promise;
+}

@@ -1,0 +1,84 @@
+import { mkdir, open, rm, type FileHandle } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { StoreError } from '../store/store.ts';
+
+/** Where the update of a slot stands: payloads are of one size, one after the other. */
+export interface SpooledRound {
+  path: string;
+  payloadBytes: number;
+  /** Slots by update id, in hexadecimal. */
+  slots: ReadonlyMap<string, number>;
+}
+
+/**
+ * The payloads of a round's updates in one file, for rules that must see each of them: it holds as many as the cohort has agents. Nothing
+ * here outlives the process, so nothing is synced: after a restart the agents are asked again.
+ */
+export class RoundSpool {
+  readonly #path: string;
+  readonly #payloadBytes: number;
+  #slots = new Map<string, number>();
+  #file: FileHandle | undefined;
+  #cleared: Promise<void> = Promise.resolve();
+
+  constructor(path: string, payloadBytes: number) {
+    this.#path = path;
+    this.#payloadBytes = payloadBytes;
+  }
+
+  get round(): SpooledRound {
+    return { path: this.#path, payloadBytes: this.#payloadBytes, slots: this.#slots };
+  }
+
+  /** Throws StoreError, of kind `full` where the disk has no room: then the spool is what it was. */
+  async append(updateId: string, payload: Uint8Array): Promise<void> {
+    await this.#doing(async () => {
+      await this.#cleared;
+      this.#file ??= await this.#open();
+      const slot = this.#slots.size;
+      for (let written = 0; written < payload.length;) {
+        const at = slot * this.#payloadBytes + written;
+        written += (await this.#file.write(payload, written, payload.length - written, at)).bytesWritten;
+      }
+      this.#slots.set(updateId, slot);
+    });
+  }
+
+  /** Forgets all updates and removes the file; what goes wrong with that is said by `settled` and by the next append. */
+  clear(): void {
+    this.#slots = new Map();
+    const file = this.#file;
+    if (file === undefined) return;
+    this.#file = undefined;
+    this.#cleared = this.#cleared.then(async () => {
+      await file.close();
+      await rm(this.#path, { force: true });
+    });
+    this.#cleared.catch(() => {});
+  }
+
+  /** Resolves when a cleared file is gone. Throws StoreError. */
+  settled(): Promise<void> {
+    return this.#doing(() => this.#cleared);
+  }
+
+  async #open(): Promise<FileHandle> {
+    await mkdir(dirname(this.#path), { recursive: true });
+    return open(this.#path, 'w');
+  }
+
+  async #doing(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (cause) {
+      const { code, message } = cause as NodeJS.ErrnoException;
+      const isFull = code === 'ENOSPC' || code === 'EDQUOT';
+      throw new StoreError(
+        isFull
+          ? `the disk is full: the updates of a round find no room in ${this.#path}`
+          : `cannot keep the updates of a round in ${this.#path}: ${message}`,
+        { cause, kind: isFull ? 'full' : 'broken' },
+      );
+    }
+  }
+}
