@@ -219,6 +219,8 @@ export type Contribution = Message<"commonweight.v1.Contribution"> & {
   updateId: Uint8Array;
 
   /**
+   * 0 where a robust rule left the update out.
+   *
    * @generated from field: uint64 weight = 2;
    */
   weight: bigint;
