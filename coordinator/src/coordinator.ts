@@ -1,3 +1,5 @@
+import { mkdirSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { create } from '@bufbuild/protobuf';
 import { CodecError, ConfigError, NotTrainableError, OnnxError } from '@commonweight/core';
 import {
@@ -27,6 +29,8 @@ import { Uploads } from './driver/uploads.ts';
 import { openSigner, type Signer } from './identity/signer.ts';
 import { parameters, Registry } from './registry/registry.ts';
 import { ServiceError, type AgentSession, type AgentSink, type BlobPart, type CoordinatorService } from './service.ts';
+import { parsePostgresUrl } from './store/postgres-address.ts';
+import { PostgresStore } from './store/postgres-store.ts';
 import { SqliteStore } from './store/sqlite-store.ts';
 import { StoreError, type Commit, type Store } from './store/store.ts';
 
@@ -35,6 +39,12 @@ export interface CoordinatorOptions {
   dataDir: string;
   /** The most that the database may take; without it, what the disk has. */
   diskBytesMax?: number;
+  /** `postgres://…`: the database is there, and `dataDir` has the signing key alone. */
+  postgres?: string;
+  /** Called where another coordinator leads that database, with who it is. */
+  onWaiting?: (leader: string) => void;
+  /** Ends the waiting. */
+  signal?: AbortSignal;
   clock?: Clock;
   /** A commit failed and nobody may go on: the process is to end, and a restart goes on from what is saved. By default it does. */
   onFatal?: (error: Error) => void;
@@ -48,13 +58,37 @@ const FULL_RETRY_MS = 30_000;
 /** How often deadlines are looked at. */
 const TICK_MS = 250;
 
-/** Opens a data folder and goes on with what was under way in it. Throws StoreError where it cannot be used. */
+/**
+ * Opens a data folder or a database and goes on with what was under way in it; waits while another coordinator leads the
+ * database. Throws StoreError where it cannot be used.
+ */
 export async function openCoordinator(options: CoordinatorOptions): Promise<CoordinatorService> {
-  const store = SqliteStore.open(options.dataDir);
-  if (options.diskBytesMax !== undefined) store.limitBytes(options.diskBytesMax);
-  const coordinator = new Coordinator(store, openSigner(options.dataDir), options);
+  const { store, signer } = await openStore(options);
+  const coordinator = new Coordinator(store, signer, options);
   await coordinator.recover();
   return coordinator;
+}
+
+async function openStore(options: CoordinatorOptions): Promise<{ store: Store; signer: Signer }> {
+  const { dataDir, diskBytesMax, postgres, onWaiting = () => {}, signal } = options;
+  if (postgres === undefined) {
+    const store = SqliteStore.open(dataDir);
+    if (diskBytesMax !== undefined) store.limitBytes(diskBytesMax);
+    return { store, signer: openSigner(dataDir) };
+  }
+  const address = parsePostgresUrl(postgres);
+  if (diskBytesMax !== undefined) {
+    throw new ConfigError(
+      '--disk-max is for the database in --data: limit the disk of PostgreSQL itself',
+      '--disk-max',
+    );
+  }
+  mkdirSync(dataDir, { recursive: true });
+  const signer = openSigner(dataDir);
+  const { publicKey } = signer;
+  const holder = `process ${process.pid} on ${hostname()}`;
+  const candidate = { holder, onWaiting, ...(signal === undefined ? {} : { signal }) };
+  return { store: await PostgresStore.open(address, { publicKey, ...candidate }), signer };
 }
 
 /** The coordinator over a store; nothing of it knows where time, disk and network come from. */
@@ -83,7 +117,7 @@ export class Coordinator implements CoordinatorService {
       clock = systemClock,
       log = () => {},
       onFatal = throwLater,
-    }: Omit<CoordinatorOptions, 'dataDir' | 'diskBytesMax'> = {},
+    }: Pick<CoordinatorOptions, 'clock' | 'log' | 'onFatal'> = {},
   ) {
     const nowMs = (): number => clock.nowMs();
     this.#store = store;
@@ -104,6 +138,7 @@ export class Coordinator implements CoordinatorService {
       changed: (task) => this.#changed(task),
     };
     this.#stopTicking = clock.every(TICK_MS, () => this.#tick());
+    void store.lease.lost.then((error) => this.#failed(error));
   }
 
   get publicKey(): Uint8Array {
