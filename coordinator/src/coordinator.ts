@@ -65,7 +65,13 @@ const TICK_MS = 250;
 export async function openCoordinator(options: CoordinatorOptions): Promise<CoordinatorService> {
   const { store, signer } = await openStore(options);
   const coordinator = new Coordinator(store, signer, options);
-  await coordinator.recover();
+  try {
+    await coordinator.recover();
+  } catch (error) {
+    // Else its timers would keep the process, and with it the lease.
+    await coordinator.close();
+    throw error;
+  }
   return coordinator;
 }
 

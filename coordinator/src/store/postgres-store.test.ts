@@ -4,6 +4,7 @@ import { expectNothing, expectWhole, storeContract } from '../../../test/contrac
 import { blobOf, commitOf } from '../../../test/support/commit-records.ts';
 import { PostgresServer } from '../../../test/support/postgres.ts';
 import { parsePostgresUrl } from './postgres-address.ts';
+import { openPool } from './postgres-pool.ts';
 import { PostgresStore } from './postgres-store.ts';
 import { StoreError } from './store.ts';
 
@@ -142,6 +143,26 @@ test('an epoch that is over commits nothing, and its holder is told', async () =
   await expect(failure).rejects.toMatchObject({ kind: 'broken' });
   expect(await store.lease.lost).toBeInstanceOf(StoreError);
   await expectNothing(store, commitOf(2));
+  await store.close();
+});
+
+test('a leader that stands still inside a transaction loses its lock, and what it did is taken back', async () => {
+  const database = await server.database();
+  await (await open(database)).close();
+  const now = '(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
+  await server.query(database, `UPDATE leases SET holder = 'frozen', renewed_ms = ${now}`);
+  const pool = openPool(parsePostgresUrl(server.url(database)));
+  const frozen = await pool.connect();
+  frozen.on('error', () => {});
+  await frozen.query('BEGIN');
+  await frozen.query('SELECT * FROM leases FOR UPDATE');
+  await frozen.query(`INSERT INTO tasks VALUES ('frozen', '', '', '', '')`);
+  const store = await open(database);
+  expect(store.lease.epoch).toBe(2);
+  await expect(frozen.query('COMMIT')).rejects.toThrow();
+  expect(await store.tasks()).toEqual([]);
+  frozen.release(true);
+  await pool.end();
   await store.close();
 });
 
