@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   resolve: { conditions: ['@commonweight/source'] },
-  ssr: { resolve: { conditions: ['@commonweight/source', 'node', 'import', 'default'] } },
+  ssr: { resolve: { conditions: ['@commonweight/source', 'node'] } },
   test: {
     include: ['*/src/**/*.test.ts', 'test/**/*.test.ts'],
     pool: 'forks',

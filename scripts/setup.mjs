@@ -81,3 +81,12 @@ run(
   'see the line above',
   inside,
 );
+if (process.argv.includes('--for-tests')) {
+  run(
+    'looking for PostgreSQL',
+    join(bin, 'node'),
+    ['--disable-warning=ExperimentalWarning', 'test/support/install-postgres.ts'],
+    'see the line above',
+    inside,
+  );
+}

@@ -1,4 +1,6 @@
+import { mkdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { create } from '@bufbuild/protobuf';
 import { CodecError, ConfigError, NotTrainableError, OnnxError } from '@commonweight/core';
@@ -29,6 +31,8 @@ import { Uploads } from './driver/uploads.ts';
 import { openSigner, type Signer } from './identity/signer.ts';
 import { parameters, Registry } from './registry/registry.ts';
 import { ServiceError, type AgentSession, type AgentSink, type BlobPart, type CoordinatorService } from './service.ts';
+import { parsePostgresUrl } from './store/postgres-address.ts';
+import { PostgresStore } from './store/postgres-store.ts';
 import { startBackups, type BackupSchedule } from './store/scheduled-backups.ts';
 import { SqliteStore } from './store/sqlite-store.ts';
 import { StoreError, type Commit, type Store } from './store/store.ts';
@@ -40,6 +44,12 @@ export interface CoordinatorOptions {
   backups?: BackupSchedule;
   /** The most that the database may take; without it, what the disk has. */
   diskBytesMax?: number;
+  /** `postgres://…`: the database is there, and `dataDir` has the signing key alone. */
+  postgres?: string;
+  /** Called where another coordinator leads that database, with who it is. */
+  onWaiting?: (leader: string) => void;
+  /** Ends the waiting. */
+  signal?: AbortSignal;
   clock?: Clock;
   /** A commit failed and nobody may go on: the process is to end, and a restart goes on from what is saved. By default it does. */
   onFatal?: (error: Error) => void;
@@ -60,23 +70,58 @@ type ServiceOptions = Pick<CoordinatorOptions, 'clock' | 'log' | 'onFatal'> & {
   onClose?: () => void;
 };
 
-/** Opens a data folder and goes on with what was under way in it. Throws StoreError where it cannot be used. */
+/**
+ * Opens a data folder or a database and goes on with what was under way in it; waits while another coordinator leads the
+ * database. Throws StoreError where it cannot be used.
+ */
 export async function openCoordinator(options: CoordinatorOptions): Promise<CoordinatorService> {
-  const store = SqliteStore.open(options.dataDir);
-  if (options.diskBytesMax !== undefined) store.limitBytes(options.diskBytesMax);
-  const spoolDir = join(options.dataDir, 'spool');
-  // What another process spooled is asked for again; the store's lock says that it runs no more.
-  await rm(spoolDir, { recursive: true, force: true });
-  const signer = openSigner(options.dataDir);
   const { dataDir, backups, clock = systemClock, log = () => {} } = options;
-  const stopBackups = backups === undefined ? undefined : startBackups(store, dataDir, backups, { clock, log });
+  const { store, signer } = await openStore(options);
+  const spoolDir = join(dataDir, 'spool');
+  // What another process spooled is asked for again; the store's lease says that it runs no more.
+  await rm(spoolDir, { recursive: true, force: true });
+  const stopBackups =
+    backups === undefined || !(store instanceof SqliteStore)
+      ? undefined
+      : startBackups(store, dataDir, backups, { clock, log });
   const coordinator = new Coordinator(store, signer, {
     ...options,
     spoolDir,
     ...(stopBackups === undefined ? {} : { onClose: stopBackups }),
   });
-  await coordinator.recover();
+  try {
+    await coordinator.recover();
+  } catch (error) {
+    // Else its timers would keep the process, and with it the lease.
+    await coordinator.close();
+    throw error;
+  }
   return coordinator;
+}
+
+async function openStore(options: CoordinatorOptions): Promise<{ store: Store; signer: Signer }> {
+  const { dataDir, diskBytesMax, postgres, onWaiting = () => {}, signal } = options;
+  if (postgres === undefined) {
+    const store = SqliteStore.open(dataDir);
+    if (diskBytesMax !== undefined) store.limitBytes(diskBytesMax);
+    return { store, signer: openSigner(dataDir) };
+  }
+  const address = parsePostgresUrl(postgres);
+  if (diskBytesMax !== undefined) {
+    throw new ConfigError(
+      '--disk-max is for the database in --data: limit the disk of PostgreSQL itself',
+      '--disk-max',
+    );
+  }
+  if (options.backups !== undefined) {
+    throw new ConfigError('--backup is for the database in --data: back PostgreSQL up with its own tools', '--backup');
+  }
+  mkdirSync(dataDir, { recursive: true });
+  const signer = openSigner(dataDir);
+  const { publicKey } = signer;
+  const holder = `process ${process.pid} on ${hostname()}`;
+  const candidate = { holder, onWaiting, ...(signal === undefined ? {} : { signal }) };
+  return { store: await PostgresStore.open(address, { publicKey, ...candidate }), signer };
 }
 
 /** The coordinator over a store; nothing of it knows where time, disk and network come from. */
@@ -125,6 +170,7 @@ export class Coordinator implements CoordinatorService {
       changed: (task) => this.#changed(task),
     };
     this.#stopTicking = clock.every(TICK_MS, () => this.#tick());
+    void store.lease.lost.then((error) => this.#failed(error));
   }
 
   get publicKey(): Uint8Array {

@@ -17,6 +17,12 @@ export interface StartOptions {
   diskBytesMax?: number;
   /** Copies of the data folder, made while it is in use. */
   backups?: BackupSchedule;
+  /** `postgres://127.0.0.1:port/database`: where the versions are, for any number of coordinators of which one leads. */
+  postgres?: string;
+  /** Called where another one leads, with who it is. */
+  onWaiting?: (leader: string) => void;
+  /** Ends the waiting. */
+  signal?: AbortSignal;
   log?: (line: string) => void;
 }
 
@@ -34,26 +40,13 @@ export interface RunningCoordinator {
 const LOOPBACK = ['127.0.0.1', 'localhost', '[::1]', '::1'];
 
 /** Opens the data folder and all edges. Throws ConfigError, StoreError or an Error that names the port. */
-export async function startCoordinator({
-  dataDir,
-  grpc,
-  http,
-  nats,
-  diskBytesMax,
-  backups,
-  log = () => {},
-}: StartOptions): Promise<RunningCoordinator> {
+export async function startCoordinator(options: StartOptions): Promise<RunningCoordinator> {
+  const { grpc, http, nats, log = () => {}, ...store } = options;
   const [grpcAddress, httpAddress] = [loopback(grpc, '--grpc'), loopback(http, '--http')];
   if (nats !== undefined) loopback(nats.replace(/^nats:\/\//, ''), '--nats');
   const failure = Promise.withResolvers<never>();
   failure.promise.catch(() => {});
-  const service = await openCoordinator({
-    dataDir,
-    log,
-    onFatal: failure.reject,
-    ...(diskBytesMax === undefined ? {} : { diskBytesMax }),
-    ...(backups === undefined ? {} : { backups }),
-  });
+  const service = await openCoordinator({ ...store, log, onFatal: failure.reject });
   const edges: { close(): Promise<void> }[] = [];
   const close = async (): Promise<void> => {
     await Promise.all(edges.map((edge) => edge.close()));

@@ -37,6 +37,7 @@ export class Disk {
   readonly #receipts = new Map<string, ReceiptRecord>();
   readonly #tasks = new Map<string, TaskRecord>();
   #commits = 0;
+  #epoch = 0;
   /** What a disk that loses commits goes back to. */
   #saved: Map<string, unknown>[] = [];
 
@@ -53,6 +54,7 @@ export class Disk {
     const ofModel = (model: string): VersionRecord[] =>
       [...this.#versions.values()].filter((one) => one.model === model).sort((a, b) => a.version - b.version);
     const store: Store = {
+      lease: { epoch: (this.#epoch += 1), lost: new Promise(() => {}) },
       commit: (commit) => {
         if (isClosed) return closed();
         if (!isAlive) return never();

@@ -10,6 +10,7 @@ interface Options {
   grpc: string;
   http: string;
   nats?: string;
+  postgres?: string;
   diskMax?: number;
   backup?: string;
   backupEvery: number;
@@ -24,6 +25,7 @@ export function addCoordinator(program: Command): void {
     .option('--grpc <address>', 'where gRPC listens', GRPC_ADDRESS)
     .option('--http <address>', 'where health, metrics and the status page listen', HTTP_ADDRESS)
     .option('--nats <url>', 'a NATS server to listen on as well', coordinatorUrl('nats'))
+    .option('--postgres <url>', 'a database for several coordinators, of which one leads and the others wait')
     .option('--disk-max <MiB>', 'the most that its database may take of the disk', whole(1, 2 ** 30))
     .option('--backup <dir>', 'back the data folder up into folders in here, now and again and again')
     .option('--backup-every <minutes>', 'how often', whole(1, 525_600), 60)
@@ -35,18 +37,30 @@ async function runCoordinator(options: Options): Promise<void> {
   const output = standardOutput(options);
   const signal = stopSignal();
   const dataDir = resolve(options.data);
-  const { grpc, http, nats } = options;
+  const { grpc, http, nats, postgres } = options;
   const { startCoordinator } = await import('@commonweight/coordinator');
   const log = (line: string): void => output.say(line, { event: 'log', line });
-  const running = await startCoordinator({
+  const starting = startCoordinator({
     dataDir,
     grpc,
     http,
     log,
+    signal,
+    onWaiting: (leader) =>
+      output.say(`waiting: another coordinator leads (${leader}); this one takes over when it ends`, {
+        event: 'waiting',
+        leader,
+      }),
+    ...(postgres === undefined ? {} : { postgres }),
     ...(nats === undefined ? {} : { nats }),
     ...(options.backup === undefined ? {} : { backups: scheduleOf(options.backup, options) }),
     ...(options.diskMax === undefined ? {} : { diskBytesMax: options.diskMax * 2 ** 20 }),
   });
+  const running = await starting.catch((error: unknown) => {
+    // Who is told to end while it waits has nothing to end.
+    if (!signal.aborted) throw error;
+  });
+  if (running === undefined) return;
   const { grpcPort, httpPort } = running;
   const at = (address: string, port: number): string => `${address.replace(/:\d*$/, '')}:${port}`;
   const listening = {
@@ -66,9 +80,12 @@ async function runCoordinator(options: Options): Promise<void> {
     ].join('\n'),
     listening,
   );
+  const ended = new AbortController();
   try {
-    await Promise.race([aborted(signal), running.failed]);
+    await Promise.race([aborted(AbortSignal.any([signal, ended.signal])), running.failed]);
   } finally {
+    // Else the wait for a signal would keep a process alive whose store has failed.
+    ended.abort();
     output.say('ending', { event: 'ending' });
     await running.close();
   }

@@ -39,7 +39,7 @@ export interface VersionDraft {
   weights: Float32Array;
   memory: readonly Float32Array[];
   /** The rest of the manifest; artifacts and contract are taken from the parent. */
-  manifest: Partial<Omit<Manifest, '$typeName' | '$unknown' | 'artifacts'>>;
+  manifest: Partial<Omit<Manifest, '$typeName' | '$unknown' | 'artifacts' | 'epoch'>>;
 }
 
 export const sha256 = (bytes: Uint8Array): Uint8Array => createHash('sha256').update(bytes).digest();
@@ -69,6 +69,7 @@ export class Registry {
       inputs: tensors(inputs),
       outputs: tensors(outputs),
       createdMs: BigInt(createdMs),
+      epoch: BigInt(this.#store.lease.epoch),
     });
     const version = this.#sign(manifest);
     try {
@@ -91,6 +92,7 @@ export class Registry {
       ...parent.manifest,
       ...draft.manifest,
       version: parent.manifest.version + 1n,
+      epoch: BigInt(this.#store.lease.epoch),
       parentDigest: parent.digest,
       artifacts: [
         graph,

@@ -7,6 +7,7 @@ import { expect, test } from 'vitest';
 import { expectNothing, expectWhole, storeContract } from '../../../test/contract/store.ts';
 import { blobOf, commitOf, taskOf, versionOf } from '../../../test/support/commit-records.ts';
 import { sourceProgram, temporaryFolder, type Program } from '../../../test/support/processes.ts';
+import { migrations } from './schema.ts';
 import { SqliteStore } from './sqlite-store.ts';
 import { StoreError } from './store.ts';
 
@@ -193,7 +194,7 @@ test('a page of the database that is overwritten is a store error that names the
   for (let version = 1; version <= 200; version++) await store.commit({ version: versionOf('m', version) });
   await store.close();
   const bytes = readFileSync(fileOf(folder));
-  bytes.fill(0xff, 8 * 4096);
+  bytes.fill(0xff, 20 * 4096);
   writeFileSync(fileOf(folder), bytes);
   const again = SqliteStore.open(folder);
   await expect(again.versions('m')).rejects.toThrow(StoreError);
@@ -208,8 +209,25 @@ test('a database of a newer version is not touched, and opening it leaves nothin
   expect((await openingError(folder)).message).toBe(
     'the database was written by a newer version (schema 99): run that version, or restore a backup',
   );
-  tamper(folder, 'PRAGMA user_version = 1');
+  tamper(folder, `PRAGMA user_version = ${migrations.length}`);
   await SqliteStore.open(folder).close();
+});
+
+test('the epoch rises with every open, also of a folder from before there were epochs', async () => {
+  const folder = fresh();
+  for (const epoch of [1, 2, 3]) {
+    const store = SqliteStore.open(folder);
+    expect(store.lease.epoch).toBe(epoch);
+    await store.commit(commitOf(epoch));
+    await store.close();
+  }
+  tamper(folder, 'DROP TABLE leases');
+  tamper(folder, 'DROP TABLE signing_keys');
+  tamper(folder, 'PRAGMA user_version = 1');
+  const store = SqliteStore.open(folder);
+  expect(store.lease.epoch).toBe(1);
+  await expectWhole(store, commitOf(3), 3);
+  await store.close();
 });
 
 test('a folder that cannot be made or is a file is named, with what to do', async () => {

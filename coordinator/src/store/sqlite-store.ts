@@ -1,21 +1,19 @@
-import { createHash } from 'node:crypto';
 import { accessSync, constants, mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { backup, DatabaseSync, type StatementSync } from 'node:sqlite';
-import { equalBytes } from '@commonweight/proto';
-import { migrations } from './schema.ts';
+import { chunksOf, readChunks } from './blob-chunks.ts';
+import { migrations, sqliteDialect } from './schema.ts';
 import {
   StoreError,
   type BlobRecord,
   type Commit,
+  type Lease,
   type ReceiptRecord,
   type Store,
   type TaskRecord,
   type VersionRecord,
 } from './store.ts';
 
-/** Bytes of one chunk of a blob: what one read touches at least. */
-const CHUNK_BYTES = 256 * 1024;
 export const DATABASE_FILE = 'commonweight.sqlite';
 
 const SQLITE_FULL = 13;
@@ -28,8 +26,15 @@ export class SqliteStore implements Store {
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
 
+  #epoch = 0;
+
   private constructor(database: DatabaseSync) {
     this.#database = database;
+  }
+
+  /** Lasts as long as the store is open: the file is locked for everybody else. */
+  get lease(): Lease {
+    return { epoch: this.#epoch, lost: new Promise(() => {}) };
   }
 
   /** Opens or makes the store of a data folder. Throws StoreError naming what is wrong with it. */
@@ -53,6 +58,7 @@ export class SqliteStore implements Store {
       const store = new SqliteStore(database);
       store.#migrate();
       store.#requireWhole(path);
+      store.#takeLease();
       return store;
     } catch (cause) {
       // An open handle would keep the file locked until it is collected.
@@ -85,10 +91,17 @@ export class SqliteStore implements Store {
     }
     for (const [i, migration] of migrations.entries()) {
       if (i < version) continue;
-      this.#database.exec(`BEGIN IMMEDIATE; ${migration} PRAGMA user_version = ${i + 1}; COMMIT;`);
+      this.#database.exec(`BEGIN IMMEDIATE; ${migration(sqliteDialect)} PRAGMA user_version = ${i + 1}; COMMIT;`);
     }
     // Taken now, so that a second process on the same folder fails at once and not at its first commit.
     this.#database.exec('BEGIN IMMEDIATE; COMMIT;');
+  }
+
+  #takeLease(): void {
+    const sql = `INSERT INTO leases VALUES ('leader', 1, ?, ?, 0)
+      ON CONFLICT (name) DO UPDATE SET epoch = epoch + 1, holder = excluded.holder, renewed_ms = excluded.renewed_ms
+      RETURNING epoch`;
+    this.#epoch = Number(this.#database.prepare(sql).get(`process ${process.pid}`, Date.now())?.['epoch']);
   }
 
   /** SQLite reads what was cut off a file's last page as zeros, so the size is looked at once, with the log written back. */
@@ -137,9 +150,8 @@ export class SqliteStore implements Store {
 
   #putBlob({ digest, data }: BlobRecord): void {
     if (this.#run('INSERT OR IGNORE INTO blobs VALUES (?, ?)', digest, data.length) === 0) return;
-    for (let start = 0, position = 0; start < data.length; start += CHUNK_BYTES, position++) {
-      const chunk = data.subarray(start, start + CHUNK_BYTES);
-      this.#run('INSERT INTO blob_chunks VALUES (?, ?, ?, ?)', digest, position, chunk, sha256(chunk));
+    for (const chunk of chunksOf(data)) {
+      this.#run('INSERT INTO blob_chunks VALUES (?, ?, ?, ?)', digest, chunk.position, chunk.data, chunk.digest);
     }
   }
 
@@ -182,31 +194,12 @@ export class SqliteStore implements Store {
   }
 
   async readBlob(digest: Uint8Array, offset: number, length: number): Promise<Uint8Array> {
-    const size = await this.blobSize(digest);
-    const end = Math.min(offset + length, size ?? 0);
-    const result = new Uint8Array(Math.max(0, end - offset));
-    for (let at = offset; at < end;) {
-      const position = Math.floor(at / CHUNK_BYTES);
-      const chunk = this.#chunk(digest, position);
-      const from = at - position * CHUNK_BYTES;
-      const part = chunk.subarray(from, from + end - at);
-      if (part.length === 0) throw damaged(digest, position);
-      result.set(part, at - offset);
-      at += part.length;
-    }
-    return result;
-  }
-
-  #chunk(digest: Uint8Array, position: number): Uint8Array {
-    const row = this.#get(
-      'SELECT data, data_digest FROM blob_chunks WHERE digest = ? AND position = ?',
-      digest,
-      position,
-    );
-    if (row === undefined) throw damaged(digest, position);
-    const data = bytesOf(row, 'data');
-    if (!equalBytes(sha256(data), bytesOf(row, 'data_digest'))) throw damaged(digest, position);
-    return data;
+    const size = (await this.blobSize(digest)) ?? 0;
+    return readChunks({ digest, size, offset, length, place: 'the data folder' }, async (position) => {
+      const sql = 'SELECT data, data_digest FROM blob_chunks WHERE digest = ? AND position = ?';
+      const row = this.#get(sql, digest, position);
+      return row === undefined ? undefined : { data: bytesOf(row, 'data'), digest: bytesOf(row, 'data_digest') };
+    });
   }
 
   async close(): Promise<void> {
@@ -234,8 +227,6 @@ export class SqliteStore implements Store {
   }
 }
 
-const sha256 = (bytes: Uint8Array): Uint8Array => createHash('sha256').update(bytes).digest();
-
 const bytesOf = (row: Row, column: string): Uint8Array => row[column] as Uint8Array;
 
 function versionOf(row: Row | undefined): VersionRecord | undefined {
@@ -249,11 +240,6 @@ function versionOf(row: Row | undefined): VersionRecord | undefined {
     parentDigest: bytesOf(row, 'parent_digest'),
   };
 }
-
-const damaged = (digest: Uint8Array, position: number): StoreError =>
-  new StoreError(
-    `blob ${Buffer.from(digest).toString('hex')} is damaged on disk (chunk ${position}): restore the data folder from a backup`,
-  );
 
 function reading<T>(read: () => T): T {
   try {

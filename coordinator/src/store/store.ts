@@ -52,8 +52,18 @@ export interface Commit {
   task?: TaskRecord;
 }
 
+/** The right to commit: one process has it at a time. */
+export interface Lease {
+  /** Higher than that of every holder before. */
+  readonly epoch: number;
+  /** Resolves with what happened once another has it: whoever had it may not go on. */
+  readonly lost: Promise<StoreError>;
+}
+
 /** What survives a crash. Every method is durable when its promise resolves. */
 export interface Store {
+  /** Every commit is refused, with a StoreError of the kind `broken`, once the lease is another's. */
+  readonly lease: Lease;
   /** One transaction. Throws StoreError where a version or a child of the same parent is there already. */
   commit(commit: Commit): Promise<void>;
   version(model: string, version: number): Promise<VersionRecord | undefined>;
