@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Pool, PoolClient } from 'pg';
-import { isAway, withClient, type Row } from './postgres-pool.ts';
+import { isAway, withClient } from './postgres-pool.ts';
+import type { Row } from './rows.ts';
 import { StoreError, type Lease } from './store.ts';
 
 /** How long a leader that says nothing keeps its lease, by the database's clock. */

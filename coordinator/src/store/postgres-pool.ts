@@ -3,7 +3,6 @@ import { Pool, type PoolClient } from 'pg';
 import type { PostgresAddress } from './postgres-address.ts';
 import { StoreError } from './store.ts';
 
-export type Row = Record<string, unknown>;
 export type Value = string | number | Uint8Array;
 
 const CONNECT_MS = 2_000;

@@ -3,7 +3,8 @@ import { equalBytes } from '@commonweight/proto';
 import { chunksOf, readChunks } from './blob-chunks.ts';
 import type { PostgresAddress } from './postgres-address.ts';
 import { PostgresLease, type Candidate } from './postgres-lease.ts';
-import { openPool, retrying, storeError, withClient, type Row, type Value } from './postgres-pool.ts';
+import { bytesOf, taskOf, versionOf, type Row } from './rows.ts';
+import { openPool, retrying, storeError, withClient, type Value } from './postgres-pool.ts';
 import { migrations, postgresDialect } from './schema.ts';
 import {
   StoreError,
@@ -108,13 +109,7 @@ export class PostgresStore implements Store {
   }
 
   async tasks(): Promise<TaskRecord[]> {
-    return (await this.#rows('SELECT * FROM tasks ORDER BY task COLLATE "C"')).map((row) => ({
-      task: String(row['task']),
-      configJson: String(row['config_json']),
-      state: String(row['state']),
-      roundJson: String(row['round_json']),
-      countersJson: String(row['counters_json']),
-    }));
+    return (await this.#rows('SELECT * FROM tasks ORDER BY task COLLATE "C"')).map(taskOf);
   }
 
   async blobSize(digest: Uint8Array): Promise<number | undefined> {
@@ -216,18 +211,4 @@ async function putTask(client: PoolClient, record: TaskRecord): Promise<void> {
     config_json = excluded.config_json, state = excluded.state, round_json = excluded.round_json, counters_json = excluded.counters_json`;
   const { task, configJson, state, roundJson, countersJson } = record;
   await client.query(sql, [task, configJson, state, roundJson, countersJson]);
-}
-
-const bytesOf = (row: Row, column: string): Uint8Array => row[column] as Uint8Array;
-
-function versionOf(row: Row | undefined): VersionRecord | undefined {
-  if (row === undefined) return undefined;
-  return {
-    model: String(row['model']),
-    version: Number(row['version']),
-    manifest: bytesOf(row, 'manifest'),
-    signature: bytesOf(row, 'signature'),
-    digest: bytesOf(row, 'digest'),
-    parentDigest: bytesOf(row, 'parent_digest'),
-  };
 }

@@ -2,6 +2,7 @@ import { accessSync, constants, mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { backup, DatabaseSync, type StatementSync } from 'node:sqlite';
 import { chunksOf, readChunks } from './blob-chunks.ts';
+import { bytesOf, taskOf, versionOf, type Row } from './rows.ts';
 import { migrations, sqliteDialect } from './schema.ts';
 import {
   StoreError,
@@ -18,8 +19,6 @@ export const DATABASE_FILE = 'commonweight.sqlite';
 
 const SQLITE_FULL = 13;
 const SQLITE_CONSTRAINT = 19;
-
-type Row = Record<string, unknown>;
 
 /** The embedded store: one SQLite file, write-ahead log, every commit flushed to the disk before it is answered. */
 export class SqliteStore implements Store {
@@ -179,13 +178,7 @@ export class SqliteStore implements Store {
   }
 
   async tasks(): Promise<TaskRecord[]> {
-    return this.#all('SELECT * FROM tasks ORDER BY task').map((row) => ({
-      task: String(row['task']),
-      configJson: String(row['config_json']),
-      state: String(row['state']),
-      roundJson: String(row['round_json']),
-      countersJson: String(row['counters_json']),
-    }));
+    return this.#all('SELECT * FROM tasks ORDER BY task').map(taskOf);
   }
 
   async blobSize(digest: Uint8Array): Promise<number | undefined> {
@@ -225,20 +218,6 @@ export class SqliteStore implements Store {
   #all(sql: string, ...values: (string | number | Uint8Array)[]): Row[] {
     return reading(() => this.#statement(sql).all(...values) as Row[]);
   }
-}
-
-const bytesOf = (row: Row, column: string): Uint8Array => row[column] as Uint8Array;
-
-function versionOf(row: Row | undefined): VersionRecord | undefined {
-  if (row === undefined) return undefined;
-  return {
-    model: String(row['model']),
-    version: Number(row['version']),
-    manifest: bytesOf(row, 'manifest'),
-    signature: bytesOf(row, 'signature'),
-    digest: bytesOf(row, 'digest'),
-    parentDigest: bytesOf(row, 'parent_digest'),
-  };
 }
 
 function reading<T>(read: () => T): T {
