@@ -3,7 +3,11 @@ import type { EncodingName, GridSpec } from '@commonweight/core';
 import { GridSchema, type Grid } from '../gen/commonweight/v1/agent_pb.ts';
 import { Encoding } from '../gen/commonweight/v1/release_pb.ts';
 
-const ENCODINGS: Record<EncodingName, Encoding> = { float32: Encoding.FLOAT32, mxint8: Encoding.MXINT8 };
+const ENCODINGS: Record<EncodingName, Encoding> = {
+  float32: Encoding.FLOAT32,
+  mxint8: Encoding.MXINT8,
+  mxint4: Encoding.MXINT4,
+};
 
 export const encodingToWire = (name: EncodingName): Encoding => ENCODINGS[name];
 

@@ -2,10 +2,13 @@ import { fromBinary, type DescMessage, type MessageShape } from '@bufbuild/proto
 import {
   ManifestSchema,
   ReceiptSchema,
+  VariantListSchema,
   type Manifest,
   type Receipt,
   type SignedManifest,
   type SignedReceipt,
+  type SignedVariantList,
+  type VariantList,
 } from '../gen/commonweight/v1/release_pb.ts';
 import { utf8 } from './utf8.ts';
 
@@ -17,8 +20,11 @@ export class SignatureError extends Error {
   override name = 'SignatureError';
 }
 
+/** The kinds of records that a coordinator signs. */
+export type SignedKind = 'Manifest' | 'Receipt' | 'VariantList' | 'Invitation';
+
 /** The bytes that are signed: a domain line keeps a receipt from being passed off as a manifest. */
-export function signedBytes(kind: 'Manifest' | 'Receipt', payload: Uint8Array): Uint8Array {
+export function signedBytes(kind: SignedKind, payload: Uint8Array): Uint8Array {
   const domain = utf8(`commonweight.v1.${kind}\n`);
   const message = new Uint8Array(domain.length + payload.length);
   message.set(domain);
@@ -36,8 +42,13 @@ export function openReceipt(signed: SignedReceipt, trustedKey: Uint8Array, verif
   return open('Receipt', ReceiptSchema, signed.receipt, signed, trustedKey, verify);
 }
 
+/** The list inside, once its signature by `trustedKey` was verified. Throws SignatureError. */
+export function openVariantList(signed: SignedVariantList, trustedKey: Uint8Array, verify: VerifyEd25519): VariantList {
+  return open('VariantList', VariantListSchema, signed.list, signed, trustedKey, verify);
+}
+
 function open<D extends DescMessage>(
-  kind: 'Manifest' | 'Receipt',
+  kind: SignedKind,
   schema: D,
   payload: Uint8Array,
   signed: { publicKey: Uint8Array; signature: Uint8Array },

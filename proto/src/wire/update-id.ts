@@ -1,3 +1,4 @@
+import type { UpdateHeader } from '../gen/commonweight/v1/agent_pb.ts';
 import { utf8 } from './utf8.ts';
 
 /** SHA-256 of some bytes: node:crypto on Node, WebCrypto or a library elsewhere. */
@@ -17,13 +18,32 @@ export interface UpdateIdentity {
  * length as a 32-bit big-endian number. The same bytes always have the same id, so a retry is recognised.
  */
 export function updateId(update: UpdateIdentity, sha256: Sha256): Uint8Array {
-  const parts = [
-    utf8(update.agentId),
-    utf8(update.task),
-    utf8(String(update.round)),
-    utf8(String(update.baseVersion)),
-    update.payloadDigest,
-  ];
+  const { agentId, baseVersion, payloadDigest, round, task } = update;
+  return digestOf([...[agentId, task, round, baseVersion].map((part) => utf8(String(part))), payloadDigest], sha256);
+}
+
+/**
+ * The digest of a header: SHA-256(update id ‖ encoding ‖ weight ‖ payload size ‖ invitation ‖ name and value of each metric by name), each part
+ * behind its length as in an update id; whole numbers as decimal text, values as float64, big-endian. What the id covers is not covered
+ * again.
+ */
+export function headerDigest(header: UpdateHeader, sha256: Sha256): Uint8Array {
+  const { encoding, invitation, metrics, payloadSize, updateId: id, weight } = header;
+  const named = Object.entries(metrics)
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .flatMap(([name, value]) => [utf8(name), float64(value)]);
+  const numbers = [encoding, weight, payloadSize].map((part) => utf8(String(part)));
+  return digestOf([id, ...numbers, invitation, ...named], sha256);
+}
+
+function float64(value: number): Uint8Array {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setFloat64(0, value);
+  return bytes;
+}
+
+/** SHA-256 over parts, each behind its length as a 32-bit big-endian number. */
+export function digestOf(parts: readonly Uint8Array[], sha256: Sha256): Uint8Array {
   const message = new Uint8Array(parts.reduce((bytes, part) => bytes + 4 + part.length, 0));
   const view = new DataView(message.buffer);
   let offset = 0;

@@ -4,7 +4,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { SignedManifest } from "./release_pb.ts";
+import type { SignedManifest, SignedVariantList, VariantMeasurement } from "./release_pb.ts";
 import { file_commonweight_v1_release } from "./release_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file commonweight/v1/admin.proto.
  */
 export const file_commonweight_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWRtaW4ucHJvdG8SD2NvbW1vbndlaWdodC52MSIxChJJbXBvcnRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEZGF0YRgCIAEoDCJHChNJbXBvcnRNb2RlbFJlc3BvbnNlEjAKB3JlbGVhc2UYASABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiXQoMTW9kZWxTdW1tYXJ5Eg0KBW1vZGVsGAEgASgJEhYKDm5ld2VzdF92ZXJzaW9uGAIgASgEEhIKCnBhcmFtZXRlcnMYAyABKAQSEgoKY3JlYXRlZF9tcxgEIAEoAyITChFMaXN0TW9kZWxzUmVxdWVzdCJDChJMaXN0TW9kZWxzUmVzcG9uc2USLQoGbW9kZWxzGAEgAygLMh0uY29tbW9ud2VpZ2h0LnYxLk1vZGVsU3VtbWFyeSIkChNMaXN0VmVyc2lvbnNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJIkkKFExpc3RWZXJzaW9uc1Jlc3BvbnNlEjEKCHJlbGVhc2VzGAEgAygLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0IjYKEUNyZWF0ZVRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkSEwoLY29uZmlnX2pzb24YAiABKAkiQQoSQ3JlYXRlVGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIiAKEFN0YXJ0VGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSJAChFTdGFydFRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyIgChBQYXVzZVRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiQAoRUGF1c2VUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiHgoOR2V0VGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSI+Cg9HZXRUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiEgoQTGlzdFRhc2tzUmVxdWVzdCI/ChFMaXN0VGFza3NSZXNwb25zZRIqCgV0YXNrcxgBIAMoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIiAKEFdhdGNoVGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSJAChFXYXRjaFRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyITChFMaXN0QWdlbnRzUmVxdWVzdCJvCgtBZ2VudFN0YXR1cxIQCghhZ2VudF9pZBgBIAEoCRIMCgRsaW5rGAIgASgJEg4KBm9ubGluZRgDIAEoCBINCgVyZWFkeRgEIAEoCBIQCghleGFtcGxlcxgFIAEoBBIPCgdzZWVuX21zGAYgASgDIkIKEkxpc3RBZ2VudHNSZXNwb25zZRIsCgZhZ2VudHMYASADKAsyHC5jb21tb253ZWlnaHQudjEuQWdlbnRTdGF0dXMi0wQKClRhc2tTdGF0dXMSDAoEdGFzaxgBIAEoCRINCgVtb2RlbBgCIAEoCRINCgVzdGF0ZRgDIAEoCRINCgVwaGFzZRgEIAEoCRINCgVyb3VuZBgFIAEoBBISCgpyb3VuZHNfbWF4GAYgASgEEg8KB3ZlcnNpb24YByABKAQSDgoGY29ob3J0GAggASgNEhAKCGFjY2VwdGVkGAkgASgNEhgKEHVwZGF0ZXNfYWNjZXB0ZWQYCiABKAQSGAoQdXBkYXRlc19yZWplY3RlZBgLIAEoBBJNChJyZWplY3RlZF9ieV9yZWFzb24YDCADKAsyMS5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cy5SZWplY3RlZEJ5UmVhc29uRW50cnkSEAoIYnl0ZXNfdXAYDSABKAQSEgoKYnl0ZXNfZG93bhgOIAEoBBIVCg1hZ2VudHNfb25saW5lGA8gASgNEg8KB3dhaXRpbmcYECABKAkSEAoIc3RyYXRlZ3kYESABKAkSOQoHbWV0cmljcxgSIAMoCzIoLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzLk1ldHJpY3NFbnRyeRIYChByb3VuZHNfYWJhbmRvbmVkGBMgASgEEhMKC2NvbmZpZ19qc29uGBQgASgJGjcKFVJlamVjdGVkQnlSZWFzb25FbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAQ6AjgBGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBMuwGCgxBZG1pblNlcnZpY2USWgoLSW1wb3J0TW9kZWwSIy5jb21tb253ZWlnaHQudjEuSW1wb3J0TW9kZWxSZXF1ZXN0GiQuY29tbW9ud2VpZ2h0LnYxLkltcG9ydE1vZGVsUmVzcG9uc2UoARJVCgpMaXN0TW9kZWxzEiIuY29tbW9ud2VpZ2h0LnYxLkxpc3RNb2RlbHNSZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLkxpc3RNb2RlbHNSZXNwb25zZRJbCgxMaXN0VmVyc2lvbnMSJC5jb21tb253ZWlnaHQudjEuTGlzdFZlcnNpb25zUmVxdWVzdBolLmNvbW1vbndlaWdodC52MS5MaXN0VmVyc2lvbnNSZXNwb25zZRJVCgpDcmVhdGVUYXNrEiIuY29tbW9ud2VpZ2h0LnYxLkNyZWF0ZVRhc2tSZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLkNyZWF0ZVRhc2tSZXNwb25zZRJSCglTdGFydFRhc2sSIS5jb21tb253ZWlnaHQudjEuU3RhcnRUYXNrUmVxdWVzdBoiLmNvbW1vbndlaWdodC52MS5TdGFydFRhc2tSZXNwb25zZRJSCglQYXVzZVRhc2sSIS5jb21tb253ZWlnaHQudjEuUGF1c2VUYXNrUmVxdWVzdBoiLmNvbW1vbndlaWdodC52MS5QYXVzZVRhc2tSZXNwb25zZRJMCgdHZXRUYXNrEh8uY29tbW9ud2VpZ2h0LnYxLkdldFRhc2tSZXF1ZXN0GiAuY29tbW9ud2VpZ2h0LnYxLkdldFRhc2tSZXNwb25zZRJSCglMaXN0VGFza3MSIS5jb21tb253ZWlnaHQudjEuTGlzdFRhc2tzUmVxdWVzdBoiLmNvbW1vbndlaWdodC52MS5MaXN0VGFza3NSZXNwb25zZRJUCglXYXRjaFRhc2sSIS5jb21tb253ZWlnaHQudjEuV2F0Y2hUYXNrUmVxdWVzdBoiLmNvbW1vbndlaWdodC52MS5XYXRjaFRhc2tSZXNwb25zZTABElUKCkxpc3RBZ2VudHMSIi5jb21tb253ZWlnaHQudjEuTGlzdEFnZW50c1JlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuTGlzdEFnZW50c1Jlc3BvbnNlYgZwcm90bzM", [file_commonweight_v1_release]);
+  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWRtaW4ucHJvdG8SD2NvbW1vbndlaWdodC52MSIxChJJbXBvcnRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEZGF0YRgCIAEoDCJHChNJbXBvcnRNb2RlbFJlc3BvbnNlEjAKB3JlbGVhc2UYASABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiXQoMTW9kZWxTdW1tYXJ5Eg0KBW1vZGVsGAEgASgJEhYKDm5ld2VzdF92ZXJzaW9uGAIgASgEEhIKCnBhcmFtZXRlcnMYAyABKAQSEgoKY3JlYXRlZF9tcxgEIAEoAyITChFMaXN0TW9kZWxzUmVxdWVzdCJDChJMaXN0TW9kZWxzUmVzcG9uc2USLQoGbW9kZWxzGAEgAygLMh0uY29tbW9ud2VpZ2h0LnYxLk1vZGVsU3VtbWFyeSIkChNMaXN0VmVyc2lvbnNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJIkkKFExpc3RWZXJzaW9uc1Jlc3BvbnNlEjEKCHJlbGVhc2VzGAEgAygLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0IiAKD0xpc3RLZXB0UmVxdWVzdBINCgVtb2RlbBgBIAEoCSJHChBMaXN0S2VwdFJlc3BvbnNlEhEKCWNvbGxlY3RlZBgBIAMoBBIOCgZwaW5uZWQYAiADKAQSEAoIcmV0YWluZWQYAyADKAQiQwoRUGluVmVyc2lvblJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIOCgZwaW5uZWQYAyABKAgiJQoSUGluVmVyc2lvblJlc3BvbnNlEg8KB3ZlcnNpb24YASABKAQiNgoUUm9sbGJhY2tNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBCJXChVSb2xsYmFja01vZGVsUmVzcG9uc2USMAoHcmVsZWFzZRgBIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIMCgR0YXNrGAIgASgJImYKE01ha2VWYXJpYW50c1JlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBINCgVmb3JtcxgDIAMoCRIgChhhY2N1cmFjeV9kcm9wX3BvaW50c19tYXgYBCABKAEiTAoUTWFrZVZhcmlhbnRzUmVzcG9uc2USNAoIdmFyaWFudHMYASABKAsyIi5jb21tb253ZWlnaHQudjEuU2lnbmVkVmFyaWFudExpc3QijgEKFFJlcG9ydFZhcmlhbnRSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQSDAoEZm9ybRgDIAEoCRIOCgZkaWdlc3QYBCABKAwSOAoLbWVhc3VyZW1lbnQYBSABKAsyIy5jb21tb253ZWlnaHQudjEuVmFyaWFudE1lYXN1cmVtZW50Ik0KFVJlcG9ydFZhcmlhbnRSZXNwb25zZRI0Cgh2YXJpYW50cxgBIAEoCzIiLmNvbW1vbndlaWdodC52MS5TaWduZWRWYXJpYW50TGlzdCI2ChFDcmVhdGVUYXNrUmVxdWVzdBIMCgR0YXNrGAEgASgJEhMKC2NvbmZpZ19qc29uGAIgASgJIkEKEkNyZWF0ZVRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyIgChBTdGFydFRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiQAoRU3RhcnRUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiIAoQUGF1c2VUYXNrUmVxdWVzdBIMCgR0YXNrGAEgASgJIkAKEVBhdXNlVGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIh4KDkdldFRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiPgoPR2V0VGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIhIKEExpc3RUYXNrc1JlcXVlc3QiPwoRTGlzdFRhc2tzUmVzcG9uc2USKgoFdGFza3MYASADKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyIgChBXYXRjaFRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiQAoRV2F0Y2hUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiEwoRTGlzdEFnZW50c1JlcXVlc3QibwoLQWdlbnRTdGF0dXMSEAoIYWdlbnRfaWQYASABKAkSDAoEbGluaxgCIAEoCRIOCgZvbmxpbmUYAyABKAgSDQoFcmVhZHkYBCABKAgSEAoIZXhhbXBsZXMYBSABKAQSDwoHc2Vlbl9tcxgGIAEoAyJCChJMaXN0QWdlbnRzUmVzcG9uc2USLAoGYWdlbnRzGAEgAygLMhwuY29tbW9ud2VpZ2h0LnYxLkFnZW50U3RhdHVzItMECgpUYXNrU3RhdHVzEgwKBHRhc2sYASABKAkSDQoFbW9kZWwYAiABKAkSDQoFc3RhdGUYAyABKAkSDQoFcGhhc2UYBCABKAkSDQoFcm91bmQYBSABKAQSEgoKcm91bmRzX21heBgGIAEoBBIPCgd2ZXJzaW9uGAcgASgEEg4KBmNvaG9ydBgIIAEoDRIQCghhY2NlcHRlZBgJIAEoDRIYChB1cGRhdGVzX2FjY2VwdGVkGAogASgEEhgKEHVwZGF0ZXNfcmVqZWN0ZWQYCyABKAQSTQoScmVqZWN0ZWRfYnlfcmVhc29uGAwgAygLMjEuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMuUmVqZWN0ZWRCeVJlYXNvbkVudHJ5EhAKCGJ5dGVzX3VwGA0gASgEEhIKCmJ5dGVzX2Rvd24YDiABKAQSFQoNYWdlbnRzX29ubGluZRgPIAEoDRIPCgd3YWl0aW5nGBAgASgJEhAKCHN0cmF0ZWd5GBEgASgJEjkKB21ldHJpY3MYEiADKAsyKC5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cy5NZXRyaWNzRW50cnkSGAoQcm91bmRzX2FiYW5kb25lZBgTIAEoBBITCgtjb25maWdfanNvbhgUIAEoCRo3ChVSZWplY3RlZEJ5UmVhc29uRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgEOgI4ARouCgxNZXRyaWNzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ATKxCgoMQWRtaW5TZXJ2aWNlEloKC0ltcG9ydE1vZGVsEiMuY29tbW9ud2VpZ2h0LnYxLkltcG9ydE1vZGVsUmVxdWVzdBokLmNvbW1vbndlaWdodC52MS5JbXBvcnRNb2RlbFJlc3BvbnNlKAESVQoKTGlzdE1vZGVscxIiLmNvbW1vbndlaWdodC52MS5MaXN0TW9kZWxzUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5MaXN0TW9kZWxzUmVzcG9uc2USWwoMTGlzdFZlcnNpb25zEiQuY29tbW9ud2VpZ2h0LnYxLkxpc3RWZXJzaW9uc1JlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuTGlzdFZlcnNpb25zUmVzcG9uc2USTwoITGlzdEtlcHQSIC5jb21tb253ZWlnaHQudjEuTGlzdEtlcHRSZXF1ZXN0GiEuY29tbW9ud2VpZ2h0LnYxLkxpc3RLZXB0UmVzcG9uc2USVQoKUGluVmVyc2lvbhIiLmNvbW1vbndlaWdodC52MS5QaW5WZXJzaW9uUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5QaW5WZXJzaW9uUmVzcG9uc2USXgoNUm9sbGJhY2tNb2RlbBIlLmNvbW1vbndlaWdodC52MS5Sb2xsYmFja01vZGVsUmVxdWVzdBomLmNvbW1vbndlaWdodC52MS5Sb2xsYmFja01vZGVsUmVzcG9uc2USWwoMTWFrZVZhcmlhbnRzEiQuY29tbW9ud2VpZ2h0LnYxLk1ha2VWYXJpYW50c1JlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuTWFrZVZhcmlhbnRzUmVzcG9uc2USXgoNUmVwb3J0VmFyaWFudBIlLmNvbW1vbndlaWdodC52MS5SZXBvcnRWYXJpYW50UmVxdWVzdBomLmNvbW1vbndlaWdodC52MS5SZXBvcnRWYXJpYW50UmVzcG9uc2USVQoKQ3JlYXRlVGFzaxIiLmNvbW1vbndlaWdodC52MS5DcmVhdGVUYXNrUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5DcmVhdGVUYXNrUmVzcG9uc2USUgoJU3RhcnRUYXNrEiEuY29tbW9ud2VpZ2h0LnYxLlN0YXJ0VGFza1JlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuU3RhcnRUYXNrUmVzcG9uc2USUgoJUGF1c2VUYXNrEiEuY29tbW9ud2VpZ2h0LnYxLlBhdXNlVGFza1JlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuUGF1c2VUYXNrUmVzcG9uc2USTAoHR2V0VGFzaxIfLmNvbW1vbndlaWdodC52MS5HZXRUYXNrUmVxdWVzdBogLmNvbW1vbndlaWdodC52MS5HZXRUYXNrUmVzcG9uc2USUgoJTGlzdFRhc2tzEiEuY29tbW9ud2VpZ2h0LnYxLkxpc3RUYXNrc1JlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuTGlzdFRhc2tzUmVzcG9uc2USVAoJV2F0Y2hUYXNrEiEuY29tbW9ud2VpZ2h0LnYxLldhdGNoVGFza1JlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuV2F0Y2hUYXNrUmVzcG9uc2UwARJVCgpMaXN0QWdlbnRzEiIuY29tbW9ud2VpZ2h0LnYxLkxpc3RBZ2VudHNSZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLkxpc3RBZ2VudHNSZXNwb25zZWIGcHJvdG8z", [file_commonweight_v1_release]);
 
 /**
  * @generated from message commonweight.v1.ImportModelRequest
@@ -150,6 +150,265 @@ export const ListVersionsResponseSchema: GenMessage<ListVersionsResponse> = /*@_
   messageDesc(file_commonweight_v1_admin, 6);
 
 /**
+ * @generated from message commonweight.v1.ListKeptRequest
+ */
+export type ListKeptRequest = Message<"commonweight.v1.ListKeptRequest"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+};
+
+/**
+ * Describes the message commonweight.v1.ListKeptRequest.
+ * Use `create(ListKeptRequestSchema)` to create a new message.
+ */
+export const ListKeptRequestSchema: GenMessage<ListKeptRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 7);
+
+/**
+ * What of a model's versions is here besides their manifests.
+ *
+ * @generated from message commonweight.v1.ListKeptResponse
+ */
+export type ListKeptResponse = Message<"commonweight.v1.ListKeptResponse"> & {
+  /**
+   * Versions whose graph, weights and memory were let go by policy.
+   *
+   * @generated from field: repeated uint64 collected = 1;
+   */
+  collected: bigint[];
+
+  /**
+   * Versions that are never let go.
+   *
+   * @generated from field: repeated uint64 pinned = 2;
+   */
+  pinned: bigint[];
+
+  /**
+   * Versions whose updates are here, for audits.
+   *
+   * @generated from field: repeated uint64 retained = 3;
+   */
+  retained: bigint[];
+};
+
+/**
+ * Describes the message commonweight.v1.ListKeptResponse.
+ * Use `create(ListKeptResponseSchema)` to create a new message.
+ */
+export const ListKeptResponseSchema: GenMessage<ListKeptResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 8);
+
+/**
+ * @generated from message commonweight.v1.PinVersionRequest
+ */
+export type PinVersionRequest = Message<"commonweight.v1.PinVersionRequest"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * 0 is the newest.
+   *
+   * @generated from field: uint64 version = 2;
+   */
+  version: bigint;
+
+  /**
+   * False takes the pin away.
+   *
+   * @generated from field: bool pinned = 3;
+   */
+  pinned: boolean;
+};
+
+/**
+ * Describes the message commonweight.v1.PinVersionRequest.
+ * Use `create(PinVersionRequestSchema)` to create a new message.
+ */
+export const PinVersionRequestSchema: GenMessage<PinVersionRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 9);
+
+/**
+ * @generated from message commonweight.v1.PinVersionResponse
+ */
+export type PinVersionResponse = Message<"commonweight.v1.PinVersionResponse"> & {
+  /**
+   * @generated from field: uint64 version = 1;
+   */
+  version: bigint;
+};
+
+/**
+ * Describes the message commonweight.v1.PinVersionResponse.
+ * Use `create(PinVersionResponseSchema)` to create a new message.
+ */
+export const PinVersionResponseSchema: GenMessage<PinVersionResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 10);
+
+/**
+ * @generated from message commonweight.v1.RollbackModelRequest
+ */
+export type RollbackModelRequest = Message<"commonweight.v1.RollbackModelRequest"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * The older version.
+   *
+   * @generated from field: uint64 version = 2;
+   */
+  version: bigint;
+};
+
+/**
+ * Describes the message commonweight.v1.RollbackModelRequest.
+ * Use `create(RollbackModelRequestSchema)` to create a new message.
+ */
+export const RollbackModelRequestSchema: GenMessage<RollbackModelRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 11);
+
+/**
+ * @generated from message commonweight.v1.RollbackModelResponse
+ */
+export type RollbackModelResponse = Message<"commonweight.v1.RollbackModelResponse"> & {
+  /**
+   * @generated from field: commonweight.v1.SignedManifest release = 1;
+   */
+  release?: SignedManifest | undefined;
+
+  /**
+   * The task that goes on from it; empty where none runs.
+   *
+   * @generated from field: string task = 2;
+   */
+  task: string;
+};
+
+/**
+ * Describes the message commonweight.v1.RollbackModelResponse.
+ * Use `create(RollbackModelResponseSchema)` to create a new message.
+ */
+export const RollbackModelResponseSchema: GenMessage<RollbackModelResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 12);
+
+/**
+ * @generated from message commonweight.v1.MakeVariantsRequest
+ */
+export type MakeVariantsRequest = Message<"commonweight.v1.MakeVariantsRequest"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * 0 is the newest.
+   *
+   * @generated from field: uint64 version = 2;
+   */
+  version: bigint;
+
+  /**
+   * "int8-dynamic", "int8-blocks".
+   *
+   * @generated from field: repeated string forms = 3;
+   */
+  forms: string[];
+
+  /**
+   * Points of accuracy that a form may lose; 0 is none.
+   *
+   * @generated from field: double accuracy_drop_points_max = 4;
+   */
+  accuracyDropPointsMax: number;
+};
+
+/**
+ * Describes the message commonweight.v1.MakeVariantsRequest.
+ * Use `create(MakeVariantsRequestSchema)` to create a new message.
+ */
+export const MakeVariantsRequestSchema: GenMessage<MakeVariantsRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 13);
+
+/**
+ * @generated from message commonweight.v1.MakeVariantsResponse
+ */
+export type MakeVariantsResponse = Message<"commonweight.v1.MakeVariantsResponse"> & {
+  /**
+   * @generated from field: commonweight.v1.SignedVariantList variants = 1;
+   */
+  variants?: SignedVariantList | undefined;
+};
+
+/**
+ * Describes the message commonweight.v1.MakeVariantsResponse.
+ * Use `create(MakeVariantsResponseSchema)` to create a new message.
+ */
+export const MakeVariantsResponseSchema: GenMessage<MakeVariantsResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 14);
+
+/**
+ * @generated from message commonweight.v1.ReportVariantRequest
+ */
+export type ReportVariantRequest = Message<"commonweight.v1.ReportVariantRequest"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * @generated from field: uint64 version = 2;
+   */
+  version: bigint;
+
+  /**
+   * @generated from field: string form = 3;
+   */
+  form: string;
+
+  /**
+   * The form that was measured.
+   *
+   * @generated from field: bytes digest = 4;
+   */
+  digest: Uint8Array;
+
+  /**
+   * @generated from field: commonweight.v1.VariantMeasurement measurement = 5;
+   */
+  measurement?: VariantMeasurement | undefined;
+};
+
+/**
+ * Describes the message commonweight.v1.ReportVariantRequest.
+ * Use `create(ReportVariantRequestSchema)` to create a new message.
+ */
+export const ReportVariantRequestSchema: GenMessage<ReportVariantRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 15);
+
+/**
+ * @generated from message commonweight.v1.ReportVariantResponse
+ */
+export type ReportVariantResponse = Message<"commonweight.v1.ReportVariantResponse"> & {
+  /**
+   * @generated from field: commonweight.v1.SignedVariantList variants = 1;
+   */
+  variants?: SignedVariantList | undefined;
+};
+
+/**
+ * Describes the message commonweight.v1.ReportVariantResponse.
+ * Use `create(ReportVariantResponseSchema)` to create a new message.
+ */
+export const ReportVariantResponseSchema: GenMessage<ReportVariantResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 16);
+
+/**
  * @generated from message commonweight.v1.CreateTaskRequest
  */
 export type CreateTaskRequest = Message<"commonweight.v1.CreateTaskRequest"> & {
@@ -171,7 +430,7 @@ export type CreateTaskRequest = Message<"commonweight.v1.CreateTaskRequest"> & {
  * Use `create(CreateTaskRequestSchema)` to create a new message.
  */
 export const CreateTaskRequestSchema: GenMessage<CreateTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 7);
+  messageDesc(file_commonweight_v1_admin, 17);
 
 /**
  * @generated from message commonweight.v1.CreateTaskResponse
@@ -188,7 +447,7 @@ export type CreateTaskResponse = Message<"commonweight.v1.CreateTaskResponse"> &
  * Use `create(CreateTaskResponseSchema)` to create a new message.
  */
 export const CreateTaskResponseSchema: GenMessage<CreateTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 8);
+  messageDesc(file_commonweight_v1_admin, 18);
 
 /**
  * @generated from message commonweight.v1.StartTaskRequest
@@ -205,7 +464,7 @@ export type StartTaskRequest = Message<"commonweight.v1.StartTaskRequest"> & {
  * Use `create(StartTaskRequestSchema)` to create a new message.
  */
 export const StartTaskRequestSchema: GenMessage<StartTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 9);
+  messageDesc(file_commonweight_v1_admin, 19);
 
 /**
  * @generated from message commonweight.v1.StartTaskResponse
@@ -222,7 +481,7 @@ export type StartTaskResponse = Message<"commonweight.v1.StartTaskResponse"> & {
  * Use `create(StartTaskResponseSchema)` to create a new message.
  */
 export const StartTaskResponseSchema: GenMessage<StartTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 10);
+  messageDesc(file_commonweight_v1_admin, 20);
 
 /**
  * @generated from message commonweight.v1.PauseTaskRequest
@@ -239,7 +498,7 @@ export type PauseTaskRequest = Message<"commonweight.v1.PauseTaskRequest"> & {
  * Use `create(PauseTaskRequestSchema)` to create a new message.
  */
 export const PauseTaskRequestSchema: GenMessage<PauseTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 11);
+  messageDesc(file_commonweight_v1_admin, 21);
 
 /**
  * @generated from message commonweight.v1.PauseTaskResponse
@@ -256,7 +515,7 @@ export type PauseTaskResponse = Message<"commonweight.v1.PauseTaskResponse"> & {
  * Use `create(PauseTaskResponseSchema)` to create a new message.
  */
 export const PauseTaskResponseSchema: GenMessage<PauseTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 12);
+  messageDesc(file_commonweight_v1_admin, 22);
 
 /**
  * @generated from message commonweight.v1.GetTaskRequest
@@ -273,7 +532,7 @@ export type GetTaskRequest = Message<"commonweight.v1.GetTaskRequest"> & {
  * Use `create(GetTaskRequestSchema)` to create a new message.
  */
 export const GetTaskRequestSchema: GenMessage<GetTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 13);
+  messageDesc(file_commonweight_v1_admin, 23);
 
 /**
  * @generated from message commonweight.v1.GetTaskResponse
@@ -290,7 +549,7 @@ export type GetTaskResponse = Message<"commonweight.v1.GetTaskResponse"> & {
  * Use `create(GetTaskResponseSchema)` to create a new message.
  */
 export const GetTaskResponseSchema: GenMessage<GetTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 14);
+  messageDesc(file_commonweight_v1_admin, 24);
 
 /**
  * @generated from message commonweight.v1.ListTasksRequest
@@ -303,7 +562,7 @@ export type ListTasksRequest = Message<"commonweight.v1.ListTasksRequest"> & {
  * Use `create(ListTasksRequestSchema)` to create a new message.
  */
 export const ListTasksRequestSchema: GenMessage<ListTasksRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 15);
+  messageDesc(file_commonweight_v1_admin, 25);
 
 /**
  * @generated from message commonweight.v1.ListTasksResponse
@@ -320,7 +579,7 @@ export type ListTasksResponse = Message<"commonweight.v1.ListTasksResponse"> & {
  * Use `create(ListTasksResponseSchema)` to create a new message.
  */
 export const ListTasksResponseSchema: GenMessage<ListTasksResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 16);
+  messageDesc(file_commonweight_v1_admin, 26);
 
 /**
  * @generated from message commonweight.v1.WatchTaskRequest
@@ -337,7 +596,7 @@ export type WatchTaskRequest = Message<"commonweight.v1.WatchTaskRequest"> & {
  * Use `create(WatchTaskRequestSchema)` to create a new message.
  */
 export const WatchTaskRequestSchema: GenMessage<WatchTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 17);
+  messageDesc(file_commonweight_v1_admin, 27);
 
 /**
  * @generated from message commonweight.v1.WatchTaskResponse
@@ -354,7 +613,7 @@ export type WatchTaskResponse = Message<"commonweight.v1.WatchTaskResponse"> & {
  * Use `create(WatchTaskResponseSchema)` to create a new message.
  */
 export const WatchTaskResponseSchema: GenMessage<WatchTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 18);
+  messageDesc(file_commonweight_v1_admin, 28);
 
 /**
  * @generated from message commonweight.v1.ListAgentsRequest
@@ -367,7 +626,7 @@ export type ListAgentsRequest = Message<"commonweight.v1.ListAgentsRequest"> & {
  * Use `create(ListAgentsRequestSchema)` to create a new message.
  */
 export const ListAgentsRequestSchema: GenMessage<ListAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 19);
+  messageDesc(file_commonweight_v1_admin, 29);
 
 /**
  * @generated from message commonweight.v1.AgentStatus
@@ -409,7 +668,7 @@ export type AgentStatus = Message<"commonweight.v1.AgentStatus"> & {
  * Use `create(AgentStatusSchema)` to create a new message.
  */
 export const AgentStatusSchema: GenMessage<AgentStatus> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 20);
+  messageDesc(file_commonweight_v1_admin, 30);
 
 /**
  * @generated from message commonweight.v1.ListAgentsResponse
@@ -426,7 +685,7 @@ export type ListAgentsResponse = Message<"commonweight.v1.ListAgentsResponse"> &
  * Use `create(ListAgentsResponseSchema)` to create a new message.
  */
 export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 21);
+  messageDesc(file_commonweight_v1_admin, 31);
 
 /**
  * @generated from message commonweight.v1.TaskStatus
@@ -550,7 +809,7 @@ export type TaskStatus = Message<"commonweight.v1.TaskStatus"> & {
  * Use `create(TaskStatusSchema)` to create a new message.
  */
 export const TaskStatusSchema: GenMessage<TaskStatus> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 22);
+  messageDesc(file_commonweight_v1_admin, 32);
 
 /**
  * What the command line and the dashboard speak.
@@ -583,6 +842,52 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof ListVersionsRequestSchema;
     output: typeof ListVersionsResponseSchema;
+  },
+  /**
+   * @generated from rpc commonweight.v1.AdminService.ListKept
+   */
+  listKept: {
+    methodKind: "unary";
+    input: typeof ListKeptRequestSchema;
+    output: typeof ListKeptResponseSchema;
+  },
+  /**
+   * @generated from rpc commonweight.v1.AdminService.PinVersion
+   */
+  pinVersion: {
+    methodKind: "unary";
+    input: typeof PinVersionRequestSchema;
+    output: typeof PinVersionResponseSchema;
+  },
+  /**
+   * Commits a new version with what an older one has, from which training goes on.
+   *
+   * @generated from rpc commonweight.v1.AdminService.RollbackModel
+   */
+  rollbackModel: {
+    methodKind: "unary";
+    input: typeof RollbackModelRequestSchema;
+    output: typeof RollbackModelResponseSchema;
+  },
+  /**
+   * Makes forms of a version, away from the coordinator's own work; answers when they are there.
+   *
+   * @generated from rpc commonweight.v1.AdminService.MakeVariants
+   */
+  makeVariants: {
+    methodKind: "unary";
+    input: typeof MakeVariantsRequestSchema;
+    output: typeof MakeVariantsResponseSchema;
+  },
+  /**
+   * Says what was measured of a form; the coordinator decides whether it is published.
+   *
+   * @generated from rpc commonweight.v1.AdminService.ReportVariant
+   */
+  reportVariant: {
+    methodKind: "unary";
+    input: typeof ReportVariantRequestSchema;
+    output: typeof ReportVariantResponseSchema;
   },
   /**
    * @generated from rpc commonweight.v1.AdminService.CreateTask

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file commonweight/v1/agent.proto.
  */
 export const file_commonweight_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWdlbnQucHJvdG8SD2NvbW1vbndlaWdodC52MSJtCgVIZWxsbxIQCghhZ2VudF9pZBgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEhAKCHNvZnR3YXJlGAMgASgJEgwKBHRhc2sYBCABKAkSEAoIZXhhbXBsZXMYBSABKAQSDAoEbGluaxgGIAEoCSK1AgoOU2Vzc2lvblJlcXVlc3QSJwoFaGVsbG8YASABKAsyFi5jb21tb253ZWlnaHQudjEuSGVsbG9IABInCgVyZWFkeRgCIAEoCzIWLmNvbW1vbndlaWdodC52MS5SZWFkeUgAEicKBW9mZmVyGAMgASgLMhYuY29tbW9ud2VpZ2h0LnYxLk9mZmVySAASLwoJaGVhcnRiZWF0GAQgASgLMhouY29tbW9ud2VpZ2h0LnYxLkhlYXJ0YmVhdEgAEisKB2ZhaWx1cmUYBSABKAsyGC5jb21tb253ZWlnaHQudjEuRmFpbHVyZUgAEisKB2dvb2RieWUYBiABKAsyGC5jb21tb253ZWlnaHQudjEuR29vZGJ5ZUgAEhIKCnNlc3Npb25faWQYDyABKAlCCQoHbWVzc2FnZSIHCgVSZWFkeSILCglIZWFydGJlYXQiCQoHR29vZGJ5ZSI2CgdGYWlsdXJlEgwKBHRhc2sYASABKAkSDQoFcm91bmQYAiABKAQSDgoGcmVhc29uGAMgASgJIjgKBU9mZmVyEi8KB3VwZGF0ZXMYASADKAsyHi5jb21tb253ZWlnaHQudjEuT2ZmZXJlZFVwZGF0ZSJtCg1PZmZlcmVkVXBkYXRlEhEKCXVwZGF0ZV9pZBgBIAEoDBIMCgR0YXNrGAIgASgJEg0KBXJvdW5kGAMgASgEEhQKDGJhc2VfdmVyc2lvbhgEIAEoBBIWCg5wYXlsb2FkX2RpZ2VzdBgFIAEoDCKeAgoPU2Vzc2lvblJlc3BvbnNlEisKB3dlbGNvbWUYASABKAsyGC5jb21tb253ZWlnaHQudjEuV2VsY29tZUgAEjEKCmFzc2lnbm1lbnQYAiABKAsyGy5jb21tb253ZWlnaHQudjEuQXNzaWdubWVudEgAEjEKB3JlY2VpcHQYAyABKAsyHi5jb21tb253ZWlnaHQudjEuU2lnbmVkUmVjZWlwdEgAEikKBndhbnRlZBgEIAEoCzIXLmNvbW1vbndlaWdodC52MS5XYW50ZWRIABIuCgljb21lX2JhY2sYBSABKAsyGS5jb21tb253ZWlnaHQudjEuQ29tZUJhY2tIABISCgpzZXNzaW9uX2lkGA8gASgJQgkKB21lc3NhZ2UiMwoHV2VsY29tZRISCgpwdWJsaWNfa2V5GAEgASgMEhQKDGhlYXJ0YmVhdF9tcxgCIAEoDSIbCgZXYW50ZWQSEQoJdXBkYXRlX2lkGAEgASgMIiwKCENvbWVCYWNrEhAKCGFmdGVyX21zGAEgASgNEg4KBnJlYXNvbhgCIAEoCSJgCgRHcmlkEhQKDGxzYl9leHBvbmVudBgBIAEoERIaChJ2YWx1ZV9tYXhfZXhwb25lbnQYAiABKBESEgoKd2VpZ2h0X21heBgDIAEoDRISCgpjb2hvcnRfbWF4GAQgASgNIvsBCgpBc3NpZ25tZW50EgwKBHRhc2sYASABKAkSDQoFcm91bmQYAiABKAQSLQoEYmFzZRgDIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIRCglwbGFuX2pzb24YBCABKAkSKwoIZW5jb2RpbmcYBSABKA4yGS5jb21tb253ZWlnaHQudjEuRW5jb2RpbmcSIwoEZ3JpZBgGIAEoCzIVLmNvbW1vbndlaWdodC52MS5HcmlkEhYKDmRlYWRsaW5lX2luX21zGAcgASgEEgwKBHNlZWQYCCABKAQSFgoOd2VpZ2h0c19pbmxpbmUYCSABKAwiTQobQWdlbnRTZXJ2aWNlRG93bmxvYWRSZXF1ZXN0Eg4KBmRpZ2VzdBgBIAEoDBIOCgZvZmZzZXQYAiABKAQSDgoGbGVuZ3RoGAMgASgEIlAKHEFnZW50U2VydmljZURvd25sb2FkUmVzcG9uc2USDgoGb2Zmc2V0GAEgASgEEhIKCnRvdGFsX3NpemUYAiABKAQSDAoEZGF0YRgDIAEoDCIrChZHZXRVcGRhdGVTdGF0dXNSZXF1ZXN0EhEKCXVwZGF0ZV9pZBgBIAEoDCJsChdHZXRVcGRhdGVTdGF0dXNSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSLwoHcmVjZWlwdBgCIAEoCzIeLmNvbW1vbndlaWdodC52MS5TaWduZWRSZWNlaXB0EhAKCGFjY2VwdGVkGAMgASgIIr4CCgxVcGRhdGVIZWFkZXISEQoJdXBkYXRlX2lkGAEgASgMEhAKCGFnZW50X2lkGAIgASgJEgwKBHRhc2sYAyABKAkSDQoFcm91bmQYBCABKAQSFAoMYmFzZV92ZXJzaW9uGAUgASgEEisKCGVuY29kaW5nGAYgASgOMhkuY29tbW9ud2VpZ2h0LnYxLkVuY29kaW5nEg4KBndlaWdodBgHIAEoBBIWCg5wYXlsb2FkX2RpZ2VzdBgIIAEoDBIUCgxwYXlsb2FkX3NpemUYCSABKAQSOwoHbWV0cmljcxgKIAMoCzIqLmNvbW1vbndlaWdodC52MS5VcGRhdGVIZWFkZXIuTWV0cmljc0VudHJ5Gi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBImIKE1N1Ym1pdFVwZGF0ZVJlcXVlc3QSLQoGaGVhZGVyGAEgASgLMh0uY29tbW9ud2VpZ2h0LnYxLlVwZGF0ZUhlYWRlchIOCgZvZmZzZXQYAiABKAQSDAoEZGF0YRgDIAEoDCJpChRTdWJtaXRVcGRhdGVSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSEAoIYWNjZXB0ZWQYAiABKAgSLwoHcmVjZWlwdBgDIAEoCzIeLmNvbW1vbndlaWdodC52MS5TaWduZWRSZWNlaXB0MpADCgxBZ2VudFNlcnZpY2USUAoHU2Vzc2lvbhIfLmNvbW1vbndlaWdodC52MS5TZXNzaW9uUmVxdWVzdBogLmNvbW1vbndlaWdodC52MS5TZXNzaW9uUmVzcG9uc2UoATABEmkKCERvd25sb2FkEiwuY29tbW9ud2VpZ2h0LnYxLkFnZW50U2VydmljZURvd25sb2FkUmVxdWVzdBotLmNvbW1vbndlaWdodC52MS5BZ2VudFNlcnZpY2VEb3dubG9hZFJlc3BvbnNlMAESZAoPR2V0VXBkYXRlU3RhdHVzEicuY29tbW9ud2VpZ2h0LnYxLkdldFVwZGF0ZVN0YXR1c1JlcXVlc3QaKC5jb21tb253ZWlnaHQudjEuR2V0VXBkYXRlU3RhdHVzUmVzcG9uc2USXQoMU3VibWl0VXBkYXRlEiQuY29tbW9ud2VpZ2h0LnYxLlN1Ym1pdFVwZGF0ZVJlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuU3VibWl0VXBkYXRlUmVzcG9uc2UoAWIGcHJvdG8z", [file_commonweight_v1_release]);
+  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWdlbnQucHJvdG8SD2NvbW1vbndlaWdodC52MSJtCgVIZWxsbxIQCghhZ2VudF9pZBgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEhAKCHNvZnR3YXJlGAMgASgJEgwKBHRhc2sYBCABKAkSEAoIZXhhbXBsZXMYBSABKAQSDAoEbGluaxgGIAEoCSK1AgoOU2Vzc2lvblJlcXVlc3QSJwoFaGVsbG8YASABKAsyFi5jb21tb253ZWlnaHQudjEuSGVsbG9IABInCgVyZWFkeRgCIAEoCzIWLmNvbW1vbndlaWdodC52MS5SZWFkeUgAEicKBW9mZmVyGAMgASgLMhYuY29tbW9ud2VpZ2h0LnYxLk9mZmVySAASLwoJaGVhcnRiZWF0GAQgASgLMhouY29tbW9ud2VpZ2h0LnYxLkhlYXJ0YmVhdEgAEisKB2ZhaWx1cmUYBSABKAsyGC5jb21tb253ZWlnaHQudjEuRmFpbHVyZUgAEisKB2dvb2RieWUYBiABKAsyGC5jb21tb253ZWlnaHQudjEuR29vZGJ5ZUgAEhIKCnNlc3Npb25faWQYDyABKAlCCQoHbWVzc2FnZSIHCgVSZWFkeSILCglIZWFydGJlYXQiCQoHR29vZGJ5ZSI2CgdGYWlsdXJlEgwKBHRhc2sYASABKAkSDQoFcm91bmQYAiABKAQSDgoGcmVhc29uGAMgASgJIjgKBU9mZmVyEi8KB3VwZGF0ZXMYASADKAsyHi5jb21tb253ZWlnaHQudjEuT2ZmZXJlZFVwZGF0ZSJtCg1PZmZlcmVkVXBkYXRlEhEKCXVwZGF0ZV9pZBgBIAEoDBIMCgR0YXNrGAIgASgJEg0KBXJvdW5kGAMgASgEEhQKDGJhc2VfdmVyc2lvbhgEIAEoBBIWCg5wYXlsb2FkX2RpZ2VzdBgFIAEoDCLHAgoPU2Vzc2lvblJlc3BvbnNlEisKB3dlbGNvbWUYASABKAsyGC5jb21tb253ZWlnaHQudjEuV2VsY29tZUgAEjEKCmFzc2lnbm1lbnQYAiABKAsyGy5jb21tb253ZWlnaHQudjEuQXNzaWdubWVudEgAEjEKB3JlY2VpcHQYAyABKAsyHi5jb21tb253ZWlnaHQudjEuU2lnbmVkUmVjZWlwdEgAEikKBndhbnRlZBgEIAEoCzIXLmNvbW1vbndlaWdodC52MS5XYW50ZWRIABIuCgljb21lX2JhY2sYBSABKAsyGS5jb21tb253ZWlnaHQudjEuQ29tZUJhY2tIABInCgVhbGl2ZRgGIAEoCzIWLmNvbW1vbndlaWdodC52MS5BbGl2ZUgAEhIKCnNlc3Npb25faWQYDyABKAlCCQoHbWVzc2FnZSIHCgVBbGl2ZSJgCgdXZWxjb21lEhIKCnB1YmxpY19rZXkYASABKAwSFAoMaGVhcnRiZWF0X21zGAIgASgNEg8KB3JlcGxpY2EYAyABKAkSGgoSYW5zd2Vyc19oZWFydGJlYXRzGAQgASgIIiMKEEZvdW5kQ29vcmRpbmF0b3ISDwoHcmVwbGljYRgBIAEoCSIbCgZXYW50ZWQSEQoJdXBkYXRlX2lkGAEgASgMIiwKCENvbWVCYWNrEhAKCGFmdGVyX21zGAEgASgNEg4KBnJlYXNvbhgCIAEoCSJgCgRHcmlkEhQKDGxzYl9leHBvbmVudBgBIAEoERIaChJ2YWx1ZV9tYXhfZXhwb25lbnQYAiABKBESEgoKd2VpZ2h0X21heBgDIAEoDRISCgpjb2hvcnRfbWF4GAQgASgNIo8CCgpBc3NpZ25tZW50EgwKBHRhc2sYASABKAkSDQoFcm91bmQYAiABKAQSLQoEYmFzZRgDIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIRCglwbGFuX2pzb24YBCABKAkSKwoIZW5jb2RpbmcYBSABKA4yGS5jb21tb253ZWlnaHQudjEuRW5jb2RpbmcSIwoEZ3JpZBgGIAEoCzIVLmNvbW1vbndlaWdodC52MS5HcmlkEhYKDmRlYWRsaW5lX2luX21zGAcgASgEEgwKBHNlZWQYCCABKAQSFgoOd2VpZ2h0c19pbmxpbmUYCSABKAwSEgoKaW52aXRhdGlvbhgKIAEoDCJNChtBZ2VudFNlcnZpY2VEb3dubG9hZFJlcXVlc3QSDgoGZGlnZXN0GAEgASgMEg4KBm9mZnNldBgCIAEoBBIOCgZsZW5ndGgYAyABKAQiUAocQWdlbnRTZXJ2aWNlRG93bmxvYWRSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSEgoKdG90YWxfc2l6ZRgCIAEoBBIMCgRkYXRhGAMgASgMIisKFkdldFVwZGF0ZVN0YXR1c1JlcXVlc3QSEQoJdXBkYXRlX2lkGAEgASgMImwKF0dldFVwZGF0ZVN0YXR1c1Jlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBIvCgdyZWNlaXB0GAIgASgLMh4uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFJlY2VpcHQSEAoIYWNjZXB0ZWQYAyABKAgi6QIKDFVwZGF0ZUhlYWRlchIRCgl1cGRhdGVfaWQYASABKAwSEAoIYWdlbnRfaWQYAiABKAkSDAoEdGFzaxgDIAEoCRINCgVyb3VuZBgEIAEoBBIUCgxiYXNlX3ZlcnNpb24YBSABKAQSKwoIZW5jb2RpbmcYBiABKA4yGS5jb21tb253ZWlnaHQudjEuRW5jb2RpbmcSDgoGd2VpZ2h0GAcgASgEEhYKDnBheWxvYWRfZGlnZXN0GAggASgMEhQKDHBheWxvYWRfc2l6ZRgJIAEoBBI7CgdtZXRyaWNzGAogAygLMiouY29tbW9ud2VpZ2h0LnYxLlVwZGF0ZUhlYWRlci5NZXRyaWNzRW50cnkSFQoNaGVhZGVyX2RpZ2VzdBgLIAEoDBISCgppbnZpdGF0aW9uGAwgASgMGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBImIKE1N1Ym1pdFVwZGF0ZVJlcXVlc3QSLQoGaGVhZGVyGAEgASgLMh0uY29tbW9ud2VpZ2h0LnYxLlVwZGF0ZUhlYWRlchIOCgZvZmZzZXQYAiABKAQSDAoEZGF0YRgDIAEoDCJpChRTdWJtaXRVcGRhdGVSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSEAoIYWNjZXB0ZWQYAiABKAgSLwoHcmVjZWlwdBgDIAEoCzIeLmNvbW1vbndlaWdodC52MS5TaWduZWRSZWNlaXB0MpADCgxBZ2VudFNlcnZpY2USUAoHU2Vzc2lvbhIfLmNvbW1vbndlaWdodC52MS5TZXNzaW9uUmVxdWVzdBogLmNvbW1vbndlaWdodC52MS5TZXNzaW9uUmVzcG9uc2UoATABEmkKCERvd25sb2FkEiwuY29tbW9ud2VpZ2h0LnYxLkFnZW50U2VydmljZURvd25sb2FkUmVxdWVzdBotLmNvbW1vbndlaWdodC52MS5BZ2VudFNlcnZpY2VEb3dubG9hZFJlc3BvbnNlMAESZAoPR2V0VXBkYXRlU3RhdHVzEicuY29tbW9ud2VpZ2h0LnYxLkdldFVwZGF0ZVN0YXR1c1JlcXVlc3QaKC5jb21tb253ZWlnaHQudjEuR2V0VXBkYXRlU3RhdHVzUmVzcG9uc2USXQoMU3VibWl0VXBkYXRlEiQuY29tbW9ud2VpZ2h0LnYxLlN1Ym1pdFVwZGF0ZVJlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuU3VibWl0VXBkYXRlUmVzcG9uc2UoAWIGcHJvdG8z", [file_commonweight_v1_release]);
 
 /**
  * Who an agent is and what it can do.
@@ -299,6 +299,14 @@ export type SessionResponse = Message<"commonweight.v1.SessionResponse"> & {
      */
     value: ComeBack;
     case: "comeBack";
+  } | {
+    /**
+     * The answer to a heartbeat: a coordinator that hangs, or a link with one end, says nothing.
+     *
+     * @generated from field: commonweight.v1.Alive alive = 6;
+     */
+    value: Alive;
+    case: "alive";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -315,6 +323,19 @@ export const SessionResponseSchema: GenMessage<SessionResponse> = /*@__PURE__*/
   messageDesc(file_commonweight_v1_agent, 8);
 
 /**
+ * @generated from message commonweight.v1.Alive
+ */
+export type Alive = Message<"commonweight.v1.Alive"> & {
+};
+
+/**
+ * Describes the message commonweight.v1.Alive.
+ * Use `create(AliveSchema)` to create a new message.
+ */
+export const AliveSchema: GenMessage<Alive> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_agent, 9);
+
+/**
  * @generated from message commonweight.v1.Welcome
  */
 export type Welcome = Message<"commonweight.v1.Welcome"> & {
@@ -329,6 +350,20 @@ export type Welcome = Message<"commonweight.v1.Welcome"> & {
    * @generated from field: uint32 heartbeat_ms = 2;
    */
   heartbeatMs: number;
+
+  /**
+   * Over NATS: which coordinator has the session. What belongs to it goes to subjects that end with this word.
+   *
+   * @generated from field: string replica = 3;
+   */
+  replica: string;
+
+  /**
+   * Each heartbeat is answered with Alive: a session that gets none may be given up. Older coordinators do not answer.
+   *
+   * @generated from field: bool answers_heartbeats = 4;
+   */
+  answersHeartbeats: boolean;
 };
 
 /**
@@ -336,7 +371,28 @@ export type Welcome = Message<"commonweight.v1.Welcome"> & {
  * Use `create(WelcomeSchema)` to create a new message.
  */
 export const WelcomeSchema: GenMessage<Welcome> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 9);
+  messageDesc(file_commonweight_v1_agent, 10);
+
+/**
+ * Over NATS: what each coordinator that lives says to a request to `cw.v1.coordinator.find`, which has no message of its own.
+ *
+ * @generated from message commonweight.v1.FoundCoordinator
+ */
+export type FoundCoordinator = Message<"commonweight.v1.FoundCoordinator"> & {
+  /**
+   * The word at the end of subjects that are its own.
+   *
+   * @generated from field: string replica = 1;
+   */
+  replica: string;
+};
+
+/**
+ * Describes the message commonweight.v1.FoundCoordinator.
+ * Use `create(FoundCoordinatorSchema)` to create a new message.
+ */
+export const FoundCoordinatorSchema: GenMessage<FoundCoordinator> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_agent, 11);
 
 /**
  * @generated from message commonweight.v1.Wanted
@@ -353,7 +409,7 @@ export type Wanted = Message<"commonweight.v1.Wanted"> & {
  * Use `create(WantedSchema)` to create a new message.
  */
 export const WantedSchema: GenMessage<Wanted> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 10);
+  messageDesc(file_commonweight_v1_agent, 12);
 
 /**
  * @generated from message commonweight.v1.ComeBack
@@ -375,7 +431,7 @@ export type ComeBack = Message<"commonweight.v1.ComeBack"> & {
  * Use `create(ComeBackSchema)` to create a new message.
  */
 export const ComeBackSchema: GenMessage<ComeBack> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 11);
+  messageDesc(file_commonweight_v1_agent, 13);
 
 /**
  * The grid that updates of a round must lie on. Values are integers times 2^lsb_exponent.
@@ -411,7 +467,7 @@ export type Grid = Message<"commonweight.v1.Grid"> & {
  * Use `create(GridSchema)` to create a new message.
  */
 export const GridSchema: GenMessage<Grid> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 12);
+  messageDesc(file_commonweight_v1_agent, 14);
 
 /**
  * @generated from message commonweight.v1.Assignment
@@ -469,6 +525,13 @@ export type Assignment = Message<"commonweight.v1.Assignment"> & {
    * @generated from field: bytes weights_inline = 9;
    */
   weightsInline: Uint8Array;
+
+  /**
+   * Of a task without rounds: goes back with the update, and shows that its agent was invited on this version. Empty with rounds.
+   *
+   * @generated from field: bytes invitation = 10;
+   */
+  invitation: Uint8Array;
 };
 
 /**
@@ -476,7 +539,7 @@ export type Assignment = Message<"commonweight.v1.Assignment"> & {
  * Use `create(AssignmentSchema)` to create a new message.
  */
 export const AssignmentSchema: GenMessage<Assignment> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 13);
+  messageDesc(file_commonweight_v1_agent, 15);
 
 /**
  * @generated from message commonweight.v1.AgentServiceDownloadRequest
@@ -505,7 +568,7 @@ export type AgentServiceDownloadRequest = Message<"commonweight.v1.AgentServiceD
  * Use `create(AgentServiceDownloadRequestSchema)` to create a new message.
  */
 export const AgentServiceDownloadRequestSchema: GenMessage<AgentServiceDownloadRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 14);
+  messageDesc(file_commonweight_v1_agent, 16);
 
 /**
  * @generated from message commonweight.v1.AgentServiceDownloadResponse
@@ -532,7 +595,7 @@ export type AgentServiceDownloadResponse = Message<"commonweight.v1.AgentService
  * Use `create(AgentServiceDownloadResponseSchema)` to create a new message.
  */
 export const AgentServiceDownloadResponseSchema: GenMessage<AgentServiceDownloadResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 15);
+  messageDesc(file_commonweight_v1_agent, 17);
 
 /**
  * @generated from message commonweight.v1.GetUpdateStatusRequest
@@ -549,7 +612,7 @@ export type GetUpdateStatusRequest = Message<"commonweight.v1.GetUpdateStatusReq
  * Use `create(GetUpdateStatusRequestSchema)` to create a new message.
  */
 export const GetUpdateStatusRequestSchema: GenMessage<GetUpdateStatusRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 16);
+  messageDesc(file_commonweight_v1_agent, 18);
 
 /**
  * @generated from message commonweight.v1.GetUpdateStatusResponse
@@ -582,7 +645,7 @@ export type GetUpdateStatusResponse = Message<"commonweight.v1.GetUpdateStatusRe
  * Use `create(GetUpdateStatusResponseSchema)` to create a new message.
  */
 export const GetUpdateStatusResponseSchema: GenMessage<GetUpdateStatusResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 17);
+  messageDesc(file_commonweight_v1_agent, 19);
 
 /**
  * @generated from message commonweight.v1.UpdateHeader
@@ -639,6 +702,21 @@ export type UpdateHeader = Message<"commonweight.v1.UpdateHeader"> & {
    * @generated from field: map<string, double> metrics = 10;
    */
   metrics: { [key: string]: number };
+
+  /**
+   * SHA-256 of the id and all that it does not cover (proto/src/wire/update-id.ts), so that a header damaged on its way is seen. Empty
+   * from an agent of a version before: then it is not checked.
+   *
+   * @generated from field: bytes header_digest = 11;
+   */
+  headerDigest: Uint8Array;
+
+  /**
+   * What came with the assignment.
+   *
+   * @generated from field: bytes invitation = 12;
+   */
+  invitation: Uint8Array;
 };
 
 /**
@@ -646,7 +724,7 @@ export type UpdateHeader = Message<"commonweight.v1.UpdateHeader"> & {
  * Use `create(UpdateHeaderSchema)` to create a new message.
  */
 export const UpdateHeaderSchema: GenMessage<UpdateHeader> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 18);
+  messageDesc(file_commonweight_v1_agent, 20);
 
 /**
  * @generated from message commonweight.v1.SubmitUpdateRequest
@@ -677,7 +755,7 @@ export type SubmitUpdateRequest = Message<"commonweight.v1.SubmitUpdateRequest">
  * Use `create(SubmitUpdateRequestSchema)` to create a new message.
  */
 export const SubmitUpdateRequestSchema: GenMessage<SubmitUpdateRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 19);
+  messageDesc(file_commonweight_v1_agent, 21);
 
 /**
  * @generated from message commonweight.v1.SubmitUpdateResponse
@@ -710,7 +788,7 @@ export type SubmitUpdateResponse = Message<"commonweight.v1.SubmitUpdateResponse
  * Use `create(SubmitUpdateResponseSchema)` to create a new message.
  */
 export const SubmitUpdateResponseSchema: GenMessage<SubmitUpdateResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 20);
+  messageDesc(file_commonweight_v1_agent, 22);
 
 /**
  * What an edge agent speaks. Over NATS the same messages go on cw.v1.agent.<id>.* subjects.

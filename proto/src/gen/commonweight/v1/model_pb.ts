@@ -4,7 +4,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { SignedManifest } from "./release_pb.ts";
+import type { SignedManifest, SignedVariantList } from "./release_pb.ts";
 import { file_commonweight_v1_release } from "./release_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file commonweight/v1/model.proto.
  */
 export const file_commonweight_v1_model: GenFile = /*@__PURE__*/
-  fileDesc("Chtjb21tb253ZWlnaHQvdjEvbW9kZWwucHJvdG8SD2NvbW1vbndlaWdodC52MSIxCg9HZXRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBCJEChBHZXRNb2RlbFJlc3BvbnNlEjAKB3JlbGVhc2UYASABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiIgoRV2F0Y2hNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkiRgoSV2F0Y2hNb2RlbFJlc3BvbnNlEjAKB3JlbGVhc2UYASABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiTQobTW9kZWxTZXJ2aWNlRG93bmxvYWRSZXF1ZXN0Eg4KBmRpZ2VzdBgBIAEoDBIOCgZvZmZzZXQYAiABKAQSDgoGbGVuZ3RoGAMgASgEIlAKHE1vZGVsU2VydmljZURvd25sb2FkUmVzcG9uc2USDgoGb2Zmc2V0GAEgASgEEhIKCnRvdGFsX3NpemUYAiABKAQSDAoEZGF0YRgDIAEoDDKjAgoMTW9kZWxTZXJ2aWNlEk8KCEdldE1vZGVsEiAuY29tbW9ud2VpZ2h0LnYxLkdldE1vZGVsUmVxdWVzdBohLmNvbW1vbndlaWdodC52MS5HZXRNb2RlbFJlc3BvbnNlElcKCldhdGNoTW9kZWwSIi5jb21tb253ZWlnaHQudjEuV2F0Y2hNb2RlbFJlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuV2F0Y2hNb2RlbFJlc3BvbnNlMAESaQoIRG93bmxvYWQSLC5jb21tb253ZWlnaHQudjEuTW9kZWxTZXJ2aWNlRG93bmxvYWRSZXF1ZXN0Gi0uY29tbW9ud2VpZ2h0LnYxLk1vZGVsU2VydmljZURvd25sb2FkUmVzcG9uc2UwAWIGcHJvdG8z", [file_commonweight_v1_release]);
+  fileDesc("Chtjb21tb253ZWlnaHQvdjEvbW9kZWwucHJvdG8SD2NvbW1vbndlaWdodC52MSIxCg9HZXRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBCJEChBHZXRNb2RlbFJlc3BvbnNlEjAKB3JlbGVhc2UYASABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiNAoSR2V0VmFyaWFudHNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQiSwoTR2V0VmFyaWFudHNSZXNwb25zZRI0Cgh2YXJpYW50cxgBIAEoCzIiLmNvbW1vbndlaWdodC52MS5TaWduZWRWYXJpYW50TGlzdCIiChFXYXRjaE1vZGVsUmVxdWVzdBINCgVtb2RlbBgBIAEoCSJGChJXYXRjaE1vZGVsUmVzcG9uc2USMAoHcmVsZWFzZRgBIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdCJNChtNb2RlbFNlcnZpY2VEb3dubG9hZFJlcXVlc3QSDgoGZGlnZXN0GAEgASgMEg4KBm9mZnNldBgCIAEoBBIOCgZsZW5ndGgYAyABKAQiUAocTW9kZWxTZXJ2aWNlRG93bmxvYWRSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSEgoKdG90YWxfc2l6ZRgCIAEoBBIMCgRkYXRhGAMgASgMMv0CCgxNb2RlbFNlcnZpY2USTwoIR2V0TW9kZWwSIC5jb21tb253ZWlnaHQudjEuR2V0TW9kZWxSZXF1ZXN0GiEuY29tbW9ud2VpZ2h0LnYxLkdldE1vZGVsUmVzcG9uc2USVwoKV2F0Y2hNb2RlbBIiLmNvbW1vbndlaWdodC52MS5XYXRjaE1vZGVsUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5XYXRjaE1vZGVsUmVzcG9uc2UwARJYCgtHZXRWYXJpYW50cxIjLmNvbW1vbndlaWdodC52MS5HZXRWYXJpYW50c1JlcXVlc3QaJC5jb21tb253ZWlnaHQudjEuR2V0VmFyaWFudHNSZXNwb25zZRJpCghEb3dubG9hZBIsLmNvbW1vbndlaWdodC52MS5Nb2RlbFNlcnZpY2VEb3dubG9hZFJlcXVlc3QaLS5jb21tb253ZWlnaHQudjEuTW9kZWxTZXJ2aWNlRG93bmxvYWRSZXNwb25zZTABYgZwcm90bzM", [file_commonweight_v1_release]);
 
 /**
  * @generated from message commonweight.v1.GetModelRequest
@@ -56,6 +56,49 @@ export const GetModelResponseSchema: GenMessage<GetModelResponse> = /*@__PURE__*
   messageDesc(file_commonweight_v1_model, 1);
 
 /**
+ * @generated from message commonweight.v1.GetVariantsRequest
+ */
+export type GetVariantsRequest = Message<"commonweight.v1.GetVariantsRequest"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * 0 is the newest.
+   *
+   * @generated from field: uint64 version = 2;
+   */
+  version: bigint;
+};
+
+/**
+ * Describes the message commonweight.v1.GetVariantsRequest.
+ * Use `create(GetVariantsRequestSchema)` to create a new message.
+ */
+export const GetVariantsRequestSchema: GenMessage<GetVariantsRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_model, 2);
+
+/**
+ * @generated from message commonweight.v1.GetVariantsResponse
+ */
+export type GetVariantsResponse = Message<"commonweight.v1.GetVariantsResponse"> & {
+  /**
+   * Unset where none were made.
+   *
+   * @generated from field: commonweight.v1.SignedVariantList variants = 1;
+   */
+  variants?: SignedVariantList | undefined;
+};
+
+/**
+ * Describes the message commonweight.v1.GetVariantsResponse.
+ * Use `create(GetVariantsResponseSchema)` to create a new message.
+ */
+export const GetVariantsResponseSchema: GenMessage<GetVariantsResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_model, 3);
+
+/**
  * @generated from message commonweight.v1.WatchModelRequest
  */
 export type WatchModelRequest = Message<"commonweight.v1.WatchModelRequest"> & {
@@ -70,7 +113,7 @@ export type WatchModelRequest = Message<"commonweight.v1.WatchModelRequest"> & {
  * Use `create(WatchModelRequestSchema)` to create a new message.
  */
 export const WatchModelRequestSchema: GenMessage<WatchModelRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_model, 2);
+  messageDesc(file_commonweight_v1_model, 4);
 
 /**
  * @generated from message commonweight.v1.WatchModelResponse
@@ -87,7 +130,7 @@ export type WatchModelResponse = Message<"commonweight.v1.WatchModelResponse"> &
  * Use `create(WatchModelResponseSchema)` to create a new message.
  */
 export const WatchModelResponseSchema: GenMessage<WatchModelResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_model, 3);
+  messageDesc(file_commonweight_v1_model, 5);
 
 /**
  * @generated from message commonweight.v1.ModelServiceDownloadRequest
@@ -116,7 +159,7 @@ export type ModelServiceDownloadRequest = Message<"commonweight.v1.ModelServiceD
  * Use `create(ModelServiceDownloadRequestSchema)` to create a new message.
  */
 export const ModelServiceDownloadRequestSchema: GenMessage<ModelServiceDownloadRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_model, 4);
+  messageDesc(file_commonweight_v1_model, 6);
 
 /**
  * @generated from message commonweight.v1.ModelServiceDownloadResponse
@@ -143,7 +186,7 @@ export type ModelServiceDownloadResponse = Message<"commonweight.v1.ModelService
  * Use `create(ModelServiceDownloadResponseSchema)` to create a new message.
  */
 export const ModelServiceDownloadResponseSchema: GenMessage<ModelServiceDownloadResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_model, 5);
+  messageDesc(file_commonweight_v1_model, 7);
 
 /**
  * What an app's SDK speaks.
@@ -170,6 +213,16 @@ export const ModelService: GenService<{
     methodKind: "server_streaming";
     input: typeof WatchModelRequestSchema;
     output: typeof WatchModelResponseSchema;
+  },
+  /**
+   * The forms of a version that were made after it.
+   *
+   * @generated from rpc commonweight.v1.ModelService.GetVariants
+   */
+  getVariants: {
+    methodKind: "unary";
+    input: typeof GetVariantsRequestSchema;
+    output: typeof GetVariantsResponseSchema;
   },
   /**
    * @generated from rpc commonweight.v1.ModelService.Download

@@ -12,7 +12,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file commonweight/v1/release.proto.
  */
 export const file_commonweight_v1_release: GenFile = /*@__PURE__*/
-  fileDesc("Ch1jb21tb253ZWlnaHQvdjEvcmVsZWFzZS5wcm90bxIPY29tbW9ud2VpZ2h0LnYxIkcKCEFydGlmYWN0EgwKBHJvbGUYASABKAkSDwoHdmFyaWFudBgCIAEoCRIOCgZkaWdlc3QYAyABKAwSDAoEc2l6ZRgEIAEoBCI7Cg5UZW5zb3JDb250cmFjdBIMCgRuYW1lGAEgASgJEg0KBWR0eXBlGAIgASgJEgwKBGRpbXMYAyADKAMiwQMKCE1hbmlmZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQSFQoNcGFyZW50X2RpZ2VzdBgDIAEoDBIMCgR0YXNrGAQgASgJEg0KBXJvdW5kGAUgASgEEg0KBWVwb2NoGAYgASgEEhAKCHN0cmF0ZWd5GAcgASgJEhQKDHRvdGFsX3dlaWdodBgIIAEoBBIcChRjb250cmlidXRpb25zX2RpZ2VzdBgJIAEoDBIsCglhcnRpZmFjdHMYCiADKAsyGS5jb21tb253ZWlnaHQudjEuQXJ0aWZhY3QSLwoGaW5wdXRzGAsgAygLMh8uY29tbW9ud2VpZ2h0LnYxLlRlbnNvckNvbnRyYWN0EjAKB291dHB1dHMYDCADKAsyHy5jb21tb253ZWlnaHQudjEuVGVuc29yQ29udHJhY3QSNwoHbWV0cmljcxgNIAMoCzImLmNvbW1vbndlaWdodC52MS5NYW5pZmVzdC5NZXRyaWNzRW50cnkSEgoKY3JlYXRlZF9tcxgOIAEoAxouCgxNZXRyaWNzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ASJJCg5TaWduZWRNYW5pZmVzdBIQCghtYW5pZmVzdBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwSEgoKcHVibGljX2tleRgDIAEoDCIxCgxDb250cmlidXRpb24SEQoJdXBkYXRlX2lkGAEgASgMEg4KBndlaWdodBgCIAEoBCJHCglSZWplY3Rpb24SEQoJdXBkYXRlX2lkGAEgASgMEicKBnJlYXNvbhgCIAEoDjIXLmNvbW1vbndlaWdodC52MS5SZWFzb24icQoQQ29udHJpYnV0aW9uTGlzdBIvCghhY2NlcHRlZBgBIAMoCzIdLmNvbW1vbndlaWdodC52MS5Db250cmlidXRpb24SLAoIcmVqZWN0ZWQYAiADKAsyGi5jb21tb253ZWlnaHQudjEuUmVqZWN0aW9uIo4BCgdSZWNlaXB0EhEKCXVwZGF0ZV9pZBgBIAEoDBIMCgR0YXNrGAIgASgJEg0KBXJvdW5kGAMgASgEEhsKEWNvbW1pdHRlZF92ZXJzaW9uGAQgASgESAASKwoIcmVqZWN0ZWQYBSABKA4yFy5jb21tb253ZWlnaHQudjEuUmVhc29uSABCCQoHb3V0Y29tZSJHCg1TaWduZWRSZWNlaXB0Eg8KB3JlY2VpcHQYASABKAwSEQoJc2lnbmF0dXJlGAIgASgMEhIKCnB1YmxpY19rZXkYAyABKAwqTwoIRW5jb2RpbmcSGAoURU5DT0RJTkdfVU5TUEVDSUZJRUQQABIUChBFTkNPRElOR19GTE9BVDMyEAESEwoPRU5DT0RJTkdfTVhJTlQ4EAIq1QMKBlJlYXNvbhIWChJSRUFTT05fVU5TUEVDSUZJRUQQABIWChJSRUFTT05fU1RBTEVfUk9VTkQQARIWChJSRUFTT05fTk9UX0lOVklURUQQAhIUChBSRUFTT05fRFVQTElDQVRFEAMSGQoVUkVBU09OX05PVF9DT0xMRUNUSU5HEAQSHQoZUkVBU09OX1dST05HX0JBU0VfVkVSU0lPThAFEhUKEVJFQVNPTl9XUk9OR19TSVpFEAYSGQoVUkVBU09OX1dST05HX0VOQ09ESU5HEAcSGgoWUkVBU09OX0RJR0VTVF9NSVNNQVRDSBAIEhUKEVJFQVNPTl9OT1RfRklOSVRFEAkSGgoWUkVBU09OX1ZBTFVFX1RPT19MQVJHRRAKEhMKD1JFQVNPTl9PRkZfR1JJRBALEh4KGlJFQVNPTl9XRUlHSFRfT1VUX09GX1JBTkdFEAwSEwoPUkVBU09OX1dST05HX0lEEA0SFwoTUkVBU09OX1VOS05PV05fVEFTSxAOEhIKDlJFQVNPTl9FWFBJUkVEEA8SGwoXUkVBU09OX1RPT19NQU5ZX1VQTE9BRFMQEBIeChpSRUFTT05fQkFTRV9BTFJFQURZX0NMT1NFRBARYgZwcm90bzM");
+  fileDesc("Ch1jb21tb253ZWlnaHQvdjEvcmVsZWFzZS5wcm90bxIPY29tbW9ud2VpZ2h0LnYxIkcKCEFydGlmYWN0EgwKBHJvbGUYASABKAkSDwoHdmFyaWFudBgCIAEoCRIOCgZkaWdlc3QYAyABKAwSDAoEc2l6ZRgEIAEoBCI7Cg5UZW5zb3JDb250cmFjdBIMCgRuYW1lGAEgASgJEg0KBWR0eXBlGAIgASgJEgwKBGRpbXMYAyADKAMi2wMKCE1hbmlmZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQSFQoNcGFyZW50X2RpZ2VzdBgDIAEoDBIMCgR0YXNrGAQgASgJEg0KBXJvdW5kGAUgASgEEg0KBWVwb2NoGAYgASgEEhAKCHN0cmF0ZWd5GAcgASgJEhQKDHRvdGFsX3dlaWdodBgIIAEoBBIcChRjb250cmlidXRpb25zX2RpZ2VzdBgJIAEoDBIsCglhcnRpZmFjdHMYCiADKAsyGS5jb21tb253ZWlnaHQudjEuQXJ0aWZhY3QSLwoGaW5wdXRzGAsgAygLMh8uY29tbW9ud2VpZ2h0LnYxLlRlbnNvckNvbnRyYWN0EjAKB291dHB1dHMYDCADKAsyHy5jb21tb253ZWlnaHQudjEuVGVuc29yQ29udHJhY3QSNwoHbWV0cmljcxgNIAMoCzImLmNvbW1vbndlaWdodC52MS5NYW5pZmVzdC5NZXRyaWNzRW50cnkSEgoKY3JlYXRlZF9tcxgOIAEoAxIYChByZXN0b3JlZF92ZXJzaW9uGA8gASgEGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBIkkKDlNpZ25lZE1hbmlmZXN0EhAKCG1hbmlmZXN0GAEgASgMEhEKCXNpZ25hdHVyZRgCIAEoDBISCgpwdWJsaWNfa2V5GAMgASgMIo8BChJWYXJpYW50TWVhc3VyZW1lbnQSDAoEZGF0YRgBIAEoCRIQCghleGFtcGxlcxgCIAEoBBISCgpkaWZmZXJlbmNlGAMgASgBEhEKCWFncmVlbWVudBgEIAEoARIyCghhY2N1cmFjeRgFIAEoCzIgLmNvbW1vbndlaWdodC52MS5WYXJpYW50QWNjdXJhY3kiMwoPVmFyaWFudEFjY3VyYWN5Eg8KB2Zsb2F0MzIYASABKAESDwoHdmFyaWFudBgCIAEoASKqAQoHVmFyaWFudBIMCgRuYW1lGAEgASgJEiwKBXN0YXRlGAIgASgOMh0uY29tbW9ud2VpZ2h0LnYxLlZhcmlhbnRTdGF0ZRILCgN3aHkYAyABKAkSDgoGZGlnZXN0GAQgASgMEgwKBHNpemUYBSABKAQSOAoLbWVhc3VyZW1lbnQYBiABKAsyIy5jb21tb253ZWlnaHQudjEuVmFyaWFudE1lYXN1cmVtZW50IqYBCgtWYXJpYW50TGlzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEEhcKD21hbmlmZXN0X2RpZ2VzdBgDIAEoDBIQCghyZXZpc2lvbhgEIAEoBBIqCgh2YXJpYW50cxgFIAMoCzIYLmNvbW1vbndlaWdodC52MS5WYXJpYW50EiAKGGFjY3VyYWN5X2Ryb3BfcG9pbnRzX21heBgGIAEoASJIChFTaWduZWRWYXJpYW50TGlzdBIMCgRsaXN0GAEgASgMEhEKCXNpZ25hdHVyZRgCIAEoDBISCgpwdWJsaWNfa2V5GAMgASgMIjEKDENvbnRyaWJ1dGlvbhIRCgl1cGRhdGVfaWQYASABKAwSDgoGd2VpZ2h0GAIgASgEIkcKCVJlamVjdGlvbhIRCgl1cGRhdGVfaWQYASABKAwSJwoGcmVhc29uGAIgASgOMhcuY29tbW9ud2VpZ2h0LnYxLlJlYXNvbiJxChBDb250cmlidXRpb25MaXN0Ei8KCGFjY2VwdGVkGAEgAygLMh0uY29tbW9ud2VpZ2h0LnYxLkNvbnRyaWJ1dGlvbhIsCghyZWplY3RlZBgCIAMoCzIaLmNvbW1vbndlaWdodC52MS5SZWplY3Rpb24ijgEKB1JlY2VpcHQSEQoJdXBkYXRlX2lkGAEgASgMEgwKBHRhc2sYAiABKAkSDQoFcm91bmQYAyABKAQSGwoRY29tbWl0dGVkX3ZlcnNpb24YBCABKARIABIrCghyZWplY3RlZBgFIAEoDjIXLmNvbW1vbndlaWdodC52MS5SZWFzb25IAEIJCgdvdXRjb21lIkcKDVNpZ25lZFJlY2VpcHQSDwoHcmVjZWlwdBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwSEgoKcHVibGljX2tleRgDIAEoDCpkCghFbmNvZGluZxIYChRFTkNPRElOR19VTlNQRUNJRklFRBAAEhQKEEVOQ09ESU5HX0ZMT0FUMzIQARITCg9FTkNPRElOR19NWElOVDgQAhITCg9FTkNPRElOR19NWElOVDQQAyqZAQoMVmFyaWFudFN0YXRlEh0KGVZBUklBTlRfU1RBVEVfVU5TUEVDSUZJRUQQABIWChJWQVJJQU5UX1NUQVRFX01BREUQARIbChdWQVJJQU5UX1NUQVRFX1BVQkxJU0hFRBACEhoKFlZBUklBTlRfU1RBVEVfV0lUSEhFTEQQAxIZChVWQVJJQU5UX1NUQVRFX1JFRlVTRUQQBCrVAwoGUmVhc29uEhYKElJFQVNPTl9VTlNQRUNJRklFRBAAEhYKElJFQVNPTl9TVEFMRV9ST1VORBABEhYKElJFQVNPTl9OT1RfSU5WSVRFRBACEhQKEFJFQVNPTl9EVVBMSUNBVEUQAxIZChVSRUFTT05fTk9UX0NPTExFQ1RJTkcQBBIdChlSRUFTT05fV1JPTkdfQkFTRV9WRVJTSU9OEAUSFQoRUkVBU09OX1dST05HX1NJWkUQBhIZChVSRUFTT05fV1JPTkdfRU5DT0RJTkcQBxIaChZSRUFTT05fRElHRVNUX01JU01BVENIEAgSFQoRUkVBU09OX05PVF9GSU5JVEUQCRIaChZSRUFTT05fVkFMVUVfVE9PX0xBUkdFEAoSEwoPUkVBU09OX09GRl9HUklEEAsSHgoaUkVBU09OX1dFSUdIVF9PVVRfT0ZfUkFOR0UQDBITCg9SRUFTT05fV1JPTkdfSUQQDRIXChNSRUFTT05fVU5LTk9XTl9UQVNLEA4SEgoOUkVBU09OX0VYUElSRUQQDxIbChdSRUFTT05fVE9PX01BTllfVVBMT0FEUxAQEh4KGlJFQVNPTl9CQVNFX0FMUkVBRFlfQ0xPU0VEEBFiBnByb3RvMw");
 
 /**
  * One content-addressed blob of a version.
@@ -167,6 +167,13 @@ export type Manifest = Message<"commonweight.v1.Manifest"> & {
    * @generated from field: int64 created_ms = 14;
    */
   createdMs: bigint;
+
+  /**
+   * The older version whose artifacts, task and metrics these are again; 0 where it is no rollback. It has no contributions.
+   *
+   * @generated from field: uint64 restored_version = 15;
+   */
+  restoredVersion: bigint;
 };
 
 /**
@@ -210,6 +217,204 @@ export const SignedManifestSchema: GenMessage<SignedManifest> = /*@__PURE__*/
   messageDesc(file_commonweight_v1_release, 3);
 
 /**
+ * What an evaluator found of a form, against float32 on the same inputs.
+ *
+ * @generated from message commonweight.v1.VariantMeasurement
+ */
+export type VariantMeasurement = Message<"commonweight.v1.VariantMeasurement"> & {
+  /**
+   * What it was measured on, as the evaluator names it, such as "mnist?split=test".
+   *
+   * @generated from field: string data = 1;
+   */
+  data: string;
+
+  /**
+   * @generated from field: uint64 examples = 2;
+   */
+  examples: bigint;
+
+  /**
+   * Largest difference of an output, as a share of the largest of its values in float32.
+   *
+   * @generated from field: double difference = 3;
+   */
+  difference: number;
+
+  /**
+   * Share of rows whose largest output stays in its place.
+   *
+   * @generated from field: double agreement = 4;
+   */
+  agreement: number;
+
+  /**
+   * Unset where the data has no labels.
+   *
+   * @generated from field: commonweight.v1.VariantAccuracy accuracy = 5;
+   */
+  accuracy?: VariantAccuracy | undefined;
+};
+
+/**
+ * Describes the message commonweight.v1.VariantMeasurement.
+ * Use `create(VariantMeasurementSchema)` to create a new message.
+ */
+export const VariantMeasurementSchema: GenMessage<VariantMeasurement> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 4);
+
+/**
+ * Shares of right answers.
+ *
+ * @generated from message commonweight.v1.VariantAccuracy
+ */
+export type VariantAccuracy = Message<"commonweight.v1.VariantAccuracy"> & {
+  /**
+   * @generated from field: double float32 = 1;
+   */
+  float32: number;
+
+  /**
+   * @generated from field: double variant = 2;
+   */
+  variant: number;
+};
+
+/**
+ * Describes the message commonweight.v1.VariantAccuracy.
+ * Use `create(VariantAccuracySchema)` to create a new message.
+ */
+export const VariantAccuracySchema: GenMessage<VariantAccuracy> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 5);
+
+/**
+ * A form of a version that was made after it: one ONNX file that stock runtimes load.
+ *
+ * @generated from message commonweight.v1.Variant
+ */
+export type Variant = Message<"commonweight.v1.Variant"> & {
+  /**
+   * "int8-dynamic" or "int8-blocks".
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: commonweight.v1.VariantState state = 2;
+   */
+  state: VariantState;
+
+  /**
+   * What the state follows from, in words.
+   *
+   * @generated from field: string why = 3;
+   */
+  why: string;
+
+  /**
+   * SHA-256 of the ONNX file.
+   *
+   * @generated from field: bytes digest = 4;
+   */
+  digest: Uint8Array;
+
+  /**
+   * @generated from field: uint64 size = 5;
+   */
+  size: bigint;
+
+  /**
+   * @generated from field: commonweight.v1.VariantMeasurement measurement = 6;
+   */
+  measurement?: VariantMeasurement | undefined;
+};
+
+/**
+ * Describes the message commonweight.v1.Variant.
+ * Use `create(VariantSchema)` to create a new message.
+ */
+export const VariantSchema: GenMessage<Variant> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 6);
+
+/**
+ * The forms of one version. It comes after the manifest, which it names; each newer list has a higher revision.
+ *
+ * @generated from message commonweight.v1.VariantList
+ */
+export type VariantList = Message<"commonweight.v1.VariantList"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * @generated from field: uint64 version = 2;
+   */
+  version: bigint;
+
+  /**
+   * SHA-256 of the Manifest bytes.
+   *
+   * @generated from field: bytes manifest_digest = 3;
+   */
+  manifestDigest: Uint8Array;
+
+  /**
+   * @generated from field: uint64 revision = 4;
+   */
+  revision: bigint;
+
+  /**
+   * @generated from field: repeated commonweight.v1.Variant variants = 5;
+   */
+  variants: Variant[];
+
+  /**
+   * Points of accuracy that a form may lose.
+   *
+   * @generated from field: double accuracy_drop_points_max = 6;
+   */
+  accuracyDropPointsMax: number;
+};
+
+/**
+ * Describes the message commonweight.v1.VariantList.
+ * Use `create(VariantListSchema)` to create a new message.
+ */
+export const VariantListSchema: GenMessage<VariantList> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 7);
+
+/**
+ * @generated from message commonweight.v1.SignedVariantList
+ */
+export type SignedVariantList = Message<"commonweight.v1.SignedVariantList"> & {
+  /**
+   * @generated from field: bytes list = 1;
+   */
+  list: Uint8Array;
+
+  /**
+   * Ed25519 over "commonweight.v1.VariantList\n" followed by the list bytes.
+   *
+   * @generated from field: bytes signature = 2;
+   */
+  signature: Uint8Array;
+
+  /**
+   * @generated from field: bytes public_key = 3;
+   */
+  publicKey: Uint8Array;
+};
+
+/**
+ * Describes the message commonweight.v1.SignedVariantList.
+ * Use `create(SignedVariantListSchema)` to create a new message.
+ */
+export const SignedVariantListSchema: GenMessage<SignedVariantList> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 8);
+
+/**
  * @generated from message commonweight.v1.Contribution
  */
 export type Contribution = Message<"commonweight.v1.Contribution"> & {
@@ -231,7 +436,7 @@ export type Contribution = Message<"commonweight.v1.Contribution"> & {
  * Use `create(ContributionSchema)` to create a new message.
  */
 export const ContributionSchema: GenMessage<Contribution> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 4);
+  messageDesc(file_commonweight_v1_release, 9);
 
 /**
  * @generated from message commonweight.v1.Rejection
@@ -253,7 +458,7 @@ export type Rejection = Message<"commonweight.v1.Rejection"> & {
  * Use `create(RejectionSchema)` to create a new message.
  */
 export const RejectionSchema: GenMessage<Rejection> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 5);
+  messageDesc(file_commonweight_v1_release, 10);
 
 /**
  * Which updates a version is made of. A blob of its own: apps never see who took part.
@@ -279,7 +484,7 @@ export type ContributionList = Message<"commonweight.v1.ContributionList"> & {
  * Use `create(ContributionListSchema)` to create a new message.
  */
 export const ContributionListSchema: GenMessage<ContributionList> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 6);
+  messageDesc(file_commonweight_v1_release, 11);
 
 /**
  * The end of an update's life. An agent keeps an update until it holds one.
@@ -327,7 +532,7 @@ export type Receipt = Message<"commonweight.v1.Receipt"> & {
  * Use `create(ReceiptSchema)` to create a new message.
  */
 export const ReceiptSchema: GenMessage<Receipt> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 7);
+  messageDesc(file_commonweight_v1_release, 12);
 
 /**
  * @generated from message commonweight.v1.SignedReceipt
@@ -356,7 +561,7 @@ export type SignedReceipt = Message<"commonweight.v1.SignedReceipt"> & {
  * Use `create(SignedReceiptSchema)` to create a new message.
  */
 export const SignedReceiptSchema: GenMessage<SignedReceipt> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 8);
+  messageDesc(file_commonweight_v1_release, 13);
 
 /**
  * How a parameter vector is put into bytes.
@@ -382,6 +587,13 @@ export const Encoding = {
    * @generated from enum value: ENCODING_MXINT8 = 2;
    */
   MXINT8: 2,
+
+  /**
+   * The same with elements of four bits, two a byte, the first in the lower half.
+   *
+   * @generated from enum value: ENCODING_MXINT4 = 3;
+   */
+  MXINT4: 3,
 } as const;
 
 /**
@@ -396,6 +608,59 @@ export type Encoding = (typeof Encoding)[keyof typeof Encoding] | UnknownEnum;
  */
 export const EncodingSchema: GenEnum<Encoding> = /*@__PURE__*/
   enumDesc(file_commonweight_v1_release, 0);
+
+/**
+ * Where a form of a version stands.
+ *
+ * @generated from enum commonweight.v1.VariantState
+ */
+export const VariantState = {
+  /**
+   * @generated from enum value: VARIANT_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * It is there, and nobody measured it yet: not for apps.
+   *
+   * @generated from enum value: VARIANT_STATE_MADE = 1;
+   */
+  MADE: 1,
+
+  /**
+   * It was measured and keeps to the margin: apps may take it.
+   *
+   * @generated from enum value: VARIANT_STATE_PUBLISHED = 2;
+   */
+  PUBLISHED: 2,
+
+  /**
+   * It was measured and loses too much: apps must not take it, and not make it themselves.
+   *
+   * @generated from enum value: VARIANT_STATE_WITHHELD = 3;
+   */
+  WITHHELD: 3,
+
+  /**
+   * It cannot be made of this version: there is no blob.
+   *
+   * @generated from enum value: VARIANT_STATE_REFUSED = 4;
+   */
+  REFUSED: 4,
+} as const;
+
+/**
+ * Where a form of a version stands.
+ *
+ * @generated from enum commonweight.v1.VariantState
+ */
+export type VariantState = (typeof VariantState)[keyof typeof VariantState] | UnknownEnum;
+
+/**
+ * Describes the enum commonweight.v1.VariantState.
+ */
+export const VariantStateSchema: GenEnum<VariantState> = /*@__PURE__*/
+  enumDesc(file_commonweight_v1_release, 1);
 
 /**
  * Why an update was not taken. Every refusal is counted under its reason.
@@ -505,5 +770,5 @@ export type Reason = (typeof Reason)[keyof typeof Reason] | UnknownEnum;
  * Describes the enum commonweight.v1.Reason.
  */
 export const ReasonSchema: GenEnum<Reason> = /*@__PURE__*/
-  enumDesc(file_commonweight_v1_release, 1);
+  enumDesc(file_commonweight_v1_release, 2);
 
