@@ -1,6 +1,6 @@
 export { NotTrainableError, OnnxError } from './onnx/errors.ts';
 export { readModel, writeModel } from './onnx/file.ts';
-export { joinModel, layoutOf, splitModel } from './onnx/parameters.ts';
+export { joinModel, layoutOf, parametersOf, splitModel } from './onnx/parameters.ts';
 export type { ParameterSpec, SplitModel, WeightLayout } from './onnx/parameters.ts';
 export { contractOf } from './onnx/contract.ts';
 export type { ModelContract, TensorSpec } from './onnx/contract.ts';
@@ -12,14 +12,25 @@ export type { CnnOptions } from './models/cnn.ts';
 export { optimizerNames, parsePlan } from './training/plan.ts';
 export { rateFactor } from './training/schedule.ts';
 export type { Schedule } from './training/schedule.ts';
-export type { TrainingPlan } from './training/plan.ts';
+export type { EvaluationOptions, TrainingPlan } from './training/plan.ts';
 export { losses } from './training/losses.ts';
 export type { LossName, LossOptions } from './training/losses.ts';
 export type { OptimizerPlan } from './training/optimizers.ts';
 export { buildTrainingGraph } from './training/training-graph.ts';
 export type { TrainingGraph } from './training/training-graph.ts';
-export { checkTrainable } from './training/trainability.ts';
+export { buildEvaluationGraph, evaluationOf, MetricSums } from './training/evaluation-graph.ts';
+export type { EvaluationGraph, EvaluationPlan } from './training/evaluation-graph.ts';
+export type { MetricName } from './training/metrics.ts';
+export { dropoutMask } from './training/dropout.ts';
+export type { DropoutMask } from './training/dropout.ts';
+export { checkTrainable, surveyTraining } from './training/trainability.ts';
 export type { NodeVerdict } from './training/trainability.ts';
+export { addLora, mergeLora } from './adapters/lora.ts';
+export { parseLora } from './adapters/lora-options.ts';
+export type { LoraOptions } from './adapters/lora-options.ts';
+export { replaceHead } from './adapters/head.ts';
+export { trainOnly } from './adapters/train-only.ts';
+export type { HeadOptions } from './adapters/head.ts';
 export { CodecError, ConfigError, invariant } from './errors.ts';
 export { seeded } from './random/stream.ts';
 export type { RandomStream } from './random/stream.ts';
@@ -31,14 +42,45 @@ export { weightsFromBytes, weightsToBytes } from './weights/bytes.ts';
 export { ExactSum } from './aggregation/exact-sum.ts';
 export type { UpdateFault, WeightedPayload } from './aggregation/exact-sum.ts';
 export type { RobustAggregate, RobustRule, UpdateBlocks } from './aggregation/robust/updates.ts';
+export { payloadBlocks } from './aggregation/robust/payload-blocks.ts';
+export { improvedByRule, improvedBySum } from './strategy/improvement.ts';
+export {
+  asynchronously,
+  BUFFERED_UPDATES_MAX,
+  FRESH_WEIGHT,
+  parseAsynchronous,
+  type Asynchronous,
+} from './strategy/asynchronous.ts';
+export { addStrategy } from './strategy/own-strategy.ts';
 export { strategies, strategyFrom } from './strategy/strategy.ts';
-export type { Improvement, Strategy, StrategyOptions } from './strategy/strategy.ts';
+export type {
+  Improvement,
+  RoundSummary,
+  Strategy,
+  StrategyModule,
+  StrategyOptions,
+  StrategyRecipe,
+} from './strategy/strategy.ts';
+export { localMethodOf, localMethods } from './strategy/local-methods.ts';
+export type { LocalMethod, LocalState, LocalTraining } from './strategy/local-method.ts';
+export { localLayers } from './weights/local-layers.ts';
+export type { LocalLayers } from './weights/local-layers.ts';
+export { DELTA_ONLY, pack, packedLength, unpack } from './weights/packed.ts';
+export type { UpdateParts, UpdateShape } from './weights/packed.ts';
+export { ditto } from './strategy/ditto.ts';
+export { fedDyn } from './strategy/fed-dyn.ts';
+export { fedNova } from './strategy/fed-nova.ts';
+export { qFedAvg } from './strategy/q-fed-avg.ts';
+export { scaffold } from './strategy/scaffold.ts';
+export { fedAsync } from './strategy/fed-async.ts';
+export { fedBuff } from './strategy/fed-buff.ts';
 export { fedAvg } from './strategy/fed-avg.ts';
 export { fedAvgM } from './strategy/fed-avg-m.ts';
 export { fedAdagrad } from './strategy/fed-adagrad.ts';
 export { fedAdam } from './strategy/fed-adam.ts';
 export { fedYogi } from './strategy/fed-yogi.ts';
 export { fedProx } from './strategy/fed-prox.ts';
+export { adaptiveClipping } from './strategy/adaptive-clipping.ts';
 export { bulyan } from './strategy/bulyan.ts';
 export { centredClipping } from './strategy/centred-clipping.ts';
 export { geometricMedian } from './strategy/geometric-median.ts';
@@ -46,6 +88,7 @@ export { krum } from './strategy/krum.ts';
 export { median } from './strategy/median.ts';
 export { multiKrum } from './strategy/multi-krum.ts';
 export { normBound } from './strategy/norm-bound.ts';
+export { normZeroing } from './strategy/norm-zeroing.ts';
 export { trimmedMean } from './strategy/trimmed-mean.ts';
 export { quantizedForms, quantizeModel } from './quantize/quantize.ts';
 export type { QuantizedForm, QuantizeOptions } from './quantize/quantize.ts';

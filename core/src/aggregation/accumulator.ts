@@ -12,6 +12,18 @@ export interface Accumulator {
   foldFloat32(start: number, values: Uint8Array, scale: number, weight: number): void;
   /** Adds (weight × element) << (exponent + shiftBase) from index `start` (a multiple of 32) on. */
   foldMxint8(start: number, exponents: Uint8Array, elements: Uint8Array, weight: number, shiftBase: number): void;
+  /**
+   * The same for `count` elements of four bits, two a byte: each counts 16 times, so that the element of eight bits with its bits in the
+   * upper half has its value.
+   */
+  foldMxint4(
+    start: number,
+    count: number,
+    exponents: Uint8Array,
+    halves: Uint8Array,
+    weight: number,
+    shiftBase: number,
+  ): void;
   /** Adds accumulators of another sum from index `start` on. */
   foldSums(start: number, sums: Uint8Array): void;
 }

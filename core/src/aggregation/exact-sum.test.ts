@@ -10,7 +10,7 @@ import { wasmAccumulator } from './wasm-accumulator.ts';
 const grid = gridFor({ valueMaxExponent: 3, weightMax: 10_000, cohortMax: 64 });
 const LENGTH = 8192 + 37;
 
-const encodingNames = fc.constantFrom<EncodingName>('float32', 'mxint8');
+const encodingNames = fc.constantFrom<EncodingName>('float32', 'mxint8', 'mxint4');
 
 function updateOf(seed: number, encoding: EncodingName, scale = 0.01): WeightedPayload {
   const random = seeded(seed);
@@ -66,7 +66,7 @@ test('the kernels and their plain twin agree bit for bit', () => {
 });
 
 test('the sum is the sum that BigInt computes', () => {
-  const updates = [updateOf(1, 'float32'), updateOf(2, 'mxint8')];
+  const updates = [updateOf(1, 'float32'), updateOf(2, 'mxint8'), updateOf(3, 'mxint4')];
   const sum = new ExactSum(LENGTH, grid);
   sum.addAll(updates);
   const exact = Array.from({ length: LENGTH }, (_, i) =>
@@ -79,15 +79,15 @@ test('the sum is the sum that BigInt computes', () => {
   expect([...words]).toEqual(exact);
 });
 
-describe('a bad update changes nothing', () => {
-  const good = updateOf(7, 'mxint8');
+describe.each(['mxint8', 'mxint4'] as const)('a bad update among those in %s changes nothing', (encoding) => {
+  const good = updateOf(7, encoding);
   const late = (value: number): WeightedPayload => {
     const values = new Float32Array(LENGTH).fill(0.25);
     values[LENGTH - 1] = value;
     return { encoding: 'float32', payload: new Uint8Array(values.buffer), weight: 3 };
   };
   const exponent = (byte: number): WeightedPayload => {
-    const update = updateOf(8, 'mxint8');
+    const update = updateOf(8, encoding);
     update.payload[5] = byte;
     return update;
   };

@@ -1,7 +1,7 @@
 import { CodecError, invariant } from '../errors.ts';
 import { encodings, type EncodingName } from '../weights/encoding.ts';
 import type { GridSpec } from '../weights/grid.ts';
-import { MX_EXPONENT_BIAS, MX_FRACTION_BITS } from '../weights/mxint8.ts';
+import { mxBlocks, MX_BLOCK, MX_EXPONENT_BIAS, MX_FRACTION_BITS } from '../weights/mxint.ts';
 import { FOLD_VALUES, type Accumulator } from './accumulator.ts';
 import { plainAccumulator } from './plain-accumulator.ts';
 import { wasmAccumulator } from './wasm-accumulator.ts';
@@ -49,6 +49,14 @@ export class ExactSum {
   /** Adds one update, or says why not: then the sum is bit for bit what it was. */
   add(encoding: EncodingName, payload: Uint8Array, weight: number): UpdateFault | undefined {
     return this.addAll([{ encoding, payload, weight }])[0];
+  }
+
+  /** Takes out an update that was added with these bytes and this weight: then the sum is bit for bit what it would be without it. */
+  remove(encoding: EncodingName, payload: Uint8Array, weight: number): void {
+    invariant(this.#count > 0 && this.#totalWeight >= weight, 'only what was added is taken out');
+    this.#takeBack({ encoding, payload, weight }, this.length);
+    this.#count--;
+    this.#totalWeight -= weight;
   }
 
   /** Adds several updates, block by block, so that the accumulators stay in the cache; a fault removes only its update. */
@@ -156,9 +164,9 @@ export class ExactSum {
     if (!Number.isInteger(weight) || weight < 1 || weight > this.grid.weightMax) return 'weight-out-of-range';
     if (encoding === 'float32') return undefined;
     const exponentMin = this.grid.lsbExponent + MX_FRACTION_BITS + MX_EXPONENT_BIAS;
-    // An element reaches -128, that is -2 x 2^exponent.
+    // An element reaches -128 (or -8), that is -2 x 2^exponent.
     const exponentMax = this.grid.valueMaxExponent - 1 + MX_EXPONENT_BIAS;
-    for (const exponent of payload.subarray(0, payload.length - this.length)) {
+    for (const exponent of payload.subarray(0, mxBlocks(this.length))) {
       if (exponent < exponentMin) return 'off-grid';
       if (exponent > exponentMax) return exponent === 0xff ? 'not-finite' : 'value-too-large';
     }
@@ -177,10 +185,15 @@ export class ExactSum {
       this.#sums.foldFloat32(start, payload.subarray(4 * start, 4 * end), 2 ** -this.grid.lsbExponent, weight);
       return;
     }
-    const blocks = payload.length - this.length;
-    const exponents = payload.subarray(start / 32, Math.ceil(end / 32));
+    const exponents = payload.subarray(start / MX_BLOCK, mxBlocks(end));
+    const elements = payload.subarray(mxBlocks(this.length));
     const shiftBase = -MX_EXPONENT_BIAS - MX_FRACTION_BITS - this.grid.lsbExponent;
-    this.#sums.foldMxint8(start, exponents, payload.subarray(blocks + start, blocks + end), weight, shiftBase);
+    if (encoding === 'mxint8') {
+      this.#sums.foldMxint8(start, exponents, elements.subarray(start, end), weight, shiftBase);
+    } else {
+      const halves = elements.subarray(start / 2, Math.ceil(end / 2));
+      this.#sums.foldMxint4(start, end - start, exponents, halves, weight, shiftBase);
+    }
   }
 
   /** Integers come off exactly as they went on, so no second pass over good updates is needed to check them first. */

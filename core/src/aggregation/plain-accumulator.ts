@@ -34,6 +34,13 @@ export function plainAccumulator(length: number): Accumulator {
         add(start + i, (((elements[i] ?? 0) << 24) >> 24) * weight * scale);
       }
     },
+    foldMxint4: (start, count, exponents, halves, weight, shiftBase) => {
+      for (let i = 0; i < count; i++) {
+        const byte = halves[i >>> 1] ?? 0;
+        const element = i % 2 === 0 ? (byte << 28) >> 24 : ((byte & 0xf0) << 24) >> 24;
+        add(start + i, element * weight * 2 ** ((exponents[i >>> 5] ?? 0) + shiftBase));
+      }
+    },
     foldSums: (start, sums) => {
       const view = viewOf(sums);
       for (let i = 0; i < sums.length / 8; i++) {

@@ -6,6 +6,15 @@ interface Kernels {
   largestMagnitude(source: number, n: number): number;
   foldFloat32(sums: number, source: number, n: number, scale: number, weight: number): void;
   foldMxint8(sums: number, exponents: number, elements: number, n: number, weight: number, shiftBase: number): void;
+  foldMxint4(
+    sums: number,
+    exponents: number,
+    halves: number,
+    spread: number,
+    n: number,
+    weight: number,
+    shiftBase: number,
+  ): void;
   foldSums(sums: number, other: number, n: number): void;
 }
 
@@ -13,6 +22,8 @@ interface Kernels {
 const SCRATCH_BYTES = 8 * FOLD_VALUES;
 /** Within the scratch, MXINT8 elements stand behind their exponents. */
 const ELEMENTS_OFFSET = FOLD_VALUES / 32;
+/** And one block of those of MXINT4, a byte each, behind these. */
+const SPREAD_OFFSET = ELEMENTS_OFFSET + FOLD_VALUES / 2;
 
 const compiled = compiledKernels<Kernels>(KERNELS_BASE64);
 
@@ -37,6 +48,11 @@ export function wasmAccumulator(length: number): Accumulator | undefined {
       bytes.set(exponents);
       bytes.set(elements, ELEMENTS_OFFSET);
       kernels.foldMxint8(sumsAt(start), 0, ELEMENTS_OFFSET, elements.length, weight, shiftBase);
+    },
+    foldMxint4: (start, count, exponents, halves, weight, shiftBase) => {
+      bytes.set(exponents);
+      bytes.set(halves, ELEMENTS_OFFSET);
+      kernels.foldMxint4(sumsAt(start), 0, ELEMENTS_OFFSET, SPREAD_OFFSET, count, weight, shiftBase);
     },
     foldSums: (start, sums) => {
       bytes.set(sums);

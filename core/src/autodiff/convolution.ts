@@ -1,6 +1,6 @@
 import { intAttribute } from '../onnx/nodes.ts';
 import type { GraphBuilder } from '../onnx/graph-builder.ts';
-import { windowsOf } from '../onnx/windows.ts';
+import { transposedWindowsOf, windowsOf } from '../onnx/windows.ts';
 import type { Windows } from '../onnx/windows.ts';
 import type { Shape } from '../tensor/shape.ts';
 import { inputShape, reshapeTo, transpose } from './rule.ts';
@@ -14,14 +14,38 @@ export const convolution: GradientTable = {
     const windows = windowsOf(node, image.slice(2), kernel.slice(2));
     return [
       () => spread(graph, gradient, node.input[1]!, windows, image, intAttribute(node, 'group', 1)),
-      () => kernelGradient(site, windows),
+      () => kernelGradient(site, node.input[0]!, gradient, windows),
+      () => sumOfFilters(graph, gradient),
+    ];
+  },
+  // The adjoint of a Conv, so image and gradient change places.
+  ConvTranspose: (site) => {
+    const { graph, node, gradient } = site;
+    const [image, kernel] = [inputShape(site, 0), inputShape(site, 1)];
+    const seen = transposedWindowsOf(node, image.slice(2), kernel.slice(2));
+    // From the output's side the image is what a Conv would have made.
+    const windows = { ...seen, output: image.slice(2) };
+    return [
       () => {
-        const axes = image.flatMap((_, axis) => (axis === 1 ? [] : [axis]));
-        return graph.emit('ReduceSum', [gradient, graph.integers(axes)], { keepdims: 0 });
+        const long = graph.emit('Conv', [gradient, node.input[1]!], {
+          kernel_shape: windows.kernel,
+          strides: windows.strides,
+          dilations: windows.dilations,
+          pads: [...windows.padsBefore, ...windows.padsAfter],
+          group: intAttribute(node, 'group', 1),
+        });
+        return trimmed(graph, long, image);
       },
+      () => kernelGradient(site, gradient, node.input[0]!, windows),
+      () => sumOfFilters(graph, gradient),
     ];
   },
 };
+
+function sumOfFilters(graph: GraphBuilder, gradient: string): string {
+  const axes = graph.shapeOf(gradient).flatMap((_, axis) => (axis === 1 ? [] : [axis]));
+  return graph.emit('ReduceSum', [gradient, graph.integers(axes)], { keepdims: 0 });
+}
 
 /** Sends each output number back through its window (ConvTranspose), onto exactly the image's shape. */
 export function spread(
@@ -53,33 +77,35 @@ export function spread(
  * Convolves the image with the output's gradient, batch and channels swapped, strides and dilations too.
  * Groups move into the channel axis, so one grouped Conv serves ordinary and depthwise layers alike.
  */
-function kernelGradient(site: GradientSite, windows: Windows): string {
-  const { graph, node, gradient } = site;
+function kernelGradient(site: GradientSite, image: string, gradient: string, windows: Windows): string {
+  const { graph, node } = site;
   const group = intAttribute(node, 'group', 1);
   const kernel = inputShape(site, 1);
-  const swapped = graph.emit('Conv', [imagesAsChannels(site, group), gradientAsKernels(graph, gradient)], {
+  const swapped = graph.emit('Conv', [imagesAsChannels(graph, image, group), gradientAsKernels(graph, gradient)], {
     kernel_shape: windows.output,
     strides: windows.dilations,
     dilations: windows.strides,
     pads: [...windows.padsBefore, ...windows.padsAfter],
     group,
   });
-  const turned = transpose(graph, swapped, swapFirstAxes(kernel.length));
   // Pixels that no window reached make the result longer than the kernel.
-  const long = kernel.flatMap((size, axis) => (graph.shapeOf(turned)[axis]! > size ? [axis] : []));
-  if (long.length === 0) return turned;
-  const ends = long.map((axis) => kernel[axis]!);
+  return trimmed(graph, transpose(graph, swapped, swapFirstAxes(kernel.length)), kernel);
+}
+
+function trimmed(graph: GraphBuilder, value: string, shape: Shape): string {
+  const long = shape.flatMap((size, axis) => (graph.shapeOf(value)[axis]! > size ? [axis] : []));
+  if (long.length === 0) return value;
+  const ends = long.map((axis) => shape[axis]!);
   const bounds = [long.map(() => 0), ends, long].map((numbers) => graph.integers(numbers));
-  return graph.emit('Slice', [turned, ...bounds]);
+  return graph.emit('Slice', [value, ...bounds]);
 }
 
 /** [N, g·c, ...] -> [c, g·N, ...] */
-function imagesAsChannels(site: GradientSite, group: number): string {
-  const { graph, node } = site;
-  const image = inputShape(site, 0);
+function imagesAsChannels(graph: GraphBuilder, value: string, group: number): string {
+  const image = graph.shapeOf(value);
   const [batch, channels, ...spatial] = [image[0]!, image[1]! / group, ...image.slice(2)];
-  if (group === 1) return transpose(graph, node.input[0]!, swapFirstAxes(image.length));
-  const grouped = reshapeTo(graph, node.input[0]!, [batch, group, channels, ...spatial]);
+  if (group === 1) return transpose(graph, value, swapFirstAxes(image.length));
+  const grouped = reshapeTo(graph, value, [batch, group, channels, ...spatial]);
   const turned = transpose(graph, grouped, [2, 1, 0, ...spatial.map((_, axis) => axis + 3)]);
   return reshapeTo(graph, turned, [channels, group * batch, ...spatial]);
 }

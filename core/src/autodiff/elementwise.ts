@@ -35,13 +35,21 @@ export const elementwise: GradientTable = {
   Pow: (site) => {
     const { graph, node, gradient } = site;
     const [base, exponent] = node.input as [string, string];
+    const power = (): string => {
+      const { elemType } = graph.typeOf(base);
+      return graph.typeOf(exponent).elemType === elemType ? exponent : graph.emit('Cast', [exponent], { to: elemType });
+    };
+    // 0·0⁻¹ and 0·log 0 would be no numbers; their limits are zero, as PyTorch has it.
+    const zeroWhere = (value: string, slope: string): string =>
+      graph.emit('Where', [graph.emit('Equal', [value, graph.scalar(0)]), graph.scalar(0), slope]);
     return [
       () => {
-        const lower = graph.emit('Pow', [base, graph.emit('Sub', [exponent, graph.scalar(1)])]);
-        return fit(site, graph.emit('Mul', [gradient, graph.emit('Mul', [exponent, lower])]), 0);
+        const lower = graph.emit('Pow', [base, graph.emit('Sub', [power(), graph.scalar(1)])]);
+        const slope = zeroWhere(power(), graph.emit('Mul', [power(), lower]));
+        return fit(site, graph.emit('Mul', [gradient, slope]), 0);
       },
       () => {
-        const slope = graph.emit('Mul', [node.output[0]!, graph.emit('Log', [base])]);
+        const slope = zeroWhere(base, graph.emit('Mul', [node.output[0]!, graph.emit('Log', [base])]));
         return fit(site, graph.emit('Mul', [gradient, slope]), 1);
       },
     ];

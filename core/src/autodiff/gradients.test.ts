@@ -1,11 +1,14 @@
 import * as fc from 'fast-check';
 import * as ort from 'onnxruntime-node';
 import { expect, test } from 'vitest';
+import { draw, generator, worstGap } from '../../../test/reference/differences.ts';
+import type { Differentiated, Numbers } from '../../../test/reference/differences.ts';
 import { evaluate } from '../../../test/reference/evaluate.ts';
 import { GraphBuilder } from '../onnx/graph-builder.ts';
 import { writeModel } from '../onnx/file.ts';
 import { makeModel, makeNode, makeValue } from '../onnx/nodes.ts';
 import type { Attributes } from '../onnx/nodes.ts';
+import { int64Tensor } from '../onnx/tensor-data.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import { differentiate } from './backward.ts';
 import { gradients } from './gradients.ts';
@@ -20,11 +23,13 @@ interface Case {
   condition?: number[];
   /** Lists of integers that follow, one an input. */
   bounds?: number[][];
+  /** Constants with a shape, put among the others at these positions; `[]` without numbers leaves an optional input out. */
+  among?: readonly { at: number; integers?: number[]; floats?: number[]; shape?: number[] }[];
   /** Positions of inputs that are not trained. */
   fixed?: number[];
   outputs?: number;
   attributes?: Attributes;
-  numbers?: 'any' | 'positive' | 'distinct';
+  numbers?: Numbers;
 }
 
 type Dice = (...sides: readonly number[]) => number;
@@ -117,8 +122,111 @@ const cases: Readonly<Record<string, (dice: Dice) => Case>> = {
         [0, 1],
       ],
       [[0], [4], [-3]],
-    ][dice(0, 1, 2, 3)]!,
+      [[1], [1000], [1], [2]],
+      [[3], [0], [1], [-1]],
+      [[-1], [-1000], [1], [-2]],
+      [
+        [3, 0],
+        [-1000, 5],
+        [0, 1],
+        [-2, 3],
+      ],
+    ][dice(0, 1, 2, 3, 4, 5, 6, 7)]!,
   }),
+  Tile: (dice) => ({ inputs: [[2, 1, 3]], integers: [dice(1, 2), dice(1, 3), dice(1, 2)] }),
+  Pad: (dice) => {
+    const mode = ['constant', 'reflect', 'edge'][dice(0, 1, 2)]!;
+    const pads = [0, dice(0, 1, 2), dice(0, 2), dice(0, 1), dice(0, 1, 2), dice(0, 1)];
+    if (mode === 'constant' && dice(0, 1) === 0) pads[1] = -1;
+    return { inputs: [[2, 3, 4]], integers: pads, attributes: { mode } };
+  },
+  Resize: (dice) => {
+    const mode = ['nearest', 'linear', 'cubic'][dice(0, 1, 2)]!;
+    const counting = ['half_pixel', 'pytorch_half_pixel', 'asymmetric', 'align_corners'][dice(0, 1, 2, 3)]!;
+    const attributes: Attributes = {
+      mode,
+      coordinate_transformation_mode: counting,
+      nearest_mode: ['round_prefer_floor', 'round_prefer_ceil', 'floor', 'ceil'][dice(0, 1, 2, 3)]!,
+      exclude_outside: mode === 'cubic' ? dice(0, 1) : 0,
+    };
+    const inputs = [[1, 2, dice(3, 4), 3]];
+    const by =
+      dice(0, 1) === 0
+        ? [{ at: 1 }, { at: 2, floats: [1, 1, dice(2, 1.5), dice(2, 3)] }]
+        : [{ at: 1 }, { at: 2 }, { at: 3, integers: [1, 2, dice(2, 6, 7), dice(2, 3, 5)] }];
+    return { inputs, among: by, attributes };
+  },
+  CumSum: (dice) => ({
+    inputs: [[2, 3, 2]],
+    among: [{ at: 1, integers: [dice(0, 1, -1)], shape: [] }],
+    attributes: { exclusive: dice(0, 1), reverse: dice(0, 1) },
+  }),
+  Trilu: (dice) => ({
+    inputs: [[2, 3, 4]],
+    attributes: { upper: dice(0, 1) },
+    among: dice(0, 1) === 0 ? [] : [{ at: 1, integers: [dice(-1, 0, 1)], shape: [] }],
+  }),
+  GatherElements: (dice) => {
+    const axis = dice(0, 1, -1);
+    return {
+      inputs: [[3, 3, 3]],
+      among: [{ at: 1, integers: Array.from({ length: 8 }, () => dice(0, 1, 2, -1)), shape: [2, 2, 2] }],
+      attributes: { axis },
+    };
+  },
+  GatherND: (dice) => {
+    const [dims, depth] = [dice(0, 1), dice(1, 2)];
+    const integers = Array.from({ length: 4 * depth }, () => dice(0, 1, -1));
+    return {
+      inputs: [[2, 2, 3]],
+      among: [{ at: 1, integers, shape: [2, 2, depth] }],
+      attributes: { batch_dims: dims },
+    };
+  },
+  ScatterElements: (dice) => {
+    const axis = dice(0, 1);
+    // What is put in place of another must have a place of its own.
+    const adds = dice(0, 1) === 1;
+    const integers = adds
+      ? Array.from({ length: 4 }, () => dice(0, 1, -1))
+      : axis === 0
+        ? [0, 1, 2, -1]
+        : [0, 1, -1, 0];
+    return {
+      inputs: [
+        [4, 3],
+        [2, 2],
+      ],
+      among: [{ at: 1, integers, shape: [2, 2] }],
+      attributes: { axis, ...(adds ? { reduction: 'add' } : {}) },
+    };
+  },
+  ScatterND: (dice) => {
+    const isRow = dice(0, 1) === 0;
+    const adds = dice(0, 1) === 1;
+    const rows = adds ? [1, 1] : [1, -1];
+    const places = adds ? [1, 1, 1, 1] : [0, 1, 2, -1];
+    return {
+      inputs: [[3, 2], isRow ? [2, 2] : [2]],
+      among: [isRow ? { at: 1, integers: rows, shape: [2, 1] } : { at: 1, integers: places, shape: [2, 2] }],
+      attributes: adds ? { reduction: 'add' } : {},
+    };
+  },
+  Einsum: (dice) => {
+    const [equation, ...inputs] = [
+      ['ij,jk->ik', [2, 3], [3, 2]],
+      ['bij,bkj->bik', [2, 2, 3], [2, 3, 3]],
+      ['bhid,bhjd->bhij', [1, 2, 2, 3], [1, 2, 2, 3]],
+      ['i,j->ij', [2], [3]],
+      ['ij,ij->', [2, 3], [2, 3]],
+      ['...ij,...jk', [2, 2, 3], [2, 3, 2]],
+      ['ij->ji', [2, 3]],
+      ['ijk->k', [2, 3, 2]],
+      ['ij,j,k->ik', [2, 3], [3], [2]],
+      ['ab,cb->a', [2, 3], [2, 3]],
+    ][dice(...Array.from({ length: 10 }, (_, index) => index))] as [string, ...number[][]];
+    return { inputs, attributes: { equation } };
+  },
   Gather: (dice) => ({
     inputs: [[4, 3, 2]],
     integers: [0, -1, 0, 1].slice(0, dice(1, 3, 4)),
@@ -170,11 +278,11 @@ const cases: Readonly<Record<string, (dice: Dice) => Case>> = {
   },
   Conv: (dice) => {
     const group = dice(1, 1, 2, 3);
-    const rank = dice(1, 2, 2);
-    const kernel = [dice(1, 2, 3), dice(1, 2, 3)].slice(0, rank);
+    const rank = dice(1, 2, 2, 2, 3);
+    const kernel = Array.from({ length: rank }, () => (rank === 3 ? dice(1, 2) : dice(1, 2, 3)));
     const filters = group * dice(1, 2);
     const inputs = [
-      [dice(1, 2), group * dice(1, 2), ...kernel.map(() => dice(5, 6, 7))],
+      [dice(1, 2), group * dice(1, 2), ...kernel.map(() => (rank === 3 ? dice(3, 4) : dice(5, 6, 7)))],
       [filters, 0, ...kernel],
     ];
     inputs[1]![1] = inputs[0]![1]! / group;
@@ -184,16 +292,34 @@ const cases: Readonly<Record<string, (dice: Dice) => Case>> = {
     const dilations = kernel.map(() => ('auto_pad' in sliding ? 1 : dice(1, 1, 2)));
     return { inputs, attributes: { group, dilations, ...sliding } };
   },
+  ConvTranspose: (dice) => {
+    const group = dice(1, 1, 2, 3);
+    const rank = dice(1, 2, 2, 3);
+    const kernel = Array.from({ length: rank }, () => dice(1, 2, 3));
+    const [channels, filters] = [group * dice(1, 2), dice(1, 2)];
+    const inputs = [
+      [dice(1, 2), channels, ...kernel.map(() => dice(2, 3))],
+      [channels, filters, ...kernel],
+    ];
+    if (dice(0, 1) === 1) inputs.push([group * filters]);
+    const strides = kernel.map(() => dice(1, 2, 3));
+    const dilations = kernel.map(() => dice(1, 1, 2));
+    const pads = [...kernel, ...kernel].map((size) => (size > 1 ? dice(0, 1) : 0));
+    const extra = strides.map((stride) => (stride > 1 ? dice(0, 1) : 0));
+    return { inputs, attributes: { group, strides, dilations, pads, output_padding: extra } };
+  },
   MaxPool: (dice) => {
-    const kernel = [dice(1, 2, 3), dice(1, 2, 3)];
+    const kernel = [dice(1, 2, 3), dice(1, 2, 3), dice(1, 2)].slice(0, dice(1, 2, 2, 2, 3));
     const attributes = { kernel_shape: kernel, ...windows(dice, kernel) };
-    const ceil = 'auto_pad' in attributes ? {} : { ceil_mode: dice(0, 0, 1), dilations: [dice(1, 1, 2), 1] };
-    return { inputs: [[2, 2, dice(5, 6), dice(5, 7)]], attributes: { ...attributes, ...ceil }, numbers: 'distinct' };
+    const dilations = kernel.map((_, axis) => (axis === 0 ? dice(1, 1, 2) : 1));
+    const ceil = 'auto_pad' in attributes ? {} : { ceil_mode: dice(0, 0, 1), dilations };
+    const image = [2, 2, ...kernel.map((_, axis) => (axis < 2 ? dice(5, 6) : 3))];
+    return { inputs: [image], attributes: { ...attributes, ...ceil }, numbers: 'distinct' };
   },
   AveragePool: (dice) => {
-    const kernel = [dice(2, 3), dice(1, 3)];
+    const kernel = [dice(2, 3), dice(1, 3), dice(1, 2)].slice(0, dice(1, 2, 2, 2, 3));
     const attributes = { kernel_shape: kernel, count_include_pad: dice(0, 1), ...windows(dice, kernel) };
-    return { inputs: [[1, 2, dice(5, 6), dice(5, 7)]], attributes };
+    return { inputs: [[1, 2, ...kernel.map((_, axis) => (axis < 2 ? dice(5, 6) : 3))]], attributes };
   },
   GlobalAveragePool: (dice) => ({ inputs: [[2, 2, dice(1, 3), 2]] }),
   Reshape: (dice) => ({ inputs: [[2, 3, 2]], integers: [[-1], [6, 2], [0, -1], [3, 4]][dice(0, 1, 2, 3)]! }),
@@ -209,7 +335,10 @@ const cases: Readonly<Record<string, (dice: Dice) => Case>> = {
   },
   ReduceSum: reduction,
   ReduceMean: attributeReduction,
+  ReduceL1: attributeReduction,
   ReduceL2: attributeReduction,
+  ReduceLogSum: (dice) => ({ ...attributeReduction(dice), numbers: 'positive' }),
+  ReduceProd: (dice) => ({ ...attributeReduction(dice), numbers: dice(0, 1) === 0 ? 'any' : 'with zeros' }),
   ReduceSumSquare: attributeReduction,
   ReduceLogSumExp: attributeReduction,
   ReduceMax: (dice) => ({ ...attributeReduction(dice), numbers: 'distinct' }),
@@ -240,8 +369,8 @@ test.each(Object.keys(gradients))(
       const uniform = generator(seed);
       const example = cases[operator]!((...sides) => sides[Math.floor(uniform() * sides.length)]!);
       const { graph, found, feeds } = setUp(operator, example, uniform);
-      const outputs = [...new Set(found.values())].filter((name) => !feeds.has(name));
-      if (outputs.length === 0) continue;
+      // The node's own value too, so that both mean the same by it.
+      const outputs = [...new Set([...found.values(), 'y'])].filter((name) => !feeds.has(name));
       const model = makeModel({
         name: 'gradient',
         node: graph.nodes,
@@ -269,19 +398,61 @@ test.each(Object.keys(gradients))(
   },
 );
 
-interface SetUp {
-  graph: GraphBuilder;
-  names: string[];
-  /** Weight of each output in the objective, by the output's name. */
-  seeds: ReadonlyMap<string, string>;
-  found: ReadonlyMap<string, string>;
-  feeds: Map<string, Float64Array>;
-}
+test('at ties and at zero gradients are shares or limits, and numbers always', () => {
+  const of = (operator: string, inputs: readonly number[][], attributes: Attributes = {}): number[][] => {
+    const graph = new GraphBuilder('test/');
+    const names = inputs.map((values, index) => graph.input(`x${index}`, [values.length]));
+    const node = makeNode(operator, names, ['y'], attributes);
+    graph.append(node);
+    const found = differentiate(graph, [node], new Map([['y', graph.input('seed', graph.shapeOf('y'))]]), names);
+    const feeds = new Map(names.map((name, index) => [name, Float64Array.from(inputs[index]!)]));
+    const values = evaluate(graph, feeds.set('seed', new Float64Array(sizeOf(graph.shapeOf('y'))).fill(6)));
+    return names.map((name) => [...values.get(found.get(name)!)!]);
+  };
+  expect(
+    of('Max', [
+      [1, 2],
+      [1, 3],
+      [1, 1],
+    ]),
+  ).toEqual([
+    [2, 0],
+    [2, 6],
+    [2, 0],
+  ]);
+  expect(
+    of('Min', [
+      [1, 2],
+      [1, 3],
+    ]),
+  ).toEqual([
+    [3, 6],
+    [3, 0],
+  ]);
+  expect(of('ReduceMax', [[4, 4, 1, 4]], { axes: [0] })).toEqual([[2, 2, 0, 2]]);
+  expect(of('ReduceL2', [[0, 0]], { axes: [0] })).toEqual([[0, 0]]);
+  expect(of('ReduceProd', [[0, 5, 2]], { axes: [0] })).toEqual([[60, 0, 0]]);
+  expect(of('ReduceProd', [[0, 0, 2]], { axes: [0] })).toEqual([[0, 0, 0]]);
+  expect(
+    of('Pow', [
+      [0, 0, 3],
+      [2, 0, 1],
+    ])[0],
+  ).toEqual([0, 0, 6]);
+  expect(
+    of('Pow', [
+      [0, 0, 1],
+      [2, 0, 1],
+    ])[1],
+  ).toEqual([0, 0, 0]);
+  expect(of('Relu', [[0, 1]])).toEqual([[0, 6]]);
+  expect(of('Abs', [[0, -1]])).toEqual([[0, -6]]);
+});
 
 /** The node, its gradients with respect to all inputs, and numbers to try them with. */
-function setUp(operator: string, example: Case, uniform: () => number): SetUp {
+function setUp(operator: string, example: Case, uniform: () => number): Differentiated {
   const { inputs, integers, floats = [], condition, bounds = [], fixed = [], outputs = 1 } = example;
-  const { attributes = {}, numbers = 'any' } = example;
+  const { attributes = {}, numbers = 'any', among = [] } = example;
   const graph = new GraphBuilder('test/');
   const names = inputs.map((shape, index) => graph.input(`x${index}`, shape));
   const trained = names.filter((_, position) => !fixed.includes(position));
@@ -292,7 +463,10 @@ function setUp(operator: string, example: Case, uniform: () => number): SetUp {
   ];
   const first = condition === undefined ? [] : [graph.emit('Greater', [graph.input('c', condition), graph.scalar(0)])];
   const ys = ['y', 'z', 'w'].slice(0, outputs);
-  const node = makeNode(operator, [...first, ...names, ...constants], ys, attributes);
+  const given = [...first, ...names, ...constants];
+  for (const { at, integers: whole, floats: parts, shape } of among)
+    given.splice(at, 0, constant(graph, whole, parts, shape));
+  const node = makeNode(operator, given, ys, attributes);
   graph.append(node);
   const seeds = new Map(ys.map((y, index) => [y, graph.input(`seed${index === 0 ? '' : index}`, graph.shapeOf(y))]));
   const found = differentiate(graph, [node], seeds, trained);
@@ -302,53 +476,14 @@ function setUp(operator: string, example: Case, uniform: () => number): SetUp {
   return { graph, names: trained, seeds, found, feeds };
 }
 
+function constant(graph: GraphBuilder, integers?: number[], floats?: number[], shape?: number[]): string {
+  if (integers !== undefined) {
+    return graph.initializer(int64Tensor(`integers${graph.initializers.length}`, integers, shape ?? [integers.length]));
+  }
+  return floats === undefined ? '' : graph.floats(Float32Array.from(floats), shape ?? [floats.length]);
+}
+
 /** Largest gap between analytic and central-difference gradients over all inputs of the node. */
 function worstDifference(operator: string, example: Case, uniform: () => number): number {
-  const { graph, names, seeds, found, feeds } = setUp(operator, example, uniform);
-  const analytic = evaluate(graph, feeds);
-  const objective = (): number => {
-    const values = evaluate(graph, feeds);
-    return [...seeds].reduce(
-      (total, [y, seed]) => values.get(y)!.reduce((sum, value, index) => sum + value * feeds.get(seed)![index]!, total),
-      0,
-    );
-  };
-  let worst = 0;
-  for (const name of names) {
-    const x = feeds.get(name)!;
-    expect(graph.shapeOf(found.get(name)!)).toEqual(graph.shapeOf(name));
-    x.forEach((value, index) => {
-      const step = 1e-5;
-      const [above, below] = [value + step, value - step].map((moved) => {
-        x[index] = moved;
-        return objective();
-      });
-      x[index] = value;
-      worst = Math.max(worst, Math.abs((above! - below!) / (2 * step) - analytic.get(found.get(name)!)![index]!));
-    });
-  }
-  return worst;
-}
-
-/** Numbers away from the kinks at zero, and apart from each other where a maximum chooses among them. */
-function draw(length: number, numbers: 'any' | 'positive' | 'distinct', uniform: () => number): Float64Array {
-  if (numbers === 'distinct') {
-    const order = Array.from({ length }, (_, index) => ({ index, key: uniform() })).toSorted((a, b) => a.key - b.key);
-    return Float64Array.from(order, ({ index }) => index * 0.01 - 0.3);
-  }
-  return Float64Array.from({ length }, () => {
-    const size = 0.3 + uniform();
-    return numbers === 'positive' || uniform() < 0.5 ? size : -size;
-  });
-}
-
-/** Mulberry32: enough for test data. */
-function generator(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
+  return worstGap(setUp(operator, example, uniform));
 }

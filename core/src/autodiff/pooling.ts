@@ -1,4 +1,3 @@
-import { NotTrainableError } from '../onnx/errors.ts';
 import type { GraphBuilder } from '../onnx/graph-builder.ts';
 import { intAttribute } from '../onnx/nodes.ts';
 import { windowsOf } from '../onnx/windows.ts';
@@ -6,7 +5,7 @@ import type { Windows } from '../onnx/windows.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import type { Shape } from '../tensor/shape.ts';
 import { spread } from './convolution.ts';
-import { inputShape, reshapeTo } from './rule.ts';
+import { inputShape, refuse, reshapeTo, zeros } from './rule.ts';
 import type { GradientSite, GradientTable } from './rule.ts';
 
 /** Gradients of pooling. */
@@ -16,10 +15,7 @@ export const pooling: GradientTable = {
     () => {
       const { graph, node, gradient } = site;
       if (intAttribute(node, 'ceil_mode', 0) === 1 && intAttribute(node, 'count_include_pad', 0) === 1) {
-        throw new NotTrainableError(
-          `AveragePool of node '${node.name}' rounds up and counts padding, which runtimes disagree on; drop one of the two`,
-          { node: node.name, operator: node.opType },
-        );
+        refuse(node, 'rounds up and counts padding, which runtimes disagree on; drop one of the two');
       }
       const image = inputShape(site, 0);
       const windows = windowsOf(node, image.slice(2));
@@ -61,9 +57,11 @@ function windowsAreApart({ kernel, strides, dilations, padsBefore, padsAfter }: 
 
 function scatter(graph: GraphBuilder, gradient: string, indices: string, image: Shape): string {
   const [count, total] = [sizeOf(graph.shapeOf(gradient)), sizeOf(image)];
-  const zeros = graph.emit('Expand', [graph.scalar(0), graph.integers([total])]);
   const [flatIndices, flatGradient] = [reshapeTo(graph, indices, [count]), reshapeTo(graph, gradient, [count])];
-  const sums = graph.emit('ScatterElements', [zeros, flatIndices, flatGradient], { axis: 0, reduction: 'add' });
+  const sums = graph.emit('ScatterElements', [zeros(graph, [total]), flatIndices, flatGradient], {
+    axis: 0,
+    reduction: 'add',
+  });
   return reshapeTo(graph, sums, image);
 }
 

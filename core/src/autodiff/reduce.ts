@@ -14,7 +14,39 @@ export const reduce: GradientTable = {
     },
   ],
   ReduceSumSquare: (site) => [() => timesInput(site, site.graph.emit('Mul', [site.gradient, site.graph.scalar(2)]))],
-  ReduceL2: (site) => [() => timesInput(site, site.graph.emit('Div', [site.gradient, site.node.output[0]!]))],
+  ReduceL1: (site) => [() => site.graph.emit('Mul', [expand(site), site.graph.emit('Sign', [site.node.input[0]!])])],
+  // Where all is zero the gradient is zero, as in PyTorch.
+  ReduceL2: (site) => [
+    () => {
+      const { graph, node, gradient } = site;
+      const isZero = graph.emit('Equal', [node.output[0]!, graph.scalar(0)]);
+      const length = graph.emit('Where', [isZero, graph.scalar(1), node.output[0]!]);
+      return timesInput(site, graph.emit('Div', [gradient, length]));
+    },
+  ],
+  ReduceLogSum: (site) => [
+    () =>
+      expand({
+        ...site,
+        gradient: site.graph.emit('Div', [site.gradient, site.graph.emit('Exp', [site.node.output[0]!])]),
+      }),
+  ],
+  // The product of all the others, zeros among them included.
+  ReduceProd: (site) => [
+    () => {
+      const { graph, node } = site;
+      const [x] = node.input;
+      const axes = axesOf(site);
+      const isZero = graph.emit('Equal', [x!, graph.scalar(0)]);
+      const zero = graph.emit('Cast', [isZero], { to: TensorProto_DataType.FLOAT });
+      const safe = graph.emit('Where', [isZero, graph.scalar(1), x!]);
+      const product = graph.emit('ReduceProd', [safe], { axes, keepdims: 1 });
+      const zeroCount = graph.emit('ReduceSum', [zero, graph.integers(axes)], { keepdims: 1 });
+      const isAlone = graph.emit('Equal', [zeroCount, zero]);
+      const others = graph.emit('Where', [isAlone, graph.emit('Div', [product, safe]), graph.scalar(0)]);
+      return graph.emit('Mul', [expand(site), others]);
+    },
+  ],
   ReduceLogSumExp: (site) => [
     () => {
       const { graph, node } = site;

@@ -1,3 +1,4 @@
+import { NotTrainableError } from '../onnx/errors.ts';
 import type { NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import type { GraphBuilder } from '../onnx/graph-builder.ts';
 import { sameShape, stretchedAxes } from '../tensor/shape.ts';
@@ -45,4 +46,25 @@ export function transpose(graph: GraphBuilder, value: string, perm: readonly num
 
 export function inputShape({ graph, node }: GradientSite, position: number): Shape {
   return graph.shapeOf(node.input[position]!);
+}
+
+export function zeros(graph: GraphBuilder, shape: Shape): string {
+  return graph.emit('Expand', [graph.scalar(0), graph.integers(shape)]);
+}
+
+/** Multiplies along one axis by a constant matrix [size of the axis, new size]. */
+export function timesAlong(graph: GraphBuilder, value: string, axis: number, matrix: string): string {
+  const rank = graph.shapeOf(value).length;
+  const swap = Array.from({ length: rank }, (_, at) => (at === axis ? rank - 1 : at === rank - 1 ? axis : at));
+  const isLast = axis === rank - 1;
+  const product = graph.emit('MatMul', [isLast ? value : transpose(graph, value, swap), matrix]);
+  return isLast ? product : transpose(graph, product, swap);
+}
+
+/** The gradient cannot be written for this one node; says what is in the way and what mends it. */
+export function refuse(node: NodeProto, what: string): never {
+  throw new NotTrainableError(`${node.opType} of node '${node.name}' ${what}`, {
+    node: node.name,
+    operator: node.opType,
+  });
 }

@@ -1,13 +1,11 @@
 import { intAttribute } from '../onnx/nodes.ts';
 import type { GraphBuilder } from '../onnx/graph-builder.ts';
-import { permutationOf, slicedAxes } from '../onnx/shapes.ts';
-import { sizeOf, wrapAxis } from '../tensor/shape.ts';
-import type { Shape } from '../tensor/shape.ts';
-import { inputShape, reduceTo, reshapeTo, transpose } from './rule.ts';
-import type { GradientRule, GradientTable } from './rule.ts';
-
-const zeros = (graph: GraphBuilder, shape: Shape): string =>
-  graph.emit('Expand', [graph.scalar(0), graph.integers(shape)]);
+import { permutationOf } from '../onnx/shapes.ts';
+import { cutsOf } from '../onnx/slices.ts';
+import type { Cut } from '../onnx/slices.ts';
+import { wrapAxis } from '../tensor/shape.ts';
+import { inputShape, reduceTo, reshapeTo, transpose, zeros } from './rule.ts';
+import type { GradientRule, GradientSite, GradientTable } from './rule.ts';
 
 const backToInput: GradientRule = (site) => [() => reshapeTo(site.graph, site.gradient, inputShape(site, 0))];
 
@@ -35,56 +33,9 @@ export const shape: GradientTable = {
     const piece = (name: string, index: number): string => gradients[index] ?? zeros(graph, graph.shapeOf(name));
     return [() => graph.emit('Concat', node.output.map(piece), { axis })];
   },
-  // Zeros are put back around what was cut out. Steps other than one are refused by the shape rule.
+  // Zeros are put back between and around what was cut out.
   Slice: (site) => [
-    () => {
-      const { graph, node, gradient } = site;
-      const shape = inputShape(site, 0);
-      const { axes, starts } = slicedAxes(graph.site(node));
-      let whole = gradient;
-      for (const [index, axis] of axes.entries()) {
-        const inner = graph.shapeOf(whole);
-        const before = starts[index]!;
-        const after = shape[axis]! - before - inner[axis]!;
-        const filling = (size: number): string[] =>
-          size === 0
-            ? []
-            : [
-                zeros(
-                  graph,
-                  inner.map((other, at) => (at === axis ? size : other)),
-                ),
-              ];
-        const parts = [...filling(before), whole, ...filling(after)];
-        if (parts.length > 1) whole = graph.emit('Concat', parts, { axis });
-      }
-      return whole;
-    },
-  ],
-  // Rows that were taken more than once get the sum.
-  Gather: (site) => [
-    () => {
-      const { graph, node, gradient } = site;
-      const shape = inputShape(site, 0);
-      const axis = wrapAxis(intAttribute(node, 'axis', 0), shape.length);
-      const places = graph.shapeOf(node.input[1]!);
-      const count = sizeOf(places);
-      const others = shape.filter((_, at) => at !== axis);
-      // The gathered axes come first, so that one scatter of whole rows does it.
-      const rank = graph.shapeOf(gradient).length;
-      const moved = Array.from({ length: places.length }, (_, at) => axis + at);
-      const rest = Array.from({ length: rank }, (_, at) => at).filter((at) => !moved.includes(at));
-      const rows = reshapeTo(graph, transpose(graph, gradient, [...moved, ...rest]), [count, ...others]);
-      const size = graph.integers([shape[axis]!]);
-      const raw = reshapeTo(graph, node.input[1]!, [count, 1]);
-      const isNegative = graph.emit('Less', [raw, graph.integers([0])]);
-      const index = graph.emit('Where', [isNegative, graph.emit('Add', [raw, size]), raw]);
-      const scattered = graph.emit('ScatterND', [zeros(graph, [shape[axis]!, ...others]), index, rows], {
-        reduction: 'add',
-      });
-      const back = Array.from({ length: shape.length }, (_, at) => (at === axis ? 0 : at < axis ? at + 1 : at));
-      return axis === 0 ? scattered : transpose(graph, scattered, back);
-    },
+    () => cutsOf(site.graph.site(site.node)).reduce((part, cut) => putBack(site, part, cut), site.gradient),
   ],
   Concat: (site) => {
     const { graph, node, gradient } = site;
@@ -98,3 +49,41 @@ export const shape: GradientTable = {
     });
   },
 };
+
+/** Undoes the cut along one axis: what was stepped over gets zeros. */
+function putBack(site: GradientSite, part: string, { axis, start, step, length }: Cut): string {
+  const { graph } = site;
+  const whole = inputShape(site, 0)[axis]!;
+  if (length === 0) return zeros(graph, resized(graph, part, axis, whole));
+  const stride = Math.abs(step);
+  const forwards = step > 0 ? part : reversed(graph, part, axis);
+  const first = step > 0 ? start : start + (length - 1) * step;
+  const spread = stride === 1 ? forwards : spreadOut(graph, forwards, axis, stride);
+  const covered = graph.shapeOf(spread)[axis]!;
+  const after = whole - first - covered;
+  const parts = [first, after].map((size) => (size > 0 ? [zeros(graph, resized(graph, spread, axis, size))] : []));
+  const joined = [...parts[0]!, spread, ...parts[1]!];
+  const filled = joined.length > 1 ? graph.emit('Concat', joined, { axis }) : spread;
+  // The zeros behind the last number may reach beyond the end.
+  return after < 0 ? sliced(graph, filled, axis, 0, whole, 1) : filled;
+}
+
+const resized = (graph: GraphBuilder, value: string, axis: number, size: number): number[] =>
+  graph.shapeOf(value).map((other, at) => (at === axis ? size : other));
+
+function sliced(graph: GraphBuilder, value: string, axis: number, start: number, end: number, step: number): string {
+  return graph.emit('Slice', [value, ...[start, end, axis, step].map((number) => graph.integers([number]))]);
+}
+
+const reversed = (graph: GraphBuilder, value: string, axis: number): string =>
+  sliced(graph, value, axis, -1, -graph.shapeOf(value)[axis]! - 1, -1);
+
+/** Puts stride − 1 zeros behind each number. */
+function spreadOut(graph: GraphBuilder, value: string, axis: number, stride: number): string {
+  const shape = graph.shapeOf(value);
+  const apart = [...shape.slice(0, axis + 1), 1, ...shape.slice(axis + 1)];
+  const column = reshapeTo(graph, value, apart);
+  const gap = zeros(graph, resized(graph, column, axis + 1, stride - 1));
+  const both = graph.emit('Concat', [column, gap], { axis: axis + 1 });
+  return reshapeTo(graph, both, resized(graph, value, axis, shape[axis]! * stride));
+}

@@ -15,6 +15,15 @@ test('the chain that exporters write before a Reshape is known when the graph is
   expect(graph.shapeOf(graph.emit('Reshape', ['x', wanted]))).toEqual([4, 2, 3, 5]);
 });
 
+test('the chain that PyTorch writes before a Pad is known: pairs, last axis first, turned over', () => {
+  const graph = new GraphBuilder('t/');
+  const rows = graph.emit('Reshape', [graph.integers([3, 4, 1, 2, 0, 0]), graph.integers([-1, 2])]);
+  const back = [[-1], [-1000], [0], [-1]].map((list) => graph.integers(list));
+  const turned = graph.emit('Transpose', [graph.emit('Slice', [rows, ...back])], { perm: [1, 0] });
+  const pads = graph.emit('Reshape', [turned, graph.integers([-1])]);
+  expect(graph.constantIntegers(pads)).toEqual([0, 1, 3, 0, 2, 4]);
+});
+
 test('what is known at run time only stays unknown', () => {
   const graph = new GraphBuilder('t/');
   graph.input('n', [1], 7);

@@ -1,12 +1,13 @@
 import type { NodeProto, TensorProto, ValueInfoProto } from './gen/onnx/onnx_pb.ts';
 import { TensorProto_DataType } from './gen/onnx/onnx_pb.ts';
 import { OnnxError } from './errors.ts';
-import { foldIntegers } from './fold-integers.ts';
+import { foldFloats, foldIntegers, lengthMax } from './fold-integers.ts';
 import { makeNode, makeValue } from './nodes.ts';
 import type { Attributes } from './nodes.ts';
 import { inferTypes } from './shapes.ts';
-import type { ShapeSite, ValueType } from './shapes.ts';
-import { dimsOf, floatTensor, int64Tensor, integerValues } from './tensor-data.ts';
+import type { ShapeSite, ValueType } from './shape-rule.ts';
+import { dimsOf, floatTensor, floatValues, int64Tensor, integerValues, isEmptyShell } from './tensor-data.ts';
+import { sizeOf } from '../tensor/shape.ts';
 import type { Shape } from '../tensor/shape.ts';
 
 const integerTypes: readonly number[] = [TensorProto_DataType.INT64, TensorProto_DataType.INT32];
@@ -20,7 +21,9 @@ export class GraphBuilder {
   readonly initializers: TensorProto[] = [];
   readonly #types: Map<string, ValueType> = new Map();
   readonly #integers: Map<string, readonly number[]> = new Map();
+  readonly #floats: Map<string, readonly number[]> = new Map();
   readonly #scalars: Map<number, string> = new Map();
+  readonly #names: Set<string> = new Set();
   readonly #prefix: string;
   #count = 0;
 
@@ -39,6 +42,8 @@ export class GraphBuilder {
     this.initializers.push(tensor);
     this.#define(tensor.name, { shape: dimsOf(tensor), elemType: tensor.dataType });
     if (integerTypes.includes(tensor.dataType)) this.#integers.set(tensor.name, integerValues(tensor));
+    const isList = tensor.dataType === TensorProto_DataType.FLOAT && sizeOf(dimsOf(tensor)) <= lengthMax;
+    if (isList && !isEmptyShell(tensor)) this.#floats.set(tensor.name, [...floatValues(tensor)]);
     return tensor.name;
   }
 
@@ -65,8 +70,18 @@ export class GraphBuilder {
     return name;
   }
 
+  /** Appends a node of several outputs and answers their names. */
+  emitAll(opType: string, inputs: readonly string[], count: number, attributes: Attributes = {}): string[] {
+    const names = Array.from({ length: count }, () => this.#fresh(opType.toLowerCase()));
+    this.append(makeNode(opType, inputs, names, attributes));
+    return names;
+  }
+
   /** Appends a node of a model under the names it has there. */
   append(node: NodeProto): void {
+    // A node that we write is named by its output, which may be another node's name in the model.
+    while (node.name !== '' && this.#names.has(node.name)) node.name = this.#fresh(node.opType.toLowerCase());
+    this.#names.add(node.name);
     const types = inferTypes(this.site(node));
     node.output.forEach((name, index) => {
       if (name !== '') this.#define(name, types[index] ?? types[0]!);
@@ -75,6 +90,9 @@ export class GraphBuilder {
     if (foldedTypes.includes(types[0]!.elemType)) {
       const integers = foldIntegers(this.site(node));
       if (integers !== undefined) this.#integers.set(output, integers);
+    } else {
+      const floats = types[0]!.elemType === TensorProto_DataType.FLOAT ? foldFloats(this.site(node)) : undefined;
+      if (floats !== undefined) this.#floats.set(output, floats);
     }
     this.nodes.push(node);
   }
@@ -107,6 +125,7 @@ export class GraphBuilder {
       node,
       inputs: node.input.map((name) => (name === '' ? { shape: [], elemType: 0 } : this.typeOf(name))),
       integers: (position) => this.#integers.get(node.input[position] ?? ''),
+      floats: (position) => this.constantFloats(node.input[position] ?? ''),
     };
   }
 
@@ -131,6 +150,10 @@ export class GraphBuilder {
 
   constantIntegers(name: string): readonly number[] | undefined {
     return this.#integers.get(name);
+  }
+
+  constantFloats(name: string): readonly number[] | undefined {
+    return this.#floats.get(name);
   }
 
   #define(name: string, type: ValueType): void {

@@ -3,7 +3,9 @@ import { TensorProto_DataType, TensorProtoSchema } from './gen/onnx/onnx_pb.ts';
 import type { GraphProto, ModelProto, TensorProto } from './gen/onnx/onnx_pb.ts';
 import { OnnxError } from './errors.ts';
 import { graphOf, writeModel } from './file.ts';
+import { trainedNames } from './metadata.ts';
 import { dimsOf, floatTensor, floatValues, isEmptyShell } from './tensor-data.ts';
+import { toInference } from './training-mode.ts';
 import { sizeOf } from '../tensor/shape.ts';
 
 /** One trainable tensor and its place in the flat weight vector, in elements. */
@@ -26,18 +28,29 @@ export interface SplitModel {
   layout: WeightLayout;
 }
 
-/** Separates what changes every round (weights) from what never does (graph). */
+/** Separates what changes every round (weights) from what never does (graph); what is frozen stays in the graph. */
 export function splitModel(model: ModelProto): SplitModel {
-  const graph = graphOf(model);
-  const isParameter = parameterTest(graph);
-  const emptied = withInitializers(model, (tensor) => (isParameter(tensor) ? shellOf(tensor) : tensor));
+  const graph = toInference(graphOf(model));
+  const isParameter = parameterTest(graph, trainedNames(model));
+  const emptied = withInitializers({ ...model, graph }, (tensor) => (isParameter(tensor) ? shellOf(tensor) : tensor));
   const layout = layoutOf(emptied);
+  const parameters = graph.initializer.filter(isParameter);
+  // Before room is made: a small file may declare any size.
+  const shell = parameters.find(isEmptyShell);
+  if (shell !== undefined) throw new OnnxError(`parameter '${shell.name}' has no values; join weights to it first`);
   const weights = new Float32Array(layout.length);
-  graph.initializer.filter(isParameter).forEach((tensor, index) => {
-    if (isEmptyShell(tensor)) throw new OnnxError(`parameter '${tensor.name}' has no values; join weights to it first`);
+  parameters.forEach((tensor, index) => {
     weights.set(floatValues(tensor), layout.parameters[index]!.offset);
   });
   return { graph: writeModel(emptied), weights, layout };
+}
+
+/** Names and numbers of values of the tensors that are trained. Takes a whole model. */
+export function parametersOf(model: ModelProto): { name: string; length: number }[] {
+  const graph = toInference(graphOf(model));
+  return graph.initializer
+    .filter(parameterTest(graph, trainedNames(model)))
+    .map((tensor) => ({ name: tensor.name, length: sizeOf(dimsOf(tensor)) }));
 }
 
 export function layoutOf(graph: ModelProto): WeightLayout {
@@ -83,7 +96,7 @@ const settingInputs: Readonly<Record<string, readonly number[]>> = {
   OneHot: [2],
 };
 
-function parameterTest(graph: GraphProto): (tensor: TensorProto) => boolean {
+function parameterTest(graph: GraphProto, trained?: readonly string[]): (tensor: TensorProto) => boolean {
   const weightInputs = new Set(
     graph.node.flatMap((node) => node.input.filter((_, position) => !settingInputs[node.opType]?.includes(position))),
   );
@@ -91,7 +104,8 @@ function parameterTest(graph: GraphProto): (tensor: TensorProto) => boolean {
     tensor.dataType === TensorProto_DataType.FLOAT &&
     tensor.dims.length > 0 &&
     sizeOf(dimsOf(tensor)) > 0 &&
-    weightInputs.has(tensor.name);
+    weightInputs.has(tensor.name) &&
+    (trained === undefined || trained.includes(tensor.name));
 }
 
 function shellOf({ name, dims, dataType, docString }: TensorProto): TensorProto {

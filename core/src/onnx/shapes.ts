@@ -1,25 +1,13 @@
 import type { NodeProto } from './gen/onnx/onnx_pb.ts';
 import { TensorProto_DataType } from './gen/onnx/onnx_pb.ts';
 import { OnnxError } from './errors.ts';
+import { movingShapes } from './moving-shapes.ts';
 import { findAttribute, intAttribute, intsAttribute } from './nodes.ts';
-import { windowsOf } from './windows.ts';
+import { hasInput, misfit, requiredIntegers } from './shape-rule.ts';
+import type { ShapeRule, ShapeSite, ValueType } from './shape-rule.ts';
+import { transposedWindowsOf, windowsOf } from './windows.ts';
 import { broadcastShape, sameShape, sizeOf, wrapAxis } from '../tensor/shape.ts';
 import type { Shape } from '../tensor/shape.ts';
-
-/** What is known of a value when a graph is built. */
-export interface ValueType {
-  shape: Shape;
-  elemType: number;
-}
-
-/** What a shape rule may look at; `integers` are the numbers of a constant input such as a target shape. */
-export interface ShapeSite {
-  node: NodeProto;
-  inputs: readonly ValueType[];
-  integers(position: number): readonly number[] | undefined;
-}
-
-export type ShapeRule = (site: ShapeSite) => ValueType[];
 
 /** Shape and element type of each output of the node; throws OnnxError for an operator without a row. */
 export function inferTypes(site: ShapeSite): ValueType[] {
@@ -61,6 +49,7 @@ const pooling: ShapeRule = ({ node, inputs }) => {
 
 /** One row per operator that the builder meets in models or writes itself. */
 const shapeRules: Readonly<Record<string, ShapeRule>> = {
+  ...movingShapes,
   ...Object.fromEntries(
     [
       'Identity',
@@ -93,6 +82,7 @@ const shapeRules: Readonly<Record<string, ShapeRule>> = {
       'InstanceNormalization',
       'BatchNormalization',
       'ScatterND',
+      'CumSum',
     ].map((operator) => [operator, same]),
   ),
   Softmax: same,
@@ -142,15 +132,7 @@ const shapeRules: Readonly<Record<string, ShapeRule>> = {
   },
   ConvTranspose: ({ node, inputs }) => {
     const [x, w] = [inputs[0]!.shape, inputs[1]!.shape];
-    const spatial = x.slice(2);
-    const strides = intsAttribute(node, 'strides') ?? spatial.map(() => 1);
-    const dilations = intsAttribute(node, 'dilations') ?? spatial.map(() => 1);
-    const pads = intsAttribute(node, 'pads') ?? spatial.flatMap(() => [0, 0]);
-    const extra = intsAttribute(node, 'output_padding') ?? spatial.map(() => 0);
-    const output = spatial.map((size, axis) => {
-      const extent = (w[axis + 2]! - 1) * dilations[axis]! + 1;
-      return (size - 1) * strides[axis]! + extent + extra[axis]! - pads[axis]! - pads[axis + spatial.length]!;
-    });
+    const { output } = transposedWindowsOf(node, x.slice(2), w.slice(2));
     return [{ shape: [x[0]!, w[1]! * intAttribute(node, 'group', 1), ...output], elemType: inputs[0]!.elemType }];
   },
   MaxPool: pooling,
@@ -199,7 +181,10 @@ const shapeRules: Readonly<Record<string, ShapeRule>> = {
     return [{ shape: wanted ?? misfit(site.node, site.inputs), elemType }];
   },
   ...Object.fromEntries(
-    ['Sum', 'Mean', 'Max', 'Min', 'Prod', 'L2', 'SumSquare', 'LogSumExp'].map((name) => [`Reduce${name}`, reduction]),
+    ['Sum', 'Mean', 'Max', 'Min', 'Prod', 'L1', 'L2', 'SumSquare', 'LogSum', 'LogSumExp'].map((name) => [
+      `Reduce${name}`,
+      reduction,
+    ]),
   ),
   LayerNormalization: ({ node, inputs }) => {
     const { shape, elemType } = inputs[0]!;
@@ -217,10 +202,9 @@ const shapeRules: Readonly<Record<string, ShapeRule>> = {
     const { shape, elemType } = site.inputs[0]!;
     const axis = wrapAxis(intAttribute(node, 'axis', 0), shape.length);
     const each = Math.ceil(shape[axis]! / node.output.length);
-    const sizes =
-      site.inputs.length > 1
-        ? requiredIntegers(site, 1)
-        : node.output.map((_, index) => Math.max(0, Math.min(each, shape[axis]! - index * each)));
+    const sizes = hasInput(node, 1)
+      ? requiredIntegers(site, 1)
+      : node.output.map((_, index) => Math.max(0, Math.min(each, shape[axis]! - index * each)));
     return sizes.map((length) => ({ shape: shape.map((size, at) => (at === axis ? length : size)), elemType }));
   },
   Concat: ({ node, inputs }) => {
@@ -230,13 +214,6 @@ const shapeRules: Readonly<Record<string, ShapeRule>> = {
     if (!fits) return misfit(node, inputs);
     const total = inputs.reduce((sum, input) => sum + input.shape[along]!, 0);
     return [{ shape: shape.map((size, axis) => (axis === along ? total : size)), elemType }];
-  },
-  Slice: (site) => {
-    const { shape, elemType } = site.inputs[0]!;
-    const { axes, starts, ends } = slicedAxes(site);
-    const sliced = [...shape];
-    axes.forEach((axis, index) => (sliced[axis] = Math.max(0, ends[index]! - starts[index]!)));
-    return [{ shape: sliced, elemType }];
   },
   OneHot: (site) => [
     { shape: [...site.inputs[0]!.shape, requiredIntegers(site, 1)[0]!], elemType: site.inputs[2]!.elemType },
@@ -262,47 +239,12 @@ export function permutationOf(node: NodeProto, rank: number): number[] {
 /** Axes a reduction removes, wherever the operator set in use keeps them; all of them by default. */
 export function reducedAxes(site: ShapeSite): number[] {
   const rank = site.inputs[0]!.shape.length;
-  const given = intsAttribute(site.node, 'axes') ?? (site.inputs.length > 1 ? requiredIntegers(site, 1) : []);
+  const given = intsAttribute(site.node, 'axes') ?? (hasInput(site.node, 1) ? requiredIntegers(site, 1) : []);
   const all = Array.from({ length: rank }, (_, axis) => axis);
   if (given.length > 0) return given.map((axis) => wrapAxis(axis, rank));
   return intAttribute(site.node, 'noop_with_empty_axes', 0) === 1 ? [] : all;
 }
 
-/** What a Slice cuts, in plain numbers: from each of `starts` up to `ends`, one by one. Throws OnnxError for other steps. */
-export function slicedAxes(site: ShapeSite): { axes: number[]; starts: number[]; ends: number[] } {
-  const { shape } = site.inputs[0]!;
-  const has = (position: number): boolean => site.inputs.length > position && site.node.input[position] !== '';
-  const steps = has(4) ? requiredIntegers(site, 4) : [];
-  if (steps.some((step) => step !== 1)) {
-    throw new OnnxError(`node '${site.node.name}' (Slice) steps by ${steps.join()}; only steps of 1 are read`);
-  }
-  const given = requiredIntegers(site, 1);
-  const axes = (has(3) ? requiredIntegers(site, 3) : given.map((_, axis) => axis)).map((axis) =>
-    wrapAxis(axis, shape.length),
-  );
-  // The end may be a huge number that means the last one.
-  const place = (at: number, axis: number): number => {
-    const size = shape[axis]!;
-    return Math.min(size, Math.max(0, at < 0 ? at + size : at));
-  };
-  const starts = axes.map((axis, index) => place(given[index]!, axis));
-  const ends = axes.map((axis, index) => place(requiredIntegers(site, 2)[index]!, axis));
-  return { axes, starts, ends };
-}
-
-function requiredIntegers(site: ShapeSite, position: number): readonly number[] {
-  const values = site.integers(position);
-  if (values !== undefined) return values;
-  throw new OnnxError(
-    `node '${site.node.name}' (${site.node.opType}) computes input ${position} at run time; export the model with fixed shapes`,
-  );
-}
-
 function without(shape: Shape, axis: number): Shape {
   return shape.filter((_, index) => index !== axis);
-}
-
-function misfit(node: NodeProto, inputs: readonly ValueType[]): never {
-  const shapes = inputs.map(({ shape }) => `[${shape.join()}]`).join(', ');
-  throw new OnnxError(`shapes ${shapes} do not fit operator ${node.opType} of node '${node.name}'; mend the model`);
 }

@@ -45,3 +45,35 @@ export function windowsOf(node: NodeProto, spatial: Shape, kernelOfWeights?: Sha
     output: axes.map(({ output }) => output),
   };
 }
+
+/** How a ConvTranspose spreads, with every default made explicit: seen from its output it is a Conv with these windows. */
+export function transposedWindowsOf(node: NodeProto, spatial: Shape, kernelOfWeights: Shape): Windows {
+  const kernel = intsAttribute(node, 'kernel_shape') ?? kernelOfWeights;
+  const strides = intsAttribute(node, 'strides') ?? spatial.map(() => 1);
+  const dilations = intsAttribute(node, 'dilations') ?? spatial.map(() => 1);
+  const pads = intsAttribute(node, 'pads') ?? spatial.flatMap(() => [0, 0]);
+  const extra = intsAttribute(node, 'output_padding') ?? spatial.map(() => 0);
+  const autoPad = stringAttribute(node, 'auto_pad', 'NOTSET');
+  const isSame = autoPad === 'SAME_UPPER' || autoPad === 'SAME_LOWER';
+  const wanted = intsAttribute(node, 'output_shape')?.slice(-spatial.length);
+  const axes = spatial.map((size, axis) => {
+    const extent = (kernel[axis]! - 1) * dilations[axis]! + 1;
+    const full = (size - 1) * strides[axis]! + extent + extra[axis]!;
+    const target = wanted?.[axis] ?? (isSame ? size * strides[axis]! : undefined);
+    if (target === undefined) {
+      const [before, after] = autoPad === 'VALID' ? [0, 0] : [pads[axis]!, pads[axis + spatial.length]!];
+      return { before, after, output: full - before - after };
+    }
+    const surplus = Math.max(0, full - target);
+    const before = autoPad === 'SAME_UPPER' ? Math.floor(surplus / 2) : Math.ceil(surplus / 2);
+    return { before, after: surplus - before, output: target };
+  });
+  return {
+    kernel,
+    strides,
+    dilations,
+    padsBefore: axes.map(({ before }) => before),
+    padsAfter: axes.map(({ after }) => after),
+    output: axes.map(({ output }) => output),
+  };
+}

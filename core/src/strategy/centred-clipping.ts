@@ -19,5 +19,8 @@ export function centredClipping({
     (updates, [centre]) => rule(updates, centre, { clipNorm, iterations }),
     options,
   );
-  return { ...base, improve: (weights, delta) => ({ ...base.improve(weights, delta, []), memory: [delta] }) };
+  return {
+    ...base,
+    improve: (weights, delta, _memory, round) => ({ ...base.improve(weights, delta, [], round), memory: [delta] }),
+  };
 }

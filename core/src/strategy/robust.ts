@@ -37,3 +37,9 @@ export function requirePositive(strategy: string, key: string, value: number | u
   if (value === undefined || value > 0) return;
   throw new ConfigError(`strategy.${key} is ${value}: give ${strategy} a number above 0`, `strategy.${key}`);
 }
+
+/** Throws ConfigError where an option of a strategy is not a share of a whole. */
+export function requireShare(strategy: string, key: string, value: number): void {
+  if (value >= 0 && value <= 1) return;
+  throw new ConfigError(`strategy.${key} is ${value}: give ${strategy} a number from 0 to 1`, `strategy.${key}`);
+}

@@ -2,13 +2,18 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { strategies, strategyFrom, type Strategy } from './strategy.ts';
 
+/** Of one local step each. */
+const ROUND = { updates: 2, weight: 2, vectors: [], numbers: [1] };
+/** Of updates that count as much as any, whatever that is in a strategy's numbers. */
+const roundOf = (strategy: Strategy) => ({ ...ROUND, weight: 2 * strategy.weigh(1, 1_000_000) });
+
 /** Weights after each round of a constant mean delta, all parameters alike. */
 function run(strategy: Strategy, { start, delta, rounds }: { start: number; delta: number; rounds: number }): number[] {
   let weights = Float32Array.of(start, start);
   let memory: readonly Float32Array[] = [];
   const seen: number[] = [];
   for (let round = 0; round < rounds; round++) {
-    ({ weights, memory } = strategy.improve(weights, Float32Array.of(delta, delta), memory) as {
+    ({ weights, memory } = strategy.improve(weights, Float32Array.of(delta, delta), memory, ROUND) as {
       weights: Float32Array<ArrayBuffer>;
       memory: readonly Float32Array[];
     });
@@ -51,8 +56,8 @@ describe('known answers', () => {
     fc.assert(
       fc.property(fc.array(fc.float({ noNaN: true, min: -8, max: 8 }), { minLength: 1, maxLength: 20 }), (values) => {
         const [base, delta] = [Float32Array.from(values), Float32Array.from(values.toReversed())];
-        const plain = strategyFrom({ name: 'fedAvg' }).improve(base, delta, []);
-        const momentum = strategyFrom({ name: 'fedAvgM', serverMomentum: 0 }).improve(base, delta, []);
+        const plain = strategyFrom({ name: 'fedAvg' }).improve(base, delta, [], ROUND);
+        const momentum = strategyFrom({ name: 'fedAvgM', serverMomentum: 0 }).improve(base, delta, [], ROUND);
         // −0 and 0 are one value here.
         expect(momentum.weights.map((x) => x + 0)).toEqual(plain.weights.map((x) => x + 0));
       }),
@@ -68,15 +73,15 @@ describe.each(Object.keys(strategies))('%s', (name) => {
     let memory: readonly Float32Array[] = [];
     for (let round = 0; round < 3000; round++) {
       const delta = Float32Array.of(-0.05 * 2 * ((weights[0] ?? 0) - 2));
-      ({ weights, memory } = strategy.improve(weights, delta, memory));
+      ({ weights, memory } = strategy.improve(weights, delta, memory, roundOf(strategy)));
     }
     expect(weights[0]).toBeCloseTo(2, 1);
   });
 
   test('what it remembers has the length of the model, and the same again each round', () => {
     const strategy = strategyFrom({ name });
-    const first = strategy.improve(new Float32Array(3), Float32Array.of(1, 2, 3), []);
-    const second = strategy.improve(first.weights, Float32Array.of(1, 2, 3), first.memory);
+    const first = strategy.improve(new Float32Array(3), Float32Array.of(1, 2, 3), [], ROUND);
+    const second = strategy.improve(first.weights, Float32Array.of(1, 2, 3), first.memory, ROUND);
     expect(second.memory.map(({ length }) => length)).toEqual(first.memory.map(() => 3));
   });
 });

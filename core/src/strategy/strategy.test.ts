@@ -25,13 +25,20 @@ interface Update {
   examples: number;
 }
 
+const summary = (updates: readonly Update[]) => ({
+  updates: updates.length,
+  weight: updates.length,
+  vectors: [],
+  numbers: [],
+});
+
 /** A round on the exact path, as the coordinator walks it. */
 function round(strategy: Strategy, base: Float32Array, updates: readonly Update[]): Float32Array {
   const sum = new ExactSum(base.length, grid);
   for (const { encoding, payload, examples } of updates) {
     expect(sum.add(encoding, payload, strategy.weigh(examples, WEIGHT_MAX))).toBeUndefined();
   }
-  return strategy.improve(base, sum.mean(), []).weights;
+  return strategy.improve(base, sum.mean(), [], summary(updates)).weights;
 }
 
 const bytesOf = (values: Float32Array): Buffer => Buffer.from(values.buffer, values.byteOffset, values.byteLength);
@@ -91,7 +98,7 @@ describe('fedAvg', () => {
         const total = new ExactSum(base.length, grid);
         // Partial sums travel as bytes.
         for (const sum of random.shuffle(sums)) total.merge(ExactSum.fromBytes(sum.toBytes()));
-        expect(bytesOf(strategy.improve(base, total.mean(), []).weights)).toEqual(
+        expect(bytesOf(strategy.improve(base, total.mean(), [], summary(updates)).weights)).toEqual(
           bytesOf(round(strategy, base, updates)),
         );
       }),
@@ -109,15 +116,17 @@ describe('fedAvg', () => {
 
   test('the server learning rate scales the step', () => {
     const improve = fedAvg({ serverLearningRate: 0.5 }).improve;
-    expect(improve(Float32Array.of(1, 2), Float32Array.of(1, -4), []).weights).toEqual(Float32Array.of(1.5, 0));
-    expect(fedAvg({ serverLearningRate: 0 }).improve(Float32Array.of(1), Float32Array.of(5), []).weights).toEqual(
-      Float32Array.of(1),
+    expect(improve(Float32Array.of(1, 2), Float32Array.of(1, -4), [], summary([])).weights).toEqual(
+      Float32Array.of(1.5, 0),
     );
+    expect(
+      fedAvg({ serverLearningRate: 0 }).improve(Float32Array.of(1), Float32Array.of(5), [], summary([])).weights,
+    ).toEqual(Float32Array.of(1));
   });
 
   test('a base is never changed', () => {
     const base = Float32Array.of(1, 2);
-    fedAvg().improve(base, Float32Array.of(1, 1), []);
+    fedAvg().improve(base, Float32Array.of(1, 1), [], summary([]));
     expect(base).toEqual(Float32Array.of(1, 2));
   });
 

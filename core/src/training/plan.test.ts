@@ -13,6 +13,8 @@ test('a plan read from JSON is the plan', () => {
     clip: { value: 1, norm: 5 },
     schedule: { name: 'cosine', warmUpSteps: 10, floor: 0.1 },
     lossOptions: { labelSmoothing: 0.1, classWeights: [1, 2], ignoreIndex: -100 },
+    evaluation: { metrics: ['accuracy', 'f1'], holdOut: 0.2, k: 3 },
+    dropout: true,
   };
   expect([parsePlan(plan), parsePlan(full)]).toEqual([plan, full]);
 });
@@ -37,6 +39,11 @@ test.each([
   ['lossOptions.delta', { ...plan, lossOptions: { delta: 1 } }],
   ['lossOptions.labelSmoothing', { ...plan, lossOptions: { labelSmoothing: 1 } }],
   ['lossOptions.classWeights', { ...plan, lossOptions: { classWeights: [1, -1] } }],
+  ['dropout', { ...plan, dropout: 0.5 }],
+  ['evaluation.metrics', { ...plan, evaluation: { metrics: ['mae'] } }],
+  ['evaluation.metrics', { ...plan, evaluation: { metrics: [] } }],
+  ['evaluation.holdOut', { ...plan, evaluation: { metrics: ['accuracy'], holdOut: 1 } }],
+  ['evaluation.k', { ...plan, evaluation: { metrics: ['top-k'], k: 0 } }],
   ['plan', null],
 ])('a fault in %s is named', (key, value) => {
   const parse = (): unknown => parsePlan(value);

@@ -1,6 +1,8 @@
 import { ConfigError } from '../errors.ts';
+import { localMethods } from '../strategy/local-methods.ts';
 import { losses } from './losses.ts';
 import type { LossName, LossOptions } from './losses.ts';
+import { metrics, type MetricName } from './metrics.ts';
 import type { OptimizerPlan } from './optimizers.ts';
 import type { Schedule } from './schedule.ts';
 
@@ -18,9 +20,38 @@ export interface TrainingPlan {
   clip?: { value?: number; norm?: number };
   schedule?: Schedule;
   lossOptions?: LossOptions;
+  /** What the strategy needs of the agent besides, see localMethods. */
+  local?: { name: string } & Readonly<Record<string, number | string>>;
+  /**
+   * Parameters that each agent keeps for itself, by their names with * for any characters. Source: Arivazhagan et al. 2019, "Federated
+   * Learning with Personalization Layers"; Li et al. 2021, "FedBN".
+   */
+  localLayers?: readonly string[];
+  /** What agents measure of the version that they are about to train. */
+  evaluation?: EvaluationOptions;
+  /** Whether the model's Dropout layers drop; without it they pass everything on. */
+  dropout?: boolean;
 }
 
-const limits = { epochs: 10_000, batchSize: 65_536, learningRate: 1e6, proximalMu: 1e6, classes: 1_000_000 };
+export interface EvaluationOptions {
+  metrics: readonly MetricName[];
+  /** Share of an agent's examples that it never trains on and measures with. */
+  holdOut: number;
+  /** Of top-k; 5 where nobody says otherwise. */
+  k?: number;
+}
+
+const HOLD_OUT = 0.1;
+
+const limits = {
+  epochs: 10_000,
+  batchSize: 65_536,
+  learningRate: 1e6,
+  proximalMu: 1e6,
+  classes: 1_000_000,
+  patterns: 100,
+  patternLength: 200,
+};
 
 /** Reads a plan from JSON; throws ConfigError naming the key at fault. */
 export function parsePlan(value: unknown): TrainingPlan {
@@ -34,6 +65,10 @@ export function parsePlan(value: unknown): TrainingPlan {
     'clip',
     'schedule',
     'lossOptions',
+    'local',
+    'localLayers',
+    'evaluation',
+    'dropout',
   ]);
   const { loss } = plan;
   if (typeof loss !== 'string' || !Object.hasOwn(losses, loss)) {
@@ -58,7 +93,20 @@ export function parsePlan(value: unknown): TrainingPlan {
       'lossOptions',
       plan['lossOptions'] === undefined ? undefined : parseLossOptions(loss as LossName, plan['lossOptions']),
     ),
+    ...given('local', plan['local'] === undefined ? undefined : parseLocal(plan['local'])),
+    ...given('localLayers', plan['localLayers'] === undefined ? undefined : parseLayers(plan['localLayers'])),
+    ...given(
+      'evaluation',
+      plan['evaluation'] === undefined ? undefined : parseEvaluation(loss as LossName, plan['evaluation']),
+    ),
+    ...given('dropout', flag(plan, 'dropout')),
   };
+}
+
+function flag(plan: Record<string, unknown>, key: string): boolean | undefined {
+  const value = plan[key];
+  if (value === undefined || typeof value === 'boolean') return value;
+  throw fault(key, 'must be true or false');
 }
 
 const given = <K extends string, V>(key: K, value: V | undefined): { [k in K]?: V } =>
@@ -103,6 +151,46 @@ function parseClip(value: unknown): NonNullable<TrainingPlan['clip']> {
   return {
     ...given('value', optional(clip, 'value', 'clip.value', isBound)),
     ...given('norm', optional(clip, 'norm', 'clip.norm', isBound)),
+  };
+}
+
+function parseLocal(value: unknown): NonNullable<TrainingPlan['local']> {
+  const name = fields(value, 'local')['name'];
+  if (typeof name !== 'string' || !Object.hasOwn(localMethods, name)) {
+    throw fault('local.name', `must be one of ${Object.keys(localMethods).join(', ')}`);
+  }
+  const keys = localMethods[name]?.options ?? [];
+  const local = fields(value, 'local', ['name', ...keys]);
+  const rest = keys.flatMap((key) => {
+    const found = optional(local, key, `local.${key}`, (x) => x >= 0);
+    return found === undefined ? [] : [[key, found]];
+  });
+  return { name, ...Object.fromEntries(rest) } as NonNullable<TrainingPlan['local']>;
+}
+
+function parseLayers(value: unknown): readonly string[] {
+  const isPattern = (pattern: unknown): boolean =>
+    typeof pattern === 'string' && pattern !== '' && pattern.length <= limits.patternLength;
+  if (Array.isArray(value) && value.length > 0 && value.length <= limits.patterns && value.every(isPattern)) {
+    return value as string[];
+  }
+  throw fault('localLayers', 'must be a list of names of parameters, such as ["output.*"]');
+}
+
+function parseEvaluation(loss: LossName, value: unknown): EvaluationOptions {
+  const evaluation = fields(value, 'evaluation', ['metrics', 'holdOut', 'k']);
+  const fitting = Object.entries(metrics).flatMap(([name, row]) => (row.losses.includes(loss) ? [name] : []));
+  const wanted = evaluation['metrics'];
+  const isFitting = (name: unknown): boolean => fitting.some((one) => one === name);
+  if (!Array.isArray(wanted) || wanted.length === 0 || !wanted.every(isFitting)) {
+    throw fault('evaluation.metrics', `must be a list of what goes with ${loss}: ${fitting.join(', ')}`);
+  }
+  const isShare = (share: number): boolean => share > 0 && share <= 0.9;
+  const isRank = (k: number): boolean => Number.isInteger(k) && k >= 1 && k <= limits.classes;
+  return {
+    metrics: [...new Set(wanted as MetricName[])],
+    holdOut: optional(evaluation, 'holdOut', 'evaluation.holdOut', isShare) ?? HOLD_OUT,
+    ...given('k', optional(evaluation, 'k', 'evaluation.k', isRank)),
   };
 }
 

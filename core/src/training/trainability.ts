@@ -1,8 +1,13 @@
 import { gradientRule } from '../autodiff/gradients.ts';
+import { rewriteOf } from '../autodiff/rewrite/write-node.ts';
 import { ancestors, dependents } from '../autodiff/reachability.ts';
-import { graphOf } from '../onnx/file.ts';
+import { graphOf, readModel } from '../onnx/file.ts';
 import type { ModelProto } from '../onnx/gen/onnx/onnx_pb.ts';
+import { OnnxError } from '../onnx/errors.ts';
 import { layoutOf, splitModel } from '../onnx/parameters.ts';
+import { sizeOf } from '../tensor/shape.ts';
+import type { TrainingPlan } from './plan.ts';
+import { buildTrainingGraph } from './training-graph.ts';
 
 /** What training would do with one node: differentiate it, leave it as it is, or fail at it. */
 export interface NodeVerdict {
@@ -26,7 +31,49 @@ export function checkTrainable(model: ModelProto): NodeVerdict[] {
   );
   return nodes.map((node) => {
     const isOnPath = node.output.some((name) => heard.has(name) && moving.has(name));
-    const verdict = !isOnPath ? 'constant' : gradientRule(node) === undefined ? 'not differentiable' : 'trainable';
+    const isKnown = gradientRule(node) !== undefined || rewriteOf(node) !== undefined;
+    const verdict = !isOnPath ? 'constant' : isKnown ? 'trainable' : 'not differentiable';
     return { operator: node.opType, node: node.name, verdict };
   });
+}
+
+const QUANTIZED =
+  /^(DynamicQuantizeLinear|QuantizeLinear|DequantizeLinear|MatMulInteger|ConvInteger|MatMulNBits|QLinear\w+|QGemm)$/;
+
+/** What a whole model is to training. */
+export interface TrainingSurvey {
+  nodes: NodeVerdict[];
+  /** Numbers that are trained, and the tensors that they are in. */
+  parameters: number;
+  tensors: number;
+  /** Bytes of all values of one step, were no memory used twice: a bound from above. Undefined where there is an obstacle. */
+  stepBytes?: number;
+  /** Why it cannot be trained as asked, and what to do. */
+  obstacle?: string;
+}
+
+/** Says of a whole model whether a plan can train it: by writing the training graph. Throws OnnxError where it is no sound model. */
+export function surveyTraining(model: ModelProto, plan: TrainingPlan): TrainingSurvey {
+  const nodes = checkTrainable(model);
+  const { graph, layout } = splitModel(model);
+  const found = {
+    nodes,
+    parameters: layout.parameters.reduce((sum, { shape }) => sum + sizeOf(shape), 0),
+    tensors: layout.parameters.length,
+  };
+  const quantized = nodes.find(({ operator }) => QUANTIZED.test(operator));
+  if (quantized !== undefined) {
+    const { node, operator } = quantized;
+    return {
+      ...found,
+      obstacle: `node '${node}' (${operator}) is of a quantized form; train the float32 model, and quantize what comes of it`,
+    };
+  }
+  try {
+    const { valueBytes } = buildTrainingGraph(readModel(graph), plan);
+    return { ...found, stepBytes: valueBytes };
+  } catch (error) {
+    if (!(error instanceof OnnxError)) throw error;
+    return { ...found, obstacle: error.message };
+  }
 }

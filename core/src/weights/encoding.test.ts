@@ -6,7 +6,7 @@ import { encodeWithFeedback, encodings, type EncodingName } from './encoding.ts'
 import { gridFor } from './grid.ts';
 
 const grid = gridFor({ valueMaxExponent: 3, weightMax: 1000, cohortMax: 100 });
-const names = fc.constantFrom<EncodingName>('float32', 'mxint8');
+const names = fc.constantFrom<EncodingName>('float32', 'mxint8', 'mxint4');
 const vectors = fc
   .array(fc.double({ min: -4, max: 4, noNaN: true }), { minLength: 1, maxLength: 100 })
   .map((values) => Float32Array.from(values));
@@ -20,7 +20,8 @@ test('a value is off by less than one step of its block', () => {
       for (const [i, value] of values.entries()) {
         const block = values.subarray(i - (i % 32), i - (i % 32) + 32);
         const largest = block.reduce((max, v) => Math.max(max, Math.abs(v)), 0);
-        const step = name === 'float32' ? 2 ** grid.lsbExponent : Math.max(largest / 32, 2 ** grid.lsbExponent);
+        const steps = { float32: Infinity, mxint8: 32, mxint4: 2 }[name];
+        const step = Math.max(largest / steps, 2 ** grid.lsbExponent * (name === 'mxint4' ? 16 : 1));
         expect(Math.abs((decoded[i] ?? 0) - value)).toBeLessThanOrEqual(step);
       }
     }),
@@ -64,7 +65,7 @@ test('a grid that would be too coarse to train is refused by the key to change',
   expect(() => gridFor({ valueMaxExponent: 20, weightMax: 2 ** 23, cohortMax: 2 ** 30 })).toThrow(/lower weightMax/);
 });
 
-test.each<EncodingName>(['float32', 'mxint8'])(
+test.each<EncodingName>(['float32', 'mxint8', 'mxint4'])(
   '%s says NaN as NaN: a sum refuses it, and the next update is free of it',
   (name) => {
     const encoding = encodings[name];

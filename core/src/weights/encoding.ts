@@ -1,9 +1,9 @@
 import type { RandomStream } from '../random/stream.ts';
 import { float32 } from './float32.ts';
 import type { GridSpec } from './grid.ts';
-import { mxint8 } from './mxint8.ts';
+import { mxint4, mxint8 } from './mxint.ts';
 
-export type EncodingName = 'float32' | 'mxint8';
+export type EncodingName = 'float32' | 'mxint8' | 'mxint4';
 
 /** A range of bytes, without its end. */
 export interface BytePart {
@@ -27,7 +27,7 @@ export interface Encoding {
   decode(payload: Uint8Array, length: number, grid: GridSpec): Float32Array;
 }
 
-export const encodings: Record<EncodingName, Encoding> = { float32, mxint8 };
+export const encodings: Record<EncodingName, Encoding> = { float32, mxint8, mxint4 };
 
 /**
  * Encodes a delta and what earlier encodings left over; gives the payload and what this one leaves over.

@@ -18,6 +18,8 @@ export interface RobustAggregate {
   delta: Float32Array;
   /** Which updates are in it, ascending, where the rule chooses whole updates; otherwise all had a say. */
   kept?: readonly number[];
+  /** What the rule remembers for the next round, where it does; the strategy gets it in place of what it remembered before. */
+  memory?: readonly Float32Array[];
 }
 
 /** Makes the updates of a round one. `memory` is what the strategy remembered with the base, none at first. */

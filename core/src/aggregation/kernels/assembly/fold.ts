@@ -75,6 +75,31 @@ export function foldMxint8(sums: usize, exponents: usize, elements: usize, n: i3
   }
 }
 
+/**
+ * Folds MXINT4 blocks, the last of which may be short: sixteen bytes of two elements each, the first in the lower half. Each element
+ * becomes the upper half of a byte at `spread`.
+ */
+export function foldMxint4(
+  sums: usize,
+  exponents: usize,
+  halves: usize,
+  spread: usize,
+  n: i32,
+  weight: i32,
+  shiftBase: i32,
+): void {
+  const upper = i8x16.splat(<i8>0xf0);
+  for (let start = 0; start < n; start += 32) {
+    const shift = <i32>load<u8>(exponents + ((<usize>start) >> 5)) + shiftBase;
+    const both = v128.load(halves + ((<usize>start) >> 1));
+    const first = i8x16.shl(both, 4);
+    const second = v128.and(both, upper);
+    v128.store(spread, i8x16.shuffle(first, second, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
+    v128.store(spread, i8x16.shuffle(first, second, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31), 16);
+    foldElements(sums + ((<usize>start) << 3), spread, min<i32>(32, n - start), weight, shift);
+  }
+}
+
 /** sums[i] += other[i]. */
 export function foldSums(sums: usize, other: usize, n: i32): void {
   for (let i = 0; i < n; i++) {

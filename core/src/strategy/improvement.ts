@@ -1,0 +1,40 @@
+import type { ExactSum } from '../aggregation/exact-sum.ts';
+import type { RobustAggregate } from '../aggregation/robust/updates.ts';
+import { invariant } from '../errors.ts';
+import { unpack, type UpdateShape } from '../weights/packed.ts';
+import type { Improvement, Strategy } from './strategy.ts';
+
+/** A version, as the round that improves it sees it. */
+interface Base {
+  weights: Float32Array;
+  memory: readonly Float32Array[];
+}
+
+/** What a strategy makes of the sum of a round's updates. */
+export function improvedBySum(
+  strategy: Strategy,
+  { weights, memory }: Base,
+  sum: ExactSum,
+  shape: UpdateShape,
+): Improvement {
+  const { vectors, numbers } = unpack(sum.mean(), shape, weights.length, sum.grid);
+  const [delta, ...more] = vectors;
+  invariant(delta !== undefined, 'an update has a delta');
+  return strategy.improve(weights, delta, memory, {
+    updates: sum.count,
+    weight: sum.totalWeight,
+    vectors: more,
+    numbers,
+  });
+}
+
+/** What a strategy makes of what its rule found in a round's updates. */
+export function improvedByRule(
+  strategy: Strategy,
+  { weights, memory }: Base,
+  aggregate: RobustAggregate,
+  { updates, weight }: { updates: number; weight: number },
+): Improvement {
+  const round = { updates, weight, vectors: [], numbers: [] };
+  return strategy.improve(weights, aggregate.delta, aggregate.memory ?? memory, round);
+}
