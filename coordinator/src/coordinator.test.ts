@@ -97,17 +97,24 @@ test('bad updates are refused by their reason, counted, and the result is bit-eq
     [updateOf('a', grid, { weight: 0n }), a, Reason.WEIGHT_OUT_OF_RANGE],
     [updateOf('a', grid, { weight: 2n ** 60n }), a, Reason.WEIGHT_OUT_OF_RANGE],
     [updateOf('a', grid, { payload: new Uint8Array(41).fill(255) }), a, Reason.NOT_FINITE],
-    [updateOf('a', grid, { updateId: new Uint8Array(32) }), a, Reason.WRONG_ID],
   ];
   for (const [update, agent, reason] of refusals) {
     const { accepted, receipt } = await agent.submit(update);
     expect(accepted).toBe(false);
     expect(fromBinary(ReceiptSchema, receipt!.receipt).outcome).toEqual({ case: 'rejected', value: reason });
   }
+  // Nothing is ended by what was damaged on its way.
   const damaged = updateOf('a', grid);
   damaged.payload[40]! ^= 1;
-  const { accepted, receipt } = await a.submit(damaged);
-  expect({ accepted, receipt }).toEqual({ accepted: false, receipt: undefined });
+  const headers = [{ updateId: new Uint8Array(32) }, { round: 3n }, { weight: 11n }, { encoding: Encoding.FLOAT32 }];
+  for (const update of [
+    damaged,
+    ...headers.map((change) => ({ ...updateOf('a', grid), header: { ...updateOf('a', grid).header, ...change } })),
+    { ...updateOf('a', grid), header: { ...updateOf('a', grid).header, metrics: { loss: 1 } } },
+  ]) {
+    const { accepted, offset, receipt } = await a.submit(update);
+    expect({ accepted, offset, receipt }).toEqual({ accepted: false, offset: 0n, receipt: undefined });
+  }
 
   await a.submit(updateOf('a', grid));
   expect(await a.submit(updateOf('a', grid))).toMatchObject({ accepted: true });
@@ -117,12 +124,13 @@ test('bad updates are refused by their reason, counted, and the result is bit-eq
   expect(await weightsDigest(service)).toBe(await weightsDigest(clean));
   const status = await service.getTask('train');
   expect(status.updatesAccepted).toBe(3n);
-  expect(status.updatesRejected).toBe(11n);
+  expect(status.updatesRejected).toBe(15n);
   expect(status.rejectedByReason).toMatchObject({
     'not-finite': 1n,
     duplicate: 1n,
     'weight-out-of-range': 2n,
-    'digest-mismatch': 1n,
+    'digest-mismatch': 4n,
+    'wrong-id': 2n,
   });
 });
 
@@ -257,6 +265,7 @@ test('a task that cannot work is refused by what is wrong', async () => {
   await expect(create2({ strategy: { name: 'constructor' } })).rejects.toMatchObject({ code: 'invalid' });
   await expect(create2({ strategy: { name: 'fedProx', mu: 1e7 } })).rejects.toThrow(/proximalMu is out of range/);
   await expect(create2({ cohort: { min: 5, max: 2 } })).rejects.toThrow(/cohort.max/);
+  await expect(create2({ strategy: { name: 'fedNova' }, encoding: 'mxint4' })).rejects.toThrow(/mxint4 is too coarse/);
   await expect(create2({ epochs: 1 })).rejects.toThrow(/"epochs" is not known/);
   await expect(service.createTask('bad name', '{}')).rejects.toThrow(/letters, digits/);
   await expect(service.createTask('train', '{}')).rejects.toThrow(/there already/);

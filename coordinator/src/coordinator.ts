@@ -2,40 +2,50 @@ import { mkdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { create } from '@bufbuild/protobuf';
+import { fromBinary } from '@bufbuild/protobuf';
 import { CodecError, ConfigError, NotTrainableError, OnnxError } from '@commonweight/core';
 import {
-  CHUNK_BYTES_MAX,
-  GetUpdateStatusResponseSchema,
   isName,
-  ModelSummarySchema,
-  OFFER_UPDATES_MAX,
-  SessionResponseSchema,
-  SubmitUpdateResponseSchema,
+  ManifestSchema,
   type AgentStatus,
   type GetUpdateStatusResponse,
   type Hello,
   type ModelSummary,
   type OfferedUpdate,
-  type SessionRequest,
   type SignedManifest,
+  type SignedVariantList,
   type SubmitUpdateResponse,
   type TaskStatus,
   type UpdateHeader,
 } from '@commonweight/proto';
-import { systemClock, type Clock } from './clock.ts';
+import { sleep, systemClock, type Clock } from './clock.ts';
+import { AgentSessions } from './driver/agent-sessions.ts';
 import { Fleet } from './driver/fleet.ts';
-import { isCommitted, receiptToWire, rejectedReceipt } from './driver/receipts.ts';
-import { hex, ownsId, receiptMessage, TaskDriver, type DriverWorld } from './driver/task-driver.ts';
-import { Uploads } from './driver/uploads.ts';
+import { rejectedReceipt } from './driver/receipts.ts';
+import { Neighbours } from './driver/neighbours.ts';
+import { TaskDriver, type DriverWorld } from './driver/task-driver.ts';
+import type { Offered } from './driver/task-work.ts';
 import { openSigner, type Signer } from './identity/signer.ts';
-import { parameters, Registry } from './registry/registry.ts';
-import { ServiceError, type AgentSession, type AgentSink, type BlobPart, type CoordinatorService } from './service.ts';
-import { parsePostgresUrl } from './store/postgres-address.ts';
-import { PostgresStore } from './store/postgres-store.ts';
+import { Collector, type KeepVersions } from './registry/collector.ts';
+import { Registry } from './registry/registry.ts';
+import { Releases, watch } from './registry/releases.ts';
+import { Replica } from './replica/replica.ts';
+import {
+  ServiceError,
+  type AgentSession,
+  type AgentSink,
+  type BlobPart,
+  type CoordinatorService,
+  type KeptVersions,
+  type RolledBack,
+} from './service.ts';
+import { parsePostgresUrl, type PostgresAddress } from './store/postgres-address.ts';
+import { PostgresReads } from './store/postgres-store.ts';
 import { startBackups, type BackupSchedule } from './store/scheduled-backups.ts';
 import { SqliteStore } from './store/sqlite-store.ts';
 import { StoreError, type Commit, type Store } from './store/store.ts';
+import type { VariantPolicy } from './variants/forms.ts';
+import { Variants, type VariantReport } from './variants/variants.ts';
 
 export interface CoordinatorOptions {
   /** Folder of the database and the signing key. */
@@ -46,82 +56,85 @@ export interface CoordinatorOptions {
   diskBytesMax?: number;
   /** `postgres://…`: the database is there, and `dataDir` has the signing key alone. */
   postgres?: string;
-  /** Called where another coordinator leads that database, with who it is. */
-  onWaiting?: (leader: string) => void;
-  /** Ends the waiting. */
-  signal?: AbortSignal;
+  /** Another coordinator leads that database, and this one shares its work. */
+  onFollowing?: (leader: string) => void;
+  /** This one leads that database from now on. */
+  onLeading?: (epoch: number) => void;
+  /** Agents that may be there at once; more are told when to come back. */
+  sessionsMax?: number;
+  /** How many versions of each model are kept whole; without it, all. */
+  keepVersions?: KeepVersions;
   clock?: Clock;
   /** A commit failed and nobody may go on: the process is to end, and a restart goes on from what is saved. By default it does. */
   onFatal?: (error: Error) => void;
   log?: (line: string) => void;
 }
 
-/** How often agents show that they are there. */
-const HEARTBEAT_MS = 5_000;
 /** How long uploads are refused after the disk was found full. */
-const FULL_RETRY_MS = 30_000;
+const FULL_RETRY_MS = 5_000;
 /** How often deadlines are looked at. */
 const TICK_MS = 250;
 
 /** What a coordinator over a given store may be told. */
-type ServiceOptions = Pick<CoordinatorOptions, 'clock' | 'log' | 'onFatal'> & {
+type ServiceOptions = Pick<CoordinatorOptions, 'clock' | 'log' | 'onFatal' | 'sessionsMax' | 'keepVersions'> & {
   /** Folder for the updates of rounds whose strategy has to see them all. */
   spoolDir: string;
   onClose?: () => void;
 };
 
 /**
- * Opens a data folder or a database and goes on with what was under way in it; waits while another coordinator leads the
- * database. Throws StoreError where it cannot be used.
+ * Opens a data folder or a database and goes on with what was under way in it; where another coordinator leads the database, this
+ * one shares its work. Throws StoreError where it cannot be used.
  */
 export async function openCoordinator(options: CoordinatorOptions): Promise<CoordinatorService> {
-  const { dataDir, backups, clock = systemClock, log = () => {} } = options;
-  const { store, signer } = await openStore(options);
+  const { dataDir, diskBytesMax, backups, postgres, clock = systemClock, log = () => {} } = options;
   const spoolDir = join(dataDir, 'spool');
-  // What another process spooled is asked for again; the store's lease says that it runs no more.
-  await rm(spoolDir, { recursive: true, force: true });
-  const stopBackups =
-    backups === undefined || !(store instanceof SqliteStore)
-      ? undefined
-      : startBackups(store, dataDir, backups, { clock, log });
-  const coordinator = new Coordinator(store, signer, {
-    ...options,
-    spoolDir,
-    ...(stopBackups === undefined ? {} : { onClose: stopBackups }),
-  });
-  try {
-    await coordinator.recover();
-  } catch (error) {
-    // Else its timers would keep the process, and with it the lease.
-    await coordinator.close();
-    throw error;
-  }
-  return coordinator;
+  if (postgres !== undefined) return openReplica(parsePostgresUrl(postgres), spoolDir, options);
+  const store = SqliteStore.open(dataDir);
+  if (diskBytesMax !== undefined) store.limitBytes(diskBytesMax);
+  const onClose = backups === undefined ? () => {} : startBackups(store, dataDir, backups, { clock, log });
+  return recovered(new Coordinator(store, openSigner(dataDir), { ...options, spoolDir, onClose }), spoolDir);
 }
 
-async function openStore(options: CoordinatorOptions): Promise<{ store: Store; signer: Signer }> {
-  const { dataDir, diskBytesMax, postgres, onWaiting = () => {}, signal } = options;
-  if (postgres === undefined) {
-    const store = SqliteStore.open(dataDir);
-    if (diskBytesMax !== undefined) store.limitBytes(diskBytesMax);
-    return { store, signer: openSigner(dataDir) };
-  }
-  const address = parsePostgresUrl(postgres);
+async function openReplica(
+  address: PostgresAddress,
+  spoolDir: string,
+  options: CoordinatorOptions,
+): Promise<CoordinatorService> {
+  const { dataDir, diskBytesMax, backups, onFatal = throwLater } = options;
   if (diskBytesMax !== undefined) {
     throw new ConfigError(
       '--disk-max is for the database in --data: limit the disk of PostgreSQL itself',
       '--disk-max',
     );
   }
-  if (options.backups !== undefined) {
+  if (backups !== undefined) {
     throw new ConfigError('--backup is for the database in --data: back PostgreSQL up with its own tools', '--backup');
   }
   mkdirSync(dataDir, { recursive: true });
   const signer = openSigner(dataDir);
-  const { publicKey } = signer;
-  const holder = `process ${process.pid} on ${hostname()}`;
-  const candidate = { holder, onWaiting, ...(signal === undefined ? {} : { signal }) };
-  return { store: await PostgresStore.open(address, { publicKey, ...candidate }), signer };
+  const reads = await PostgresReads.open(address, signer.publicKey);
+  return Replica.open(reads, {
+    ...options,
+    signer,
+    spoolDir,
+    holder: `process ${process.pid} on ${hostname()}`,
+    onFatal,
+    lead: (store) => recovered(new Coordinator(store, signer, { ...options, spoolDir }), spoolDir),
+  });
+}
+
+async function recovered(coordinator: Coordinator, spoolDir: string): Promise<Coordinator> {
+  try {
+    // What another process spooled is asked for again; the store's lease says that it runs no more.
+    await rm(spoolDir, { recursive: true, force: true });
+    await coordinator.recover();
+    return coordinator;
+  } catch (error) {
+    // Else its timers would keep the process, and with it the lease.
+    await coordinator.close();
+    throw error;
+  }
 }
 
 /** The coordinator over a store; nothing of it knows where time, disk and network come from. */
@@ -129,17 +142,20 @@ export class Coordinator implements CoordinatorService {
   readonly #store: Store;
   readonly #signer: Signer;
   readonly #registry: Registry;
+  readonly #releases: Releases;
+  readonly #variants: Variants;
   readonly #fleet = new Fleet();
-  readonly #uploads: Uploads;
+  readonly #sessions: AgentSessions;
   readonly #drivers = new Map<string, TaskDriver>();
-  readonly #modelWatchers = new Map<string, Set<(release: SignedManifest) => void>>();
-  readonly #releaseWatchers = new Set<(model: string, release: SignedManifest) => void>();
   readonly #taskWatchers = new Map<string, Set<(status: TaskStatus) => void>>();
   readonly #nowMs: () => number;
   readonly #world: DriverWorld;
   readonly #onFatal: (error: Error) => void;
   readonly #onClose: () => void;
   readonly #stopTicking: () => void;
+  readonly #neighbours: Neighbours | undefined;
+  readonly #collector: Collector | undefined;
+  #turn: Promise<unknown> = Promise.resolve();
   #fullUntilMs = 0;
   #undecodable = 0;
   #closed = false;
@@ -147,14 +163,29 @@ export class Coordinator implements CoordinatorService {
   constructor(
     store: Store,
     signer: Signer,
-    { spoolDir, clock = systemClock, log = () => {}, onFatal = throwLater, onClose = () => {} }: ServiceOptions,
+    {
+      spoolDir,
+      clock = systemClock,
+      log = () => {},
+      onFatal = throwLater,
+      onClose = () => {},
+      sessionsMax,
+      keepVersions,
+    }: ServiceOptions,
   ) {
     const nowMs = (): number => clock.nowMs();
     this.#store = store;
     this.#signer = signer;
     this.#registry = new Registry(store, signer);
+    this.#releases = new Releases(store, this.#registry, log);
+    this.#variants = new Variants({
+      store,
+      registry: this.#registry,
+      signer,
+      log,
+      failed: (error) => this.#failed(error),
+    });
     this.#nowMs = nowMs;
-    this.#uploads = new Uploads(nowMs);
     this.#onFatal = onFatal;
     this.#onClose = onClose;
     this.#world = {
@@ -164,13 +195,43 @@ export class Coordinator implements CoordinatorService {
       fleet: this.#fleet,
       spoolDir,
       nowMs,
+      monotonicMs: () => clock.monotonicMs(),
+      sleep: (ms) => sleep(clock, ms),
       log,
-      announce: (model, release) => this.#announce(model, release),
+      announce: (model, release) => {
+        this.#releases.announce(model, release);
+        this.#collector?.collect(model);
+        for (const driver of this.#drivers.values()) if (driver.config.model === model) this.#wantVariants(driver);
+      },
       failed: (error) => this.#failed(error),
       changed: (task) => this.#changed(task),
     };
+    if (keepVersions !== undefined) {
+      this.#collector = new Collector(store, keepVersions, { log, failed: (error) => this.#failed(error) });
+    }
+    this.#sessions = new AgentSessions({
+      signer,
+      fleet: this.#fleet,
+      nowMs,
+      log,
+      ...(sessionsMax === undefined ? {} : { sessionsMax }),
+      tasks: () => (this.#closed ? [] : this.#drivers.values()),
+      task: (name) => this.#drivers.get(name),
+      receipt: (updateId) => store.receipt(updateId),
+      ofNoTask: (offered) => this.#ofNoTask(offered),
+      refusesUploads: () =>
+        this.diskIsFull ? `the disk of the coordinator is full: try again in ${FULL_RETRY_MS / 1000} s` : undefined,
+    });
     this.#stopTicking = clock.every(TICK_MS, () => this.#tick());
     void store.lease.lost.then((error) => this.#failed(error));
+    if (store.shares !== undefined) {
+      this.#neighbours = new Neighbours(store.shares, this.#fleet, {
+        clock,
+        log,
+        tasks: () => (this.#closed ? [] : [...this.#drivers.values()]),
+        failed: (error) => this.#failed(error),
+      });
+    }
   }
 
   get publicKey(): Uint8Array {
@@ -178,80 +239,40 @@ export class Coordinator implements CoordinatorService {
   }
 
   async recover(): Promise<void> {
+    await this.#requireNewestEpoch();
+    await this.#neighbours?.look();
     for (const record of await this.#store.tasks()) {
       this.#drivers.set(record.task, await TaskDriver.load(this.#world, record));
+    }
+    for (const driver of this.#drivers.values()) this.#wantVariants(driver);
+    // What was due when the last process ended, or by a policy that is new.
+    const collector = this.#collector;
+    if (collector !== undefined) for (const model of await this.#store.models()) collector.collect(model);
+  }
+
+  /** A version of a later epoch than the lease's says that the lease is damaged: two leaders could have one epoch. */
+  async #requireNewestEpoch(): Promise<void> {
+    const { epoch } = this.#store.lease;
+    for (const model of await this.#store.models()) {
+      const newest = await this.#registry.newest(model);
+      if (Number(newest.epoch) <= epoch) continue;
+      throw new StoreError(
+        `the lease says epoch ${epoch}, and version ${newest.version} of ${model} was published in epoch ${newest.epoch}: the database is damaged, restore a backup`,
+      );
     }
   }
 
   connectAgent(hello: Hello, sink: AgentSink): AgentSession {
-    const { agentId } = hello;
-    if (!isName(agentId))
-      throw new ServiceError('invalid', `agent id "${agentId.slice(0, 80)}" may have letters, digits, - and _ only`);
-    this.#fleet.join(hello, sink, this.#nowMs());
-    const value = { publicKey: this.publicKey, heartbeatMs: HEARTBEAT_MS };
-    sink.send(create(SessionResponseSchema, { message: { case: 'welcome', value } }));
-    this.#forDrivers((driver) => driver.event({ type: 'AgentBack', nowMs: this.#nowMs(), agentId }));
-    const closed = (): void => {
-      if (!this.#fleet.isCurrent(agentId, sink)) return;
-      this.#fleet.leave(agentId);
-      this.#forDrivers((driver) => driver.event({ type: 'AgentAway', nowMs: this.#nowMs(), agentId }));
-    };
-    return {
-      receive: (request) => {
-        if (this.#fleet.isCurrent(agentId, sink)) this.#receive(agentId, request, closed);
-      },
-      closed,
-    };
+    if (this.#closed) throw new ServiceError('unavailable', 'this coordinator is ending: try again');
+    return this.#sessions.connect(hello, sink);
   }
 
-  #receive(agentId: string, { message }: SessionRequest, closed: () => void): void {
-    this.#fleet.seen(agentId, this.#nowMs());
-    switch (message.case) {
-      case 'ready':
-        this.#fleet.setReady(agentId, true);
-        return this.#forDrivers((driver) => (driver.isRunning ? driver.agentReady(agentId) : Promise.resolve()));
-      case 'offer':
-        for (const offered of message.value.updates.slice(0, OFFER_UPDATES_MAX))
-          this.#answerOffer(agentId, offered).catch((error: unknown) => this.#unanswered(agentId, error));
-        return;
-      case 'failure': {
-        const { task, round, reason } = message.value;
-        this.#world.log(`${task}: ${agentId} failed in round ${round}: ${reason.slice(0, 200)}`);
-        const event = { type: 'AgentOut', nowMs: this.#nowMs(), agentId, round: Number(round) } as const;
-        this.#drivers
-          .get(task)
-          ?.event(event)
-          .catch(() => {});
-        return;
-      }
-      case 'goodbye':
-        return closed();
-      case 'heartbeat':
-      case 'hello':
-      case undefined:
-        return;
-    }
-  }
-
-  /** A receipt where the update has ended, a wish for it where it is still missing, and an end where its time is over. */
-  async #answerOffer(agentId: string, offered: OfferedUpdate): Promise<void> {
-    const { updateId, task } = offered;
-    if (!ownsId(agentId, offered)) return this.#world.log(`${agentId} offers an update that is not its own`);
+  async #ofNoTask({ updateId, task, round }: OfferedUpdate): Promise<Offered> {
     const known = await this.#store.receipt(updateId);
-    if (known !== undefined) return this.#fleet.send(agentId, receiptMessage(this.#signer, known));
-    const driver = this.#drivers.get(task);
-    await driver?.settled();
-    if (driver?.holds(updateId) === true) return;
-    if (driver?.wants(agentId, offered) === true) {
-      return this.#fleet.send(
-        agentId,
-        create(SessionResponseSchema, { message: { case: 'wanted', value: { updateId } } }),
-      );
-    }
-    const refusal = driver === undefined ? 'unknown-task' : 'stale-round';
-    const receipt = rejectedReceipt(this.#signer, { updateId, task, round: Number(offered.round) }, refusal);
+    if (known !== undefined) return { ended: known };
+    const receipt = rejectedReceipt(this.#signer, { updateId, task, round: Number(round) }, 'unknown-task');
     await this.#commit({ receipts: [receipt] });
-    this.#fleet.send(agentId, receiptMessage(this.#signer, receipt));
+    return { ended: receipt };
   }
 
   async #commit(commit: Commit): Promise<void> {
@@ -275,91 +296,36 @@ export class Coordinator implements CoordinatorService {
     return this.#nowMs() < this.#fullUntilMs;
   }
 
-  async updateStatus(updateId: Uint8Array): Promise<GetUpdateStatusResponse> {
-    const known = await this.#store.receipt(updateId);
-    const accepted = [...this.#drivers.values()].some((driver) => driver.holds(updateId));
-    return create(GetUpdateStatusResponseSchema, {
-      offset: BigInt(this.#uploads.offset(hex(updateId))),
-      accepted,
-      ...(known === undefined ? {} : { receipt: receiptToWire(this.#signer, known) }),
-    });
+  updateStatus(updateId: Uint8Array): Promise<GetUpdateStatusResponse> {
+    return this.#sessions.updateStatus(updateId);
   }
 
-  async submitChunk(
-    agentId: string,
-    header: UpdateHeader,
-    offset: number,
-    data: Uint8Array,
-  ): Promise<SubmitUpdateResponse> {
-    if (header.agentId !== agentId)
-      throw new ServiceError('invalid', `agent ${agentId} sent an update in the name of another`);
-    if (this.diskIsFull)
-      throw new ServiceError('resource-exhausted', 'the disk of the coordinator is full: try again in 30 s');
-    const driver = this.#drivers.get(header.task);
-    if (driver === undefined) throw new ServiceError('not-found', `there is no task "${header.task.slice(0, 80)}"`);
-    if (!ownsId(agentId, header)) return this.#refused(header, await driver.refuse(header, 'wrong-id'));
-    const known = await this.#store.receipt(header.updateId);
-    if (known !== undefined) {
-      await driver.refuse(header, 'duplicate');
-      return this.#submitted(header, isCommitted(known), known);
-    }
-    const early = driver.refusalOfHeader(header);
-    if (early !== undefined) return this.#refused(header, await driver.refuse(header, early));
-    const size = Number(header.payloadSize);
-    const received = this.#uploads.receive(agentId, hex(header.updateId), size, offset, data);
-    if (received.payload === undefined) {
-      return create(SubmitUpdateResponseSchema, { offset: BigInt(received.offset) });
-    }
-    return this.#refused(header, await driver.submit(header, received.payload));
+  submitChunk(agentId: string, header: UpdateHeader, offset: number, data: Uint8Array): Promise<SubmitUpdateResponse> {
+    return this.#sessions.submitChunk(agentId, header, offset, data);
   }
 
-  #refused(header: UpdateHeader, submission: Awaited<ReturnType<TaskDriver['submit']>>): SubmitUpdateResponse {
-    if ('accepted' in submission || submission.refusal === 'duplicate') return this.#submitted(header, true);
-    // Damaged on the way: without a receipt the agent begins again.
-    if (submission.refusal === 'digest-mismatch') return create(SubmitUpdateResponseSchema, {});
-    return this.#submitted(header, false, submission.receipt);
-  }
-
-  #submitted(
-    header: UpdateHeader,
-    accepted: boolean,
-    receipt?: Parameters<typeof receiptToWire>[1],
-  ): SubmitUpdateResponse {
-    const signed = receipt === undefined ? {} : { receipt: receiptToWire(this.#signer, receipt) };
-    return create(SubmitUpdateResponseSchema, { offset: header.payloadSize, accepted, ...signed });
-  }
-
-  async readBlob(digest: Uint8Array, offset: number, lengthMax: number): Promise<BlobPart> {
-    const totalSize = await this.#store.blobSize(digest);
-    if (totalSize === undefined) throw new ServiceError('not-found', `there is no blob ${hex(digest).slice(0, 64)}`);
-    if (offset > totalSize)
-      throw new ServiceError('invalid', `offset ${offset} is beyond the blob's ${totalSize} bytes`);
-    return { data: await this.#store.readBlob(digest, offset, Math.min(lengthMax, CHUNK_BYTES_MAX)), totalSize };
+  readBlob(digest: Uint8Array, offset: number, lengthMax: number): Promise<BlobPart> {
+    return this.#releases.readBlob(digest, offset, lengthMax);
   }
 
   getModel(model: string, version: number): Promise<SignedManifest> {
-    return this.#registry.release(model, version);
+    return this.#releases.getModel(model, version);
   }
 
   watchModel(model: string, onRelease: (release: SignedManifest) => void): () => void {
-    // What is committed while the newest is being read is told by the watcher itself, and then the older is not told any more.
-    let told = false;
-    const tell = (release: SignedManifest): void => {
-      told = true;
-      onRelease(release);
-    };
-    const stop = watch(this.#modelWatchers, model, tell);
-    const first = this.#registry.release(model, 0);
-    first.then(
-      (release) => (told ? undefined : tell(release)),
-      (error: unknown) => this.#world.log(`watch of ${model}: ${(error as Error).message}`),
-    );
-    return stop;
+    return this.#releases.watchModel(model, onRelease);
   }
 
   watchReleases(onRelease: (model: string, release: SignedManifest) => void): () => void {
-    this.#releaseWatchers.add(onRelease);
-    return () => this.#releaseWatchers.delete(onRelease);
+    return this.#releases.watchReleases(onRelease);
+  }
+
+  listModels(): Promise<ModelSummary[]> {
+    return this.#releases.listModels();
+  }
+
+  listVersions(model: string): Promise<SignedManifest[]> {
+    return this.#releases.listVersions(model);
   }
 
   async importModel(model: string, onnx: Uint8Array): Promise<SignedManifest> {
@@ -370,29 +336,42 @@ export class Coordinator implements CoordinatorService {
         throw error;
       },
     );
-    this.#announce(model, release);
+    this.#releases.announce(model, release);
     return release;
   }
 
-  async listModels(): Promise<ModelSummary[]> {
-    const models = await this.#store.models();
-    return Promise.all(
-      models.map(async (model) => {
-        const manifest = await this.#registry.newest(model);
-        const { version: newestVersion, createdMs } = manifest;
-        return create(ModelSummarySchema, {
-          model,
-          newestVersion,
-          createdMs,
-          parameters: parameters(manifest),
-        });
-      }),
-    );
+  listKept(model: string): Promise<KeptVersions> {
+    return this.#releases.listKept(model);
   }
 
-  async listVersions(model: string): Promise<SignedManifest[]> {
-    await this.#registry.release(model, 0);
-    return (await this.#store.versions(model)).map((record) => this.#registry.toWire(record));
+  async pinVersion(model: string, version: number, isPinned: boolean): Promise<number> {
+    const { manifest } = await this.#registry.release(model, version);
+    const number = Number(fromBinary(ManifestSchema, manifest).version);
+    try {
+      await this.#store.commit({ pin: { model, version: number, isPinned } });
+    } catch (cause) {
+      if (cause instanceof StoreError && cause.kind === 'refused')
+        throw new ServiceError('invalid', cause.message, { cause });
+      this.#failed(cause);
+      throw cause;
+    }
+    return number;
+  }
+
+  getVariants(model: string, version: number): Promise<SignedVariantList | undefined> {
+    return this.#registry.variants(model, version);
+  }
+
+  makeVariants(model: string, version: number, policy: VariantPolicy): Promise<SignedVariantList> {
+    return understandable(() => this.#variants.make(model, version, policy));
+  }
+
+  reportVariant(report: VariantReport): Promise<SignedVariantList> {
+    return this.#variants.report(report);
+  }
+
+  #wantVariants({ config: { model, variants } }: TaskDriver): void {
+    if (variants !== undefined) this.#variants.want(model, variants);
   }
 
   async createTask(task: string, configJson: string): Promise<TaskStatus> {
@@ -401,22 +380,46 @@ export class Coordinator implements CoordinatorService {
       throw new ServiceError('already-exists', `task "${task}" is there already: choose another name`);
     const driver = await understandable(() => TaskDriver.create(this.#world, task, configJson));
     this.#drivers.set(task, driver);
+    this.#wantVariants(driver);
     return driver.status();
   }
 
   async startTask(task: string): Promise<TaskStatus> {
-    const driver = this.#driver(task);
-    const rival = [...this.#drivers.values()].find(
-      (other) => other !== driver && other.isRunning && other.config.model === driver.config.model,
-    );
-    if (rival !== undefined) {
-      throw new ServiceError(
-        'invalid',
-        `task "${rival.task}" is improving ${driver.config.model} already: pause it first`,
-      );
-    }
-    await driver.start();
-    return driver.status();
+    return this.#oneByOne(async () => {
+      const driver = this.#driver(task);
+      const rival = this.#busyWith(driver.config.model);
+      if (rival !== undefined && rival !== driver) {
+        const why = rival.isRunning
+          ? `is improving ${driver.config.model} already: pause it first`
+          : `is paused, and its last round is still open: wait until \`commonweight task show ${rival.task}\` says Idle`;
+        throw new ServiceError('invalid', `task "${rival.task}" ${why}`);
+      }
+      await driver.start();
+      return driver.status();
+    });
+  }
+
+  async rollbackModel(model: string, version: number): Promise<RolledBack> {
+    return this.#oneByOne(async () => {
+      const driver = this.#busyWith(model);
+      if (driver !== undefined) return { release: await driver.rollback(version), task: driver.task };
+      const restored = await this.#registry.restored(model, version, this.#nowMs());
+      await this.#commit({ version: restored.version });
+      this.#world.announce(model, restored.open.signed);
+      return { release: restored.open.signed, task: '' };
+    });
+  }
+
+  /** The task that may publish versions of a model: there is one at most. */
+  #busyWith(model: string): TaskDriver | undefined {
+    return [...this.#drivers.values()].find((driver) => driver.isBusy && driver.config.model === model);
+  }
+
+  /** What decides which task may publish versions happens one after the other. */
+  #oneByOne<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(work);
+    this.#turn = result.catch(() => undefined);
+    return result;
   }
 
   async pauseTask(task: string): Promise<TaskStatus> {
@@ -443,9 +446,7 @@ export class Coordinator implements CoordinatorService {
   }
 
   addBytes(direction: 'up' | 'down', task: string | undefined, bytes: number): void {
-    for (const driver of this.#drivers.values()) {
-      if (task === undefined ? driver.isRunning : driver.task === task) driver.addBytes(direction, bytes);
-    }
+    this.#sessions.addBytes(direction, task, bytes);
   }
 
   addUndecodable(): void {
@@ -456,14 +457,21 @@ export class Coordinator implements CoordinatorService {
     return this.#undecodable;
   }
 
+  async advertise(address: string): Promise<void> {
+    await this.#store.shares?.advertise(address);
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     this.#stopTicking();
+    await this.#neighbours?.stop();
     this.#onClose();
     this.#fleet.closeAll('the coordinator is stopping');
     try {
+      await this.#variants.close();
       for (const driver of this.#drivers.values()) await driver.close();
+      await this.#collector?.close();
     } finally {
       await this.#store.close();
     }
@@ -482,19 +490,9 @@ export class Coordinator implements CoordinatorService {
     for (const driver of this.#drivers.values()) work(driver).catch(() => {});
   }
 
-  /** The agent offers again when it is reminded. */
-  #unanswered(agentId: string, error: unknown): void {
-    this.#world.log(`an offer of ${agentId} is not answered: ${(error as Error).message}`);
-  }
-
   #tick(): void {
     if (this.diskIsFull) return;
     this.#forDrivers((driver) => (driver.isRunning ? driver.tick() : Promise.resolve()));
-  }
-
-  #announce(model: string, release: SignedManifest): void {
-    for (const onRelease of this.#modelWatchers.get(model) ?? []) onRelease(release);
-    for (const onRelease of this.#releaseWatchers) onRelease(model, release);
   }
 
   #changed(task: string): void {
@@ -503,15 +501,6 @@ export class Coordinator implements CoordinatorService {
     const status = this.#driver(task).status();
     for (const onStatus of watchers) onStatus(status);
   }
-}
-
-function watch<T>(watchers: Map<string, Set<T>>, key: string, watcher: T): () => void {
-  const set = watchers.get(key) ?? new Set();
-  watchers.set(key, set.add(watcher));
-  return () => {
-    set.delete(watcher);
-    if (set.size === 0) watchers.delete(key);
-  };
 }
 
 /** Outside of all promises, so that nothing catches it. */

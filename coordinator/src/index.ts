@@ -5,14 +5,20 @@ export {
   type AgentSink,
   type BlobPart,
   type CoordinatorService,
+  type KeptVersions,
   type ServiceErrorCode,
 } from './service.ts';
 export { backupTo, restoreFrom } from './store/backup.ts';
-export { verifyStore, type ModelReport, type VerifyReport } from './store/verify.ts';
+export { repairBlobs, type BlobSource, type Repair } from './store/repair.ts';
+export { verifyStore, type DamagedBlob, type ModelReport, type VerifyReport } from './store/verify.ts';
+export { auditVersion, type Audit } from './driver/audit.ts';
 export { openSigner } from './identity/signer.ts';
 export { SqliteStore } from './store/sqlite-store.ts';
-export { StoreError } from './store/store.ts';
-export { parseTaskConfig, policyOf, taskDefaults, type TaskConfig } from './round/policy.ts';
+export { parsePostgresUrl } from './store/postgres-address.ts';
+export { PostgresReads } from './store/postgres-store.ts';
+export { StoreError, type StoreReads } from './store/store.ts';
+export { KEEP_VERSIONS_MIN, type KeepVersions } from './registry/collector.ts';
+export { parseTaskConfig, policyOf, strategyOf, taskDefaults, type TaskConfig } from './round/policy.ts';
 export {
   firstState,
   step,
@@ -23,3 +29,5 @@ export {
   type RoundState,
 } from './round/round.ts';
 export { startCoordinator, type RunningCoordinator, type StartOptions } from './main.ts';
+export { loadStrategy, type LoadedStrategy } from './strategies/load-strategy.ts';
+export { parseVariantPolicy, type VariantForm, type VariantPolicy } from './variants/forms.ts';

@@ -3,6 +3,8 @@ import { openCoordinator } from './coordinator.ts';
 import { serveGrpc } from './edges/grpc/server.ts';
 import { serveHttp } from './edges/http/server.ts';
 import { serveNats } from './edges/nats/server.ts';
+import type { KeepVersions } from './registry/collector.ts';
+import { loadStrategy } from './strategies/load-strategy.ts';
 import type { BackupSchedule } from './store/scheduled-backups.ts';
 import type { CoordinatorService } from './service.ts';
 
@@ -15,14 +17,22 @@ export interface StartOptions {
   nats?: string;
   /** The most that the database may take of the disk. */
   diskBytesMax?: number;
+  /** How many versions of each model are kept whole; without it, all. */
+  keepVersions?: KeepVersions;
   /** Copies of the data folder, made while it is in use. */
   backups?: BackupSchedule;
-  /** `postgres://127.0.0.1:port/database`: where the versions are, for any number of coordinators of which one leads. */
+  /** `postgres://127.0.0.1:port/database`: where the versions are, for any number of coordinators, of which one leads and all work. */
   postgres?: string;
-  /** Called where another one leads, with who it is. */
-  onWaiting?: (leader: string) => void;
-  /** Ends the waiting. */
-  signal?: AbortSignal;
+  /** Origins of pages that may read models over HTTP, such as `https://app.example`; those of this machine always may. `*` is all. */
+  origins?: readonly string[];
+  /** Files of users' own strategies, see loadStrategy. */
+  strategies?: readonly string[];
+  /** Another one leads, and this one shares its work. */
+  onFollowing?: (leader: string) => void;
+  /** This one leads from now on. */
+  onLeading?: (epoch: number) => void;
+  /** Agents that may be there at once; more are told when to come back. */
+  sessionsMax?: number;
   log?: (line: string) => void;
 }
 
@@ -41,9 +51,14 @@ const LOOPBACK = ['127.0.0.1', 'localhost', '[::1]', '::1'];
 
 /** Opens the data folder and all edges. Throws ConfigError, StoreError or an Error that names the port. */
 export async function startCoordinator(options: StartOptions): Promise<RunningCoordinator> {
-  const { grpc, http, nats, log = () => {}, ...store } = options;
+  const { grpc, http, nats, log = () => {}, strategies = [], origins = [], ...store } = options;
+  requireOrigins(origins);
   const [grpcAddress, httpAddress] = [loopback(grpc, '--grpc'), loopback(http, '--http')];
-  if (nats !== undefined) loopback(nats.replace(/^nats:\/\//, ''), '--nats');
+  for (const one of nats?.replace(/^nats:\/\//, '').split(',') ?? []) loopback(one, '--nats');
+  for (const path of strategies) {
+    const { label, file } = await loadStrategy(path);
+    log(`strategy ${label} from ${file}`);
+  }
   const failure = Promise.withResolvers<never>();
   failure.promise.catch(() => {});
   const service = await openCoordinator({ ...store, log, onFatal: failure.reject });
@@ -53,15 +68,28 @@ export async function startCoordinator(options: StartOptions): Promise<RunningCo
     await service.close();
   };
   try {
-    const http = await serveHttp(service, httpAddress);
+    const http = await serveHttp(service, { ...httpAddress, origins });
     edges.push(http);
     if (nats !== undefined) edges.push(await serveNats(service, { url: nats, log }));
     const grpc = await serveGrpc(service, grpcAddress);
     edges.push(grpc);
+    await service.advertise(
+      `${grpcAddress.host.includes(':') ? `[${grpcAddress.host}]` : grpcAddress.host}:${grpc.port}`,
+    );
     return { service, grpcPort: grpc.port, httpPort: http.port, failed: failure.promise, close };
   } catch (error) {
     await close();
     throw error;
+  }
+}
+
+/** Throws ConfigError where one is no origin: a browser would send another, and the page would be refused without a word. */
+function requireOrigins(origins: readonly string[]): void {
+  for (const origin of origins) {
+    if (origin === '*' || (/^https?:/.test(origin) && URL.canParse(origin) && new URL(origin).origin === origin))
+      continue;
+    const example = 'scheme, host and port as browsers send them, such as https://app.example, or *';
+    throw new ConfigError(`--http-origin ${origin} is not an origin: give ${example}`, '--http-origin');
   }
 }
 

@@ -1,3 +1,5 @@
+import type { VariantPolicy } from './variants/forms.ts';
+import type { VariantReport } from './variants/variants.ts';
 import type {
   AgentStatus,
   GetUpdateStatusResponse,
@@ -6,6 +8,7 @@ import type {
   SessionRequest,
   SessionResponse,
   SignedManifest,
+  SignedVariantList,
   SubmitUpdateResponse,
   TaskStatus,
   UpdateHeader,
@@ -31,7 +34,8 @@ export class ServiceError extends Error {
 /** Where messages for an agent go. */
 export interface AgentSink {
   send(message: SessionResponse): void;
-  close(reason: string): void;
+  /** Ends the session; the agent may come back after so many milliseconds, at once without. */
+  close(reason: string, afterMs?: number): void;
 }
 
 /** Where an agent's messages go. */
@@ -44,6 +48,22 @@ export interface AgentSession {
 export interface BlobPart {
   data: Uint8Array;
   totalSize: number;
+}
+
+/** Versions by what is kept of them. */
+export interface KeptVersions {
+  /** Graph, weights and memory were let go by policy. */
+  collected: number[];
+  pinned: number[];
+  /** Their updates are here. */
+  retained: number[];
+}
+
+/** What a rollback came to. */
+export interface RolledBack {
+  release: SignedManifest;
+  /** The task that goes on from it; empty where none runs. */
+  task: string;
 }
 
 /** Everything that an edge may ask of the coordinator. */
@@ -64,6 +84,16 @@ export interface CoordinatorService {
   importModel(model: string, onnx: Uint8Array): Promise<SignedManifest>;
   listModels(): Promise<ModelSummary[]>;
   listVersions(model: string): Promise<SignedManifest[]>;
+  /** What of a model's versions is here besides their manifests. */
+  listKept(model: string): Promise<KeptVersions>;
+  /** Keeps a version from being collected, or no longer; 0 is the newest. Gives its number. */
+  pinVersion(model: string, version: number, isPinned: boolean): Promise<number>;
+  /** Commits a version after the newest with what an older one has. A task that improves the model goes on from it. */
+  rollbackModel(model: string, version: number): Promise<RolledBack>;
+  /** The forms of a version, 0 being the newest; undefined where none were made. */
+  getVariants(model: string, version: number): Promise<SignedVariantList | undefined>;
+  makeVariants(model: string, version: number, policy: VariantPolicy): Promise<SignedVariantList>;
+  reportVariant(report: VariantReport): Promise<SignedVariantList>;
   createTask(task: string, configJson: string): Promise<TaskStatus>;
   startTask(task: string): Promise<TaskStatus>;
   pauseTask(task: string): Promise<TaskStatus>;
@@ -80,5 +110,7 @@ export interface CoordinatorService {
   readonly undecodable: number;
   /** Uploads are refused for want of room. */
   readonly diskIsFull: boolean;
+  /** Tells other replicas where this one's gRPC is. */
+  advertise(address: string): Promise<void>;
   close(): Promise<void>;
 }

@@ -20,22 +20,28 @@ export const noCounts = (): Counters => ({
   metrics: {},
 });
 
-/** Weighted means of the metrics that agents report: a running sum each, so memory does not grow with the cohort. */
-export class MetricMeans {
-  readonly #sums = new Map<string, { sum: number; weight: number }>();
-
-  add(metrics: Readonly<Record<string, number>>, weight: number): void {
-    for (const [name, value] of Object.entries(metrics).slice(0, METRICS_MAX)) {
-      if (!Number.isFinite(value) || !/^[A-Za-z0-9_.-]{1,64}$/.test(name)) continue;
-      const before = this.#sums.get(name) ?? { sum: 0, weight: 0 };
-      if (this.#sums.size >= METRICS_MAX && before.weight === 0) continue;
-      this.#sums.set(name, { sum: before.sum + value * weight, weight: before.weight + weight });
-    }
-  }
-
-  means(): Record<string, number> {
-    return Object.fromEntries([...this.#sums].map(([name, { sum, weight }]) => [name, sum / weight]));
-  }
-}
+/** Numbers that an agent reports, by name. */
+export type Metrics = Readonly<Record<string, number>>;
 
 const METRICS_MAX = 32;
+
+/** What of an agent's report is kept: finite numbers with proper names, a bounded number of them. */
+export const properMetrics = (metrics: Metrics): Metrics =>
+  Object.fromEntries(
+    Object.entries(metrics)
+      .slice(0, METRICS_MAX)
+      .filter(([name, value]) => Number.isFinite(value) && /^[A-Za-z0-9_.-]{1,64}$/.test(name)),
+  );
+
+/** Weighted means in the order that is given; names beyond a bound are left out. */
+export function metricMeans(reports: readonly { weight: number; metrics: Metrics }[]): Record<string, number> {
+  const sums = new Map<string, { sum: number; weight: number }>();
+  for (const { weight, metrics } of reports) {
+    for (const [name, value] of Object.entries(metrics)) {
+      const before = sums.get(name);
+      if (before === undefined && sums.size >= METRICS_MAX) continue;
+      sums.set(name, { sum: (before?.sum ?? 0) + value * weight, weight: (before?.weight ?? 0) + weight });
+    }
+  }
+  return Object.fromEntries([...sums].map(([name, { sum, weight }]) => [name, sum / weight]));
+}

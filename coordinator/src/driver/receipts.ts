@@ -5,12 +5,16 @@ import type { Signer } from '../identity/signer.ts';
 import type { Verdict } from '../round/round.ts';
 import type { ReceiptRecord } from '../store/store.ts';
 
-/** Every way to be refused, in words as metrics and the live view have them. */
-export type Refusal =
-  Exclude<Verdict, 'accepted'> | UpdateFault | 'wrong-encoding' | 'digest-mismatch' | 'wrong-id' | 'unknown-task';
+/** Every way to be refused for good, in words as metrics and the live view have them. */
+export type FinalRefusal = Exclude<Verdict, 'accepted' | 'duplicate'> | UpdateFault | 'wrong-encoding' | 'unknown-task';
 
-const REASONS: Record<Refusal, Reason> = {
-  duplicate: Reason.DUPLICATE,
+/**
+ * Every way to be refused. A duplicate is not ended: the first delivery counts. Neither are damaged bytes: the agent sends them again. Nor
+ * is an id that its sender cannot have: it may be somebody else's, or the header was damaged on its way.
+ */
+export type Refusal = FinalRefusal | 'duplicate' | 'digest-mismatch' | 'wrong-id';
+
+const REASONS: Record<FinalRefusal, Reason> = {
   'stale-round': Reason.STALE_ROUND,
   'not-invited': Reason.NOT_INVITED,
   'not-collecting': Reason.NOT_COLLECTING,
@@ -21,12 +25,11 @@ const REASONS: Record<Refusal, Reason> = {
   'off-grid': Reason.OFF_GRID,
   'weight-out-of-range': Reason.WEIGHT_OUT_OF_RANGE,
   'wrong-encoding': Reason.WRONG_ENCODING,
-  'digest-mismatch': Reason.DIGEST_MISMATCH,
-  'wrong-id': Reason.WRONG_ID,
   'unknown-task': Reason.UNKNOWN_TASK,
 };
 
-export const reasonOf = (refusal: Refusal): Reason => REASONS[refusal];
+/** Whether a refusal ends the update. */
+export const isFinal = (refusal: Refusal): refusal is FinalRefusal => Object.hasOwn(REASONS, refusal);
 
 /** The update that a receipt ends. */
 export interface ReceiptSubject {
@@ -39,8 +42,8 @@ export function committedReceipt(signer: Signer, update: ReceiptSubject, version
   return signed(signer, update, { case: 'committedVersion', value: BigInt(version) });
 }
 
-export function rejectedReceipt(signer: Signer, update: ReceiptSubject, refusal: Refusal): ReceiptRecord {
-  return signed(signer, update, { case: 'rejected', value: reasonOf(refusal) });
+export function rejectedReceipt(signer: Signer, update: ReceiptSubject, refusal: FinalRefusal): ReceiptRecord {
+  return signed(signer, update, { case: 'rejected', value: REASONS[refusal] });
 }
 
 function signed(signer: Signer, { updateId, task, round }: ReceiptSubject, outcome: Receipt['outcome']): ReceiptRecord {

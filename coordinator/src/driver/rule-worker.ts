@@ -1,7 +1,8 @@
 /** Runs one rule over one spooled round, and ends. */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
-import { encodings, invariant, strategyFrom, type UpdateBlocks } from '@commonweight/core';
+import { invariant, payloadBlocks, strategyFrom, type UpdateBlocks } from '@commonweight/core';
+import { loadStrategy } from '../strategies/load-strategy.ts';
 import type { RuleRequest } from './run-rule.ts';
 
 const port = parentPort;
@@ -9,6 +10,11 @@ if (port === null) throw new Error('this file is a worker');
 const request = workerData as RuleRequest;
 const file = openSync(request.path, 'r');
 try {
+  if (request.own !== undefined) {
+    const { label } = await loadStrategy(request.own.file);
+    if (label !== request.own.label)
+      throw new Error(`${request.own.file} was ${request.own.label} and is ${label} now`);
+  }
   const { robust } = strategyFrom(request.strategy);
   invariant(robust !== undefined, 'only updates of a robust strategy are spooled');
   const aggregate = robust.rule(updatesOf(request, file), request.memory);
@@ -17,24 +23,12 @@ try {
   closeSync(file);
 }
 
-function updatesOf({ payloadBytes, encoding, grid, length, updates }: RuleRequest, from: number): UpdateBlocks {
-  const { partsOf, decode } = encodings[encoding];
-  return {
-    count: updates.length,
-    length,
+function updatesOf({ payloadBytes, updates, ...request }: RuleRequest, from: number): UpdateBlocks {
+  return payloadBlocks({
+    ...request,
     weights: updates.map(({ weight }) => weight),
-    read: (update, start, end) => {
-      const offset = (updates[update]?.slot ?? 0) * payloadBytes;
-      const parts = partsOf(length, start, end);
-      const payload = new Uint8Array(parts.reduce((bytes, part) => bytes + part.end - part.start, 0));
-      let filled = 0;
-      for (const part of parts) {
-        readFully(from, payload.subarray(filled, filled + part.end - part.start), offset + part.start);
-        filled += part.end - part.start;
-      }
-      return decode(payload, end - start, grid);
-    },
-  };
+    readBytes: (update, into, offset) => readFully(from, into, (updates[update]?.slot ?? 0) * payloadBytes + offset),
+  });
 }
 
 function readFully(from: number, into: Uint8Array, at: number): void {

@@ -4,6 +4,8 @@ import type { EncodingName, GridSpec, RobustAggregate } from '@commonweight/core
 /** All that a worker needs to know to run a strategy's rule over a spooled round. */
 export interface RuleRequest {
   strategy: { name: string } & Record<string, number | string>;
+  /** The file of a user's own strategy, and what it was called when it was loaded. */
+  own?: { file: string; label: string };
   path: string;
   payloadBytes: number;
   encoding: EncodingName;

@@ -1,5 +1,7 @@
+import { readSync } from 'node:fs';
 import { mkdir, open, rm, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { invariant } from '@commonweight/core';
 import { StoreError } from '../store/store.ts';
 
 /** Where the update of a slot stands: payloads are of one size, one after the other. */
@@ -11,7 +13,7 @@ export interface SpooledRound {
 }
 
 /**
- * The payloads of a round's updates in one file, for rules that must see each of them: it holds as many as the cohort has agents. Nothing
+ * The payloads of a round's updates in one file, for rules that must see each of them and for versions whose updates are retained: it holds as many as the cohort has agents. Nothing
  * here outlives the process, so nothing is synced: after a restart the agents are asked again.
  */
 export class RoundSpool {
@@ -44,6 +46,23 @@ export class RoundSpool {
     });
   }
 
+  /** The payload of an update. Throws StoreError. */
+  read(updateId: string): Uint8Array {
+    const slot = this.#slots.get(updateId);
+    invariant(slot !== undefined && this.#file !== undefined, 'accepted updates are in the spool');
+    const payload = new Uint8Array(this.#payloadBytes);
+    try {
+      for (let read = 0; read < payload.length;) {
+        const got = readSync(this.#file.fd, payload, read, payload.length - read, slot * this.#payloadBytes + read);
+        if (got === 0) throw new Error('it ends too early');
+        read += got;
+      }
+    } catch (cause) {
+      throw spoolError(this.#path, cause);
+    }
+    return payload;
+  }
+
   /** Forgets all updates and removes the file; what goes wrong with that is said by `settled` and by the next append. */
   clear(): void {
     this.#slots = new Map();
@@ -64,21 +83,25 @@ export class RoundSpool {
 
   async #open(): Promise<FileHandle> {
     await mkdir(dirname(this.#path), { recursive: true });
-    return open(this.#path, 'w');
+    return open(this.#path, 'w+');
   }
 
   async #doing(work: () => Promise<void>): Promise<void> {
     try {
       await work();
     } catch (cause) {
-      const { code, message } = cause as NodeJS.ErrnoException;
-      const isFull = code === 'ENOSPC' || code === 'EDQUOT';
-      throw new StoreError(
-        isFull
-          ? `the disk is full: the updates of a round find no room in ${this.#path}`
-          : `cannot keep the updates of a round in ${this.#path}: ${message}`,
-        { cause, kind: isFull ? 'full' : 'broken' },
-      );
+      throw spoolError(this.#path, cause);
     }
   }
+}
+
+function spoolError(path: string, cause: unknown): StoreError {
+  const { code, message } = cause as NodeJS.ErrnoException;
+  const isFull = code === 'ENOSPC' || code === 'EDQUOT';
+  return new StoreError(
+    isFull
+      ? `the disk is full: the updates of a round find no room in ${path}`
+      : `cannot keep the updates of a round in ${path}: ${message}`,
+    { cause, kind: isFull ? 'full' : 'broken' },
+  );
 }

@@ -1,39 +1,26 @@
-import { join } from 'node:path';
 import { create, toBinary } from '@bufbuild/protobuf';
 import {
+  buildEvaluationGraph,
   buildTrainingGraph,
-  encodings,
-  ExactSum,
-  gridFor,
+  evaluationOf,
   invariant,
   layoutOf,
-  strategyFrom,
-  weightsToBytes,
-  type GridSpec,
   type Strategy,
 } from '@commonweight/core';
 import {
-  AssignmentSchema,
   ContributionListSchema,
-  encodingFromWire,
-  encodingToWire,
-  equalBytes,
-  gridToWire,
-  SessionResponseSchema,
   TaskStatusSchema,
-  updateId as updateIdOf,
-  WEIGHTS_INLINE_BYTES_MAX,
-  type Assignment,
   type OfferedUpdate,
-  type SessionResponse,
   type SignedManifest,
   type TaskStatus,
   type UpdateHeader,
 } from '@commonweight/proto';
 import type { Signer } from '../identity/signer.ts';
-import { blobOf, sha256, type OpenVersion, type Registry } from '../registry/registry.ts';
-import { parseTaskConfig, policyOf, type TaskConfig } from '../round/policy.ts';
+import { blobOf, type OpenVersion, type Registry } from '../registry/registry.ts';
+import { gridOf, parseTaskConfig, policyOf, strategyOf, type TaskConfig } from '../round/policy.ts';
 import {
+  awaited,
+  awaits,
   firstState,
   step,
   verdictOn,
@@ -44,12 +31,27 @@ import {
   type RoundState,
 } from '../round/round.ts';
 import { ServiceError } from '../service.ts';
+import type { RoundKey } from '../store/shares.ts';
 import type { Commit, ReceiptRecord, Store, TaskRecord } from '../store/store.ts';
-import { MetricMeans, noCounts, type Counters } from './counters.ts';
+import { noCounts, properMetrics, type Counters } from './counters.ts';
 import type { Fleet } from './fleet.ts';
-import { committedReceipt, receiptToWire, rejectedReceipt, type Refusal } from './receipts.ts';
-import { runRule } from './run-rule.ts';
-import { RoundSpool } from './spool.ts';
+import { Invitations } from './invitations.ts';
+import { committedReceipt, isFinal, rejectedReceipt, type Refusal } from './receipts.ts';
+import { meansOf, RoundSum, type Counted } from './round-sum.ts';
+import { SharedRound } from './shared-round.ts';
+import {
+  endedBefore,
+  fromHex,
+  hex,
+  receiptMessage,
+  refusalOf,
+  refusalOfBytes,
+  stillRefused,
+  updateOf,
+  type Offered,
+  type Submission,
+  type TaskWork,
+} from './task-work.ts';
 
 /** What a driver works with. */
 export interface DriverWorld {
@@ -60,6 +62,10 @@ export interface DriverWorld {
   /** Folder for what robust rules read; made when it is needed, and swept on start. */
   spoolDir: string;
   nowMs(): number;
+  /** Never goes back. */
+  monotonicMs(): number;
+  /** Resolves after a time. */
+  sleep(ms: number): Promise<void>;
   log(line: string): void;
   /** Tells watchers of a version that is committed. */
   announce(model: string, release: SignedManifest): void;
@@ -69,9 +75,6 @@ export interface DriverWorld {
   changed(task: string): void;
 }
 
-/** What became of an update. */
-export type Submission = { accepted: true } | { refusal: Refusal; receipt: ReceiptRecord };
-
 export type TaskState = 'paused' | 'running' | 'finished';
 
 /**
@@ -79,13 +82,13 @@ export type TaskState = 'paused' | 'running' | 'finished';
  * happens one after the other. Opening and committing a round are saved; accepted updates are not, since their agents keep
  * them until the commit.
  */
-export class TaskDriver {
+export class TaskDriver implements TaskWork {
   readonly task: string;
   readonly config: TaskConfig;
   readonly #world: DriverWorld;
   readonly #policy: RoundPolicy;
   readonly #strategy: Strategy;
-  readonly #grid: GridSpec;
+  readonly #invitations: Invitations;
   readonly #configJson: string;
   readonly #counters: Counters;
   #taskState: TaskState;
@@ -93,12 +96,9 @@ export class TaskDriver {
   #durable: { state: RoundState; taskState: TaskState };
   #state: RoundState;
   #base: OpenVersion;
-  /** Judges every update, and is the mean where the strategy has no rule of its own. */
-  #sum: ExactSum;
-  readonly #spool: RoundSpool | undefined;
-  #metrics = new MetricMeans();
-  #weights = new Map<string, number>();
-  #assignment: Assignment | undefined;
+  readonly #sum: RoundSum;
+  /** What other replicas have of the round; undefined where there is one coordinator. */
+  readonly #shared: SharedRound | undefined;
   #queue: Promise<unknown> = Promise.resolve();
 
   private constructor(world: DriverWorld, record: TaskRecord, config: TaskConfig, base: OpenVersion) {
@@ -107,19 +107,18 @@ export class TaskDriver {
     this.config = config;
     this.#configJson = record.configJson;
     this.#policy = policyOf(config);
-    this.#strategy = strategyFrom(config.strategy);
-    this.#grid = gridFor({ ...config, cohortMax: config.cohort.max });
+    this.#strategy = strategyOf(config);
+    const grid = gridOf(config);
+    this.#invitations = new Invitations(record.task, config, this.#strategy, grid, world.signer);
     this.#taskState = record.state as TaskState;
     this.#state = JSON.parse(record.roundJson) as RoundState;
     this.#durable = { state: this.#state, taskState: this.#taskState };
     this.#counters = JSON.parse(record.countersJson) as Counters;
     this.#base = base;
-    this.#sum = new ExactSum(base.weights.length, this.#grid);
-    if (this.#strategy.robust !== undefined) {
-      // Names that differ only in case are one file on some systems.
-      const path = join(world.spoolDir, `${Buffer.from(this.task).toString('hex')}.updates`);
-      this.#spool = new RoundSpool(path, encodings[config.encoding].byteLength(base.weights.length));
-    }
+    const { spoolDir, store } = world;
+    const parts = { task: record.task, strategy: this.#strategy, grid, parameters: base.weights.length, spoolDir };
+    this.#sum = new RoundSum(config, parts);
+    if (store.shares !== undefined) this.#shared = new SharedRound(store.shares, this.#sum, world);
   }
 
   /** Makes a task, paused. Throws ConfigError or NotTrainableError where it cannot work. */
@@ -127,18 +126,20 @@ export class TaskDriver {
     const config = parseTaskConfig(configJson);
     const base = await world.registry.open(config.model);
     const graph = await world.registry.graph(base.manifest);
-    // Built once only to learn now, and not on an agent, whether the model can be trained so.
-    buildTrainingGraph(graph, strategyFrom(config.strategy).instruct(config.plan));
+    // Built once only to learn now, and not on an agent, whether the model can be trained and measured so.
+    buildTrainingGraph(graph, strategyOf(config).instruct(config.plan));
+    const asked = evaluationOf(config.plan);
+    if (asked !== undefined) buildEvaluationGraph(graph, asked, 1);
     invariant(layoutOf(graph).length === base.weights.length, 'graph and weights of a version agree');
     const record: TaskRecord = {
       task,
-      configJson: JSON.stringify(config),
+      configJson: JSON.stringify(written(config)),
       state: 'paused',
       roundJson: JSON.stringify(firstState(Number(base.manifest.version))),
       countersJson: JSON.stringify(noCounts()),
     };
     const driver = new TaskDriver(world, record, config, base);
-    await world.store.commit({ task: record });
+    await world.store.commit({ task: record, round: { task, round: 0, open: false } });
     return driver;
   }
 
@@ -146,8 +147,14 @@ export class TaskDriver {
   static async load(world: DriverWorld, record: TaskRecord): Promise<TaskDriver> {
     const config = parseTaskConfig(record.configJson);
     const driver = new TaskDriver(world, record, config, await world.registry.open(config.model));
-    await driver.event({ type: 'Recovered', nowMs: world.nowMs() });
+    await driver.#enqueue(() => driver.#recover());
     return driver;
+  }
+
+  async #recover(): Promise<void> {
+    await this.#step({ type: 'Recovered', nowMs: this.#world.nowMs() });
+    await this.#shared?.resume(this.#key, this.#state.phase === 'Collecting');
+    await this.#readClaims();
   }
 
   start(): Promise<void> {
@@ -155,9 +162,51 @@ export class TaskDriver {
       if (this.#taskState === 'finished') {
         throw new ServiceError('invalid', `task "${this.task}" is finished: create another one to train further`);
       }
+      await this.#rebase();
       await this.#setState('running');
       await this.#step(this.#tick());
     });
+  }
+
+  /**
+   * Commits a version of the task's model with what an older one has, and goes on from it; an open round is abandoned. Throws
+   * ServiceError where there is no such version.
+   */
+  rollback(version: number): Promise<SignedManifest> {
+    return this.#enqueue(async () => {
+      const { registry } = this.#world;
+      const restored = await registry.restored(this.config.model, version, this.#world.nowMs());
+      await this.#rebaseOn(restored.open, { version: restored.version });
+      this.#world.announce(this.config.model, restored.open.signed);
+      await this.#step(this.#tick());
+      return restored.open.signed;
+    });
+  }
+
+  /** Goes on from the newest version, whoever made it. */
+  async #rebase(): Promise<void> {
+    const { registry } = this.#world;
+    const { version } = await registry.newest(this.config.model);
+    if (Number(version) !== this.#state.version) await this.#rebaseOn(await registry.open(this.config.model), {});
+  }
+
+  async #rebaseOn(base: OpenVersion, commit: Commit): Promise<void> {
+    const version = Number(base.manifest.version);
+    const event = { type: 'Rebased', nowMs: this.#world.nowMs(), version } as const;
+    const { state, effects } = step(this.#state, event, this.#policy);
+    const abandoned = effects.filter(({ type }) => type === 'AbandonRound').length;
+    this.#counters.roundsAbandoned += abandoned;
+    try {
+      await this.#save(state, { ...commit, round: { task: this.task, round: state.round, open: false } });
+    } catch (error) {
+      this.#counters.roundsAbandoned -= abandoned;
+      throw error;
+    }
+    this.#state = state;
+    this.#base = base;
+    this.#startSum();
+    this.#world.log(`${this.task}: goes on from version ${version}`);
+    this.#world.changed(this.task);
   }
 
   pause(): Promise<void> {
@@ -172,8 +221,32 @@ export class TaskDriver {
     this.#world.changed(this.task);
   }
 
-  event(event: RoundEvent): Promise<void> {
+  #event(event: RoundEvent): Promise<void> {
     return this.#enqueue(() => this.#step(event));
+  }
+
+  agentBack(agentId: string): Promise<void> {
+    return this.#event({ type: 'AgentBack', nowMs: this.#world.nowMs(), agentId });
+  }
+
+  agentAway(agentId: string): Promise<void> {
+    return this.#event({ type: 'AgentAway', nowMs: this.#world.nowMs(), agentId });
+  }
+
+  agentOut(agentId: string, round: number): Promise<void> {
+    return this.#event({ type: 'AgentOut', nowMs: this.#world.nowMs(), agentId, round });
+  }
+
+  /** Other replicas took updates for the round, or lost some. */
+  claimsChanged(): Promise<void> {
+    return this.#enqueue(() => this.#readClaims());
+  }
+
+  /** Makes what this coordinator has of the round outlive it. */
+  checkpoint(): Promise<void> {
+    return this.#enqueue(async () => {
+      if (this.#state.phase === 'Collecting') await this.#shared?.checkpoint(this.#key);
+    });
   }
 
   /** Looks whether something is due. */
@@ -186,53 +259,61 @@ export class TaskDriver {
     return this.#enqueue(async () => {
       // It may have been invited between saying so and now.
       if (!this.#world.fleet.isReady(agentId)) return;
-      if (this.#awaits(agentId)) this.#invite([agentId]);
-      else await this.#step(this.#tick());
+      if (awaits(this.#state, agentId)) this.#invite([agentId]);
+      else if (this.#mayInvite) await this.#step(this.#tick());
     });
   }
 
-  /** Whether a resent update would be taken. */
-  wants(agentId: string, offered: OfferedUpdate): boolean {
-    const update = {
-      agentId,
-      updateId: hex(offered.updateId),
-      round: Number(offered.round),
-      baseVersion: Number(offered.baseVersion),
-    };
-    return verdictOn(this.#state, update) === 'accepted';
+  offered(agentId: string, offered: OfferedUpdate): Promise<Offered> {
+    return this.#enqueue(async () => {
+      const { updateId } = offered;
+      if (this.holds(updateId)) return 'held';
+      const known = await this.#world.store.receipt(updateId);
+      if (known !== undefined) return { ended: known };
+      const round = Number(offered.round);
+      const update = { agentId, updateId: hex(updateId), round, baseVersion: Number(offered.baseVersion) };
+      if (verdictOn(this.#state, update, this.#strategy.asynchronous) === 'accepted') return 'wanted';
+      const receipt = rejectedReceipt(this.#world.signer, { updateId, task: this.task, round }, 'stale-round');
+      const ended = await this.#end(agentId, receipt);
+      return ended === 'refused' ? { ended: receipt } : ended;
+    });
   }
 
   holds(updateId: Uint8Array): boolean {
-    return this.#weights.has(hex(updateId));
+    const id = hex(updateId);
+    return this.#sum.counted.has(id) || this.#shared?.others.has(id) === true;
   }
 
-  /** What can be said of an update before its bytes are here. */
   refusalOfHeader(header: UpdateHeader): Refusal | undefined {
-    const verdict = verdictOn(this.#state, updateOf(header));
-    if (verdict !== 'accepted') return verdict;
-    if (encodingFromWire(header.encoding) !== this.config.encoding) return 'wrong-encoding';
-    if (Number(header.payloadSize) !== encodings[this.config.encoding].byteLength(this.#base.weights.length))
-      return 'wrong-size';
-    const weight = Number(header.weight);
-    return weight >= 1 && weight <= this.config.weightMax ? undefined : 'weight-out-of-range';
+    const { asynchronous } = this.#strategy;
+    const { signer } = this.#world;
+    return refusalOf(header, {
+      state: this.#state,
+      config: this.config,
+      asynchronous,
+      signer,
+      length: this.#sum.length,
+    });
   }
 
-  /** Folds an update into the sum, or refuses it for good. */
   submit(header: UpdateHeader, payload: Uint8Array): Promise<Submission> {
     return this.#enqueue(async () => {
+      const ended = await endedBefore(this.#world.store, header, this.#strategy.asynchronous);
+      if (ended !== undefined) return { ended };
       const refusal =
-        this.refusalOfHeader(header) ?? this.#refusalOfBytes(header, payload) ?? (await this.#fold(header, payload));
+        this.refusalOfHeader(header) ?? refusalOfBytes(header, payload) ?? (await this.#fold(header, payload));
       if (refusal !== undefined) return this.#refuse(header, refusal);
       const { agentId } = header;
       this.#world.fleet.setReady(agentId, true);
       await this.#step({ type: 'UpdateReceived', nowMs: this.#world.nowMs(), ...updateOf(header) });
+      // Without rounds its place is somebody else's now.
+      if (this.#strategy.asynchronous !== undefined) await this.#step(this.#tick());
       return { accepted: true };
     });
   }
 
-  /** Refuses an update whose bytes were not even asked for. */
   refuse(header: UpdateHeader, refusal: Refusal): Promise<Submission> {
-    return this.#enqueue(() => this.#refuse(header, refusal));
+    return this.#enqueue(() => this.#refuse(header, stillRefused(this, header, refusal)));
   }
 
   addBytes(direction: 'up' | 'down', bytes: number): void {
@@ -242,6 +323,11 @@ export class TaskDriver {
 
   get isRunning(): boolean {
     return this.#taskState === 'running';
+  }
+
+  /** Whether it may publish a version: it runs, or its last round before the pause is still open. */
+  get isBusy(): boolean {
+    return this.isRunning || this.#state.phase !== 'Idle';
   }
 
   status(): TaskStatus {
@@ -279,17 +365,16 @@ export class TaskDriver {
     return this.#enqueue(async () => {});
   }
 
-  /** Ends what is under way; nothing of an open round is left on the disk but its state. */
+  /** Ends what is under way. Of an open round its state is left, and where others share the work, the part of the sum. */
   async close(): Promise<void> {
-    await this.settled();
-    this.#spool?.clear();
-    await this.#spool?.settled();
+    await this.checkpoint();
+    await this.#sum.close();
   }
 
   #enqueue<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#queue.then(work).catch((error: unknown) => {
+    const result = this.#queue.then(work).catch(async (error: unknown) => {
       // A call that was wrong changed nothing.
-      if (!(error instanceof ServiceError)) this.#takeBack(error);
+      if (!(error instanceof ServiceError)) await this.#takeBack(error);
       throw error;
     });
     this.#queue = result.catch(() => undefined);
@@ -303,17 +388,31 @@ export class TaskDriver {
   }
 
   /** After a failure what holds is what the disk has; the updates of an open round are asked for again, as after a restart. */
-  #takeBack(error: unknown): void {
+  async #takeBack(error: unknown): Promise<void> {
     const { state, taskState } = this.#durable;
     this.#taskState = taskState;
     this.#state = step(state, { type: 'Recovered', nowMs: this.#world.nowMs() }, this.#policy).state;
     this.#startSum();
     this.#world.failed(error);
+    await this.#shared?.resume(this.#key, this.#state.phase === 'Collecting').catch((fatal: unknown) => {
+      this.#world.failed(fatal);
+    });
     this.#world.changed(this.task);
   }
 
+  get #key(): RoundKey {
+    return { task: this.task, round: this.#state.round };
+  }
+
   #tick(): RoundEvent {
-    return { type: 'Tick', nowMs: this.#world.nowMs(), ready: this.#world.fleet.readyFor(this.task) };
+    // A round that is open goes on when its task is paused, and nobody more is invited.
+    const ready = this.#taskState === 'running' && this.#mayInvite ? this.#world.fleet.readyFor(this.task) : [];
+    return { type: 'Tick', nowMs: this.#world.nowMs(), ready };
+  }
+
+  /** An open round asks nobody more; without rounds there is always a place for somebody. */
+  get #mayInvite(): boolean {
+    return this.#state.phase === 'Idle' || this.#strategy.asynchronous !== undefined;
   }
 
   async #step(event: RoundEvent): Promise<void> {
@@ -329,17 +428,21 @@ export class TaskDriver {
     switch (effect.type) {
       case 'Invite':
         this.#startSum();
-        await this.#save(this.#state);
+        await this.#save(this.#state, { round: { ...this.#key, open: true } });
         this.#world.log(
           `${this.task}: round ${effect.round} invites ${effect.cohort.length} agents on version ${effect.version}`,
         );
         return this.#invite(effect.cohort);
+      case 'InviteMore':
+        // Followers read from the rows whom they invite.
+        if (this.#shared !== undefined) await this.#save(this.#state);
+        return this.#invite(effect.cohort);
       case 'Publish':
-        return this.#publish(effect.round, effect.accepted);
+        return this.#publish(effect.accepted);
       case 'AbandonRound':
         this.#counters.roundsAbandoned++;
         this.#startSum();
-        await this.#save(this.#state);
+        await this.#save(this.#state, { round: { ...this.#key, open: false } });
         return this.#world.log(`${this.task}: round ${effect.round} abandoned: ${effect.reason}`);
       case 'Finish':
         this.#taskState = 'finished';
@@ -350,88 +453,112 @@ export class TaskDriver {
 
   #startSum(): void {
     this.#sum.reset();
-    this.#spool?.clear();
-    this.#metrics = new MetricMeans();
-    this.#weights = new Map();
-    this.#assignment = undefined;
-  }
-
-  #awaits(agentId: string): boolean {
-    const state = this.#state;
-    if (state.phase !== 'Collecting' || !state.cohort.includes(agentId)) return false;
-    return !state.accepted.some((update) => update.agentId === agentId);
+    this.#shared?.reset();
   }
 
   #invite(cohort: readonly string[]): void {
-    for (const agentId of cohort) {
-      this.#world.fleet.setReady(agentId, false);
-      const assignment = this.#assignmentFor(agentId);
-      this.addBytes('down', assignment.weightsInline.length + (assignment.base?.manifest.length ?? 0));
-      const message = { case: 'assignment', value: assignment } as const;
-      this.#world.fleet.send(agentId, create(SessionResponseSchema, { message }));
-    }
-  }
-
-  #assignmentFor(agentId: string): Assignment {
     const state = this.#state;
     invariant(state.phase === 'Collecting', 'agents are invited while a round collects');
-    this.#assignment ??= this.#makeAssignment();
-    const seed = Buffer.from(
-      sha256(new TextEncoder().encode(`${this.config.seed} ${this.task} ${state.round} ${agentId}`)),
-    );
-    const deadlineInMs = BigInt(Math.max(0, state.deadlineMs - this.#world.nowMs()));
-    return create(AssignmentSchema, { ...this.#assignment, seed: seed.readBigUInt64BE(), deadlineInMs });
-  }
-
-  #makeAssignment(): Assignment {
-    const weights = weightsToBytes(this.#base.weights);
-    return create(AssignmentSchema, {
-      task: this.task,
-      round: BigInt(this.#state.round),
-      base: this.#base.signed,
-      planJson: JSON.stringify(this.#strategy.instruct(this.config.plan)),
-      encoding: encodingToWire(this.config.encoding),
-      grid: gridToWire(this.#grid),
-      ...(weights.length <= WEIGHTS_INLINE_BYTES_MAX ? { weightsInline: weights } : {}),
-    });
-  }
-
-  #refusalOfBytes(header: UpdateHeader, payload: Uint8Array): Refusal | undefined {
-    return equalBytes(sha256(payload), header.payloadDigest) ? undefined : 'digest-mismatch';
+    for (const agentId of cohort) {
+      this.#world.fleet.setReady(agentId, false);
+      const { message, bytes } = this.#invitations.of(agentId, state, this.#base, this.#world.nowMs());
+      this.addBytes('down', bytes);
+      this.#world.fleet.send(agentId, message);
+    }
   }
 
   async #fold(header: UpdateHeader, payload: Uint8Array): Promise<Refusal | undefined> {
-    const weight = this.#strategy.weigh(Number(header.weight), this.config.weightMax);
-    const fault = this.#sum.add(this.config.encoding, payload, weight);
-    if (fault !== undefined) return fault;
-    await this.#spool?.append(hex(header.updateId), payload);
-    this.#weights.set(hex(header.updateId), weight);
-    this.#metrics.add(header.metrics, weight);
-    return undefined;
+    const weight = this.#sum.weigh(header, this.#state.version);
+    const counted = { weight, metrics: properMetrics(header.metrics) };
+    const fault = await this.#sum.fold(header, payload, counted);
+    return fault ?? this.#shared?.claim(this.#key, header, payload);
+  }
+
+  /** What other replicas took, as if it had come here; and what went with one that died. */
+  async #readClaims(): Promise<void> {
+    if (this.#shared === undefined || this.#state.phase !== 'Collecting') return;
+    const { round } = this.#state;
+    const { came, went, out } = await this.#shared.read(this.#key);
+    const nowMs = this.#world.nowMs();
+    const events: RoundEvent[] = [
+      ...(went.length === 0 ? [] : [{ type: 'Withdrawn', nowMs, updateIds: went } as const]),
+      ...came.map(({ agentId, updateId }) => {
+        return { type: 'UpdateReceived', nowMs, agentId, updateId, round, baseVersion: this.#state.version } as const;
+      }),
+      ...out.map((agentId) => ({ type: 'AgentOut', nowMs, agentId, round }) as const),
+    ];
+    // One of them may close the round, and then the rest was part of what it read.
+    for (const event of events) if (this.#isCollecting(round)) await this.#step(event);
+  }
+
+  #isCollecting(round: number): boolean {
+    return this.#state.phase === 'Collecting' && this.#state.round === round;
+  }
+
+  /** Makes a refusal durable, unless the update has ended or is in a sum. */
+  async #end(agentId: string, receipt: ReceiptRecord): Promise<'refused' | 'held' | { ended: ReceiptRecord }> {
+    if (this.#shared !== undefined) {
+      const ended = await this.#shared.refuse(this.#key, agentId, receipt);
+      if (ended !== 'refused') return ended;
+    }
+    await this.#save(this.#state, { receipts: [receipt] });
+    return 'refused';
   }
 
   async #refuse(header: UpdateHeader, refusal: Refusal): Promise<Submission> {
-    const update = updateOf(header);
-    const receipt = rejectedReceipt(this.#world.signer, { ...header, round: update.round }, refusal);
+    // Whoever judged it may have done so before its turn: what was taken or has ended meanwhile is not refused any more.
+    if (isFinal(refusal)) {
+      if (this.holds(header.updateId)) return { accepted: true };
+      const known = await this.#world.store.receipt(header.updateId);
+      if (known !== undefined) return { ended: known };
+    }
     this.#counters.updatesRejected++;
     this.#counters.rejectedByReason[refusal] = (this.#counters.rejectedByReason[refusal] ?? 0) + 1;
-    if (isFinal(refusal)) {
-      await this.#save(this.#state, { receipts: [receipt] });
-      await this.#step({ type: 'AgentOut', nowMs: this.#world.nowMs(), agentId: update.agentId, round: update.round });
-    }
     this.#world.changed(this.task);
+    if (!isFinal(refusal)) return { refusal };
+    const { agentId, round } = updateOf(header);
+    const receipt = rejectedReceipt(this.#world.signer, { ...header, round }, refusal);
+    const ended = await this.#end(agentId, receipt);
+    if (ended === 'held') return { accepted: true };
+    if (ended !== 'refused') return ended;
+    await this.#step({ type: 'AgentOut', nowMs: this.#world.nowMs(), agentId, round });
     return { refusal, receipt };
   }
 
+  /** What a version is made of: all that was taken, also by others. Undefined where too little of it is left. */
+  async #collect(
+    accepted: readonly AcceptedUpdate[],
+  ): Promise<ReadonlyMap<string, Counted & { agentId: string }> | undefined> {
+    const own = this.#sum.counted;
+    if (this.#shared === undefined) {
+      return new Map(
+        accepted.map(({ agentId, updateId }) => {
+          const counted = own.get(updateId);
+          invariant(counted !== undefined, 'an accepted update is in the sum');
+          return [updateId, { ...counted, agentId }];
+        }),
+      );
+    }
+    const all = await this.#shared.collect(this.#key, this.#policy.cohortMin);
+    if (all.size >= this.#policy.cohortMin) return all;
+    const updateIds = accepted.map(({ updateId }) => updateId).filter((id) => !all.has(id));
+    await this.#step({ type: 'Withdrawn', nowMs: this.#world.nowMs(), updateIds });
+    return undefined;
+  }
+
   /** Version, manifest, blobs, receipts and the machine's next state in one transaction; only then is anybody told. */
-  async #publish(round: number, accepted: readonly AcceptedUpdate[]): Promise<void> {
+  async #publish(accepted: readonly AcceptedUpdate[]): Promise<void> {
     const { registry, signer, fleet, nowMs } = this.#world;
-    const means = this.#metrics.means();
-    const { delta, weights } = await this.#combine(accepted);
+    const { round } = this.#state;
+    const collected = await this.#collect(accepted);
+    if (collected === undefined) return;
+    const means = meansOf(collected);
+    const base = { weights: this.#base.weights, memory: this.#memory() };
+    const { improvement, weights } = await this.#sum.combine(collected, base);
     const contributions = blobOf(contributionList(weights));
     const next = registry.child(this.#base, {
       model: this.config.model,
-      ...this.#strategy.improve(this.#base.weights, delta, this.#memory()),
+      ...improvement,
       manifest: {
         task: this.task,
         round: BigInt(round),
@@ -442,26 +569,25 @@ export class TaskDriver {
         createdMs: BigInt(nowMs()),
       },
     });
-    const receipts = accepted.map(({ agentId, updateId }) => ({
-      agentId,
-      record: committedReceipt(
-        signer,
-        { updateId: Buffer.from(updateId, 'hex'), task: this.task, round },
-        next.version.version,
-      ),
-    }));
+    const retained = this.#sum.retained(collected.keys());
+    const receipts = [...collected].map(([updateId, { agentId }]) => {
+      const subject = { updateId: fromHex(updateId), task: this.task, round };
+      return { agentId, record: committedReceipt(signer, subject, next.version.version) };
+    });
     const after = step(
       this.#state,
       { type: 'Published', nowMs: nowMs(), version: next.version.version },
       this.#policy,
     ).state;
     const before = { ...this.#counters };
-    Object.assign(this.#counters, { updatesAccepted: before.updatesAccepted + accepted.length, metrics: means });
+    Object.assign(this.#counters, { updatesAccepted: before.updatesAccepted + collected.size, metrics: means });
     try {
       await this.#save(after, {
         version: next.version,
         blobs: [...next.blobs, contributions],
         receipts: receipts.map(({ record }) => record),
+        round: { task: this.task, round: after.round, open: after.phase === 'Collecting' },
+        ...(retained === undefined ? {} : { retained }),
       });
     } catch (error) {
       Object.assign(this.#counters, before);
@@ -473,7 +599,7 @@ export class TaskDriver {
     this.#world.announce(this.config.model, next.open.signed);
     for (const { agentId, record } of receipts) fleet.send(agentId, receiptMessage(signer, record));
     this.#world.log(
-      `${this.task}: round ${round} published version ${next.version.version} from ${accepted.length} updates`,
+      `${this.task}: round ${round} published version ${next.version.version} from ${collected.size} updates`,
     );
     await this.#step(this.#tick());
   }
@@ -481,33 +607,6 @@ export class TaskDriver {
   /** Another task's memory, of another strategy perhaps, would be no help. */
   #memory(): readonly Float32Array[] {
     return this.#base.manifest.task === this.task ? this.#base.memory : [];
-  }
-
-  /** The one delta of the round, and how much each update counts in it: 0 where the rule left it out. */
-  async #combine(
-    accepted: readonly AcceptedUpdate[],
-  ): Promise<{ delta: Float32Array; weights: ReadonlyMap<string, number> }> {
-    if (this.#spool === undefined) return { delta: this.#sum.mean(), weights: this.#weights };
-    const { slots, ...spooled } = this.#spool.round;
-    // Sorted by id, so that the order of arrival cannot show.
-    const ids = accepted.map(({ updateId }) => updateId).sort();
-    const updates = ids.map((id) => {
-      const [slot, weight] = [slots.get(id), this.#weights.get(id)];
-      invariant(slot !== undefined && weight !== undefined, 'accepted updates are in the spool');
-      return { id, slot, weight };
-    });
-    const { strategy, encoding } = this.config;
-    const { delta, kept } = await runRule({
-      ...spooled,
-      strategy,
-      encoding,
-      grid: this.#grid,
-      length: this.#base.weights.length,
-      updates: updates.map(({ slot, weight }) => ({ slot, weight })),
-      memory: this.#memory(),
-    });
-    const counts = updates.map(({ id, weight }, i) => [id, kept?.includes(i) === false ? 0 : weight] as const);
-    return { delta, weights: new Map(counts) };
   }
 
   #record(state: RoundState): TaskRecord {
@@ -530,7 +629,14 @@ export class TaskDriver {
         : '';
     }
     if (state.phase === 'Publishing') return '';
-    const missing = state.cohort.filter((agentId) => this.#awaits(agentId));
+    const { asynchronous } = this.#strategy;
+    if (asynchronous !== undefined) {
+      const missing = asynchronous.bufferSize - state.accepted.length;
+      const { length: training } = Object.keys(state.training ?? {});
+      const who = training === 1 ? '1 agent is' : `${training} agents are`;
+      return `waiting for ${missing} of ${asynchronous.bufferSize} updates: ${who} training`;
+    }
+    const missing = awaited(state);
     const [first] = missing;
     if (first === undefined) return '';
     const seenMs = this.#world.fleet.seenMs(first);
@@ -540,6 +646,11 @@ export class TaskDriver {
   }
 }
 
+/** Without what is off: a coordinator of the version before, which shares the database, does not know it. */
+function written({ retainUpdates, ...config }: TaskConfig): object {
+  return retainUpdates === 0 ? config : { ...config, retainUpdates };
+}
+
 /** Sorted by id, so that the list does not tell who was first. */
 function contributionList(weights: ReadonlyMap<string, number>): Uint8Array {
   const accepted = [...weights]
@@ -547,34 +658,3 @@ function contributionList(weights: ReadonlyMap<string, number>): Uint8Array {
     .map(([id, weight]) => ({ updateId: Buffer.from(id, 'hex'), weight: BigInt(weight) }));
   return toBinary(ContributionListSchema, create(ContributionListSchema, { accepted }));
 }
-
-export const receiptMessage = (signer: Signer, record: ReceiptRecord): SessionResponse =>
-  create(SessionResponseSchema, { message: { case: 'receipt', value: receiptToWire(signer, record) } });
-
-/**
- * Whether a refusal ends the update. A duplicate does not: the first delivery counts. Damaged bytes do not: the agent sends them
- * again. An id that its sender cannot have does not: it may be somebody else's.
- */
-const isFinal = (refusal: Refusal): boolean => !['duplicate', 'digest-mismatch', 'wrong-id'].includes(refusal);
-
-/** Whether an agent may speak for an id: it is the hash of who, what and on which base. */
-export function ownsId(agentId: string, update: OfferedUpdate | UpdateHeader): boolean {
-  const { task, payloadDigest } = update;
-  const identity = {
-    agentId,
-    task,
-    round: Number(update.round),
-    baseVersion: Number(update.baseVersion),
-    payloadDigest,
-  };
-  return equalBytes(updateIdOf(identity, sha256), update.updateId);
-}
-
-export const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
-
-const updateOf = ({ agentId, updateId, round, baseVersion }: UpdateHeader) => ({
-  agentId,
-  updateId: hex(updateId),
-  round: Number(round),
-  baseVersion: Number(baseVersion),
-});

@@ -1,7 +1,7 @@
 import { ServiceError } from '../service.ts';
 
 /** Bytes of unfinished uploads that are kept at once, over all agents. */
-const UPLOAD_BYTES_MAX = 2 ** 30;
+const UPLOAD_BYTES_MAX = 2 ** 29;
 /** An upload that got no chunk for this long makes room where it is needed. */
 const IDLE_MS = 30_000;
 

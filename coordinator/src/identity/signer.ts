@@ -1,7 +1,7 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, sign, verify, type KeyObject } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { equalBytes, signedBytes, type VerifyEd25519 } from '@commonweight/proto';
+import { equalBytes, signedBytes, type SignedKind, type VerifyEd25519 } from '@commonweight/proto';
 import { StoreError } from '../store/store.ts';
 
 export const SIGNING_KEY_FILE = 'signing-key.pem';
@@ -12,7 +12,7 @@ const KEY_BYTES = 32;
 export interface Signer {
   /** Raw Ed25519 public key. */
   publicKey: Uint8Array;
-  sign(kind: 'Manifest' | 'Receipt', payload: Uint8Array): Uint8Array;
+  sign(kind: SignedKind, payload: Uint8Array): Uint8Array;
 }
 
 /** The signer of a data folder; the key is made when there is none. Throws StoreError where it cannot be read or written. */
@@ -48,7 +48,10 @@ function readKey(path: string): KeyObject {
 function makeKey(path: string): KeyObject {
   const { privateKey } = generateKeyPairSync('ed25519');
   try {
-    writeFileSync(path, privateKey.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600, flag: 'wx', flush: true });
+    // A crash leaves no key or a whole one; what a crash left half written is written over.
+    const temporary = `${path}.tmp`;
+    writeFileSync(temporary, privateKey.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600, flush: true });
+    renameSync(temporary, path);
   } catch (cause) {
     throw new StoreError(`cannot write the signing key ${path}`, { cause });
   }

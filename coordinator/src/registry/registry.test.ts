@@ -228,7 +228,7 @@ test('blobs whose bytes are whole but another blob’s are refused by name', asy
   await store.commit({ version: child.version, blobs: [swapped] });
   const name = Buffer.from(swapped.digest).toString('hex');
   await expect(registry.open('m')).rejects.toThrow(
-    `blob ${name} is not what its name says: restore the data folder from a backup`,
+    `blob ${name} is not what its name says: restore the data folder from a backup, or see \`commonweight verify --repair-from\``,
   );
 });
 

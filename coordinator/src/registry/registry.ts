@@ -13,15 +13,18 @@ import {
   ArtifactSchema,
   equalBytes,
   ManifestSchema,
+  openVariantList,
   SignedManifestSchema,
+  SignedVariantListSchema,
   TensorContractSchema,
   type Artifact,
   type Manifest,
   type SignedManifest,
+  type SignedVariantList,
 } from '@commonweight/proto';
-import type { Signer } from '../identity/signer.ts';
+import { verifierOf, type Signer } from '../identity/signer.ts';
 import { ServiceError } from '../service.ts';
-import { StoreError, type BlobRecord, type Store, type VersionRecord } from '../store/store.ts';
+import { StoreError, type BlobRecord, type Store, type StoreReads, type VersionRecord } from '../store/store.ts';
 
 /** A version that is ready to be worked with. */
 export interface OpenVersion {
@@ -44,12 +47,95 @@ export interface VersionDraft {
 
 export const sha256 = (bytes: Uint8Array): Uint8Array => createHash('sha256').update(bytes).digest();
 
-/** Models and their versions: a chain of signed manifests. */
-export class Registry {
+/** Models and their versions as they are: a chain of signed manifests. */
+export class RegistryReads {
+  readonly #store: StoreReads;
+  readonly #publicKey: Uint8Array;
+
+  constructor(store: StoreReads, publicKey: Uint8Array) {
+    this.#store = store;
+    this.#publicKey = publicKey;
+  }
+
+  /** A version to work with; 0 is the newest. */
+  async open(model: string, version: number = 0): Promise<OpenVersion> {
+    const record = await this.#record(model, version);
+    const manifest = fromBinary(ManifestSchema, record.manifest);
+    const weights = weightsFromBytes(await this.blob(artifact(manifest, 'weights').digest));
+    const kept = manifest.artifacts.find(({ role }) => role === 'server-memory');
+    const memory = kept === undefined ? [] : parted(await this.blob(kept.digest), weights.length);
+    return { manifest, digest: record.digest, signed: this.toWire(record), weights, memory };
+  }
+
+  async graph(manifest: Manifest): Promise<ModelProto> {
+    return readModel(await this.blob(artifact(manifest, 'graph').digest));
+  }
+
+  /** The model's newest manifest, without its weights. */
+  async newest(model: string): Promise<Manifest> {
+    return fromBinary(ManifestSchema, (await this.release(model, 0)).manifest);
+  }
+
+  async release(model: string, version: number): Promise<SignedManifest> {
+    return this.toWire(await this.#record(model, version));
+  }
+
+  async #record(model: string, version: number): Promise<VersionRecord> {
+    const record = version === 0 ? await this.#store.newestVersion(model) : await this.#store.version(model, version);
+    if (record !== undefined) return record;
+    if (version === 0 || (await this.#store.newestVersion(model)) === undefined) throw noModel(model);
+    throw new ServiceError(
+      'not-found',
+      `model "${model}" has no version ${version}: see \`commonweight model show ${model}\``,
+    );
+  }
+
+  /** The forms of a version, 0 being the newest; undefined where none were made. */
+  async variants(model: string, version: number): Promise<SignedVariantList | undefined> {
+    const manifest = fromBinary(ManifestSchema, (await this.release(model, version)).manifest);
+    const record = await this.#store.variants(model, Number(manifest.version));
+    if (record === undefined) return undefined;
+    const { list, signature } = record;
+    const signed = create(SignedVariantListSchema, { list, signature, publicKey: this.#publicKey });
+    try {
+      const opened = openVariantList(signed, this.#publicKey, verifierOf(this.#publicKey));
+      invariant(opened.model === model && opened.version === manifest.version, 'a list is kept with its version');
+    } catch (cause) {
+      // Else what is found of a form later would sign the damage anew.
+      throw new StoreError(`the forms of version ${manifest.version} of ${model} are damaged: restore a backup`, {
+        cause,
+      });
+    }
+    return signed;
+  }
+
+  async blob(digest: Uint8Array): Promise<Uint8Array> {
+    const size = await this.#store.blobSize(digest);
+    // One that was let go says so.
+    const bytes = await this.#store.readBlob(digest, 0, size ?? 0);
+    if (size === undefined)
+      throw new ServiceError('not-found', `there is no blob ${Buffer.from(digest).toString('hex')}`);
+    // The store answers for each chunk; that they are the right ones in the right order is only seen here.
+    if (!equalBytes(sha256(bytes), digest)) {
+      throw new StoreError(
+        `blob ${Buffer.from(digest).toString('hex')} is not what its name says: restore the data folder from a backup, or see \`commonweight verify --repair-from\``,
+      );
+    }
+    return bytes;
+  }
+
+  toWire({ manifest, signature }: VersionRecord): SignedManifest {
+    return create(SignedManifestSchema, { manifest, signature, publicKey: this.#publicKey });
+  }
+}
+
+/** The registry of the coordinator that commits. */
+export class Registry extends RegistryReads {
   readonly #store: Store;
   readonly #signer: Signer;
 
   constructor(store: Store, signer: Signer) {
+    super(store, signer.publicKey);
     this.#store = store;
     this.#signer = signer;
   }
@@ -92,6 +178,7 @@ export class Registry {
       ...parent.manifest,
       ...draft.manifest,
       version: parent.manifest.version + 1n,
+      restoredVersion: 0n,
       epoch: BigInt(this.#store.lease.epoch),
       parentDigest: parent.digest,
       artifacts: [
@@ -106,51 +193,42 @@ export class Registry {
     return { version, blobs, open };
   }
 
-  async open(model: string): Promise<OpenVersion> {
-    const record = await this.#store.newestVersion(model);
-    if (record === undefined) throw noModel(model);
-    const manifest = fromBinary(ManifestSchema, record.manifest);
-    const weights = weightsFromBytes(await this.blob(artifact(manifest, 'weights').digest));
-    const kept = manifest.artifacts.find(({ role }) => role === 'server-memory');
-    const memory = kept === undefined ? [] : parted(await this.blob(kept.digest), weights.length);
-    return { manifest, digest: record.digest, signed: this.toWire(record), weights, memory };
-  }
-
-  async graph(manifest: Manifest): Promise<ModelProto> {
-    return readModel(await this.blob(artifact(manifest, 'graph').digest));
-  }
-
-  /** The model's newest manifest, without its weights. */
-  async newest(model: string): Promise<Manifest> {
-    return fromBinary(ManifestSchema, (await this.release(model, 0)).manifest);
-  }
-
-  async release(model: string, version: number): Promise<SignedManifest> {
-    const record = version === 0 ? await this.#store.newestVersion(model) : await this.#store.version(model, version);
-    if (record !== undefined) return this.toWire(record);
-    if (version === 0 || (await this.#store.newestVersion(model)) === undefined) throw noModel(model);
-    throw new ServiceError(
-      'not-found',
-      `model "${model}" has no version ${version}: see \`commonweight model show ${model}\``,
-    );
-  }
-
-  async blob(digest: Uint8Array): Promise<Uint8Array> {
-    const size = await this.#store.blobSize(digest);
-    if (size === undefined)
-      throw new ServiceError('not-found', `there is no blob ${Buffer.from(digest).toString('hex')}`);
-    const bytes = await this.#store.readBlob(digest, 0, size);
-    // The store answers for each chunk; that they are the right ones in the right order is only seen here.
-    if (!equalBytes(sha256(bytes), digest)) {
-      throw new StoreError(
-        `blob ${Buffer.from(digest).toString('hex')} is not what its name says: restore the data folder from a backup`,
+  /** A version after the newest, with what an older one has; its blobs are there. Throws ServiceError where that is not to be had. */
+  async restored(
+    model: string,
+    version: number,
+    createdMs: number,
+  ): Promise<{ version: VersionRecord; open: OpenVersion }> {
+    const newest = await this.release(model, 0);
+    const parent = fromBinary(ManifestSchema, newest.manifest);
+    const record = await this.#store.version(model, version);
+    if (record === undefined || version >= Number(parent.version)) {
+      const range = parent.version === 1n ? 'there is none' : `choose one from 1 to ${parent.version - 1n}`;
+      throw new ServiceError('invalid', `version ${version} of ${model} is no older one: ${range}`);
+    }
+    if (record.isCollected === true) {
+      throw new ServiceError(
+        'invalid',
+        `the weights of version ${version} of ${model} were let go: \`commonweight model show ${model}\` says which are here, and a pin keeps one`,
       );
     }
-    return bytes;
-  }
-
-  toWire({ manifest, signature }: VersionRecord): SignedManifest {
-    return create(SignedManifestSchema, { manifest, signature, publicKey: this.#signer.publicKey });
+    const older = await this.open(model, version).catch((cause: unknown) => {
+      // Damage of a version that nobody needs to go on is no end of the process.
+      if (!(cause instanceof StoreError)) throw cause;
+      throw new ServiceError('invalid', cause.message, { cause });
+    });
+    const manifest = create(ManifestSchema, {
+      ...older.manifest,
+      version: parent.version + 1n,
+      epoch: BigInt(this.#store.lease.epoch),
+      parentDigest: sha256(newest.manifest),
+      totalWeight: 0n,
+      contributionsDigest: new Uint8Array(),
+      restoredVersion: BigInt(version),
+      createdMs: BigInt(createdMs),
+    });
+    const signed = this.#sign(manifest);
+    return { version: signed, open: { ...older, manifest, digest: signed.digest, signed: this.toWire(signed) } };
   }
 
   #sign(manifest: Manifest): VersionRecord {

@@ -1,13 +1,22 @@
 import {
+  asynchronously,
+  BUFFERED_UPDATES_MAX,
   ConfigError,
   encodings,
+  FRESH_WEIGHT,
+  gridFor,
+  localMethodOf,
+  parseAsynchronous,
   parsePlan,
   strategyFrom,
+  type Asynchronous,
   type EncodingName,
+  type GridSpec,
   type Strategy,
   type TrainingPlan,
 } from '@commonweight/core';
 import { isName } from '@commonweight/proto';
+import { parseVariantPolicy, type VariantPolicy } from '../variants/forms.ts';
 import type { RoundPolicy } from './round.ts';
 
 /** A task as the engineer configures it. */
@@ -28,6 +37,12 @@ export interface TaskConfig {
   /** Values of an update above 2^this are refused. */
   valueMaxExponent: number;
   seed: number;
+  /** Newest versions whose updates stay in the store, for audits; 0 is none. */
+  retainUpdates: number;
+  /** Work without rounds, with any strategy that sees deltas alone. `fedBuff` and `fedAsync` have it in their own options. */
+  asynchronous?: Asynchronous;
+  /** Forms that each version is to have; without it, float32 alone. */
+  variants?: VariantPolicy;
 }
 
 /** What a task has when nothing is said. */
@@ -40,6 +55,7 @@ export const taskDefaults = {
   weightMax: 100_000,
   valueMaxExponent: 3,
   seed: 0,
+  retainUpdates: 0,
 } as const;
 
 const GATHER_MS = 1_000;
@@ -56,6 +72,9 @@ const KEYS = [
   'weightMax',
   'valueMaxExponent',
   'seed',
+  'retainUpdates',
+  'asynchronous',
+  'variants',
 ];
 
 /** A task's configuration from JSON text. Throws ConfigError naming the key and the mend. */
@@ -64,7 +83,7 @@ export function parseTaskConfig(json: string): TaskConfig {
   const unknown = Object.keys(given).find((key) => !KEYS.includes(key));
   if (unknown !== undefined)
     throw new ConfigError(`key "${unknown}" is not known: the keys are ${KEYS.join(', ')}`, unknown);
-  const { model, encoding } = given as Record<string, unknown>;
+  const { model, encoding, variants } = given as Record<string, unknown>;
   if (typeof model !== 'string' || !isName(model)) throw new ConfigError('model must be the name of a model', 'model');
   if (typeof encoding !== 'string' || !Object.hasOwn(encodings, encoding)) {
     throw new ConfigError(`encoding must be one of ${Object.keys(encodings).join(', ')}`, 'encoding');
@@ -72,30 +91,78 @@ export function parseTaskConfig(json: string): TaskConfig {
   const strategy = record(given.strategy, 'strategy') as TaskConfig['strategy'];
   const plan = parsePlan((given as Record<string, unknown>)['plan']);
   // Agents parse what they are instructed: an option that makes a plan they refuse is refused here.
-  const recipe = strategyFrom(strategy);
-  parsePlan(recipe.instruct(plan));
+  const asynchronous = (given as Record<string, unknown>)['asynchronous'];
+  const own = {
+    strategy,
+    ...(asynchronous === undefined
+      ? {}
+      : { asynchronous: parseAsynchronous(record(asynchronous, 'asynchronous'), 'asynchronous') }),
+  };
+  const recipe = strategyOf(own);
+  if (plan.local !== undefined) {
+    throw new ConfigError('local is what a strategy adds to the plan: choose the strategy instead', 'local');
+  }
+  const { shape } = localMethodOf(parsePlan(recipe.instruct(plan)));
+  if (recipe.robust !== undefined && (shape.vectors > 1 || shape.numbersMax.length > 0)) {
+    throw new ConfigError(
+      `${recipe.name} has a robust rule, and rules see deltas only: instruct no local method`,
+      'strategy',
+    );
+  }
+  if (encoding === 'mxint4' && shape.numbersMax.length > 0) {
+    throw new ConfigError(
+      `${recipe.name} adds numbers to updates, and mxint4 is too coarse for them: choose mxint8`,
+      'encoding',
+    );
+  }
   const cohort = record((given as Record<string, unknown>)['cohort'], 'cohort');
   const min = whole(cohort, 'min', 'cohort.min', 1, 1_000_000);
   const max = whole(cohort, 'max', 'cohort.max', min, 1_000_000);
   requireCohort(recipe, { min, max });
+  const pauseMs = whole(given, 'pauseMs', 'pauseMs', 0, 7 * 86_400_000);
+  if (recipe.asynchronous !== undefined) requireBuffer(recipe.asynchronous, { min, pauseMs });
   return {
     model,
-    strategy,
+    ...own,
     plan,
     encoding: encoding as EncodingName,
     cohort: { min, max },
     collectMs: whole(given, 'collectMs', 'collectMs', 1, 7 * 86_400_000),
-    pauseMs: whole(given, 'pauseMs', 'pauseMs', 0, 7 * 86_400_000),
+    pauseMs,
     rounds: whole(given, 'rounds', 'rounds', 0, 1e9),
     weightMax: whole(given, 'weightMax', 'weightMax', 1, 2 ** 23),
     valueMaxExponent: whole(given, 'valueMaxExponent', 'valueMaxExponent', -32, 32),
     seed: whole(given, 'seed', 'seed', 0, Number.MAX_SAFE_INTEGER),
+    retainUpdates: whole(given, 'retainUpdates', 'retainUpdates', 0, 1_000_000),
+    ...(variants === undefined ? {} : { variants: parseVariantPolicy(record(variants, 'variants')) }),
   };
+}
+
+/** The strategy of a task. Throws ConfigError. */
+export function strategyOf({ asynchronous, strategy }: Pick<TaskConfig, 'asynchronous' | 'strategy'>): Strategy {
+  const recipe = strategyFrom(strategy);
+  if (asynchronous === undefined) return recipe;
+  if (recipe.asynchronous !== undefined) {
+    throw new ConfigError(
+      `${recipe.name} is asynchronous by itself: give bufferSize and the like as its options, and leave the key out`,
+      'asynchronous',
+    );
+  }
+  return asynchronously(recipe, asynchronous);
+}
+
+/** The grid of a task's updates. Throws ConfigError. */
+export function gridOf(config: TaskConfig): GridSpec {
+  const { cohort, valueMaxExponent, weightMax } = config;
+  if (strategyOf(config).asynchronous === undefined)
+    return gridFor({ valueMaxExponent, weightMax, cohortMax: cohort.max });
+  return gridFor({ valueMaxExponent, weightMax: FRESH_WEIGHT, cohortMax: BUFFERED_UPDATES_MAX });
 }
 
 /** The part of a configuration that the round machine reads. */
 export function policyOf(config: TaskConfig): RoundPolicy {
   const { cohort, collectMs, pauseMs, rounds, seed } = config;
+  const { asynchronous } = strategyOf(config);
   return {
     cohortMin: cohort.min,
     cohortMax: cohort.max,
@@ -105,7 +172,18 @@ export function policyOf(config: TaskConfig): RoundPolicy {
     graceMs: GRACE_MS,
     roundsMax: rounds,
     seed,
+    ...(asynchronous === undefined ? {} : { asynchronous }),
   };
+}
+
+function requireBuffer({ bufferSize }: Asynchronous, { min, pauseMs }: { min: number; pauseMs: number }): void {
+  if (min > bufferSize) {
+    throw new ConfigError(
+      `cohort.min is ${min} and the buffer takes ${bufferSize}: a version would never have that many, so lower cohort.min or raise bufferSize`,
+      'cohort.min',
+    );
+  }
+  if (pauseMs > 0) throw new ConfigError('pauseMs is between two rounds, and there are none: leave it out', 'pauseMs');
 }
 
 /** Robust rules need enough updates to tell the honest by, and some take only so many. */

@@ -79,6 +79,21 @@ test('Collecting -> Publishing: an agent that is out is not waited for', () => {
   expect(after(collecting, update('a'), update('b'), out).phase).toBe('Publishing');
   expect(after(collecting, update('a'), out).phase).toBe('Collecting');
   expect(after(collecting, update('a'), update('b'), { ...out, round: 0 }).phase).toBe('Collecting');
+  // That it comes back changes nothing, unless it delivers after all.
+  const back: RoundEvent = { type: 'AgentBack', nowMs: 210, agentId: 'c' };
+  expect(after(collecting, out, back, update('a'), update('b')).phase).toBe('Publishing');
+  expect(after(collecting, out, back, update('c'), update('a'))).toMatchObject({ phase: 'Collecting', away: {} });
+});
+
+test('updates that went with a replica are missing again, and there is time to offer them', () => {
+  const gone: RoundEvent = { type: 'Withdrawn', nowMs: 500, updateIds: ['update of a'] };
+  const two = after(collecting, update('a'), update('b'));
+  const one = after(two, gone);
+  expect(one).toMatchObject({ phase: 'Collecting', accepted: [{ agentId: 'b' }], deadlineMs: 1500 });
+  expect(verdictOn(one, update('a'))).toBe('accepted');
+  const publishing = after(two, update('c'));
+  expect(after(publishing, gone)).toMatchObject({ phase: 'Collecting', cohort: ['a', 'b', 'c'] });
+  expect(after(two, { ...gone, updateIds: ['z'] })).toBe(two);
 });
 
 test('Collecting -> Idle: the deadline comes without the minimum', () => {

@@ -7,7 +7,8 @@
  *
  * A state is JSON and names only ids: the driver holds tensors, timers and sockets.
  */
-import { seeded } from '@commonweight/core';
+import { seeded, type Asynchronous } from '@commonweight/core';
+import { bufferStep, bufferVerdict } from './buffer.ts';
 
 /** What a round needs to know of its task. */
 export interface RoundPolicy {
@@ -24,6 +25,8 @@ export interface RoundPolicy {
   /** Rounds to publish; 0 is for ever. */
   roundsMax: number;
   seed: number;
+  /** Without rounds: a buffer in place of the cohort (buffer.ts). */
+  asynchronous?: Asynchronous;
 }
 
 /** An update that is in the sum. */
@@ -34,21 +37,41 @@ export interface AcceptedUpdate {
 }
 
 export type RoundState =
-  | { phase: 'Idle'; round: number; published: number; version: number; startAtMs: number }
-  | {
-      phase: 'Collecting';
-      round: number;
-      published: number;
-      version: number;
-      cohort: readonly string[];
-      accepted: readonly AcceptedUpdate[];
-      /** Invited agents that will not deliver, and since when. */
-      away: Readonly<Record<string, number>>;
-      deadlineMs: number;
-    }
-  | { phase: 'Publishing'; round: number; published: number; version: number; accepted: readonly AcceptedUpdate[] };
+  | Idle
+  | Collecting
+  /** Never saved: a round that was not published goes on collecting. */
+  | (Omit<Collecting, 'phase'> & { phase: 'Publishing' });
 
-export type Collecting = Extract<RoundState, { phase: 'Collecting' }>;
+export interface Idle {
+  phase: 'Idle';
+  round: number;
+  published: number;
+  version: number;
+  startAtMs: number;
+  /** As in Collecting. */
+  oldestBase?: number;
+}
+
+export interface Collecting {
+  phase: 'Collecting';
+  round: number;
+  published: number;
+  version: number;
+  cohort: readonly string[];
+  accepted: readonly AcceptedUpdate[];
+  /** Invited agents that are away, and since when; OUT where they deliver nothing any more, away or not. */
+  away: Readonly<Record<string, number>>;
+  deadlineMs: number;
+  /** Without rounds: agents that train, on whichever version, and until when a place is kept for them. */
+  training?: Readonly<Record<string, number>>;
+  /** Without rounds: when somebody last came or went. */
+  quietMs?: number;
+  /** Without rounds: the oldest version that updates may be trained on, since the model was rolled back. */
+  oldestBase?: number;
+}
+
+/** In place of a time: for the rest of the round. */
+const OUT = -1;
 
 export type RoundEvent =
   | { type: 'Tick'; nowMs: number; ready: readonly string[] }
@@ -57,8 +80,15 @@ export type RoundEvent =
   | { type: 'AgentBack'; nowMs: number; agentId: string }
   /** The agent's update was refused or its training failed: it delivers nothing more in this round. */
   | { type: 'AgentOut'; nowMs: number; agentId: string; round: number }
+  /** Who had these updates has died, and they are in no sum any more. */
+  | { type: 'Withdrawn'; nowMs: number; updateIds: readonly string[] }
   | { type: 'Published'; nowMs: number; version: number }
-  | { type: 'Recovered'; nowMs: number };
+  | { type: 'Recovered'; nowMs: number }
+  /** The model has another newest version, which this task did not make. */
+  | { type: 'Rebased'; nowMs: number; version: number };
+
+/** What means something else in each phase. */
+export type PhaseEvent = Exclude<RoundEvent, { type: 'Rebased' }>;
 
 export interface OfferedUpdate {
   agentId: string;
@@ -69,6 +99,8 @@ export interface OfferedUpdate {
 
 export type RoundEffect =
   | { type: 'Invite'; round: number; version: number; cohort: readonly string[] }
+  /** More agents, into the round that is open. */
+  | { type: 'InviteMore'; round: number; version: number; cohort: readonly string[] }
   | { type: 'Publish'; round: number; version: number; accepted: readonly AcceptedUpdate[] }
   | { type: 'AbandonRound'; round: number; reason: string }
   | { type: 'Finish' };
@@ -92,7 +124,8 @@ export const firstState = (version: number): RoundState => ({
 });
 
 /** Judges an update by the state alone; its bytes are judged elsewhere. */
-export function verdictOn(state: RoundState, update: OfferedUpdate): Verdict {
+export function verdictOn(state: RoundState, update: OfferedUpdate, asynchronous?: Asynchronous): Verdict {
+  if (asynchronous !== undefined) return bufferVerdict(state, update, asynchronous);
   if (update.round !== state.round) return 'stale-round';
   if (state.phase === 'Idle') return 'stale-round';
   if (state.accepted.some(({ updateId }) => updateId === update.updateId)) return 'duplicate';
@@ -105,23 +138,61 @@ export function verdictOn(state: RoundState, update: OfferedUpdate): Verdict {
 
 /** One step of the machine. */
 export function step(state: RoundState, event: RoundEvent, policy: RoundPolicy): Step {
+  const { asynchronous } = policy;
+  if (event.type === 'Rebased') return rebased(state, event, policy);
+  if (asynchronous !== undefined) return bufferStep(state, event, { ...policy, asynchronous });
   switch (state.phase) {
     case 'Idle':
       return event.type === 'Tick' ? idle(state, event, policy) : still(state);
     case 'Collecting':
       return collecting(state, event, policy);
     case 'Publishing':
-      return event.type === 'Published' ? published(state, event, policy) : still(state);
+      if (event.type === 'Published') return published(state, event, policy);
+      return event.type === 'Withdrawn'
+        ? still(withdrawn({ ...state, phase: 'Collecting' }, event, policy))
+        : still(state);
   }
 }
 
+/** Whether an agent is invited to the open round and may still deliver. */
+export function awaits(state: RoundState, agentId: string): boolean {
+  if (state.phase !== 'Collecting' || !state.cohort.includes(agentId) || state.away[agentId] === OUT) return false;
+  return !state.accepted.some((update) => update.agentId === agentId);
+}
+
+/** The agents of the open round that may still deliver. */
+export function awaited(state: RoundState): string[] {
+  if (state.phase !== 'Collecting') return [];
+  const delivered = new Set(state.accepted.map(({ agentId }) => agentId));
+  return state.cohort.filter((agentId) => state.away[agentId] !== OUT && !delivered.has(agentId));
+}
+
+/** The round with an agent that delivers nothing more in it. */
+export const withOut = (state: Collecting, agentId: string): Collecting => ({
+  ...state,
+  away: { ...state.away, [agentId]: OUT },
+});
+
 const still = (state: RoundState): Step => ({ state, effects: [] });
 
-function idle(
-  state: Extract<RoundState, { phase: 'Idle' }>,
-  { nowMs, ready }: Extract<RoundEvent, { type: 'Tick' }>,
-  policy: RoundPolicy,
+/** What is under way was trained on versions that the newest does not follow from: it counts nowhere. */
+function rebased(
+  state: RoundState,
+  { nowMs, version }: Extract<RoundEvent, { type: 'Rebased' }>,
+  { asynchronous }: RoundPolicy,
 ): Step {
+  if (state.version === version) return still(state);
+  const { phase, round, published: count } = state;
+  const base = asynchronous === undefined ? {} : { oldestBase: version };
+  const next: Idle = { phase: 'Idle', round, published: count, version, startAtMs: nowMs, ...base };
+  if (phase === 'Idle') return still(next);
+  return {
+    state: next,
+    effects: [{ type: 'AbandonRound', round, reason: `version ${version} is no child of its base` }],
+  };
+}
+
+function idle(state: Idle, { nowMs, ready }: Extract<RoundEvent, { type: 'Tick' }>, policy: RoundPolicy): Step {
   if (policy.roundsMax > 0 && state.published >= policy.roundsMax) return { state, effects: [{ type: 'Finish' }] };
   if (nowMs < state.startAtMs || ready.length < policy.cohortMin) return still(state);
   if (ready.length < policy.cohortMax && nowMs < state.startAtMs + policy.gatherMs) return still(state);
@@ -148,7 +219,7 @@ function idle(
   };
 }
 
-function collecting(state: Collecting, event: RoundEvent, policy: RoundPolicy): Step {
+function collecting(state: Collecting, event: PhaseEvent, policy: RoundPolicy): Step {
   switch (event.type) {
     case 'Tick':
       return closeIfDue(state, event.nowMs, policy);
@@ -166,18 +237,31 @@ function collecting(state: Collecting, event: RoundEvent, policy: RoundPolicy): 
       if (!state.cohort.includes(event.agentId) || event.agentId in state.away) return still(state);
       return still({ ...state, away: { ...state.away, [event.agentId]: event.nowMs } });
     case 'AgentBack':
+      if (state.away[event.agentId] === OUT) return still(state);
       return still({ ...state, away: without(state.away, event.agentId) });
     case 'AgentOut': {
       if (event.round !== state.round || !state.cohort.includes(event.agentId)) return still(state);
-      const away = { ...state.away, [event.agentId]: event.nowMs - policy.graceMs };
-      return closeIfDue({ ...state, away }, event.nowMs, policy);
+      return closeIfDue(withOut(state, event.agentId), event.nowMs, policy);
     }
     case 'Recovered':
       // The sum died with the process; the updates live in their agents' outboxes and are offered again.
       return still({ ...state, accepted: [], away: {}, deadlineMs: event.nowMs + policy.collectMs });
+    case 'Withdrawn':
+      return still(withdrawn(state, event, policy));
     case 'Published':
       return still(state);
   }
+}
+
+/** Their agents offer them again, and have the time for it that a round has. */
+function withdrawn(
+  state: Collecting,
+  { nowMs, updateIds }: Extract<RoundEvent, { type: 'Withdrawn' }>,
+  policy: RoundPolicy,
+): Collecting {
+  const accepted = state.accepted.filter(({ updateId }) => !updateIds.includes(updateId));
+  if (accepted.length === state.accepted.length) return state;
+  return { ...state, accepted, deadlineMs: Math.max(state.deadlineMs, nowMs + policy.collectMs) };
 }
 
 function closeIfDue(state: Collecting, nowMs: number, policy: RoundPolicy): Step {
@@ -187,11 +271,7 @@ function closeIfDue(state: Collecting, nowMs: number, policy: RoundPolicy): Step
     accepted.length === state.cohort.length ||
     (enough && (nowMs >= state.deadlineMs || isComplete(state, nowMs, policy)))
   ) {
-    const { published } = state;
-    return {
-      state: { phase: 'Publishing', round, published, version, accepted },
-      effects: [{ type: 'Publish', round, version, accepted }],
-    };
+    return { state: { ...state, phase: 'Publishing' }, effects: [{ type: 'Publish', round, version, accepted }] };
   }
   if (nowMs < state.deadlineMs) return still(state);
   const reason = `${accepted.length} of at least ${policy.cohortMin} updates came within ${policy.collectMs} ms`;
@@ -203,10 +283,10 @@ function closeIfDue(state: Collecting, nowMs: number, policy: RoundPolicy): Step
 
 /** Whether everybody who may still deliver has. */
 function isComplete(state: Collecting, nowMs: number, policy: RoundPolicy): boolean {
+  const delivered = new Set(state.accepted.map(({ agentId }) => agentId));
   return state.cohort.every((agentId) => {
     const awayMs = state.away[agentId];
-    if (awayMs !== undefined && nowMs - awayMs >= policy.graceMs) return true;
-    return state.accepted.some((update) => update.agentId === agentId);
+    return (awayMs !== undefined && (awayMs === OUT || nowMs - awayMs >= policy.graceMs)) || delivered.has(agentId);
   });
 }
 

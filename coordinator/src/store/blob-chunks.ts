@@ -19,18 +19,19 @@ export function* chunksOf(data: Uint8Array): Generator<Chunk> {
   }
 }
 
-/** Which bytes of which blob, and of what a person restores where they are damaged. */
-interface Range {
-  digest: Uint8Array;
+/** Which bytes of what, and of what a person restores where they are damaged. */
+export interface Range {
+  /** What is said where it is damaged, such as `blob 1f2e…`. */
+  name: string;
   size: number;
   offset: number;
   length: number;
   place: string;
 }
 
-/** A part of a blob from its chunks. Throws StoreError naming the blob where a chunk is gone or not what its digest says. */
+/** A part of what was cut into chunks. Throws StoreError naming it where a chunk is gone or not what its digest says. */
 export async function readChunks(
-  { digest, size, offset, length, place }: Range,
+  { name, size, offset, length, place }: Range,
   chunkAt: (position: number) => Promise<Omit<Chunk, 'position'> | undefined>,
 ): Promise<Uint8Array> {
   const end = Math.min(offset + length, size);
@@ -41,13 +42,37 @@ export async function readChunks(
     const from = at - position * CHUNK_BYTES;
     const part = chunk?.data.subarray(from, from + end - at) ?? new Uint8Array();
     if (chunk === undefined || part.length === 0 || !equalBytes(sha256(chunk.data), chunk.digest)) {
-      const name = Buffer.from(digest).toString('hex');
-      throw new StoreError(`blob ${name} is damaged on disk (chunk ${position}): restore ${place} from a backup`);
+      throw new StoreError(
+        `${name} is damaged on disk (chunk ${position}): restore ${place} from a backup, or see \`commonweight verify --repair-from\``,
+      );
     }
     result.set(part, at - offset);
     at += part.length;
   }
   return result;
 }
+
+/** What is read chunk by chunk may be let go in the middle of it: then that is said, and no damage. */
+export async function unlessCollected(
+  digest: Uint8Array,
+  isCollected: () => Promise<boolean>,
+  read: () => Promise<Uint8Array>,
+): Promise<Uint8Array> {
+  try {
+    return await read();
+  } catch (error) {
+    throw (await isCollected()) ? wasCollected(digest) : error;
+  }
+}
+
+export const wasCollected = (digest: Uint8Array): StoreError =>
+  new StoreError(`${blobName(digest)} was collected: only newer and pinned versions are kept`, { kind: 'collected' });
+
+export const notRetained = (updateId: Uint8Array): StoreError =>
+  new StoreError(`${updateName(updateId)} is not retained`, { kind: 'collected' });
+
+export const updateName = (updateId: Uint8Array): string => `update ${Buffer.from(updateId).toString('hex')}`;
+
+export const blobName = (digest: Uint8Array): string => `blob ${Buffer.from(digest).toString('hex')}`;
 
 const sha256 = (bytes: Uint8Array): Uint8Array => createHash('sha256').update(bytes).digest();

@@ -5,18 +5,20 @@ import type { Row } from './rows.ts';
 import { StoreError, type Lease } from './store.ts';
 
 /** How long a leader that says nothing keeps its lease, by the database's clock. */
-const LEASE_MS = 3_500;
+export const LEASE_MS = 3_500;
 const RENEW_MS = 700;
 const LOOK_MS = 250;
-const NAME = 'leader';
-const NOW_MS = '(extract(epoch from clock_timestamp()) * 1000)::bigint';
+export const LEADER = 'leader';
+/** The database's time: those of the coordinators do not matter. */
+export const NOW_MS: string = '(extract(epoch from clock_timestamp()) * 1000)::bigint';
 
 export interface Candidate {
-  /** Who asks, for the message of those who wait. */
+  /** Who asks, for the words of the others. */
   holder: string;
-  /** Called once with who has the lease where somebody else has it. */
-  onWaiting(holder: string): void;
-  signal?: AbortSignal;
+  /** Its name among the replicas. */
+  replica: string;
+  /** Ends the waiting. */
+  signal: AbortSignal;
 }
 
 /** The lease row: an epoch that rises with each leader, renewed while the leader lives. */
@@ -37,19 +39,22 @@ export class PostgresLease implements Lease {
     this.#timer = setInterval(() => (this.#renewing ??= this.#renew()), RENEW_MS);
   }
 
+  /** Takes the lease, or gives who has it. */
+  static async tryToTake(pool: Pool, holder: string, replica: string): Promise<PostgresLease | string> {
+    const epoch = await takenEpoch(pool, holder, replica);
+    return epoch === undefined ? holderNow(pool) : new PostgresLease(pool, epoch);
+  }
+
   /** Waits until nobody has the lease and takes it. Throws StoreError when the signal aborts. */
-  static async take(pool: Pool, { holder, onWaiting, signal }: Candidate): Promise<PostgresLease> {
-    let isTold = false;
+  static async take(pool: Pool, { holder, replica, signal }: Candidate): Promise<PostgresLease> {
     for (;;) {
-      if (signal?.aborted === true) throw new StoreError('stopped while waiting for the lease');
+      if (signal.aborted) throw new StoreError('stopped while waiting for the lease');
       try {
-        const epoch = await takenEpoch(pool, holder);
-        if (epoch !== undefined) return new PostgresLease(pool, epoch);
-        if (!isTold) onWaiting(await holderNow(pool));
-        isTold = true;
+        const taken = await PostgresLease.tryToTake(pool, holder, replica);
+        if (typeof taken !== 'string') return taken;
       } catch (error) {
-        // One that waits outlives a restart of the server; one that comes to a server that is away says so.
-        if (!isTold || !isAway(error)) throw error;
+        // One that waits outlives a restart of the server.
+        if (!isAway(error)) throw error;
       }
       await sleep(LOOK_MS);
     }
@@ -61,7 +66,7 @@ export class PostgresLease implements Lease {
    */
   async require(client: PoolClient): Promise<number> {
     const { rows } = await client.query<Row>('SELECT epoch, commits, holder FROM leases WHERE name = $1 FOR UPDATE', [
-      NAME,
+      LEADER,
     ]);
     const row = rows[0];
     if (row !== undefined && Number(row['epoch']) === this.epoch) return Number(row['commits']);
@@ -70,7 +75,7 @@ export class PostgresLease implements Lease {
 
   /** Numbers the commit that the transaction is, and shows that the leader lives. */
   async count(client: PoolClient, commits: number): Promise<void> {
-    await client.query(`UPDATE leases SET commits = $2, renewed_ms = ${NOW_MS} WHERE name = $1`, [NAME, commits]);
+    await client.query(`UPDATE leases SET commits = $2, renewed_ms = ${NOW_MS} WHERE name = $1`, [LEADER, commits]);
   }
 
   /** Ends the lease, so that the next leader need not wait. */
@@ -78,7 +83,7 @@ export class PostgresLease implements Lease {
     clearInterval(this.#timer);
     await this.#renewing;
     await this.#pool
-      .query('UPDATE leases SET renewed_ms = 0 WHERE name = $1 AND epoch = $2', [NAME, this.epoch])
+      .query('UPDATE leases SET renewed_ms = 0 WHERE name = $1 AND epoch = $2', [LEADER, this.epoch])
       .catch((error: unknown) => {
         // A server that is away cannot be told; the lease runs out by itself.
         if (!isAway(error)) throw error;
@@ -88,9 +93,9 @@ export class PostgresLease implements Lease {
   async #renew(): Promise<void> {
     try {
       const sql = `UPDATE leases SET renewed_ms = ${NOW_MS} WHERE name = $1 AND epoch = $2`;
-      const { rowCount } = await this.#pool.query(sql, [NAME, this.epoch]);
+      const { rowCount } = await this.#pool.query(sql, [LEADER, this.epoch]);
       if (rowCount === 1) return;
-      const { rows } = await this.#pool.query<Row>('SELECT epoch, holder FROM leases WHERE name = $1', [NAME]);
+      const { rows } = await this.#pool.query<Row>('SELECT epoch, holder FROM leases WHERE name = $1', [LEADER]);
       this.#loseTo(rows[0]);
     } catch {
       // The next renewal or commit finds out; until then nobody is sure of anything, and commits check for themselves.
@@ -116,19 +121,22 @@ export class PostgresLease implements Lease {
  * Compare and set. After the server's start everybody has the time of a lease to come back, so that a leader that lives keeps
  * its lease over the restart.
  */
-async function takenEpoch(pool: Pool, holder: string): Promise<number | undefined> {
+async function takenEpoch(pool: Pool, holder: string, replica: string): Promise<number | undefined> {
   return withClient(pool, async (client) => {
-    await client.query(`INSERT INTO leases VALUES ($1, 0, '', 0, 0) ON CONFLICT (name) DO NOTHING`, [NAME]);
-    const sql = `UPDATE leases SET epoch = epoch + 1, holder = $2, renewed_ms = ${NOW_MS}
+    await client.query(
+      `INSERT INTO leases (name, epoch, holder, renewed_ms, commits) VALUES ($1, 0, '', 0, 0) ON CONFLICT (name) DO NOTHING`,
+      [LEADER],
+    );
+    const sql = `UPDATE leases SET epoch = epoch + 1, holder = $2, replica = $3, renewed_ms = ${NOW_MS}
       WHERE name = $1 AND renewed_ms < ${NOW_MS} - ${LEASE_MS}
         AND (renewed_ms = 0 OR pg_postmaster_start_time() < clock_timestamp() - interval '${LEASE_MS} milliseconds')
       RETURNING epoch`;
-    const { rows } = await client.query<Row>(sql, [NAME, holder]);
+    const { rows } = await client.query<Row>(sql, [LEADER, holder, replica]);
     return rows[0] === undefined ? undefined : Number(rows[0]['epoch']);
   });
 }
 
 async function holderNow(pool: Pool): Promise<string> {
-  const { rows } = await pool.query<Row>('SELECT holder, epoch FROM leases WHERE name = $1', [NAME]);
+  const { rows } = await pool.query<Row>('SELECT holder, epoch FROM leases WHERE name = $1', [LEADER]);
   return `${String(rows[0]?.['holder'])}, epoch ${String(rows[0]?.['epoch'])}`;
 }

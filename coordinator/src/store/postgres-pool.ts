@@ -10,7 +10,7 @@ const CONNECT_MS = 2_000;
 const STATEMENT_MS = 10_000;
 /** A leader that stops in the middle of a transaction gives up its locks after this. */
 const IDLE_IN_TRANSACTION_MS = 1_500;
-const CONNECTIONS_MAX = 6;
+const CONNECTIONS_MAX = 8;
 /** How long a server that is away is waited for. */
 const AWAY_MS = 15_000;
 const AGAIN_MS = 100;

@@ -5,7 +5,7 @@ import { blobOf, commitOf } from '../../../test/support/commit-records.ts';
 import { PostgresServer } from '../../../test/support/postgres.ts';
 import { parsePostgresUrl } from './postgres-address.ts';
 import { openPool } from './postgres-pool.ts';
-import { PostgresStore } from './postgres-store.ts';
+import { PostgresReads } from './postgres-store.ts';
 import { StoreError } from './store.ts';
 
 let server: PostgresServer;
@@ -16,13 +16,17 @@ afterAll(() => server.close());
 
 const KEY = new Uint8Array(32).fill(7);
 
-const open = (database: string, changes: { publicKey?: Uint8Array; signal?: AbortSignal } = {}) =>
-  PostgresStore.open(parsePostgresUrl(server.url(database)), {
-    holder: 'the test',
-    publicKey: KEY,
-    onWaiting: () => {},
-    ...changes,
-  });
+interface Changes {
+  publicKey?: Uint8Array;
+  signal?: AbortSignal;
+}
+
+const openUrl = async (url: string, { publicKey = KEY, signal = new AbortController().signal }: Changes = {}) => {
+  const reads = await PostgresReads.open(parsePostgresUrl(url), publicKey);
+  return reads.lead({ holder: 'the test', signal });
+};
+
+const open = (database: string, changes: Changes = {}) => openUrl(server.url(database), changes);
 
 storeContract('PostgresStore', () => {
   let database: Promise<string> | undefined;
@@ -62,11 +66,7 @@ test('killed at any commit, the server comes back with all that was said to be d
 test('a commit whose answer was lost is found, and not done again', async () => {
   const database = await server.database();
   const cutter = await cutAfterCommit(server.url(database));
-  const store = await PostgresStore.open(parsePostgresUrl(cutter.url), {
-    holder: 't',
-    publicKey: KEY,
-    onWaiting: () => {},
-  });
+  const store = await openUrl(cutter.url);
   await store.commit(commitOf(1));
   cutter.cutNext();
   await store.commit(commitOf(2));
@@ -182,9 +182,7 @@ test('another signing key is refused', async () => {
 
 test('what cannot be opened is named, without its password', async () => {
   await expect(open('nothing')).rejects.toThrow(/there is no database postgres:\/\/127.0.0.1:\d+\/nothing: make it/);
-  const away = parsePostgresUrl('postgres://me:secret@127.0.0.1:1/db');
-  const options = { holder: 'the test', publicKey: KEY, onWaiting: () => {} };
-  const failure = await PostgresStore.open(away, options).catch((error: unknown) => error);
+  const failure = await openUrl('postgres://me:secret@127.0.0.1:1/db').catch((error: unknown) => error);
   expect(String(failure)).toMatch(/no PostgreSQL answers at postgres:\/\/127.0.0.1:1\/db/);
   expect(String(failure)).not.toContain('secret');
   for (const url of [

@@ -1,4 +1,6 @@
-import type { TaskRecord, VersionRecord } from './store.ts';
+import { createHash } from 'node:crypto';
+import { equalBytes } from '@commonweight/proto';
+import { StoreError, type RetainedUpdate, type TaskRecord, type VariantsRecord, type VersionRecord } from './store.ts';
 
 /** A row of the schema, as both engines give it. */
 export type Row = Record<string, unknown>;
@@ -14,13 +16,43 @@ export function versionOf(row: Row | undefined): VersionRecord | undefined {
     signature: bytesOf(row, 'signature'),
     digest: bytesOf(row, 'digest'),
     parentDigest: bytesOf(row, 'parent_digest'),
+    ...(Number(row['collected']) === 1 ? { isCollected: true as const } : {}),
   };
 }
 
-export const taskOf = (row: Row): TaskRecord => ({
-  task: String(row['task']),
-  configJson: String(row['config_json']),
-  state: String(row['state']),
-  roundJson: String(row['round_json']),
-  countersJson: String(row['counters_json']),
+export function variantsOf(row: Row | undefined): VariantsRecord | undefined {
+  if (row === undefined) return undefined;
+  return {
+    model: String(row['model']),
+    version: Number(row['version']),
+    list: bytesOf(row, 'list'),
+    signature: bytesOf(row, 'signature'),
+  };
+}
+
+/** Throws StoreError where the row is not what was written. */
+export function taskOf(row: Row): TaskRecord {
+  const record = {
+    task: String(row['task']),
+    configJson: String(row['config_json']),
+    state: String(row['state']),
+    roundJson: String(row['round_json']),
+    countersJson: String(row['counters_json']),
+  };
+  const digest = row['digest'];
+  const isWhole = digest === null || (digest instanceof Uint8Array && equalBytes(digest, taskDigest(record)));
+  if (isWhole) return record;
+  throw new StoreError(`the record of task '${record.task}' is damaged: restore a backup`);
+}
+
+export const taskDigest = ({ task, configJson, state, roundJson, countersJson }: TaskRecord): Uint8Array =>
+  createHash('sha256')
+    .update(JSON.stringify([task, configJson, state, roundJson, countersJson]))
+    .digest();
+
+export const numberOf = (row: Row): number => Number(row['version']);
+
+export const retainedOf = (row: Row): Omit<RetainedUpdate, 'payload'> => ({
+  updateId: bytesOf(row, 'update_id'),
+  header: bytesOf(row, 'header'),
 });

@@ -61,4 +61,82 @@ export const migrations: readonly ((dialect: Dialect) => string)[] = [
     public_key ${bytes} NOT NULL
   )${strict};
   `,
+  // What coordinators that share the work of a round say of it: rows, so that a death costs what is not in them and no more.
+  ({ bytes, whole, strict }) => `
+  ALTER TABLE leases ADD COLUMN replica TEXT NOT NULL DEFAULT '';
+  CREATE TABLE replicas (
+    replica TEXT PRIMARY KEY,
+    address TEXT NOT NULL,
+    renewed_ms ${whole} NOT NULL
+  )${strict};
+  CREATE TABLE sessions (
+    agent_id TEXT PRIMARY KEY,
+    replica TEXT NOT NULL,
+    hello ${bytes} NOT NULL,
+    ready ${whole} NOT NULL
+  )${strict};
+  CREATE TABLE rounds (
+    task TEXT PRIMARY KEY,
+    round ${whole} NOT NULL,
+    open ${whole} NOT NULL
+  )${strict};
+  CREATE TABLE claims (
+    task TEXT NOT NULL,
+    round ${whole} NOT NULL,
+    agent_id TEXT NOT NULL,
+    update_id ${bytes} NOT NULL,
+    weight ${whole} NOT NULL,
+    metrics_json TEXT NOT NULL,
+    replica TEXT NOT NULL,
+    kept ${whole} NOT NULL,
+    PRIMARY KEY (task, round, agent_id)
+  )${strict};
+  CREATE TABLE partial_chunks (
+    task TEXT NOT NULL,
+    round ${whole} NOT NULL,
+    part TEXT NOT NULL,
+    position ${whole} NOT NULL,
+    data ${bytes} NOT NULL,
+    data_digest ${bytes} NOT NULL,
+    PRIMARY KEY (task, round, part, position)
+  )${strict};
+  `,
+  // A task's record is no blob and not signed: its own digest tells when it is damaged. Rows from before have none until they change.
+  ({ bytes }) => `ALTER TABLE tasks ADD COLUMN digest ${bytes};`,
+  // The newest list of a version's forms takes the place of the one before.
+  ({ bytes, whole, strict }) => `
+  CREATE TABLE variant_lists (
+    model TEXT NOT NULL,
+    version ${whole} NOT NULL,
+    list ${bytes} NOT NULL,
+    signature ${bytes} NOT NULL,
+    PRIMARY KEY (model, version),
+    FOREIGN KEY (model, version) REFERENCES versions (model, version)
+  )${strict};
+  `,
+  // What is kept for audits, and what is not kept for ever. A blob that was collected keeps its row, so that its end is told from a loss.
+  ({ bytes, whole, strict }) => `
+  ALTER TABLE versions ADD COLUMN collected ${whole} NOT NULL DEFAULT 0;
+  ALTER TABLE blobs ADD COLUMN collected ${whole} NOT NULL DEFAULT 0;
+  CREATE TABLE pins (
+    model TEXT NOT NULL,
+    version ${whole} NOT NULL,
+    PRIMARY KEY (model, version)
+  )${strict};
+  CREATE TABLE retained_updates (
+    update_id ${bytes} PRIMARY KEY,
+    model TEXT NOT NULL,
+    version ${whole} NOT NULL,
+    header ${bytes} NOT NULL,
+    size ${whole} NOT NULL
+  )${strict};
+  CREATE INDEX retained_versions ON retained_updates (model, version);
+  CREATE TABLE retained_chunks (
+    update_id ${bytes} NOT NULL REFERENCES retained_updates (update_id),
+    position ${whole} NOT NULL,
+    data ${bytes} NOT NULL,
+    data_digest ${bytes} NOT NULL,
+    PRIMARY KEY (update_id, position)
+  )${strict};
+  `,
 ];

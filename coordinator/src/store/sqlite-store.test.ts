@@ -1,11 +1,11 @@
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { DatabaseSync } from 'node:sqlite';
 import { expect, test } from 'vitest';
 import { expectNothing, expectWhole, storeContract } from '../../../test/contract/store.ts';
-import { blobOf, commitOf, taskOf, versionOf } from '../../../test/support/commit-records.ts';
+import { blobOf, commitOf, releaseOf, taskOf, versionOf } from '../../../test/support/commit-records.ts';
 import { sourceProgram, temporaryFolder, type Program } from '../../../test/support/processes.ts';
 import { migrations } from './schema.ts';
 import { SqliteStore } from './sqlite-store.ts';
@@ -61,7 +61,7 @@ test('a flipped bit in any chunk of a blob is reported by the name of the blob, 
     const again = SqliteStore.open(folder);
     const name = Buffer.from(blob.digest).toString('hex');
     await expect(again.readBlob(blob.digest, 0, blob.data.length)).rejects.toThrow(
-      `blob ${name} is damaged on disk (chunk ${position}): restore the data folder from a backup`,
+      `blob ${name} is damaged on disk (chunk ${position}): restore the data folder from a backup, or see \`commonweight verify --repair-from\``,
     );
     const other = position === 0 ? 262_144 : 0;
     expect(Buffer.compare(await again.readBlob(blob.digest, other, 10), blob.data.subarray(other, other + 10))).toBe(0);
@@ -194,12 +194,25 @@ test('a page of the database that is overwritten is a store error that names the
   for (let version = 1; version <= 200; version++) await store.commit({ version: versionOf('m', version) });
   await store.close();
   const bytes = readFileSync(fileOf(folder));
-  bytes.fill(0xff, 20 * 4096);
+  // The first pages have the schema, which is read when it is opened.
+  bytes.fill(0xff, Math.ceil((bytes.length * 0.85) / 4096) * 4096);
   writeFileSync(fileOf(folder), bytes);
-  const again = SqliteStore.open(folder);
-  await expect(again.versions('m')).rejects.toThrow(StoreError);
-  await expect(again.versions('m')).rejects.toThrow(/restore the data folder from a backup/);
-  await again.close();
+  expect((await openingError(folder)).message).toMatch(/is damaged: restore the data folder from a backup/);
+});
+
+test('a row that an index does not find any more is damage, seen when the folder is opened', async () => {
+  const folder = fresh();
+  const store = SqliteStore.open(folder);
+  await store.commit(commitOf(1));
+  await store.close();
+  // Without the index, nobody would be told of the row.
+  const bytes = readFileSync(fileOf(folder));
+  const { updateId } = commitOf(1).receipts![0]!;
+  const at = bytes.lastIndexOf(updateId);
+  expect(bytes.indexOf(updateId)).toBeLessThan(at);
+  bytes[at]! ^= 1;
+  writeFileSync(fileOf(folder), bytes);
+  expect((await openingError(folder)).message).toMatch(/is damaged: restore the data folder from a backup/);
 });
 
 test('a database of a newer version is not touched, and opening it leaves nothing locked', async () => {
@@ -221,13 +234,44 @@ test('the epoch rises with every open, also of a folder from before there were e
     await store.commit(commitOf(epoch));
     await store.close();
   }
-  tamper(folder, 'DROP TABLE leases');
-  tamper(folder, 'DROP TABLE signing_keys');
+  const later = ['leases', 'signing_keys', 'replicas', 'sessions', 'rounds', 'claims', 'partial_chunks'];
+  for (const table of [...later, 'variant_lists', 'pins', 'retained_chunks', 'retained_updates'])
+    tamper(folder, `DROP TABLE ${table}`);
+  for (const table of ['versions', 'blobs']) tamper(folder, `ALTER TABLE ${table} DROP COLUMN collected`);
+  tamper(folder, 'ALTER TABLE tasks DROP COLUMN digest');
   tamper(folder, 'PRAGMA user_version = 1');
   const store = SqliteStore.open(folder);
   expect(store.lease.epoch).toBe(1);
   await expectWhole(store, commitOf(3), 3);
   await store.close();
+});
+
+test('the room of what was collected is given back to the disk; in a file of before that is so, it is used again', async () => {
+  const folder = fresh();
+  const store = SqliteStore.open(folder);
+  const put = async (store: SqliteStore, versions: readonly number[]): Promise<void> => {
+    for (const version of versions) {
+      const blob = blobOf(version, 1_000_000);
+      await store.commit({ version: releaseOf('m', version, [blob]), blobs: [blob] });
+    }
+  };
+  await put(store, [1, 2, 3, 4, 5, 6]);
+  await store.collect('m', 2);
+  await store.close();
+  expect(statSync(fileOf(folder)).size).toBeLessThan(3_000_000);
+
+  const old = fresh();
+  // What is there before the first table decides.
+  writeFileSync(fileOf(old), '');
+  tamper(old, 'PRAGMA journal_mode = WAL');
+  tamper(old, 'CREATE TABLE other (id INTEGER)');
+  const grown = SqliteStore.open(old);
+  await put(grown, [1, 2, 3, 4, 5, 6]);
+  await grown.collect('m', 2);
+  await put(grown, [7, 8, 9, 10]);
+  await grown.close();
+  expect(statSync(fileOf(old)).size).toBeGreaterThan(6_000_000);
+  expect(statSync(fileOf(old)).size).toBeLessThan(7_000_000);
 });
 
 test('a folder that cannot be made or is a file is named, with what to do', async () => {

@@ -1,19 +1,35 @@
-import { accessSync, constants, mkdirSync, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { backup, DatabaseSync, type StatementSync } from 'node:sqlite';
-import { chunksOf, readChunks } from './blob-chunks.ts';
-import { bytesOf, taskOf, versionOf, type Row } from './rows.ts';
+import { invariant } from '@commonweight/core';
+import {
+  blobName,
+  notRetained,
+  readChunks,
+  unlessCollected,
+  updateName,
+  wasCollected,
+  type Range,
+} from './blob-chunks.ts';
+import { putBlob, repairBlob } from './blob-work.ts';
+import { collect, putPin, requireWhole } from './collect-work.ts';
+import { putRetained } from './retained-work.ts';
+import { bytesOf, numberOf, retainedOf, taskDigest, taskOf, variantsOf, versionOf, type Row } from './rows.ts';
 import { migrations, sqliteDialect } from './schema.ts';
 import {
   StoreError,
   type BlobRecord,
+  type Collected,
   type Commit,
   type Lease,
   type ReceiptRecord,
+  type RetainedUpdate,
   type Store,
   type TaskRecord,
+  type VariantsRecord,
   type VersionRecord,
 } from './store.ts';
+import { doneAtOnce, type Work, type WorkValue } from './work.ts';
 
 export const DATABASE_FILE = 'commonweight.sqlite';
 
@@ -50,13 +66,16 @@ export class SqliteStore implements Store {
     const path = join(dataDir, DATABASE_FILE);
     let database: DatabaseSync | undefined;
     try {
+      const isNew = !existsSync(path) || statSync(path).size === 0;
       database = new DatabaseSync(path);
+      // Can only be chosen before there are tables. In an older file what is let go is not given back, but is room for what comes.
+      if (isNew) database.exec('PRAGMA auto_vacuum = INCREMENTAL');
       database.exec(
         'PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;',
       );
       const store = new SqliteStore(database);
       store.#migrate();
-      store.#requireWhole(path);
+      store.#requireWholeFile(path);
       store.#takeLease();
       return store;
     } catch (cause) {
@@ -97,41 +116,81 @@ export class SqliteStore implements Store {
   }
 
   #takeLease(): void {
-    const sql = `INSERT INTO leases VALUES ('leader', 1, ?, ?, 0)
+    const sql = `INSERT INTO leases (name, epoch, holder, renewed_ms, commits) VALUES ('leader', 1, ?, ?, 0)
       ON CONFLICT (name) DO UPDATE SET epoch = epoch + 1, holder = excluded.holder, renewed_ms = excluded.renewed_ms
       RETURNING epoch`;
     this.#epoch = Number(this.#database.prepare(sql).get(`process ${process.pid}`, Date.now())?.['epoch']);
   }
 
-  /** SQLite reads what was cut off a file's last page as zeros, so the size is looked at once, with the log written back. */
-  #requireWhole(path: string): void {
+  /**
+   * SQLite reads what was cut off a file's last page as zeros, and does not find a row whose entry in an index is damaged: both are looked
+   * for once, with the log written back.
+   */
+  #requireWholeFile(path: string): void {
     this.#database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
     const [pages, bytes] = ['page_count', 'page_size'].map((name) =>
       Number(this.#database.prepare(`PRAGMA ${name}`).get()?.[name]),
     ) as [number, number];
     const { size } = statSync(path);
     if (size < pages * bytes) throw new Error(`malformed: the file has ${size} of ${pages * bytes} bytes`);
+    const tables = this.#database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").all();
+    for (const { name } of tables) {
+      // Chunks are most of the file, and have digests that are looked at whenever they are read.
+      if (name === 'blob_chunks' || name === 'retained_chunks') continue;
+      const [found] = this.#database.prepare(`PRAGMA integrity_check(${String(name)})`).all();
+      if (found?.['integrity_check'] !== 'ok') throw new Error(`malformed: ${String(found?.['integrity_check'])}`);
+    }
   }
 
-  async commit({ version, blobs = [], receipts = [], task }: Commit): Promise<void> {
-    try {
-      this.#database.exec('BEGIN IMMEDIATE');
-      for (const blob of blobs) this.#putBlob(blob);
+  async commit({ version, blobs = [], receipts = [], task, variants, retained, pin }: Commit): Promise<void> {
+    this.#transaction(() => {
+      for (const blob of blobs) this.#do(putBlob(blob));
       if (version !== undefined) this.#putVersion(version);
+      if (retained !== undefined) {
+        invariant(version !== undefined, 'updates are retained with the version that is made of them');
+        this.#do(putRetained(version, retained));
+      }
       for (const { updateId, receipt, signature } of receipts) {
         this.#run('INSERT OR IGNORE INTO receipts VALUES (?, ?, ?)', updateId, receipt, signature);
       }
+      if (pin !== undefined) this.#do(putPin(pin));
       if (task !== undefined) this.#putTask(task);
+      if (variants !== undefined) {
+        this.#do(requireWhole(variants, blobs));
+        this.#putVariants(variants);
+      }
+    });
+  }
+
+  async collect(model: string, keep: number): Promise<Collected> {
+    const collected = this.#transaction(() => this.#do(collect(model, keep)));
+    if (collected.blobs > 0) this.#transaction(() => this.#all('PRAGMA incremental_vacuum'));
+    return collected;
+  }
+
+  async repairBlob(blob: BlobRecord): Promise<boolean> {
+    return this.#transaction(() => this.#do(repairBlob(blob)));
+  }
+
+  #transaction<T>(work: () => T): T {
+    try {
+      this.#database.exec('BEGIN IMMEDIATE');
+      const result = work();
       this.#database.exec('COMMIT');
+      return result;
     } catch (cause) {
       if (this.#database.isOpen && this.#database.isTransaction) this.#database.exec('ROLLBACK');
-      throw storeError('commit', cause);
+      throw cause instanceof StoreError ? cause : storeError('commit', cause);
     }
+  }
+
+  #do<T>(work: Work<T>): T {
+    return doneAtOnce(work, ({ sql, values }) => this.#statement(sql).all(...values) as Row[]);
   }
 
   #putVersion({ model, version, manifest, signature, digest, parentDigest }: VersionRecord): void {
     this.#run(
-      'INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?)',
+      'INSERT INTO versions (model, version, manifest, signature, digest, parent_digest) VALUES (?, ?, ?, ?, ?, ?)',
       model,
       version,
       manifest,
@@ -141,17 +200,18 @@ export class SqliteStore implements Store {
     );
   }
 
-  #putTask({ task, configJson, state, roundJson, countersJson }: TaskRecord): void {
-    const sql = `INSERT INTO tasks VALUES (?, ?, ?, ?, ?) ON CONFLICT (task) DO UPDATE SET
-      config_json = excluded.config_json, state = excluded.state, round_json = excluded.round_json, counters_json = excluded.counters_json`;
-    this.#run(sql, task, configJson, state, roundJson, countersJson);
+  #putTask(record: TaskRecord): void {
+    const sql = `INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (task) DO UPDATE SET
+      config_json = excluded.config_json, state = excluded.state, round_json = excluded.round_json, counters_json = excluded.counters_json,
+      digest = excluded.digest`;
+    const { task, configJson, state, roundJson, countersJson } = record;
+    this.#run(sql, task, configJson, state, roundJson, countersJson, taskDigest(record));
   }
 
-  #putBlob({ digest, data }: BlobRecord): void {
-    if (this.#run('INSERT OR IGNORE INTO blobs VALUES (?, ?)', digest, data.length) === 0) return;
-    for (const chunk of chunksOf(data)) {
-      this.#run('INSERT INTO blob_chunks VALUES (?, ?, ?, ?)', digest, chunk.position, chunk.data, chunk.digest);
-    }
+  #putVariants({ model, version, list, signature }: VariantsRecord): void {
+    const sql = `INSERT INTO variant_lists VALUES (?, ?, ?, ?) ON CONFLICT (model, version) DO UPDATE SET
+      list = excluded.list, signature = excluded.signature`;
+    this.#run(sql, model, version, list, signature);
   }
 
   async version(model: string, version: number): Promise<VersionRecord | undefined> {
@@ -171,6 +231,10 @@ export class SqliteStore implements Store {
     return this.#all('SELECT DISTINCT model FROM versions ORDER BY model').map((row) => String(row['model']));
   }
 
+  async variants(model: string, version: number): Promise<VariantsRecord | undefined> {
+    return variantsOf(this.#get('SELECT * FROM variant_lists WHERE model = ? AND version = ?', model, version));
+  }
+
   async receipt(updateId: Uint8Array): Promise<ReceiptRecord | undefined> {
     const row = this.#get('SELECT * FROM receipts WHERE update_id = ?', updateId);
     if (row === undefined) return undefined;
@@ -182,15 +246,48 @@ export class SqliteStore implements Store {
   }
 
   async blobSize(digest: Uint8Array): Promise<number | undefined> {
-    const row = this.#get('SELECT size FROM blobs WHERE digest = ?', digest);
+    const row = this.#get('SELECT size FROM blobs WHERE digest = ? AND collected = 0', digest);
     return row === undefined ? undefined : Number(row['size']);
   }
 
   async readBlob(digest: Uint8Array, offset: number, length: number): Promise<Uint8Array> {
-    const size = (await this.blobSize(digest)) ?? 0;
-    return readChunks({ digest, size, offset, length, place: 'the data folder' }, async (position) => {
-      const sql = 'SELECT data, data_digest FROM blob_chunks WHERE digest = ? AND position = ?';
-      const row = this.#get(sql, digest, position);
+    const row = this.#get('SELECT size, collected FROM blobs WHERE digest = ?', digest);
+    if (row === undefined) return new Uint8Array();
+    if (Number(row['collected']) === 1) throw wasCollected(digest);
+    const range = { name: blobName(digest), size: Number(row['size']), offset, length };
+    const isCollected = async (): Promise<boolean> => (await this.blobSize(digest)) === undefined;
+    return unlessCollected(digest, isCollected, () => this.#chunks('blob_chunks WHERE digest', digest, range));
+  }
+
+  async pins(model: string): Promise<number[]> {
+    return this.#all('SELECT version FROM pins WHERE model = ? ORDER BY version', model).map(numberOf);
+  }
+
+  async retainedVersions(model: string): Promise<number[]> {
+    const sql = 'SELECT DISTINCT version FROM retained_updates WHERE model = ? ORDER BY version';
+    return this.#all(sql, model).map(numberOf);
+  }
+
+  async retained(model: string, version: number): Promise<Omit<RetainedUpdate, 'payload'>[]> {
+    const sql = 'SELECT update_id, header FROM retained_updates WHERE model = ? AND version = ? ORDER BY update_id';
+    return this.#all(sql, model, version).map(retainedOf);
+  }
+
+  async retainedPayload(updateId: Uint8Array): Promise<Uint8Array> {
+    const row = this.#get('SELECT size FROM retained_updates WHERE update_id = ?', updateId);
+    if (row === undefined) throw notRetained(updateId);
+    const size = Number(row['size']);
+    return this.#chunks('retained_chunks WHERE update_id', updateId, {
+      name: updateName(updateId),
+      size,
+      offset: 0,
+      length: size,
+    });
+  }
+
+  #chunks(where: string, id: Uint8Array, range: Omit<Range, 'place'>): Promise<Uint8Array> {
+    return readChunks({ ...range, place: 'the data folder' }, async (position) => {
+      const row = this.#get(`SELECT data, data_digest FROM ${where} = ? AND position = ?`, id, position);
       return row === undefined ? undefined : { data: bytesOf(row, 'data'), digest: bytesOf(row, 'data_digest') };
     });
   }
@@ -207,15 +304,15 @@ export class SqliteStore implements Store {
     return statement;
   }
 
-  #run(sql: string, ...values: (string | number | Uint8Array)[]): number {
-    return Number(this.#statement(sql).run(...values).changes);
+  #run(sql: string, ...values: WorkValue[]): void {
+    this.#statement(sql).run(...values);
   }
 
-  #get(sql: string, ...values: (string | number | Uint8Array)[]): Row | undefined {
+  #get(sql: string, ...values: WorkValue[]): Row | undefined {
     return reading(() => this.#statement(sql).get(...values) as Row | undefined);
   }
 
-  #all(sql: string, ...values: (string | number | Uint8Array)[]): Row[] {
+  #all(sql: string, ...values: WorkValue[]): Row[] {
     return reading(() => this.#statement(sql).all(...values) as Row[]);
   }
 }
@@ -232,6 +329,7 @@ const isDamage = (message: string): boolean => /not a database|malformed|corrupt
 
 function storeError(deed: 'commit' | 'read', cause: unknown): StoreError {
   const { message, errcode = 0 } = cause as Error & { errcode?: number };
+  if (/not open|finalized/.test(message)) return new StoreError('the store is closed', { cause });
   // The low byte is the primary result code: https://sqlite.org/rescode.html.
   const code = errcode & 0xff;
   if (code === SQLITE_FULL) {

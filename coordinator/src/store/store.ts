@@ -1,11 +1,14 @@
+import type { Shares } from './shares.ts';
+
 /** A disk or database that did not do what it must. Names the cause and the mend. */
 export class StoreError extends Error {
   override name = 'StoreError';
   /**
    * `full`: nothing was written, and it works again once there is room. `refused`: the commit contradicts one that is there.
-   * `broken`: what the disk has is not known any more, so nobody may go on; a restart reads it anew.
+   * `broken`: what the disk has is not known any more, so nobody may go on; a restart reads it anew. `collected`: what was asked for
+   * was let go by policy.
    */
-  readonly kind: 'full' | 'refused' | 'broken';
+  readonly kind: 'full' | 'refused' | 'broken' | 'collected';
 
   constructor(message: string, { kind = 'broken', ...options }: ErrorOptions & { kind?: StoreError['kind'] } = {}) {
     super(message, options);
@@ -21,6 +24,24 @@ export interface VersionRecord {
   /** SHA-256 of the manifest bytes: what the next version names as its parent. */
   digest: Uint8Array;
   parentDigest: Uint8Array;
+  /** Its graph, weights and what its strategy remembered were let go by policy, but for what other versions have in common with it. */
+  isCollected?: true;
+}
+
+/** An update that stays after a version was made of it, so that the version can be made again. */
+export interface RetainedUpdate {
+  updateId: Uint8Array;
+  /** The wire bytes of its UpdateHeader. */
+  header: Uint8Array;
+  /** Its payload. Called when it is written, so that one at a time is in memory, and again where a commit is done again. */
+  payload(): Uint8Array;
+}
+
+/** What a collection let go. */
+export interface Collected {
+  versions: number[];
+  blobs: number;
+  bytes: number;
 }
 
 export interface ReceiptRecord {
@@ -44,12 +65,28 @@ export interface TaskRecord {
   countersJson: string;
 }
 
+/** The forms of a version, as they were signed last. */
+export interface VariantsRecord {
+  model: string;
+  version: number;
+  list: Uint8Array;
+  signature: Uint8Array;
+}
+
 /** All that one commit writes: it is there whole, or not at all. */
 export interface Commit {
   version?: VersionRecord;
   blobs?: readonly BlobRecord[];
   receipts?: readonly ReceiptRecord[];
   task?: TaskRecord;
+  /** Takes the place of what was said of the same version before. */
+  variants?: VariantsRecord;
+  /** A round that other replicas take updates for from now on; with a version, or closed, what they say of it is not needed any more. */
+  round?: { task: string; round: number; open: boolean };
+  /** The updates that `version` is made of; of its model those of so many newest versions stay, and older ones go. */
+  retained?: { updates: readonly RetainedUpdate[]; versions: number };
+  /** A version that no collection takes, or no more. Refused where it was collected already. */
+  pin?: { model: string; version: number; isPinned: boolean };
 }
 
 /** The right to commit: one process has it at a time. */
@@ -60,20 +97,55 @@ export interface Lease {
   readonly lost: Promise<StoreError>;
 }
 
-/** What survives a crash. Every method is durable when its promise resolves. */
-export interface Store {
-  /** Every commit is refused, with a StoreError of the kind `broken`, once the lease is another's. */
-  readonly lease: Lease;
-  /** One transaction. Throws StoreError where a version or a child of the same parent is there already. */
-  commit(commit: Commit): Promise<void>;
+/** What can be read of what survives a crash. Every method throws StoreError. */
+export interface StoreReads {
   version(model: string, version: number): Promise<VersionRecord | undefined>;
   newestVersion(model: string): Promise<VersionRecord | undefined>;
   versions(model: string): Promise<VersionRecord[]>;
   models(): Promise<string[]>;
+  variants(model: string, version: number): Promise<VariantsRecord | undefined>;
   receipt(updateId: Uint8Array): Promise<ReceiptRecord | undefined>;
   tasks(): Promise<TaskRecord[]>;
   blobSize(digest: Uint8Array): Promise<number | undefined>;
-  /** Bytes of a blob, checked against the digests of its chunks. Throws StoreError naming a damaged blob. */
+  /**
+   * Bytes of a blob, checked against the digests of its chunks. Throws StoreError naming a damaged blob, and of the kind `collected` where it
+   * was let go.
+   */
   readBlob(digest: Uint8Array, offset: number, length: number): Promise<Uint8Array>;
+  /** Versions of a model that no collection takes. */
+  pins(model: string): Promise<number[]>;
+  /** Versions of a model whose updates are here. */
+  retainedVersions(model: string): Promise<number[]>;
+  /** The updates of a version as they were retained, by id; empty where they were not. */
+  retained(model: string, version: number): Promise<Omit<RetainedUpdate, 'payload'>[]>;
+  /** The payload of a retained update, checked against the digests of its chunks. Throws StoreError naming it. */
+  retainedPayload(updateId: Uint8Array): Promise<Uint8Array>;
+  /** Writes a blob anew over what is there of it, in one transaction. False where it was let go: then nothing is written. */
+  repairBlob(blob: BlobRecord): Promise<boolean>;
   close(): Promise<void>;
+}
+
+/** What survives a crash, for any number of coordinators of which one has the lease. */
+export interface SharedStore extends StoreReads {
+  readonly shares: Shares;
+  /** Takes the lease of the one coordinator that commits, or gives who has it. */
+  tryToLead(holder: string): Promise<Store | string>;
+  /** Waits for the lease. Throws StoreError when the signal aborts. */
+  lead(candidate: { holder: string; signal: AbortSignal }): Promise<Store>;
+}
+
+/** What survives a crash. Every method is durable when its promise resolves. */
+export interface Store extends StoreReads {
+  /** Every commit is refused, with a StoreError of the kind `broken`, once the lease is another's. */
+  readonly lease: Lease;
+  /** Where several coordinators share the work. */
+  readonly shares?: Shares;
+  /** One transaction. Throws StoreError where a version or a child of the same parent is there already. */
+  commit(commit: Commit): Promise<void>;
+  /**
+   * Lets the blobs of a model's older versions go, some versions a call, oldest first: all but those of the `keep` newest, of pinned ones,
+   * of those whose updates are retained with the base that these were trained on, and but what kept versions of any model have in common
+   * with them. Manifests, lists of contributions and receipts stay. One transaction.
+   */
+  collect(model: string, keep: number): Promise<Collected>;
 }

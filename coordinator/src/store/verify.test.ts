@@ -25,6 +25,7 @@ beforeAll(async () => {
   const grid = gridFromWire(agents[0]!.assignments()[0]!.grid!);
   for (const agent of agents) await agent.submit(updateOf(agent.id, grid));
   await until('version 2', 10_000, async () => (await service.getTask('train')).version === 2n);
+  await service.makeVariants('flowers', 2, { forms: ['int8-dynamic'], accuracyDropPointsMax: 0.5 });
   await service.close();
 });
 
@@ -68,6 +69,8 @@ describe('a data folder that is verified', () => {
     ['blob_chunks', 'data_digest'],
     ['receipts', 'receipt'],
     ['receipts', 'signature'],
+    ['variant_lists', 'list'],
+    ['variant_lists', 'signature'],
   ] as const;
   test.each(columns)('shows a flipped bit in %s.%s, wherever it is', async (table, column) => {
     const folder = await copy();

@@ -3,15 +3,18 @@ import {
   ContributionListSchema,
   openManifest,
   openReceipt,
+  openVariantList,
   SignedManifestSchema,
   SignedReceiptSchema,
+  SignedVariantListSchema,
+  UpdateHeaderSchema,
   equalBytes,
   type Manifest,
   type VerifyEd25519,
 } from '@commonweight/proto';
 import { verifierOf } from '../identity/signer.ts';
 import { sha256 } from '../registry/registry.ts';
-import type { Store, VersionRecord } from './store.ts';
+import { StoreError, type StoreReads, type VersionRecord } from './store.ts';
 
 /** What of a model was looked at. */
 export interface ModelReport {
@@ -19,12 +22,24 @@ export interface ModelReport {
   versions: number;
   updates: number;
   bytes: number;
+  /** Versions whose graph, weights and memory were let go by policy. */
+  collected: number;
+  /** Updates that are kept for audits. */
+  retained: number;
+}
+
+/** A blob that is not what its name says, or is gone. */
+export interface DamagedBlob {
+  digest: Uint8Array;
+  size: number;
 }
 
 export interface VerifyReport {
   models: ModelReport[];
   /** What is not as it was signed, each in a line that names it. */
   damages: string[];
+  /** Blobs among the damages: another copy of each can take its place. */
+  blobs: DamagedBlob[];
 }
 
 interface Trusted {
@@ -36,18 +51,18 @@ const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 /**
  * Reads a store from end to end: every manifest against its digest, its signature and its parent, every blob against its digest, every list of
- * contributions against its manifest and against the receipts. Throws nothing for damage: it is reported, and the rest is looked at all the same.
+ * contributions against its manifest and against the receipts, every retained update against its header. What was collected by policy is no damage. Throws nothing for damage: it is reported, and the rest is looked at all the same.
  */
 export async function verifyStore(
-  store: Store,
+  store: StoreReads,
   publicKey: Uint8Array,
   onVersion: (model: string, version: number) => void = () => {},
 ): Promise<VerifyReport> {
   const key: Trusted = { publicKey, verify: verifierOf(publicKey) };
-  const report: VerifyReport = { models: [], damages: [] };
+  const report: VerifyReport = { models: [], damages: [], blobs: [] };
   const inVersion = new Map<string, string>();
   for (const model of await store.models()) {
-    const found: ModelReport = { model, versions: 0, updates: 0, bytes: 0 };
+    const found: ModelReport = { model, versions: 0, updates: 0, bytes: 0, collected: 0, retained: 0 };
     let parent: VersionRecord | undefined;
     for (const record of await store.versions(model)) {
       const name = `version ${record.version} of ${model}`;
@@ -62,13 +77,14 @@ export async function verifyStore(
           damage('its parent is another manifest');
         if (manifest.model !== model || Number(manifest.version) !== record.version)
           damage('its manifest is of another version');
+        if (record.isCollected === true) found.collected += 1;
+        const look: Look = { store, record, damage, report };
         for (const { role, digest, size } of manifest.artifacts) {
-          const blob = await blobOf(store, digest);
-          if (typeof blob === 'string') damage(`its ${role} ${blob}`);
-          else if (blob.length !== Number(size)) damage(`its ${role} has ${blob.length} bytes and not ${size}`);
-          else found.bytes += blob.length;
+          found.bytes += await verifyBlob(look, { role, digest, size: Number(size) });
         }
-        found.updates += await verifyContributions(store, manifest, key, inVersion, damage);
+        found.bytes += await verifyVariants(look, key);
+        found.retained += await verifyRetained(store, manifest, damage);
+        found.updates += await verifyContributions({ store, manifest, key, inVersion, damage, report });
       }
       parent = record;
     }
@@ -92,18 +108,74 @@ function openedManifest(
   }
 }
 
-/** Counts the updates of a version. */
-async function verifyContributions(
-  store: Store,
-  manifest: Manifest,
-  { publicKey, verify }: Trusted,
-  inVersion: Map<string, string>,
-  damage: (text: string) => void,
+/** A version that is looked at. */
+interface Look {
+  store: StoreReads;
+  record: VersionRecord;
+  damage: (text: string) => void;
+  report: VerifyReport;
+}
+
+/** Bytes of a blob that is whole. What was let go with its version is no damage. */
+async function verifyBlob(
+  { store, record, damage, report }: Look,
+  { role, digest, size }: { role: string; digest: Uint8Array; size: number },
 ): Promise<number> {
-  if (manifest.contributionsDigest.length === 0) return 0;
-  const blob = await blobOf(store, manifest.contributionsDigest);
-  if (typeof blob === 'string') {
-    damage(`its list of contributions ${blob}`);
+  const blob = await blobOf(store, digest);
+  if (blob instanceof Uint8Array) {
+    if (blob.length !== size) damage(`its ${role} has ${blob.length} bytes and not ${size}`);
+    return blob.length;
+  }
+  if (blob === 'collected') {
+    if (record.isCollected !== true) damage(`its ${role} was collected, and the version was not (blob ${hex(digest)})`);
+    return 0;
+  }
+  damage(`its ${role} ${blob}`);
+  report.blobs.push({ digest, size });
+  return 0;
+}
+
+/** Bytes of a version's forms. */
+async function verifyVariants(look: Look, { publicKey, verify }: Trusted): Promise<number> {
+  const { store, record, damage } = look;
+  const kept = await store.variants(record.model, record.version);
+  if (kept === undefined) return 0;
+  const { list, signature } = kept;
+  try {
+    const signed = create(SignedVariantListSchema, { list, signature, publicKey });
+    const { manifestDigest, variants } = openVariantList(signed, publicKey, verify);
+    if (!equalBytes(manifestDigest, record.digest)) damage('its list of forms is of another version');
+    let bytes = 0;
+    for (const { name, digest, size } of variants) {
+      if (digest.length > 0) bytes += await verifyBlob(look, { role: name, digest, size: Number(size) });
+    }
+    return bytes;
+  } catch (error) {
+    damage(`its list of forms: ${(error as Error).message}`);
+    return 0;
+  }
+}
+
+interface Contributions {
+  store: StoreReads;
+  manifest: Manifest;
+  key: Trusted;
+  inVersion: Map<string, string>;
+  damage: (text: string) => void;
+  report: VerifyReport;
+}
+
+/** Counts the updates of a version. */
+async function verifyContributions(of: Contributions): Promise<number> {
+  const { store, manifest, inVersion, damage, report } = of;
+  const { publicKey, verify } = of.key;
+  const digest = manifest.contributionsDigest;
+  if (digest.length === 0) return 0;
+  const blob = await blobOf(store, digest);
+  if (!(blob instanceof Uint8Array)) {
+    damage(`its list of contributions ${blob === 'collected' ? 'was collected, which no policy does' : blob}`);
+    // Its size is in no manifest.
+    report.blobs.push({ digest, size: 0 });
     return 0;
   }
   const { accepted } = fromBinary(ContributionListSchema, blob);
@@ -133,14 +205,38 @@ async function verifyContributions(
   return accepted.length;
 }
 
-/** The whole blob, or what is wrong with it. */
-async function blobOf(store: Store, digest: Uint8Array): Promise<Uint8Array | string> {
+/** Counts the updates that are kept of a version. */
+async function verifyRetained(
+  store: StoreReads,
+  { model, version }: Manifest,
+  damage: (text: string) => void,
+): Promise<number> {
+  const retained = await store.retained(model, Number(version));
+  for (const { updateId, header } of retained) {
+    const id = hex(updateId);
+    try {
+      const { payloadDigest, updateId: own } = fromBinary(UpdateHeaderSchema, header);
+      if (!equalBytes(own, updateId)) damage(`its retained update ${id} has the header of another`);
+      if (!equalBytes(sha256(await store.retainedPayload(updateId)), payloadDigest)) {
+        damage(`its retained update ${id} is not what its header says`);
+      }
+    } catch (error) {
+      damage(`its retained update ${id}: ${(error as Error).message}`);
+    }
+  }
+  return retained.length;
+}
+
+/** The whole blob, that it was let go, or what is wrong with it. */
+async function blobOf(store: StoreReads, digest: Uint8Array): Promise<Uint8Array | string> {
   try {
     const size = await store.blobSize(digest);
+    // A blob that was collected says so when it is read.
+    const blob = await store.readBlob(digest, 0, size ?? 0);
     if (size === undefined) return `is missing (blob ${hex(digest)})`;
-    const blob = await store.readBlob(digest, 0, size);
     return equalBytes(sha256(blob), digest) ? blob : `is damaged (blob ${hex(digest)})`;
   } catch (error) {
+    if (error instanceof StoreError && error.kind === 'collected') return 'collected';
     return `cannot be read: ${(error as Error).message}`;
   }
 }

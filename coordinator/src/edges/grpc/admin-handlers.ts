@@ -1,4 +1,5 @@
 import { create } from '@bufbuild/protobuf';
+import { ConfigError } from '@commonweight/core';
 import type { ServerReadableStream, sendUnaryData, UntypedServiceImplementation } from '@grpc/grpc-js';
 import {
   BLOB_BYTES_MAX,
@@ -6,23 +7,34 @@ import {
   GetTaskResponseSchema,
   ImportModelResponseSchema,
   ListAgentsResponseSchema,
+  ListKeptResponseSchema,
   ListModelsResponseSchema,
   ListTasksResponseSchema,
   ListVersionsResponseSchema,
+  MakeVariantsResponseSchema,
   PauseTaskResponseSchema,
+  PinVersionResponseSchema,
+  ReportVariantResponseSchema,
+  RollbackModelResponseSchema,
   StartTaskResponseSchema,
   WatchTaskResponseSchema,
   type CreateTaskRequest,
   type GetTaskRequest,
   type ImportModelRequest,
   type ImportModelResponse,
+  type ListKeptRequest,
   type ListVersionsRequest,
+  type MakeVariantsRequest,
   type PauseTaskRequest,
+  type PinVersionRequest,
+  type ReportVariantRequest,
+  type RollbackModelRequest,
   type StartTaskRequest,
   type WatchTaskRequest,
   type WatchTaskResponse,
 } from '@commonweight/proto';
 import { ServiceError, type CoordinatorService } from '../../service.ts';
+import { parseVariantPolicy, type VariantPolicy } from '../../variants/forms.ts';
 import { latest, unary } from './handlers.ts';
 import { toGrpc } from './status.ts';
 
@@ -40,6 +52,30 @@ export const adminHandlers = (service: CoordinatorService, closing: AbortSignal)
   listVersions: unary(async ({ model }: ListVersionsRequest) =>
     create(ListVersionsResponseSchema, { releases: await service.listVersions(model) }),
   ),
+  listKept: unary(async ({ model }: ListKeptRequest) => {
+    const { collected, pinned, retained } = await service.listKept(model);
+    const versions = (numbers: readonly number[]): bigint[] => numbers.map(BigInt);
+    return create(ListKeptResponseSchema, {
+      collected: versions(collected),
+      pinned: versions(pinned),
+      retained: versions(retained),
+    });
+  }),
+  pinVersion: unary(async ({ model, version, pinned }: PinVersionRequest) =>
+    create(PinVersionResponseSchema, { version: BigInt(await service.pinVersion(model, Number(version), pinned)) }),
+  ),
+  rollbackModel: unary(async ({ model, version }: RollbackModelRequest) =>
+    create(RollbackModelResponseSchema, await service.rollbackModel(model, Number(version))),
+  ),
+  makeVariants: unary(async ({ model, version, forms, accuracyDropPointsMax }: MakeVariantsRequest) => {
+    const variants = await service.makeVariants(model, Number(version), policyIn({ forms, accuracyDropPointsMax }));
+    return create(MakeVariantsResponseSchema, { variants });
+  }),
+  reportVariant: unary(async ({ version, ...report }: ReportVariantRequest) => {
+    const { model, form, digest, measurement } = report;
+    const variants = await service.reportVariant({ model, form, digest, measurement, version: Number(version) });
+    return create(ReportVariantResponseSchema, { variants });
+  }),
   createTask: unary(async ({ task, configJson }: CreateTaskRequest) =>
     create(CreateTaskResponseSchema, { status: await service.createTask(task, configJson) }),
   ),
@@ -58,6 +94,15 @@ export const adminHandlers = (service: CoordinatorService, closing: AbortSignal)
   ),
   listAgents: unary(async () => create(ListAgentsResponseSchema, { agents: await service.listAgents() })),
 });
+
+function policyIn(given: { forms: string[]; accuracyDropPointsMax: number }): VariantPolicy {
+  try {
+    return parseVariantPolicy(given);
+  } catch (cause) {
+    if (cause instanceof ConfigError) throw new ServiceError('invalid', cause.message, { cause });
+    throw cause;
+  }
+}
 
 async function importModel(
   service: CoordinatorService,

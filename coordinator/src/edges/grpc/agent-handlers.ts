@@ -16,15 +16,29 @@ import {
   type UpdateHeader,
 } from '@commonweight/proto';
 import { ServiceError, type AgentSession, type CoordinatorService } from '../../service.ts';
+import { returnAfterMs } from '../../return-time.ts';
+import { chunkTurn } from '../pace.ts';
 import { download, fail, unary } from './handlers.ts';
 import { toGrpc } from './status.ts';
 
 /** Messages that may wait for a slow agent before its session is cut: it comes again and hears the state. */
 const SESSION_QUEUE_MAX = 256;
 
-export const agentHandlers = (service: CoordinatorService, closing: AbortSignal): UntypedServiceImplementation => ({
+/** Sessions that are open, of one server. */
+interface Sessions {
+  open: number;
+}
+
+export const agentHandlers = (
+  service: CoordinatorService,
+  closing: AbortSignal,
+  sessions: Sessions = { open: 0 },
+): UntypedServiceImplementation => ({
   session: (call: ServerDuplexStream<SessionRequest, SessionResponse>) => {
-    runSession(service, call, closing).catch((error: unknown) => fail(call, error));
+    sessions.open += 1;
+    runSession(service, call, { closing, sessions })
+      .catch((error: unknown) => fail(call, error))
+      .finally(() => (sessions.open -= 1));
   },
   download: download(service, (chunk) => create(AgentServiceDownloadResponseSchema, chunk)),
   getUpdateStatus: unary(({ updateId }: GetUpdateStatusRequest) => service.updateStatus(updateId)),
@@ -42,7 +56,7 @@ export const agentHandlers = (service: CoordinatorService, closing: AbortSignal)
 async function runSession(
   service: CoordinatorService,
   call: ServerDuplexStream<SessionRequest, SessionResponse>,
-  closing: AbortSignal,
+  { closing, sessions }: { closing: AbortSignal; sessions: Sessions },
 ): Promise<void> {
   let session: AgentSession | undefined;
   let waiting = 0;
@@ -53,15 +67,16 @@ async function runSession(
       call.write(message, () => waiting--);
       if (waiting > SESSION_QUEUE_MAX) fail(call, new ServiceError('resource-exhausted', 'the agent reads too slowly'));
     },
-    close: (reason: string) => {
-      call.write(create(SessionResponseSchema, { message: { case: 'comeBack', value: { afterMs: 0, reason } } }));
+    close: (reason: string, afterMs = 0) => {
+      const value = { afterMs, reason };
+      call.write(create(SessionResponseSchema, { message: { case: 'comeBack', value } }));
       call.end();
     },
   };
   // Without a listener an error of the stream would end the process.
   call.on('error', () => session?.closed());
   call.on('cancelled', () => session?.closed());
-  const stop = (): void => sink.close('the coordinator is stopping');
+  const stop = (): void => sink.close('the coordinator is stopping', returnAfterMs(sessions.open));
   closing.addEventListener('abort', stop, { once: true });
   try {
     // A stream that the iterator destroys would send no status.
@@ -87,6 +102,7 @@ async function submit(
   for await (const request of call as AsyncIterable<SubmitUpdateRequest>) {
     header ??= request.header;
     if (header === undefined) throw new ServiceError('invalid', 'the first message of an upload must carry the header');
+    await chunkTurn();
     service.addBytes('up', header.task, request.data.length);
     response = await service.submitChunk(header.agentId, header, Number(request.offset), request.data);
     if (response.receipt !== undefined || response.accepted) break;

@@ -1,31 +1,117 @@
-import type { Server } from '@grpc/grpc-js';
-
-interface Http2Session {
-  setLocalWindowSize(bytes: number): void;
-}
+import type { Http2Session } from 'node:http2';
+import { ServerInterceptingCall, type Server, type ServerInterceptor } from '@grpc/grpc-js';
+import { Turns } from './turns.ts';
 
 /** The private parts of grpc-js's server that carry its HTTP/2 settings (1.14.7). */
 interface ServerInside {
-  commonServerOptions?: { settings?: Record<string, unknown> };
-  _sessionHandler?: (http2Server: unknown) => (session: Http2Session) => void;
+  _sessionHandler?: (http2Server: unknown) => (session: { setLocalWindowSize(bytes: number): void }) => void;
 }
 
+/** The private part of a call that is its stream (grpc-js 1.14.7). */
+interface CallInside {
+  stream?: { session?: Http2Session | undefined };
+}
+
+/** What a stream may send before it is read: that of HTTP/2 itself, so that thousands who wait cost little. */
+const NARROW_BYTES = 65_535;
+/** The same for one whose turn it is: 64 KiB a round trip would be 1 MB/s over 40 ms. */
+const WIDE_BYTES = 8 * 1024 * 1024;
+/** Calls that send much and are read at once; the others wait, and nothing of them is here but what is narrow. */
+const AT_ONCE = 16;
+/** Whoever lets the server wait for longer holds up nobody any more: a thousand agents on slow links all send after a minute. */
+const WAIT_MS = 1_000;
+
 /**
- * Widens the receive windows of a server. grpc-js ignores `grpc-node.flow_control_window` on servers, which holds an upload
- * to 64 KiB a round trip: 1 MB/s over 40 ms. To be dropped when grpc-node's pull request 3058 is released.
+ * Widens the receive window of a server's connections. grpc-js ignores `grpc-node.flow_control_window` on servers; to be dropped
+ * when grpc-node's pull request 3058 is released. Streams stay narrow until `inTurn` widens them.
  */
-export function widenFlowControl(server: Server, windowBytes: number): void {
+export function widenConnections(server: Server): void {
   const inside = server as unknown as ServerInside;
-  if (inside.commonServerOptions === undefined || inside._sessionHandler === undefined) {
-    throw new Error('grpc-js has changed inside: widenFlowControl must be looked at again');
+  if (inside._sessionHandler === undefined) {
+    throw new Error('grpc-js has changed inside: widenConnections must be looked at again');
   }
-  inside.commonServerOptions.settings = { ...inside.commonServerOptions.settings, initialWindowSize: windowBytes };
   const handlerOf = inside._sessionHandler.bind(server);
   inside._sessionHandler = (http2Server) => {
     const handle = handlerOf(http2Server);
     return (session) => {
-      session.setLocalWindowSize(windowBytes);
+      session.setLocalWindowSize(WIDE_BYTES);
       handle(session);
     };
+  };
+}
+
+/**
+ * Reads calls of `inTurns` a few at a time, and widens the window of a connection while one of `inTurns` or `atOnce` is read on it:
+ * whatever is sent into a window is kept here, so that a thousand uploads at once would take a thousand times their size. What `inner` does
+ * begins with the turn.
+ */
+export function inTurn(
+  paths: { inTurns: readonly string[]; atOnce: readonly string[] },
+  inner: ServerInterceptor,
+): ServerInterceptor {
+  const turns = new Turns(AT_ONCE);
+  const wide = new WeakMap<Http2Session, number>();
+  const resize = (session: Http2Session | undefined, by: 1 | -1): void => {
+    if (session === undefined || session.destroyed) return;
+    const [before, after] = [wide.get(session) ?? 0, (wide.get(session) ?? 0) + by];
+    wide.set(session, after);
+    if ((before === 0) === (after === 0)) return;
+    session.settings({ initialWindowSize: after === 0 ? NARROW_BYTES : WIDE_BYTES });
+  };
+  return (method, call) => {
+    const isInTurns = paths.inTurns.includes(method.path);
+    if (!isInTurns && !paths.atOnce.includes(method.path)) return inner(method, call);
+    const { stream } = call as unknown as CallInside;
+    if (stream === undefined) throw new Error('grpc-js has changed inside: inTurn must be looked at again');
+    const { session } = stream;
+    let end: (() => void) | undefined;
+    let isWide = false;
+    let leftMs = WAIT_MS;
+    let waitsSinceMs = 0;
+    let timer: NodeJS.Timeout | undefined;
+    const hears = (): void => {
+      clearTimeout(timer);
+      leftMs -= performance.now() - waitsSinceMs;
+    };
+    const over = (): void => {
+      clearTimeout(timer);
+      end?.();
+      if (isWide) resize(session, -1);
+      isWide = false;
+    };
+    const intercepted = new ServerInterceptingCall(inner(method, call), {
+      start: (next) =>
+        next({
+          onReceiveMessage: (message, nextMessage) => {
+            hears();
+            nextMessage(message);
+          },
+          onCancel: over,
+        }),
+      sendStatus: (sent, next) => {
+        over();
+        next(sent);
+      },
+    });
+    const read = intercepted.startRead.bind(intercepted);
+    const startRead = (): void => {
+      waitsSinceMs = performance.now();
+      timer = setTimeout(() => end?.(), Math.max(0, leftMs));
+      timer.unref();
+      read();
+    };
+    const begin = (): void => {
+      isWide = true;
+      resize(session, 1);
+      startRead();
+    };
+    intercepted.startRead = () => {
+      if (end !== undefined) return startRead();
+      // What the turn calls at once must find that it was asked for.
+      end = () => {};
+      if (isInTurns) end = turns.ask(begin);
+      else begin();
+    };
+    return intercepted;
   };
 }

@@ -1,6 +1,7 @@
 import type { handleServerStreamingCall, handleUnaryCall, ServerWritableStream } from '@grpc/grpc-js';
 import { CHUNK_BYTES_MAX } from '@commonweight/proto';
 import { ServiceError, type CoordinatorService } from '../../service.ts';
+import { chunkTurn } from '../pace.ts';
 import { toGrpc } from './status.ts';
 
 /** A unary handler from an async function. */
@@ -63,6 +64,7 @@ export function download<I extends DownloadRequest, O>(
     let offset = Number(call.request.offset);
     let left = length === 0n ? Infinity : Number(length);
     for (;;) {
+      await chunkTurn();
       const { data, totalSize } = await service.readBlob(digest, offset, Math.min(left, CHUNK_BYTES_MAX));
       await written(call, toMessage({ offset: BigInt(offset), totalSize: BigInt(totalSize), data }));
       service.addBytes('down', undefined, data.length);

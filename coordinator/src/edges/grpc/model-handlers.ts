@@ -2,9 +2,11 @@ import { create } from '@bufbuild/protobuf';
 import type { UntypedServiceImplementation } from '@grpc/grpc-js';
 import {
   GetModelResponseSchema,
+  GetVariantsResponseSchema,
   ModelServiceDownloadResponseSchema,
   WatchModelResponseSchema,
   type GetModelRequest,
+  type GetVariantsRequest,
   type WatchModelRequest,
   type WatchModelResponse,
 } from '@commonweight/proto';
@@ -15,6 +17,10 @@ export const modelHandlers = (service: CoordinatorService, closing: AbortSignal)
   getModel: unary(async ({ model, version }: GetModelRequest) =>
     create(GetModelResponseSchema, { release: await service.getModel(model, Number(version)) }),
   ),
+  getVariants: unary(async ({ model, version }: GetVariantsRequest) => {
+    const variants = await service.getVariants(model, Number(version));
+    return create(GetVariantsResponseSchema, variants === undefined ? {} : { variants });
+  }),
   watchModel: latest<WatchModelRequest, WatchModelResponse>(closing, async ({ model }, tell) => {
     // Answers not-found at once; a watch of nothing would only wait.
     await service.getModel(model, 0);

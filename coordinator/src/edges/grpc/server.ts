@@ -8,8 +8,10 @@ import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
 import type { CoordinatorService } from '../../service.ts';
 import { adminHandlers } from './admin-handlers.ts';
 import { agentHandlers } from './agent-handlers.ts';
-import { widenFlowControl } from './flow-control.ts';
+import { connectionsOf } from './connections.ts';
+import { inTurn, widenConnections } from './flow-control.ts';
 import { modelHandlers } from './model-handlers.ts';
+import { patient } from './patience.ts';
 
 /** A server that listens. */
 export interface Listening {
@@ -17,7 +19,8 @@ export interface Listening {
   close(): Promise<void>;
 }
 
-const WINDOW_BYTES = 8 * 1024 * 1024;
+/** How long a message may take that the other side sends or is to take: a chunk at no less than 17 kB/s, six heartbeats. */
+const PATIENCE_MS = 30_000;
 /** How long calls under way may take to end when the server closes. */
 const DRAIN_MS = 2_000;
 
@@ -34,10 +37,13 @@ const OPTIONS = {
 /** Serves agents, apps and administrators over gRPC. Throws naming the port where it is in use. */
 export async function serveGrpc(
   service: CoordinatorService,
-  { host, port }: { host: string; port: number },
+  { host, port, patienceMs = PATIENCE_MS }: { host: string; port: number; patienceMs?: number },
 ): Promise<Listening> {
-  const server = new Server(OPTIONS);
-  widenFlowControl(server, WINDOW_BYTES);
+  const { submitUpdate, importModel } = { ...grpcMethods(AgentService), ...grpcMethods(AdminService) };
+  const large = { inTurns: [submitUpdate!.path], atOnce: [importModel!.path] };
+  const server = new Server({ ...OPTIONS, interceptors: [inTurn(large, patient(patienceMs))] });
+  widenConnections(server);
+  const connections = connectionsOf(server);
   const closing = new AbortController();
   // Each open stream listens.
   setMaxListeners(0, closing.signal);
@@ -55,7 +61,7 @@ export async function serveGrpc(
       error === null ? resolve(boundPort) : reject(portError('gRPC', host, port, error)),
     );
   });
-  return { port: bound, close: () => (closing.abort(), shutdown(server)) };
+  return { port: bound, close: () => (closing.abort(), shutdown(server, connections)) };
 }
 
 /** A port that cannot be had, in words. */
@@ -102,10 +108,11 @@ function reflection(services: readonly DescService[]): ReflectionService {
   return new ReflectionService(definition as unknown as ConstructorParameters<typeof ReflectionService>[0]);
 }
 
-function shutdown(server: Server): Promise<void> {
+function shutdown(server: Server, connections: { cut(): void }): Promise<void> {
   return new Promise((resolve) => {
     const forced = setTimeout(() => {
       server.forceShutdown();
+      connections.cut();
       resolve();
     }, DRAIN_MS);
     server.tryShutdown(() => {

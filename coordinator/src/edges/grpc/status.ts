@@ -18,5 +18,6 @@ export function toGrpc(error: unknown): Partial<ServerErrorResponse> & Error {
 
 function codeOf(error: unknown): status {
   if (error instanceof ServiceError) return CODES[error.code];
-  return error instanceof StoreError ? status.UNAVAILABLE : status.INTERNAL;
+  if (error instanceof StoreError) return error.kind === 'collected' ? status.NOT_FOUND : status.UNAVAILABLE;
+  return status.INTERNAL;
 }

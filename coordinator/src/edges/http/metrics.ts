@@ -32,7 +32,11 @@ export function metricsOf(service: CoordinatorService): Metrics {
   const undecodable = counter('messages_undecodable_total', 'Messages whose bytes could not be decoded.', []);
   const loop = monitorEventLoopDelay({ resolution: 10 });
   loop.enable();
-  const loopDelay = gauge('event_loop_delay_p99_seconds', 'Delay of the event loop, 99th percentile.', []);
+  const loopDelay = gauge(
+    'event_loop_delay_p99_seconds',
+    'Time between two looks at the event loop, 10 ms where nothing delays it: 99th percentile since it was last asked for.',
+    [],
+  );
   const diskFull = gauge('disk_full', 'Whether uploads are refused for want of room.', []);
   return {
     contentType: registry.contentType,
@@ -55,6 +59,7 @@ export function metricsOf(service: CoordinatorService): Metrics {
       undecodable.inc(service.undecodable);
       diskFull.set(service.diskIsFull ? 1 : 0);
       loopDelay.set(loop.percentile(99) / 1e9);
+      loop.reset();
       return registry.metrics();
     },
     close: () => loop.disable(),

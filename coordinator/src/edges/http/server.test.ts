@@ -102,7 +102,7 @@ test('a coordinator whose store is closed is not ready, and says why', async () 
   await startTraining(service);
   await service.close();
   const { code, body } = await ask('/api/status');
-  expect({ code, body }).toEqual({ code: 500, body: 'cannot read: database is not open\n' });
+  expect({ code, body }).toEqual({ code: 500, body: 'the store is closed\n' });
 });
 
 test('metrics are Prometheus text: what only grows is a counter, and is called total', async () => {

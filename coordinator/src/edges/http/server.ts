@@ -4,11 +4,19 @@ import { toJson } from '@bufbuild/protobuf';
 import { AgentStatusSchema, ModelSummarySchema, TaskStatusSchema } from '@commonweight/proto';
 import type { CoordinatorService } from '../../service.ts';
 import { portError, type Listening } from '../grpc/server.ts';
+import { answer as answerWith } from './answer.ts';
+import type { Origins } from './cross-origin.ts';
 import { metricsOf } from './metrics.ts';
+import { modelRoutes } from './model-routes.ts';
 import { PAGE } from './page.ts';
 
 /** How often the page hears of changes, at most. */
 const EVENT_MS = 250;
+/** How long a request may take to come, and a page's reader to take what it is told. */
+const PATIENCE_MS = 10_000;
+/** How often connections are looked at. */
+const LOOK_MS = 1_000;
+const CONNECTIONS_MAX = 1_024;
 /** Pages that may watch at once. */
 const WATCHERS_MAX = 64;
 
@@ -28,16 +36,20 @@ const HEADERS = {
     "form-action 'none'",
     "frame-ancestors 'none'",
   ].join('; '),
-  'X-Content-Type-Options': 'nosniff',
-  'Referrer-Policy': 'no-referrer',
   'Cache-Control': 'no-store',
 };
 
-/** Serves health, metrics and the status page: read only, and only to who asks for this machine by name. */
+/** Serves health, metrics, models and the status page: read only, and only to who asks for this machine by name. */
 export async function serveHttp(
   service: CoordinatorService,
-  { host, port }: { host: string; port: number },
+  {
+    host,
+    port,
+    origins = [],
+    patienceMs = PATIENCE_MS,
+  }: { host: string; port: number; origins?: Origins; patienceMs?: number },
 ): Promise<Listening> {
+  const models = modelRoutes(service, origins);
   const metrics = metricsOf(service);
   let watchers = 0;
   const watch = (response: ServerResponse): void => {
@@ -81,22 +93,31 @@ export async function serveHttp(
     const hasBody = length !== '0' || coding !== undefined;
     // Nothing here reads a body: the connection ends instead of taking one in.
     if (hasBody) response.setHeader('Connection', 'close');
+    const path = (request.url ?? '/').split('?')[0] ?? '/';
+    if (request.method === 'OPTIONS' && !hasBody && (await models(request, response, path))) return;
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       response.setHeader('Allow', 'GET, HEAD');
       return answer(response, 405, 'text/plain', 'only GET and HEAD\n');
     }
     if (hasBody) return answer(response, 413, 'text/plain', 'a request here has no body\n');
-    const route = routes[(request.url ?? '/').split('?')[0] ?? '/'];
-    if (route === undefined)
-      return answer(response, 404, 'text/plain', `not here; there are ${Object.keys(routes).join(' ')}\n`);
+    if (await models(request, response, path)) return;
+    const route = Object.hasOwn(routes, path) ? routes[path] : undefined;
+    if (route === undefined) {
+      const there = [...Object.keys(routes), '/v1/models/{model}', '/v1/blobs/{sha-256}'];
+      return answer(response, 404, 'text/plain', `not here; there are ${there.join(' ')}\n`);
+    }
     await route(response);
   };
-  const server = createServer((request, response) => {
-    handle(request, response).catch((error: unknown) =>
-      answer(response, 500, 'text/plain', `${(error as Error).message}\n`),
-    );
+  const limits = { headersTimeout: patienceMs, requestTimeout: patienceMs, keepAliveTimeout: patienceMs };
+  const looking = { connectionsCheckingInterval: Math.min(LOOK_MS, patienceMs) };
+  const server = createServer({ ...limits, ...looking }, (request, response) => {
+    handle(request, response).catch((error: unknown) => {
+      // A body that has begun must not look whole.
+      if (response.headersSent) response.destroy(error as Error);
+      else answer(response, 500, 'text/plain', `${(error as Error).message}\n`);
+    });
   });
-  server.requestTimeout = 10_000;
+  server.maxConnections = CONNECTIONS_MAX;
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(portError('HTTP', host, port, error)));
     server.listen(port, host, resolve);
@@ -113,8 +134,7 @@ export async function serveHttp(
 }
 
 function answer(response: ServerResponse, code: number, type: string, body: string): void {
-  if (response.headersSent) return void response.end();
-  response.writeHead(code, { ...HEADERS, 'Content-Type': type }).end(body);
+  answerWith(response, code, { ...HEADERS, 'Content-Type': type }, body);
 }
 
 async function statusOf(service: CoordinatorService): Promise<object> {

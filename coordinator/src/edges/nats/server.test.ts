@@ -15,7 +15,6 @@ import {
   MODEL_GET_SUBJECT,
   ModelServiceDownloadRequestSchema,
   ModelServiceDownloadResponseSchema,
-  Reason,
   ReceiptSchema,
   releaseSubject,
   SessionRequestSchema,
@@ -175,8 +174,9 @@ test('an agent cannot submit in the name of another: the id of its subject count
     'invalid agent b sent an update in the name of another',
   );
   // With its own name on it, the id is no longer the hash of who, what and on which base.
-  const { receipt } = await submit('b', { header: { ...header, agentId: 'b' }, payload });
-  expect(fromBinary(ReceiptSchema, receipt!.receipt).outcome).toEqual({ case: 'rejected', value: Reason.WRONG_ID });
+  const answer = await submit('b', { header: { ...header, agentId: 'b' }, payload });
+  expect([answer.accepted, answer.receipt]).toEqual([false, undefined]);
+  expect((await service.getTask('train')).rejectedByReason).toEqual({ 'wrong-id': 1n });
   expect((await service.getTask('train')).accepted).toBe(0);
   // Neither attempt took the update from its owner.
   expect(await submit('a', updateOf('a', grid))).toMatchObject({ accepted: true });

@@ -1,4 +1,6 @@
+import { randomUUID } from 'node:crypto';
 import { create, fromBinary, toBinary, type DescMessage, type MessageShape } from '@bufbuild/protobuf';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, headers, type Msg, type NatsConnection } from '@nats-io/transport-node';
 import {
   agentInboxSubject,
@@ -6,17 +8,23 @@ import {
   AgentServiceDownloadRequestSchema,
   AgentServiceDownloadResponseSchema,
   anyAgentSubject,
+  COORDINATOR_FIND_SUBJECT,
   COORDINATOR_QUEUE,
   COORDINATOR_STARTED_SUBJECT,
   ERROR_HEADER,
+  FoundCoordinatorSchema,
   GetModelRequestSchema,
   GetModelResponseSchema,
   GetUpdateStatusRequestSchema,
   GetUpdateStatusResponseSchema,
+  GetVariantsRequestSchema,
+  GetVariantsResponseSchema,
   MODEL_DOWNLOAD_SUBJECT,
   MODEL_GET_SUBJECT,
+  MODEL_VARIANTS_SUBJECT,
   ModelServiceDownloadRequestSchema,
   ModelServiceDownloadResponseSchema,
+  ofReplica,
   releaseSubject,
   SessionRequestSchema,
   SubmitUpdateRequestSchema,
@@ -25,6 +33,7 @@ import {
 } from '@commonweight/proto';
 import { CHUNK_BYTES_MAX } from '@commonweight/proto';
 import { ERROR_LENGTH_MAX, ServiceError, type CoordinatorService } from '../../service.ts';
+import { chunkTurn } from '../pace.ts';
 import { NatsSessions } from './sessions.ts';
 
 /** Messages of one subject that are worked on at once; the rest waits. */
@@ -32,6 +41,8 @@ const AT_ONCE_MAX = 64;
 const CONNECT_TIMEOUT_MS = 2_000;
 const PING_INTERVAL_MS = 5_000;
 const RECONNECT_MS = 500;
+/** How long what is under way may take to end when the edge closes. */
+const DRAIN_MS = 2_000;
 
 /** Serves agents and apps over a NATS server: core subscriptions in a queue group, so that replicas share the work. */
 export async function serveNats(
@@ -39,57 +50,76 @@ export async function serveNats(
   { url, log = () => {} }: { url: string; log?: (line: string) => void },
 ): Promise<{ close(): Promise<void> }> {
   const connection = await connected(url);
-  const sessions = new NatsSessions(service, (agentId, payload) =>
-    publish(connection, agentInboxSubject(agentId), payload),
-  );
-  const reply = replier(service, connection, log);
+  const isAway = absence(connection);
+  const publish = (subject: string, payload: Uint8Array): void => {
+    if (!isAway()) connection.publish(subject, payload);
+  };
+  // Of this process and connection: what an agent sends to it is for no other replica.
+  const replica = randomUUID();
+  const sessions = new NatsSessions(service, (agentId, payload) => publish(agentInboxSubject(agentId), payload), {
+    replica,
+  });
+  // What any replica may answer, and what is for this one alone.
+  const ours = (subject: string): string[] => [subject, ofReplica(subject, replica)];
+  const reply = replier(service, connection, { isAway, log });
 
-  each(
-    connection,
-    anyAgentSubject('session'),
-    async (message) => {
-      sessions.receive(agentOf(message), decoded(service, SessionRequestSchema, message));
-    },
-    log,
-  );
-  reply(anyAgentSubject('status'), GetUpdateStatusRequestSchema, GetUpdateStatusResponseSchema, ({ updateId }) =>
+  const hear = async (message: Msg): Promise<void> =>
+    sessions.receive(agentOf(message), decoded(service, SessionRequestSchema, message));
+  for (const subject of ours(anyAgentSubject('session'))) each(connection, subject, hear, log);
+  reply(ours(anyAgentSubject('status')), GetUpdateStatusRequestSchema, GetUpdateStatusResponseSchema, ({ updateId }) =>
     service.updateStatus(updateId),
   );
   reply(
-    anyAgentSubject('submit'),
+    ours(anyAgentSubject('submit')),
     SubmitUpdateRequestSchema,
     SubmitUpdateResponseSchema,
-    ({ header, offset, data }, message) => {
+    async ({ header, offset, data }, message) => {
       if (header === undefined)
         throw new ServiceError('invalid', 'every chunk of an upload over NATS carries the header');
+      await chunkTurn();
       service.addBytes('up', header.task, message.data.length);
       return service.submitChunk(agentOf(message), header, Number(offset), data);
     },
   );
   const download = async ({ digest, offset, length }: { digest: Uint8Array; offset: bigint; length: bigint }) => {
     const lengthMax = length === 0n ? CHUNK_BYTES_MAX : Math.min(Number(length), CHUNK_BYTES_MAX);
+    await chunkTurn();
     const { data, totalSize } = await service.readBlob(digest, Number(offset), lengthMax);
     service.addBytes('down', undefined, data.length);
     return { offset, totalSize: BigInt(totalSize), data };
   };
   reply(
-    anyAgentSubject('download'),
+    ours(anyAgentSubject('download')),
     AgentServiceDownloadRequestSchema,
     AgentServiceDownloadResponseSchema,
     async (request) => create(AgentServiceDownloadResponseSchema, await download(request)),
   );
   reply(
-    MODEL_DOWNLOAD_SUBJECT,
+    ours(MODEL_DOWNLOAD_SUBJECT),
     ModelServiceDownloadRequestSchema,
     ModelServiceDownloadResponseSchema,
     async (request) => create(ModelServiceDownloadResponseSchema, await download(request)),
   );
-  reply(MODEL_GET_SUBJECT, GetModelRequestSchema, GetModelResponseSchema, async ({ model, version }) =>
+  reply(ours(MODEL_GET_SUBJECT), GetModelRequestSchema, GetModelResponseSchema, async ({ model, version }) =>
     create(GetModelResponseSchema, { release: await service.getModel(model, Number(version)) }),
   );
+  reply(
+    ours(MODEL_VARIANTS_SUBJECT),
+    GetVariantsRequestSchema,
+    GetVariantsResponseSchema,
+    async ({ model, version }) => {
+      const variants = await service.getVariants(model, Number(version));
+      return create(GetVariantsResponseSchema, variants === undefined ? {} : { variants });
+    },
+  );
+  // In no queue group: the one that the server would choose may hang.
+  const found = toBinary(FoundCoordinatorSchema, create(FoundCoordinatorSchema, { replica }));
+  connection.subscribe(COORDINATOR_FIND_SUBJECT, {
+    callback: (_, message) => void (isAway() || message.respond(found)),
+  });
   const stopReleases = service.watchReleases((model, release) => {
     const message = create(WatchModelResponseSchema, { release });
-    publish(connection, releaseSubject(model), toBinary(WatchModelResponseSchema, message));
+    publish(releaseSubject(model), toBinary(WatchModelResponseSchema, message));
   });
   // Agents of a coordinator that was here before would notice with their next heartbeat only.
   connection.publish(COORDINATOR_STARTED_SUBJECT);
@@ -99,17 +129,19 @@ export async function serveNats(
     close: async () => {
       stopReleases();
       sessions.close();
-      // A server that is gone takes nothing more.
-      if (!connection.isClosed()) await connection.drain().catch(() => connection.close());
+      // A server that is gone takes nothing more, and one that is stopped does not say so.
+      const drained = connection.isClosed() ? Promise.resolve() : connection.drain().catch(() => {});
+      await Promise.race([drained, sleep(DRAIN_MS)]);
+      await connection.close();
     },
   };
 }
 
 async function connected(url: string): Promise<NatsConnection> {
-  const server = url.replace(/^nats:\/\//, '');
+  const servers = url.replace(/^nats:\/\//, '').split(',');
   try {
     return await connect({
-      servers: server,
+      servers,
       name: 'commonweight coordinator',
       ignoreClusterUpdates: true,
       maxReconnectAttempts: -1,
@@ -126,9 +158,17 @@ async function connected(url: string): Promise<NatsConnection> {
   }
 }
 
-/** While the server is away nothing is sent: what matters is asked for again, and a queue here would only grow. */
-function publish(connection: NatsConnection, subject: string, payload: Uint8Array): void {
-  if (!connection.isClosed()) connection.publish(subject, payload);
+/** Whether the server is away: nothing is sent then, for what matters is asked for again, and the client would keep it without limit. */
+function absence(connection: NatsConnection): () => boolean {
+  let isAway = false;
+  const follow = async (): Promise<void> => {
+    for await (const { type } of connection.status()) {
+      if (type === 'disconnect') isAway = true;
+      if (type === 'reconnect') isAway = false;
+    }
+  };
+  void follow();
+  return () => isAway || connection.isClosed();
 }
 
 const agentOf = (message: Msg): string => agentOfSubject(message.subject) ?? '';
@@ -164,28 +204,30 @@ function decoded<D extends DescMessage>(service: CoordinatorService, schema: D, 
   }
 }
 
-function replier(service: CoordinatorService, connection: NatsConnection, log: (line: string) => void) {
+function replier(
+  service: CoordinatorService,
+  connection: NatsConnection,
+  { isAway, log }: { isAway: () => boolean; log: (line: string) => void },
+) {
   return <I extends DescMessage, O extends DescMessage>(
-    subject: string,
+    subjects: readonly string[],
     input: I,
     output: O,
     answer: (request: MessageShape<I>, message: Msg) => Promise<MessageShape<O>>,
-  ): void =>
-    each(
-      connection,
-      subject,
-      async (message) => {
-        try {
-          const request = decoded(service, input, message);
-          message.respond(toBinary(output, await answer(request, message)));
-        } catch (error) {
-          const refusal = headers();
-          const code = error instanceof ServiceError ? error.code : 'internal';
-          const text = (error as Error).message.replace(/[\r\n]+/g, ' ').slice(0, ERROR_LENGTH_MAX);
-          refusal.set(ERROR_HEADER, `${code} ${text}`);
-          message.respond(new Uint8Array(), { headers: refusal });
-        }
-      },
-      log,
-    );
+  ): void => {
+    const work = async (message: Msg): Promise<void> => {
+      try {
+        const request = decoded(service, input, message);
+        const response = toBinary(output, await answer(request, message));
+        if (!isAway()) message.respond(response);
+      } catch (error) {
+        const refusal = headers();
+        const code = error instanceof ServiceError ? error.code : 'internal';
+        const text = (error as Error).message.replace(/[\r\n]+/g, ' ').slice(0, ERROR_LENGTH_MAX);
+        refusal.set(ERROR_HEADER, `${code} ${text}`);
+        if (!isAway()) message.respond(new Uint8Array(), { headers: refusal });
+      }
+    };
+    for (const subject of subjects) each(connection, subject, work, log);
+  };
 }

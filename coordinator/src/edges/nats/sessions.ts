@@ -1,7 +1,8 @@
 import { create, toBinary } from '@bufbuild/protobuf';
-import { SessionResponseSchema, type SessionRequest, type SessionResponse } from '@commonweight/proto';
+import { SessionResponseSchema, type Hello, type SessionRequest, type SessionResponse } from '@commonweight/proto';
 import { systemClock, type Clock } from '../../clock.ts';
-import type { AgentSession, CoordinatorService } from '../../service.ts';
+import { ServiceError, type AgentSession, type CoordinatorService } from '../../service.ts';
+import { returnAfterMs } from '../../return-time.ts';
 
 /** Silence after which an agent is taken to be away: three of its heartbeats. */
 const SILENCE_MS = 15_000;
@@ -17,6 +18,7 @@ interface Open {
 export class NatsSessions {
   readonly #service: CoordinatorService;
   readonly #publish: (agentId: string, payload: Uint8Array) => void;
+  readonly #replica: string;
   readonly #open = new Map<string, Open>();
   readonly #clock: Clock;
   readonly #stopLooking: () => void;
@@ -24,10 +26,11 @@ export class NatsSessions {
   constructor(
     service: CoordinatorService,
     publish: (agentId: string, payload: Uint8Array) => void,
-    clock: Clock = systemClock,
+    { clock = systemClock, replica = '' }: { clock?: Clock; replica?: string } = {},
   ) {
     this.#service = service;
     this.#publish = publish;
+    this.#replica = replica;
     this.#clock = clock;
     this.#stopLooking = clock.every(LOOK_MS, () => this.#look());
   }
@@ -35,13 +38,7 @@ export class NatsSessions {
   receive(agentId: string, request: SessionRequest): void {
     const { sessionId, message } = request;
     if (message.case === 'hello' && message.value.agentId === agentId) {
-      const hello = { ...message.value, link: 'nats' };
-      const session = this.#service.connectAgent(hello, {
-        send: (response) => this.#send(agentId, sessionId, response),
-        close: (reason) => this.#close(agentId, sessionId, reason),
-      });
-      this.#open.set(agentId, { sessionId, session, heardMs: this.#clock.monotonicMs() });
-      return;
+      return this.#begin(agentId, sessionId, { ...message.value, link: 'nats' });
     }
     const open = this.#open.get(agentId);
     if (open?.sessionId !== sessionId)
@@ -50,22 +47,42 @@ export class NatsSessions {
     open.session.receive(request);
   }
 
+  #begin(agentId: string, sessionId: string, hello: Hello): void {
+    let isClosed = false;
+    try {
+      const session = this.#service.connectAgent(hello, {
+        send: (response) => this.#send(agentId, sessionId, response),
+        close: (reason, afterMs) => {
+          isClosed = true;
+          this.#close(agentId, sessionId, reason, afterMs);
+        },
+      });
+      if (!isClosed) this.#open.set(agentId, { sessionId, session, heardMs: this.#clock.monotonicMs() });
+    } catch (error) {
+      if (!(error instanceof ServiceError)) throw error;
+      this.#close(agentId, sessionId, error.message);
+    }
+  }
+
   /** Ends all sessions: their agents come again. */
   close(): void {
     this.#stopLooking();
     for (const [agentId, { sessionId, session }] of this.#open) {
-      this.#close(agentId, sessionId, 'the coordinator is stopping');
+      this.#close(agentId, sessionId, 'the coordinator is stopping', returnAfterMs(this.#open.size));
       session.closed();
     }
     this.#open.clear();
   }
 
   #send(agentId: string, sessionId: string, response: SessionResponse): void {
-    this.#publish(agentId, toBinary(SessionResponseSchema, { ...response, sessionId }));
+    const { message } = response;
+    const told =
+      message.case === 'welcome' ? { ...message, value: { ...message.value, replica: this.#replica } } : message;
+    this.#publish(agentId, toBinary(SessionResponseSchema, { ...response, message: told, sessionId }));
   }
 
-  #close(agentId: string, sessionId: string, reason: string): void {
-    const message = { case: 'comeBack', value: { afterMs: 0, reason } } as const;
+  #close(agentId: string, sessionId: string, reason: string, afterMs = 0): void {
+    const message = { case: 'comeBack', value: { afterMs, reason } } as const;
     this.#send(agentId, sessionId, create(SessionResponseSchema, { message }));
   }
 

@@ -1,0 +1,192 @@
+import { create } from '@bufbuild/protobuf';
+import {
+  GetUpdateStatusResponseSchema,
+  isName,
+  OFFER_UPDATES_MAX,
+  SessionResponseSchema,
+  SubmitUpdateResponseSchema,
+  type GetUpdateStatusResponse,
+  type Hello,
+  type OfferedUpdate,
+  type SessionRequest,
+  type SubmitUpdateResponse,
+  type UpdateHeader,
+} from '@commonweight/proto';
+import type { Signer } from '../identity/signer.ts';
+import { returnAfterMs } from '../return-time.ts';
+import { ServiceError, type AgentSession, type AgentSink } from '../service.ts';
+import type { ReceiptRecord } from '../store/store.ts';
+import type { Fleet } from './fleet.ts';
+import { isCommitted, receiptToWire } from './receipts.ts';
+import { hex, isWhole, ownsId, receiptMessage, type Offered, type Submission, type TaskWork } from './task-work.ts';
+import { Uploads } from './uploads.ts';
+
+const SESSIONS_MAX = 20_000;
+/** How often agents show that they are there. */
+const HEARTBEAT_MS = 5_000;
+
+/** What the agents of a coordinator work with. */
+export interface SessionWorld {
+  signer: Signer;
+  fleet: Fleet;
+  nowMs(): number;
+  log(line: string): void;
+  tasks(): Iterable<TaskWork>;
+  task(name: string): TaskWork | undefined;
+  receipt(updateId: Uint8Array): Promise<ReceiptRecord | undefined>;
+  /** The end of an update whose task is not there any more. */
+  ofNoTask(offered: OfferedUpdate): Promise<Offered>;
+  /** Agents that may be there at once; more are told when to come back. */
+  sessionsMax?: number;
+  /** Why uploads are refused for now, in words; undefined where they are not. */
+  refusesUploads(): string | undefined;
+}
+
+/** The agents that are connected to this coordinator: their sessions, offers and uploads, whoever leads their tasks. */
+export class AgentSessions {
+  readonly #world: SessionWorld;
+  readonly #uploads: Uploads;
+
+  constructor(world: SessionWorld) {
+    this.#world = world;
+    this.#uploads = new Uploads(world.nowMs);
+  }
+
+  /** Begins an agent's session. */
+  connect(hello: Hello, sink: AgentSink): AgentSession {
+    const { fleet, signer, nowMs } = this.#world;
+    const { agentId } = hello;
+    if (!isName(agentId))
+      throw new ServiceError('invalid', `agent id "${agentId.slice(0, 80)}" may have letters, digits, - and _ only`);
+    const { sessionsMax = SESSIONS_MAX } = this.#world;
+    if (fleet.online >= sessionsMax && !fleet.hasSession(agentId)) {
+      sink.close(`the coordinator has as many agents as it takes (${sessionsMax})`, returnAfterMs(sessionsMax));
+      return { receive: () => {}, closed: () => {} };
+    }
+    fleet.join(hello, sink, nowMs());
+    const value = { publicKey: signer.publicKey, heartbeatMs: HEARTBEAT_MS, answersHeartbeats: true };
+    sink.send(create(SessionResponseSchema, { message: { case: 'welcome', value } }));
+    this.#forTasks((task) => task.agentBack(agentId));
+    const closed = (): void => {
+      if (!fleet.isCurrent(agentId, sink)) return;
+      fleet.leave(agentId);
+      this.#forTasks((task) => task.agentAway(agentId));
+    };
+    return {
+      receive: (request) => {
+        if (fleet.isCurrent(agentId, sink)) this.#receive(agentId, request, closed);
+      },
+      closed,
+    };
+  }
+
+  #receive(agentId: string, { message }: SessionRequest, closed: () => void): void {
+    const { fleet, nowMs, log } = this.#world;
+    fleet.seen(agentId, nowMs());
+    switch (message.case) {
+      case 'ready':
+        fleet.setReady(agentId, true);
+        return this.#forTasks((task) => (task.isRunning ? task.agentReady(agentId) : Promise.resolve()));
+      case 'offer':
+        for (const offered of message.value.updates.slice(0, OFFER_UPDATES_MAX))
+          this.#answerOffer(agentId, offered).catch((error: unknown) => this.#unanswered(agentId, error));
+        return;
+      case 'failure': {
+        const { task, round, reason } = message.value;
+        log(`${task}: ${agentId} failed in round ${round}: ${reason.slice(0, 200)}`);
+        this.#world
+          .task(task)
+          ?.agentOut(agentId, Number(round))
+          .catch(() => {});
+        return;
+      }
+      case 'goodbye':
+        return closed();
+      case 'heartbeat':
+        return fleet.send(agentId, create(SessionResponseSchema, { message: { case: 'alive', value: {} } }));
+      case 'hello':
+      case undefined:
+        return;
+    }
+  }
+
+  /** A receipt where the update has ended, a wish for it where it is still missing, and an end where its time is over. */
+  async #answerOffer(agentId: string, offered: OfferedUpdate): Promise<void> {
+    const { fleet, signer, log } = this.#world;
+    const { updateId, task } = offered;
+    if (!ownsId(agentId, offered)) return log(`${agentId} offers an update that is not its own`);
+    const answer = (await this.#world.task(task)?.offered(agentId, offered)) ?? (await this.#world.ofNoTask(offered));
+    if (answer === 'held') return;
+    if (answer !== 'wanted') return fleet.send(agentId, receiptMessage(signer, answer.ended));
+    const wanted = { case: 'wanted', value: { updateId } } as const;
+    fleet.send(agentId, create(SessionResponseSchema, { message: wanted }));
+  }
+
+  async updateStatus(updateId: Uint8Array): Promise<GetUpdateStatusResponse> {
+    const known = await this.#world.receipt(updateId);
+    const accepted = [...this.#world.tasks()].some((task) => task.holds(updateId));
+    return create(GetUpdateStatusResponseSchema, {
+      offset: BigInt(this.#uploads.offset(hex(updateId))),
+      accepted,
+      ...(known === undefined ? {} : { receipt: receiptToWire(this.#world.signer, known) }),
+    });
+  }
+
+  async submitChunk(
+    agentId: string,
+    header: UpdateHeader,
+    offset: number,
+    data: Uint8Array,
+  ): Promise<SubmitUpdateResponse> {
+    if (header.agentId !== agentId)
+      throw new ServiceError('invalid', `agent ${agentId} sent an update in the name of another`);
+    const reason = this.#world.refusesUploads();
+    if (reason !== undefined) throw new ServiceError('resource-exhausted', reason);
+    const task = this.#world.task(header.task);
+    if (task === undefined) throw new ServiceError('not-found', `there is no task "${header.task.slice(0, 80)}"`);
+    if (!ownsId(agentId, header)) return this.#answer(header, await task.refuse(header, 'wrong-id'));
+    if (!isWhole(header)) return this.#answer(header, await task.refuse(header, 'digest-mismatch'));
+    const known = await this.#world.receipt(header.updateId);
+    if (known !== undefined) {
+      await task.refuse(header, 'duplicate');
+      return this.#submitted(header, isCommitted(known), known);
+    }
+    const early = task.refusalOfHeader(header);
+    if (early !== undefined) return this.#answer(header, await task.refuse(header, early));
+    const size = Number(header.payloadSize);
+    const received = this.#uploads.receive(agentId, hex(header.updateId), size, offset, data);
+    if (received.payload === undefined) {
+      return create(SubmitUpdateResponseSchema, { offset: BigInt(received.offset) });
+    }
+    return this.#answer(header, await task.submit(header, received.payload));
+  }
+
+  addBytes(direction: 'up' | 'down', name: string | undefined, bytes: number): void {
+    for (const task of this.#world.tasks()) {
+      if (name === undefined ? task.isRunning : task.task === name) task.addBytes(direction, bytes);
+    }
+  }
+
+  #answer(header: UpdateHeader, submission: Submission): SubmitUpdateResponse {
+    if ('ended' in submission) return this.#submitted(header, isCommitted(submission.ended), submission.ended);
+    if ('accepted' in submission || submission.refusal === 'duplicate') return this.#submitted(header, true);
+    // Damaged on the way, perhaps: without a receipt the agent begins again.
+    if (submission.receipt === undefined) return create(SubmitUpdateResponseSchema, {});
+    return this.#submitted(header, false, submission.receipt);
+  }
+
+  #submitted(header: UpdateHeader, accepted: boolean, receipt?: ReceiptRecord): SubmitUpdateResponse {
+    const signed = receipt === undefined ? {} : { receipt: receiptToWire(this.#world.signer, receipt) };
+    return create(SubmitUpdateResponseSchema, { offset: header.payloadSize, accepted, ...signed });
+  }
+
+  /** What went wrong was told by the task, which went back to what the disk has. */
+  #forTasks(work: (task: TaskWork) => Promise<void>): void {
+    for (const task of this.#world.tasks()) work(task).catch(() => {});
+  }
+
+  /** The agent offers again when it is reminded. */
+  #unanswered(agentId: string, error: unknown): void {
+    this.#world.log(`an offer of ${agentId} is not answered: ${(error as Error).message}`);
+  }
+}

@@ -1,0 +1,228 @@
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import {
+  encodings,
+  ExactSum,
+  improvedByRule,
+  improvedBySum,
+  invariant,
+  localMethodOf,
+  packedLength,
+  type GridSpec,
+  type Improvement,
+  type Strategy,
+  type UpdateFault,
+  type UpdateShape,
+} from '@commonweight/core';
+import { equalBytes, SubmitUpdateRequestSchema, UpdateHeaderSchema, type UpdateHeader } from '@commonweight/proto';
+import type { TaskConfig } from '../round/policy.ts';
+import { StoreError, type Commit } from '../store/store.ts';
+import { loadedStrategy } from '../strategies/load-strategy.ts';
+import { metricMeans, type Metrics } from './counters.ts';
+import { runRule } from './run-rule.ts';
+import { RoundSpool } from './spool.ts';
+import { hex } from './task-work.ts';
+
+/** How much an update counts, and what its agent reported. */
+export interface Counted {
+  weight: number;
+  metrics: Metrics;
+}
+
+/**
+ * What one coordinator has of a round: the exact sum of its updates, and their bytes where the strategy must see each of them or the task
+ * retains them.
+ */
+export class RoundSum {
+  readonly #config: TaskConfig;
+  readonly #strategy: Strategy;
+  readonly #grid: GridSpec;
+  readonly #parameters: number;
+  readonly #shape: UpdateShape;
+  /** Values of an update. */
+  readonly length: number;
+  /** Judges every update, and is the mean where the strategy has no rule of its own. */
+  readonly #sum: ExactSum;
+  readonly #spool: RoundSpool | undefined;
+  #counted = new Map<string, Counted>();
+  /** By update id, where updates are retained. */
+  #headers = new Map<string, UpdateHeader>();
+
+  constructor(config: TaskConfig, { task, strategy, grid, parameters, spoolDir }: RoundParts) {
+    this.#config = config;
+    this.#strategy = strategy;
+    this.#grid = grid;
+    this.#parameters = parameters;
+    this.#shape = localMethodOf(strategy.instruct(config.plan)).shape;
+    this.length = packedLength(this.#shape, parameters, grid);
+    this.#sum = new ExactSum(this.length, grid);
+    if (strategy.robust !== undefined || config.retainUpdates > 0) {
+      // Names that differ only in case are one file on some systems.
+      const path = join(spoolDir, `${Buffer.from(task).toString('hex')}.updates`);
+      this.#spool = new RoundSpool(path, encodings[config.encoding].byteLength(this.length));
+    }
+  }
+
+  /** Whether each update must be there in the end, so that a sum of them is not enough. */
+  get seesEach(): boolean {
+    return this.#spool !== undefined;
+  }
+
+  /** By update id, in hexadecimal. */
+  get counted(): ReadonlyMap<string, Counted> {
+    return this.#counted;
+  }
+
+  /** How much an update counts in a round on a version. */
+  weigh({ weight, baseVersion }: UpdateHeader, version: number): number {
+    return this.#strategy.weigh(Number(weight), this.#config.weightMax, version - Number(baseVersion));
+  }
+
+  /** Folds an update in, or says why not: then nothing has changed. Throws StoreError where its bytes find no room. */
+  async fold(header: UpdateHeader, payload: Uint8Array, counted: Counted): Promise<UpdateFault | undefined> {
+    const id = hex(header.updateId);
+    const fault = await this.#fold(id, payload, counted);
+    if (fault === undefined && this.#config.retainUpdates > 0) this.#headers.set(id, header);
+    return fault;
+  }
+
+  async #fold(updateId: string, payload: Uint8Array, counted: Counted): Promise<UpdateFault | undefined> {
+    const fault = this.#sum.add(this.#config.encoding, payload, counted.weight);
+    if (fault !== undefined) return fault;
+    await this.#spool?.append(updateId, payload);
+    this.#counted.set(updateId, counted);
+    return undefined;
+  }
+
+  /** What goes into the rows that replicas share of an update that must be there in the end: its header only where it is retained. */
+  toRow(header: UpdateHeader, payload: Uint8Array): Uint8Array {
+    if (this.#config.retainUpdates === 0) return payload;
+    return toBinary(SubmitUpdateRequestSchema, create(SubmitUpdateRequestSchema, { header, data: payload }));
+  }
+
+  /** Folds in what another coordinator put into the rows. */
+  async foldRow(updateId: string, row: Uint8Array, counted: Counted): Promise<void> {
+    const { header, data } =
+      this.#config.retainUpdates === 0 ? { data: row } : fromBinary(SubmitUpdateRequestSchema, row);
+    const fault = await (header === undefined ? this.#fold(updateId, data, counted) : this.fold(header, data, counted));
+    invariant(fault === undefined, 'what a replica took is an update');
+  }
+
+  /** The updates as they are kept with the version that is made of them; undefined where they are not. */
+  retained(updateIds: Iterable<string>): Commit['retained'] {
+    const { retainUpdates: versions } = this.#config;
+    if (versions === 0) return undefined;
+    const updates = [...updateIds].sort().map((id) => {
+      const header = this.#headers.get(id);
+      invariant(header !== undefined, 'accepted updates have a header');
+      return {
+        updateId: header.updateId,
+        header: toBinary(UpdateHeaderSchema, header),
+        payload: () => this.#spooled(id, header),
+      };
+    });
+    return { updates, versions };
+  }
+
+  #spooled(id: string, { payloadDigest }: UpdateHeader): Uint8Array {
+    invariant(this.#spool !== undefined, 'retained updates are spooled');
+    const payload = this.#spool.read(id);
+    // The spool is not synced and not checked: nothing is kept for audits that is not what the agent sent.
+    if (equalBytes(createHash('sha256').update(payload).digest(), payloadDigest)) return payload;
+    throw new StoreError(`update ${id} is damaged in the spool: the round is asked for again`);
+  }
+
+  /** Takes an update out again, exactly. */
+  takeOut(updateId: string, payload: Uint8Array): void {
+    const counted = this.#counted.get(updateId);
+    invariant(counted !== undefined, 'only what is in a sum is taken out');
+    this.#sum.remove(this.#config.encoding, payload, counted.weight);
+    this.#counted.delete(updateId);
+    this.#headers.delete(updateId);
+  }
+
+  /** The sum as bytes: a part of a round's that another coordinator adds to its own. */
+  toBytes(): Uint8Array {
+    return this.#sum.toBytes();
+  }
+
+  /** Goes on from a part of this coordinator's own. Throws CodecError where the bytes are none. */
+  resume(part: Uint8Array, counted: ReadonlyMap<string, Counted>): void {
+    this.reset();
+    this.add(part);
+    this.#counted = new Map(counted);
+  }
+
+  /** Adds another coordinator's part. Throws CodecError where the bytes are none. */
+  add(part: Uint8Array): void {
+    this.#sum.merge(ExactSum.fromBytes(part));
+  }
+
+  reset(): void {
+    this.#sum.reset();
+    this.#spool?.clear();
+    this.#counted = new Map();
+    this.#headers = new Map();
+  }
+
+  /**
+   * What a round's updates make of the base, and how much each counts in it: 0 where the rule left it out. Parts of others are in the
+   * sum already, and payloads of others in the spool.
+   */
+  async combine(
+    counted: ReadonlyMap<string, Counted>,
+    base: { weights: Float32Array; memory: readonly Float32Array[] },
+  ): Promise<{ improvement: Improvement; weights: ReadonlyMap<string, number> }> {
+    // Sorted by id, so that the order of arrival cannot show.
+    const sorted = [...counted].sort(([a], [b]) => (a < b ? -1 : 1));
+    const weights = sorted.map(([id, { weight }]) => [id, weight] as const);
+    if (this.#spool === undefined || this.#strategy.robust === undefined) {
+      const total = weights.reduce((sum, [, weight]) => sum + weight, 0);
+      invariant(total === this.#sum.totalWeight, 'a sum has the updates of its list and no others');
+      return { improvement: improvedBySum(this.#strategy, base, this.#sum, this.#shape), weights: new Map(weights) };
+    }
+    const { slots, ...spooled } = this.#spool.round;
+    const updates = weights.map(([id, weight]) => {
+      const slot = slots.get(id);
+      invariant(slot !== undefined, 'accepted updates are in the spool');
+      return { slot, weight };
+    });
+    const { strategy, encoding } = this.#config;
+    const own = loadedStrategy(strategy.name);
+    const aggregate = await runRule({
+      ...spooled,
+      ...(own === undefined ? {} : { own }),
+      strategy,
+      encoding,
+      grid: this.#grid,
+      length: this.#parameters,
+      updates,
+      memory: base.memory,
+    });
+    const counts = weights.map(([id, weight], i) => [id, aggregate.kept?.includes(i) === false ? 0 : weight] as const);
+    const total = updates.reduce((sum, { weight }) => sum + weight, 0);
+    const improvement = improvedByRule(this.#strategy, base, aggregate, { updates: updates.length, weight: total });
+    return { improvement, weights: new Map(counts) };
+  }
+
+  /** Removes what is on the disk. Throws StoreError. */
+  async close(): Promise<void> {
+    this.#spool?.clear();
+    await this.#spool?.settled();
+  }
+}
+
+interface RoundParts {
+  task: string;
+  strategy: Strategy;
+  grid: GridSpec;
+  /** Of the model. */
+  parameters: number;
+  /** Folder for what robust rules read. */
+  spoolDir: string;
+}
+
+/** Weighted means of what the agents of a round reported. */
+export const meansOf = (counted: ReadonlyMap<string, Counted>): Record<string, number> =>
+  metricMeans([...counted].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, one]) => one));

@@ -1,0 +1,132 @@
+import { encodings, type Asynchronous } from '@commonweight/core';
+import { create } from '@bufbuild/protobuf';
+import {
+  encodingFromWire,
+  equalBytes,
+  headerDigest,
+  SessionResponseSchema,
+  updateId as updateIdOf,
+  type OfferedUpdate,
+  type SessionResponse,
+  type UpdateHeader,
+} from '@commonweight/proto';
+import type { Signer } from '../identity/signer.ts';
+import { sha256 } from '../registry/registry.ts';
+import type { TaskConfig } from '../round/policy.ts';
+import { verdictOn, type OfferedUpdate as Judged, type RoundState } from '../round/round.ts';
+import { ServiceError } from '../service.ts';
+import type { ReceiptRecord, StoreReads } from '../store/store.ts';
+import { invitationToken } from './invitations.ts';
+import { isFinal, receiptToWire, type Refusal } from './receipts.ts';
+
+/** What became of an update. */
+export type Submission =
+  | { accepted: true }
+  | { ended: ReceiptRecord }
+  /** With a receipt where it was refused for good. */
+  | { refusal: Refusal; receipt?: ReceiptRecord };
+
+/** What is said of an update that its agent still has. */
+export type Offered = 'held' | 'wanted' | { ended: ReceiptRecord };
+
+/** A task as the agents of one coordinator meet it, whoever leads it. What happens to a task happens one after the other. */
+export interface TaskWork {
+  readonly task: string;
+  readonly isRunning: boolean;
+  agentBack(agentId: string): Promise<void>;
+  agentAway(agentId: string): Promise<void>;
+  /** An agent is free: invites it again where its invitation got lost. */
+  agentReady(agentId: string): Promise<void>;
+  /** The agent's training failed: it delivers nothing more in this round. */
+  agentOut(agentId: string, round: number): Promise<void>;
+  /**
+   * Answers an offer, in its turn: a round that is published meanwhile has ended the update then. What has no receipt and no round
+   * to go into is refused for good.
+   */
+  offered(agentId: string, offered: OfferedUpdate): Promise<Offered>;
+  /** What can be said of an update before its bytes are here. */
+  refusalOfHeader(header: UpdateHeader): Refusal | undefined;
+  /** Folds an update into the sum, or refuses it for good. */
+  submit(header: UpdateHeader, payload: Uint8Array): Promise<Submission>;
+  /** Refuses an update whose bytes were not even asked for. */
+  refuse(header: UpdateHeader, refusal: Refusal): Promise<Submission>;
+  holds(updateId: Uint8Array): boolean;
+  addBytes(direction: 'up' | 'down', bytes: number): void;
+}
+
+/** What an update's header is held against. */
+interface Judge {
+  state: RoundState;
+  config: TaskConfig;
+  asynchronous: Asynchronous | undefined;
+  signer: Signer;
+  /** Of an update, in values. */
+  length: number;
+}
+
+/** What a state of the round says of an update's header. */
+export function refusalOf(
+  header: UpdateHeader,
+  { state, config, asynchronous, signer, length }: Judge,
+): Refusal | undefined {
+  const verdict = verdictOn(state, updateOf(header), asynchronous);
+  if (verdict !== 'accepted') return verdict;
+  if (asynchronous !== undefined && !equalBytes(header.invitation, invitationToken(signer, header)))
+    return 'not-invited';
+  if (encodingFromWire(header.encoding) !== config.encoding) return 'wrong-encoding';
+  if (Number(header.payloadSize) !== encodings[config.encoding].byteLength(length)) return 'wrong-size';
+  const weight = Number(header.weight);
+  return weight >= 1 && weight <= config.weightMax ? undefined : 'weight-out-of-range';
+}
+
+/** The end of an update that comes again: without rounds, nothing else tells one that is in the last version from one for the next. */
+export async function endedBefore(
+  store: Pick<StoreReads, 'receipt'>,
+  { updateId }: UpdateHeader,
+  asynchronous: Asynchronous | undefined,
+): Promise<ReceiptRecord | undefined> {
+  return asynchronous === undefined ? undefined : await store.receipt(updateId);
+}
+
+/**
+ * A refusal in its turn. Throws ServiceError where it was judged before, and would not be refused for good any more: the agent sends it
+ * again then.
+ */
+export function stillRefused(task: TaskWork, header: UpdateHeader, refusal: Refusal): Refusal {
+  if (!isFinal(refusal) || task.refusalOfHeader(header) !== undefined) return refusal;
+  throw new ServiceError('unavailable', 'the task has moved on meanwhile: send the update again');
+}
+
+export const refusalOfBytes = (header: UpdateHeader, payload: Uint8Array): Refusal | undefined =>
+  equalBytes(sha256(payload), header.payloadDigest) ? undefined : 'digest-mismatch';
+
+/** Whether an agent may speak for an id: it is the hash of who, what and on which base. */
+export function ownsId(agentId: string, update: OfferedUpdate | UpdateHeader): boolean {
+  const { task, payloadDigest } = update;
+  const identity = {
+    agentId,
+    task,
+    round: Number(update.round),
+    baseVersion: Number(update.baseVersion),
+    payloadDigest,
+  };
+  return equalBytes(updateIdOf(identity, sha256), update.updateId);
+}
+
+/** Whether all of a header came as it was sent, where its agent gave the digest. */
+export const isWhole = (header: UpdateHeader): boolean =>
+  header.headerDigest.length === 0 || equalBytes(headerDigest(header, sha256), header.headerDigest);
+
+export const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+export const fromHex = (id: string): Uint8Array => Buffer.from(id, 'hex');
+
+/** An update as the round machine knows it. */
+export const updateOf = ({ agentId, updateId, round, baseVersion }: UpdateHeader): Judged => ({
+  agentId,
+  updateId: hex(updateId),
+  round: Number(round),
+  baseVersion: Number(baseVersion),
+});
+
+export const receiptMessage = (signer: Signer, record: ReceiptRecord): SessionResponse =>
+  create(SessionResponseSchema, { message: { case: 'receipt', value: receiptToWire(signer, record) } });

@@ -1,0 +1,358 @@
+import { copyFileSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fromBinary } from '@bufbuild/protobuf';
+import { logistic, seeded, writeModel, type GridSpec } from '@commonweight/core';
+import {
+  ContributionListSchema,
+  ManifestSchema,
+  Reason,
+  ReceiptSchema,
+  UpdateHeaderSchema,
+  type Manifest,
+} from '@commonweight/proto';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { PostgresServer } from '../../../test/support/postgres.ts';
+import { temporaryFolder } from '../../../test/support/processes.ts';
+import {
+  config,
+  invited,
+  offerOf,
+  sealed,
+  startTraining,
+  TestAgent,
+  updateOf,
+} from '../../../test/support/training.ts';
+import { openCoordinator, type CoordinatorOptions } from '../coordinator.ts';
+import { auditVersion } from '../driver/audit.ts';
+import { serveGrpc } from '../edges/grpc/server.ts';
+import type { CoordinatorService } from '../service.ts';
+import { parsePostgresUrl } from '../store/postgres-address.ts';
+import { PostgresReads } from '../store/postgres-store.ts';
+
+let server: PostgresServer;
+beforeAll(async () => {
+  server = await PostgresServer.start();
+});
+afterAll(() => server.close());
+
+const open: { close(): Promise<void> }[] = [];
+afterEach(async () => {
+  for (const one of open.splice(0).reverse()) await one.close();
+});
+
+let lastDatabase = '';
+
+/** Coordinators of one database, the first of which leads. */
+async function replicas(count: number, options: Partial<CoordinatorOptions> = {}): Promise<CoordinatorService[]> {
+  lastDatabase = await server.database();
+  const postgres = server.url(lastDatabase);
+  const folder = temporaryFolder('replicas');
+  const services: CoordinatorService[] = [];
+  for (let i = 0; i < count; i++) {
+    const dataDir = join(folder, String(i));
+    mkdirSync(dataDir);
+    if (i > 0) copyFileSync(join(folder, '0', 'signing-key.pem'), join(dataDir, 'signing-key.pem'));
+    const onFatal = (error: Error): void => void fatal.push(error);
+    const service = await openCoordinator({ dataDir, postgres, onFatal, ...options });
+    open.push(service);
+    const edge = await serveGrpc(service, { host: '127.0.0.1', port: 0 });
+    open.push(edge);
+    await service.advertise(`127.0.0.1:${edge.port}`);
+    services.push(service);
+  }
+  return services;
+}
+
+const fatal: Error[] = [];
+afterEach(() => expect(fatal.splice(0)).toEqual([]));
+
+const newest = async (service: CoordinatorService): Promise<Manifest> =>
+  fromBinary(ManifestSchema, (await service.getModel('flowers', 0)).manifest);
+
+const versionOf = async (service: CoordinatorService): Promise<number> => Number((await newest(service)).version);
+
+/** What of a version must not depend on who folded what. */
+async function essence(service: CoordinatorService) {
+  const { artifacts, contributionsDigest, totalWeight, metrics, round } = await newest(service);
+  const digests = artifacts.map(({ role, digest }) => `${role} ${Buffer.from(digest).toString('hex')}`);
+  return { digests, list: Buffer.from(contributionsDigest).toString('hex'), totalWeight, metrics, round };
+}
+
+const IDS = ['a', 'b', 'c', 'd', 'e', 'f'];
+
+/** Agents that are spread over services, all of them invited to the first round. */
+async function spread(
+  services: readonly CoordinatorService[],
+  changes: object = {},
+  ids = IDS,
+): Promise<{ agents: TestAgent[]; grid: GridSpec }> {
+  const [leader] = services;
+  await leader!.importModel('flowers', writeModel(logistic({ inputs: 12, outputs: 3, seed: 1 })));
+  const cohort = { min: ids.length, max: ids.length };
+  await leader!.createTask('train', JSON.stringify({ ...config, cohort, ...changes }));
+  const agents = ids.map((id, i) => new TestAgent(services[i % services.length]!, id));
+  for (const agent of agents) agent.ready();
+  // A round opens as soon as the minimum is ready.
+  const ready = async (): Promise<number> => (await leader!.listAgents()).filter((agent) => agent.ready).length;
+  await expect.poll(ready).toBe(ids.length);
+  await leader!.startTask('train');
+  return { agents, grid: await invited(agents) };
+}
+
+const metricsOf = (id: string) => ({ loss: seeded(id).uniform(), accuracy: seeded(`${id} again`).uniform() });
+
+describe('one round by several coordinators', () => {
+  test.each([
+    ['the mean', {}],
+    ['a rule that sees each update', { strategy: { name: 'median' } }],
+    ['a server optimizer', { strategy: { name: 'fedAdam' } }],
+    ['without rounds', { strategy: { name: 'fedBuff', bufferSize: 6 } }],
+    ['a rule without rounds', { strategy: { name: 'median' }, asynchronous: { bufferSize: 6 } }],
+  ])('%s: the same bytes as by one', async (_, changes) => {
+    const published = new Set<string>();
+    for (const count of [1, 2, 3]) {
+      const services = await replicas(count);
+      const { agents, grid } = await spread(services, changes);
+      const order = count === 2 ? agents.toReversed() : agents;
+      for (const agent of order) {
+        const { invitation } = agent.assignments()[0]!;
+        const update = updateOf(agent.id, grid, { metrics: metricsOf(agent.id), weight: 7n, invitation });
+        // The id is of the payload, which is drawn anew where something was changed.
+        expect(await agent.submit(same(update, agent.id, grid))).toMatchObject({ accepted: true });
+      }
+      await expect.poll(() => versionOf(services.at(-1)!), { timeout: 10_000 }).toBe(2);
+      published.add(
+        JSON.stringify(await essence(services[0]!), (__, value) => (typeof value === 'bigint' ? String(value) : value)),
+      );
+      for (const agent of agents) {
+        await expect
+          .poll(() => agent.receipts(), { timeout: 10_000 })
+          .toMatchObject([{ round: 1n, outcome: { case: 'committedVersion', value: 2n } }]);
+        await expect.poll(() => agent.assignments().length, { timeout: 10_000 }).toBe(2);
+      }
+    }
+    expect(published.size).toBe(1);
+  });
+});
+
+/** With the payload that depends on the agent alone. */
+function same({ header }: ReturnType<typeof updateOf>, id: string, grid: GridSpec): ReturnType<typeof updateOf> {
+  const plain = updateOf(id, grid);
+  const { invitation, metrics, weight } = header;
+  return { header: sealed({ ...plain.header, invitation, metrics, weight }), payload: plain.payload };
+}
+
+test('without rounds: agents of any replica are invited as they come, and a stale update counts the same wherever it comes', async () => {
+  const digests = new Set<string>();
+  for (const count of [1, 2, 3]) {
+    const services = await replicas(count);
+    const strategy = { name: 'fedBuff', bufferSize: 2, stalenessMax: 2 };
+    const { agents, grid } = await spread(services, { strategy, cohort: { min: 1, max: 10 }, rounds: 0 }, [
+      'a',
+      'b',
+      'c',
+    ]);
+    const [a, b, c] = agents as [TestAgent, TestAgent, TestAgent];
+    const update = (agent: TestAgent, version: bigint) => {
+      const { id } = agent;
+      const { payload } = updateOf(`${id} on ${version}`, grid);
+      const { invitation } = agent.assignments().find(({ round }) => round === version)!;
+      return updateOf(id, grid, { payload, round: version, baseVersion: version, invitation });
+    };
+    for (const agent of [a, b]) expect(await agent.submit(update(agent, 1n))).toMatchObject({ accepted: true });
+    await expect.poll(() => versionOf(services.at(-1)!), { timeout: 10_000 }).toBe(2);
+    await expect.poll(() => a.assignments().length, { timeout: 10_000 }).toBe(2);
+    expect(await a.submit(update(a, 2n))).toMatchObject({ accepted: true });
+    // On the version before.
+    expect(await c.submit(update(c, 1n))).toMatchObject({ accepted: true });
+    await expect.poll(() => versionOf(services.at(-1)!), { timeout: 10_000 }).toBe(3);
+    await expect
+      .poll(() => c.receipts().map(({ outcome }) => outcome))
+      .toEqual([{ case: 'committedVersion', value: 3n }]);
+    digests.add((await essence(services[0]!)).digests.join());
+  }
+  expect(digests.size).toBe(1);
+});
+
+test.each([
+  ['a mean', {}],
+  ['a rule that sees each update', { strategy: { name: 'median' } }],
+])('updates that came to any replica are retained, and %s of them is made again bit for bit', async (_, changes) => {
+  const services = await replicas(3);
+  const { agents, grid } = await spread(services, { ...changes, retainUpdates: 2 });
+  for (const agent of agents) {
+    const update = updateOf(agent.id, grid, { metrics: metricsOf(agent.id), weight: 7n });
+    expect(await agent.submit(update)).toMatchObject({ accepted: true });
+  }
+  await expect.poll(() => versionOf(services.at(-1)!), { timeout: 10_000 }).toBe(2);
+  const { publicKey } = services[0]!;
+  const reads = await PostgresReads.open(parsePostgresUrl(server.url(lastDatabase)), publicKey);
+  open.push(reads);
+  const audit = await auditVersion(reads, publicKey, { model: 'flowers', version: 0 });
+  expect(audit).toMatchObject({ verdict: 'same', version: 2, updates: 6 });
+  const agentsOf = (await reads.retained('flowers', 2)).map(
+    ({ header }) => fromBinary(UpdateHeaderSchema, header).agentId,
+  );
+  expect(agentsOf.sort()).toEqual(IDS);
+});
+
+test('a pin that a follower is asked for holds, and followers say what the leader collected', async () => {
+  const services = await replicas(2, { keepVersions: { each: 2, models: {} } });
+  const [leader, follower] = services;
+  const { agents } = await spread(services, { rounds: 3 }, ['a', 'b']);
+  expect(await follower!.pinVersion('flowers', 1, true)).toBe(1);
+  for (const round of [1, 2, 3]) {
+    const grid = await invited(agents, round);
+    for (const agent of agents) {
+      const update = updateOf(agent.id, grid, { round: BigInt(round), baseVersion: BigInt(round) });
+      expect(await agent.submit(update)).toMatchObject({ accepted: true });
+    }
+    await expect.poll(() => versionOf(follower!), { timeout: 10_000 }).toBe(round + 1);
+  }
+  const kept = { collected: [2], pinned: [1], retained: [] };
+  await expect.poll(() => follower!.listKept('flowers'), { timeout: 10_000 }).toEqual(kept);
+  const { manifest } = await follower!.getModel('flowers', 2);
+  const { digest } = fromBinary(ManifestSchema, manifest).artifacts.find(({ role }) => role === 'weights')!;
+  await expect(follower!.readBlob(digest, 0, 10)).rejects.toThrow(/^blob \w{64} was collected/);
+  await expect(follower!.pinVersion('flowers', 2, true)).rejects.toMatchObject({ code: 'invalid' });
+  expect(await leader!.listKept('flowers')).toEqual(kept);
+});
+
+test.each([
+  ['in rounds', {}],
+  ['without rounds', { strategy: { name: 'fedBuff', bufferSize: 2, stalenessMax: 5 } }],
+])(
+  '%s: a rollback that a follower is asked for holds everywhere, and what was under way counts nowhere',
+  async (_, changes) => {
+    const services = await replicas(2);
+    const ids = ['a', 'b'];
+    const { agents, grid } = await spread(services, { rounds: 0, ...changes }, ids);
+    const submit = (agent: TestAgent, round: bigint, baseVersion: bigint) => {
+      const { invitation } = agent.assignments().at(-1)!;
+      return agent.submit(updateOf(agent.id, grid, { round, baseVersion, invitation }));
+    };
+    for (const agent of agents) await submit(agent, 1n, 1n);
+    for (const agent of agents) await expect.poll(() => agent.assignments().length, { timeout: 10_000 }).toBe(2);
+    // One that the follower took for the round that is open.
+    expect(await submit(agents[1]!, 2n, 2n)).toMatchObject({ accepted: true });
+
+    const { release, task } = await services[1]!.rollbackModel('flowers', 1);
+
+    expect(task).toBe('train');
+    expect(fromBinary(ManifestSchema, release.manifest)).toMatchObject({ version: 3n, restoredVersion: 1n });
+    for (const agent of agents) agent.ready();
+    for (const agent of agents) await expect.poll(() => agent.assignments().length, { timeout: 10_000 }).toBe(3);
+    for (const agent of agents) {
+      const { base, round } = agent.assignments()[2]!;
+      expect(fromBinary(ManifestSchema, base!.manifest).version).toBe(3n);
+      expect(await submit(agent, round, 3n)).toMatchObject({ accepted: true });
+    }
+    await expect.poll(() => versionOf(services[1]!), { timeout: 10_000 }).toBe(4);
+    const { contributionsDigest } = await newest(services[1]!);
+    const { data } = await services[1]!.readBlob(contributionsDigest, 0, 10_000);
+    expect(fromBinary(ContributionListSchema, data).accepted).toHaveLength(2);
+  },
+);
+
+test('an update that comes to two replicas counts once, and both say that it was taken', async () => {
+  const services = await replicas(2);
+  const { agents, grid } = await spread(services, {}, ['a', 'b', 'c']);
+  const update = updateOf('b', grid);
+  expect(await agents[1]!.submit(update)).toMatchObject({ accepted: true });
+  const elsewhere = new TestAgent(services[0]!, 'b');
+  elsewhere.say({ message: { case: 'offer', value: { updates: [offerOf(update.header)] } } });
+  expect(await elsewhere.submit(update)).toMatchObject({ accepted: true });
+  for (const i of [0, 2]) await agents[i]!.submit(updateOf(agents[i]!.id, grid));
+  await expect.poll(() => versionOf(services[0]!)).toBe(2);
+  expect(await newest(services[0]!)).toMatchObject({ totalWeight: 30n });
+});
+
+test('what a follower refuses is refused for good, everywhere, and the round does not wait for its agent', async () => {
+  const services = await replicas(2);
+  const { agents, grid } = await spread(services, { cohort: { min: 1, max: 2 } }, ['a', 'b']);
+  const bad = updateOf('b', grid, { weight: 0n });
+  const { receipt } = await agents[1]!.submit(bad);
+  expect(fromBinary(ReceiptSchema, receipt!.receipt).outcome).toMatchObject({ case: 'rejected' });
+  const again = await new TestAgent(services[0]!, 'b').submit({
+    ...bad,
+    header: sealed({ ...bad.header, weight: 10n }),
+  });
+  expect(Buffer.from(again.receipt!.receipt)).toEqual(Buffer.from(receipt!.receipt));
+  await agents[0]!.submit(updateOf('a', grid));
+  await expect.poll(() => versionOf(services[0]!)).toBe(2);
+  expect(await newest(services[0]!)).toMatchObject({ totalWeight: 10n });
+});
+
+test('an update of an old round is refused by a follower, and its agent hears why', async () => {
+  const services = await replicas(2);
+  const { agents, grid } = await spread(services, {}, ['a', 'b']);
+  for (const agent of agents) await agent.submit(updateOf(agent.id, grid));
+  await expect.poll(() => agents[1]!.assignments().length, { timeout: 10_000 }).toBe(2);
+  const late = updateOf('b', grid, { baseVersion: 1n });
+  agents[1]!.say({ message: { case: 'offer', value: { updates: [offerOf(late.header)] } } });
+  const rejected = { outcome: { case: 'rejected', value: Reason.STALE_ROUND } };
+  await expect.poll(() => agents[1]!.receipts().at(-1)).toMatchObject(rejected);
+});
+
+test('a follower that ends in order leaves its part, and nobody is asked again', async () => {
+  const [leader, follower] = await replicas(2);
+  const { agents, grid } = await spread([leader!, follower!], {}, ['a', 'b', 'c', 'd']);
+  for (const i of [1, 3]) await agents[i]!.submit(updateOf(agents[i]!.id, grid));
+  await follower!.close();
+  for (const i of [0, 2]) await agents[i]!.submit(updateOf(agents[i]!.id, grid));
+  await expect.poll(() => versionOf(leader!), { timeout: 10_000 }).toBe(2);
+  expect(await newest(leader!)).toMatchObject({ totalWeight: 40n });
+});
+
+test('a leader that ends in order leaves its part to the follower that leads then', async () => {
+  const [leader, follower] = await replicas(2);
+  const { agents, grid } = await spread([leader!, follower!], {}, ['a', 'b', 'c', 'd']);
+  for (const i of [0, 1, 2]) await agents[i]!.submit(updateOf(agents[i]!.id, grid));
+  await leader!.close();
+  const last = new TestAgent(follower!, 'd');
+  const submitted = async (): Promise<boolean> => {
+    try {
+      return (await last.submit(updateOf('d', grid))).accepted;
+    } catch {
+      return false;
+    }
+  };
+  await expect.poll(submitted, { timeout: 15_000 }).toBe(true);
+  await expect.poll(() => versionOf(follower!), { timeout: 15_000 }).toBe(2);
+  const manifest = await newest(follower!);
+  expect(manifest).toMatchObject({ totalWeight: 40n, epoch: 2n });
+  const { data } = await follower!.readBlob(manifest.contributionsDigest, 0, 10_000);
+  expect(fromBinary(ContributionListSchema, data).accepted).toHaveLength(4);
+});
+
+test('an administrator may ask any of them', async () => {
+  const [leader, follower] = await replicas(2);
+  await follower!.importModel('digits', writeModel(logistic({ inputs: 4, outputs: 2, seed: 1 })));
+  expect(await leader!.listModels()).toMatchObject([{ model: 'digits', newestVersion: 1n }]);
+  await startTraining(follower!);
+  expect(await follower!.getTask('train')).toMatchObject({ state: 'running', model: 'flowers' });
+  expect(await follower!.listTasks()).toHaveLength(1);
+  await expect(follower!.startTask('nothing')).rejects.toThrow(/there is no task "nothing"/);
+  await expect(follower!.createTask('x', '{}')).rejects.toMatchObject({ code: 'invalid' });
+  new TestAgent(follower!, 'z');
+  await expect.poll(async () => (await follower!.listAgents()).map(({ agentId }) => agentId)).toEqual(['z']);
+  const told: string[] = [];
+  const stop = follower!.watchTask('train', ({ state }) => told.push(state));
+  await expect.poll(() => told.includes('running')).toBe(true);
+  stop();
+});
+
+test('apps at a follower hear of new versions', async () => {
+  const services = await replicas(2);
+  const { agents, grid } = await spread(services, {}, ['a', 'b']);
+  const told: bigint[] = [];
+  const stop = services[1]!.watchModel('flowers', ({ manifest }) =>
+    told.push(fromBinary(ManifestSchema, manifest).version),
+  );
+  await expect.poll(() => told).toEqual([1n]);
+  // A hint comes only for what is watched already.
+  await new Promise((resolve) => setTimeout(resolve, 700));
+  for (const agent of agents) await agent.submit(updateOf(agent.id, grid));
+  await expect.poll(() => told, { timeout: 10_000 }).toEqual([1n, 2n]);
+  stop();
+});

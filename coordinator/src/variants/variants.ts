@@ -1,0 +1,181 @@
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import {
+  equalBytes,
+  ManifestSchema,
+  SignedVariantListSchema,
+  VariantListSchema,
+  VariantSchema,
+  VariantState,
+  type SignedManifest,
+  type SignedVariantList,
+  type Variant,
+  type VariantList,
+  type VariantMeasurement,
+} from '@commonweight/proto';
+import type { Signer } from '../identity/signer.ts';
+import { artifact, blobOf, sha256, type RegistryReads } from '../registry/registry.ts';
+import { ServiceError } from '../service.ts';
+import { StoreError, type BlobRecord, type Store } from '../store/store.ts';
+import type { VariantPolicy } from './forms.ts';
+import { makeForms, type MadeForm } from './make-forms.ts';
+import { requireMeasurement, standingOf } from './standing.ts';
+
+export interface VariantsWorld {
+  store: Store;
+  registry: RegistryReads;
+  signer: Signer;
+  log(line: string): void;
+  /** A commit failed. */
+  failed(error: unknown): void;
+}
+
+/** What was measured of a form. */
+export interface VariantReport {
+  model: string;
+  version: number;
+  form: string;
+  digest: Uint8Array;
+  measurement: VariantMeasurement | undefined;
+}
+
+/** Makes forms of versions that are committed, one version at a time, and decides which of them apps may take. */
+export class Variants {
+  readonly #world: VariantsWorld;
+  /** Models whose newest version waits for its turn. */
+  readonly #wanted = new Map<string, VariantPolicy>();
+  readonly #closing = new AbortController();
+  #queue: Promise<unknown> = Promise.resolve();
+
+  constructor(world: VariantsWorld) {
+    this.#world = world;
+  }
+
+  /** The newest version of a model is to have forms. A version that is overtaken before its turn gets none. */
+  want(model: string, policy: VariantPolicy): void {
+    const isWaiting = this.#wanted.has(model);
+    this.#wanted.set(model, policy);
+    if (isWaiting) return;
+    const work = this.#enqueue(async () => {
+      const newest = this.#wanted.get(model) ?? policy;
+      this.#wanted.delete(model);
+      await this.#make(model, 0, newest);
+    });
+    // A version without forms serves as it is; a store that failed was told.
+    work.catch((error: unknown) => this.#world.log(`variants of ${model}: ${(error as Error).message}`));
+  }
+
+  /** Makes what a version lacks of the forms, and decides by the margin. */
+  make(model: string, version: number, policy: VariantPolicy): Promise<SignedVariantList> {
+    return this.#enqueue(() => this.#make(model, version, policy));
+  }
+
+  /** Takes what was measured of a form, and decides by it. */
+  report({ model, version, form, digest, measurement }: VariantReport): Promise<SignedVariantList> {
+    return this.#enqueue(async () => {
+      const measured = requireMeasurement(measurement);
+      const list = await this.#list(model, version);
+      const found = list?.variants.find(({ name }) => name === form);
+      if (list === undefined || found === undefined) {
+        throw new ServiceError(
+          'not-found',
+          `version ${version} of ${model} has no form "${form.slice(0, 80)}": see \`commonweight model variants ${model}\``,
+        );
+      }
+      if (found.state === VariantState.REFUSED || !equalBytes(found.digest, digest)) {
+        throw new ServiceError('invalid', `what was measured is not the ${form} of version ${version} of ${model}`);
+      }
+      if (found.measurement?.accuracy !== undefined && measured.accuracy === undefined) {
+        throw new ServiceError(
+          'invalid',
+          `the accuracy of ${form} was measured on ${found.measurement.data} already: measure on data with labels`,
+        );
+      }
+      const variants = list.variants.map((each) =>
+        each === found ? create(VariantSchema, { ...each, measurement: measured }) : each,
+      );
+      return this.#commit({ ...list, variants }, []);
+    });
+  }
+
+  /** Ends what is under way; a version that gets no forms for it is looked at again after a restart. */
+  async close(): Promise<void> {
+    this.#closing.abort(new ServiceError('unavailable', 'this coordinator is ending: try again'));
+    await this.#queue;
+  }
+
+  #enqueue<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#queue.then(() => {
+      this.#closing.signal.throwIfAborted();
+      return work();
+    });
+    this.#queue = result.catch(() => undefined);
+    return result;
+  }
+
+  async #make(model: string, version: number, policy: VariantPolicy): Promise<SignedVariantList> {
+    const { registry } = this.#world;
+    const release = await registry.release(model, version);
+    const manifest = fromBinary(ManifestSchema, release.manifest);
+    const before = (await this.#list(model, Number(manifest.version))) ?? create(VariantListSchema, ofRelease(release));
+    const missing = policy.forms.filter((form) => !before.variants.some(({ name }) => name === form));
+    const after = { ...before, accuracyDropPointsMax: policy.accuracyDropPointsMax };
+    if (missing.length === 0 && before.accuracyDropPointsMax === policy.accuracyDropPointsMax) {
+      const known = await registry.variants(model, Number(manifest.version));
+      if (known !== undefined) return known;
+    }
+    const graph = await registry.blob(artifact(manifest, 'graph').digest);
+    const weights = await registry.blob(artifact(manifest, 'weights').digest);
+    const { signal } = this.#closing;
+    const made = missing.length === 0 ? [] : await makeForms({ graph, weights, forms: missing }, signal);
+    signal.throwIfAborted();
+    const blobs = made.flatMap((form) => ('onnx' in form ? [blobOf(form.onnx)] : []));
+    return this.#commit({ ...after, variants: [...before.variants, ...made.map(variantOf)] }, blobs);
+  }
+
+  async #list(model: string, version: number): Promise<VariantList | undefined> {
+    const signed = await this.#world.registry.variants(model, version);
+    return signed === undefined ? undefined : fromBinary(VariantListSchema, signed.list);
+  }
+
+  async #commit(list: VariantList, blobs: readonly BlobRecord[]): Promise<SignedVariantList> {
+    const { store, signer, failed } = this.#world;
+    const { model, version, accuracyDropPointsMax } = list;
+    const variants = list.variants.map((variant) => decided(variant, accuracyDropPointsMax));
+    const bytes = toBinary(
+      VariantListSchema,
+      create(VariantListSchema, { ...list, revision: list.revision + 1n, variants }),
+    );
+    const signature = signer.sign('VariantList', bytes);
+    try {
+      await store.commit({ variants: { model, version: Number(version), list: bytes, signature }, blobs });
+    } catch (error) {
+      // It was let go while its forms were made: nobody failed.
+      if (error instanceof StoreError && error.kind === 'collected')
+        throw new ServiceError('not-found', error.message, { cause: error });
+      failed(error);
+      throw error;
+    }
+    return create(SignedVariantListSchema, { list: bytes, signature, publicKey: signer.publicKey });
+  }
+}
+
+function ofRelease({ manifest: bytes }: SignedManifest): {
+  model: string;
+  version: bigint;
+  manifestDigest: Uint8Array;
+} {
+  const { model, version } = fromBinary(ManifestSchema, bytes);
+  return { model, version, manifestDigest: sha256(bytes) };
+}
+
+function variantOf(form: MadeForm): Variant {
+  const { name } = form;
+  if ('refused' in form) return create(VariantSchema, { name, state: VariantState.REFUSED, why: form.refused });
+  const { digest, data } = blobOf(form.onnx);
+  return create(VariantSchema, { name, digest, size: BigInt(data.length) });
+}
+
+const decided = (variant: Variant, accuracyDropPointsMax: number): Variant =>
+  variant.state === VariantState.REFUSED
+    ? variant
+    : create(VariantSchema, { ...variant, ...standingOf(variant.measurement, accuracyDropPointsMax) });
