@@ -1,72 +1,86 @@
-import { join } from 'node:path';
 import { isName } from '@commonweight/proto';
 import { ReleaseCache } from './cache/release-cache.ts';
-import { openModelLink, type ModelLink } from './connection/model-link.ts';
+import type { ModelLink } from './connection/model-link.ts';
 import { ModelError } from './errors.ts';
-import { Model } from './model/model.ts';
-import { OrtEngine } from './runtime/ort-engine.ts';
+import { Model, type AnyModel, type ModelOptions, type ModelTypes, type Variants } from './model/model.ts';
+import { Quarantine } from './model/quarantine.ts';
+import type { Platform, TrustCrypto } from './platform/platform.ts';
+import type { Storage } from './platform/storage.ts';
+import type { Engine } from './runtime/engine.ts';
+import type { VariantOptions } from './runtime/variant.ts';
 import { KeyPin } from './trust/key-pin.ts';
 import { Ratchet } from './trust/ratchet.ts';
 
-export interface ConnectOptions {
-  /** Folder for verified releases, one per coordinator; with it an app starts without the network. */
+/** How a client is set up; what is said of models here holds for those of which nothing else is said. */
+export interface ConnectOptions extends Omit<ModelOptions, 'bootstrap' | 'golden'> {
+  /** Folder for verified releases, one per coordinator (in a browser the name of a cache); with it an app starts without the network. */
   cacheDir?: string;
   /** Raw Ed25519 key of the coordinator. Without it the first key met is trusted. */
   trustKey?: Uint8Array;
   /** Threads of one prediction. */
   threads?: number;
-  /** How long `model()` waits for a first version. */
-  readyTimeoutMs?: number;
-  /** Silence after which a model says that it is stale. */
-  staleAfterMs?: number;
+  /** Which form of each version serves; without it, the one that was published. In Node only. */
+  variant?: VariantOptions;
+}
+
+/** What a client is made of. */
+export interface ClientParts {
+  link: ModelLink;
+  pin: KeyPin;
+  engine: Engine;
+  storage: Storage;
+  crypto: TrustCrypto;
+  variants?: Variants;
 }
 
 /** Live models of one coordinator. */
 export class Client {
-  readonly #link: ModelLink;
-  readonly #pin: KeyPin;
+  readonly #parts: ClientParts;
   readonly #options: ConnectOptions;
-  readonly #engine: OrtEngine;
   readonly #models = new Map<string, Promise<Model>>();
   readonly #opened = new Set<Model>();
   #closed = false;
 
-  constructor(link: ModelLink, pin: KeyPin, options: ConnectOptions) {
-    this.#link = link;
-    this.#pin = pin;
+  constructor(parts: ClientParts, options: ConnectOptions) {
+    this.#parts = parts;
     this.#options = options;
-    this.#engine = new OrtEngine({ threads: options.threads ?? 1 });
   }
 
-  /** The live model of a name, once it has a version to serve. Asked twice, the same one. */
-  model(name: string): Promise<Model> {
+  /** The live model of a name, once it has a version to serve. Asked twice, the same one, with the options of the first time. */
+  model<T extends ModelTypes = AnyModel>(name: string, options: ModelOptions = {}): Promise<Model<T>> {
     if (this.#closed) return Promise.reject(new ModelError('the client is closed'));
     if (!isName(name))
       return Promise.reject(new ModelError(`'${name}' is not a model's name: letters, digits, - and _`));
     let model = this.#models.get(name);
     if (model === undefined) {
-      model = this.#open(name);
+      model = this.#open(name, { ...this.#options, ...options });
       this.#models.set(name, model);
       model.catch(() => this.#models.delete(name));
     }
-    return model;
+    // The types are the app's word: what the model really takes is checked at each call.
+    return model as Promise<Model<T>>;
   }
 
-  async #open(name: string): Promise<Model> {
-    const { cacheDir, readyTimeoutMs = 30_000, staleAfterMs } = this.#options;
-    const folder = cacheDir === undefined ? undefined : join(cacheDir, 'models', name);
-    const model = new Model({
-      name,
-      link: this.#link,
-      engine: this.#engine,
-      pin: this.#pin,
-      ratchet: await Ratchet.open(folder === undefined ? undefined : join(folder, 'highest')),
-      cache: new ReleaseCache(folder),
-      ...(staleAfterMs === undefined ? {} : { staleAfterMs }),
-    });
+  async #open(name: string, options: ModelOptions): Promise<Model> {
+    const { link, pin, engine, storage, crypto, variants } = this.#parts;
+    const folder = `models/${name}`;
+    const model = new Model(
+      {
+        name,
+        link,
+        engine,
+        pin,
+        crypto,
+        ratchet: await Ratchet.open({ storage, path: `${folder}/highest` }),
+        cache: new ReleaseCache(storage, folder, crypto.sha256, options.diskBytesMax),
+        quarantine: await Quarantine.open(storage, folder, await engine.runtime()),
+        ...(variants === undefined ? {} : { variants }),
+      },
+      options,
+    );
     this.#opened.add(model);
     try {
-      await model.start(readyTimeoutMs);
+      await model.start();
       return model;
     } catch (error) {
       this.#opened.delete(model);
@@ -80,16 +94,22 @@ export class Client {
     this.#closed = true;
     // At once, so that no prediction begins any more; the link's end is what ends their downloads.
     const closing = [...this.#opened].map((model) => model.close());
-    await this.#link.close();
+    await this.#parts.link.close();
     await Promise.all(closing);
     await Promise.allSettled(this.#models.values());
-    await this.#engine.close();
+    await this.#parts.engine.close();
   }
 }
 
-/** Live models of the coordinator at `grpc://127.0.0.1:PORT` or `nats://127.0.0.1:PORT`. */
-export async function connect(url: string, options: ConnectOptions = {}): Promise<Client> {
-  const { cacheDir, trustKey } = options;
-  const pin = await KeyPin.open(cacheDir === undefined ? undefined : join(cacheDir, 'trusted-key'), trustKey);
-  return new Client(openModelLink(url), pin, options);
+/** A client made of what a platform has. */
+export async function connectOn(platform: Platform, url: string, options: ConnectOptions): Promise<Client> {
+  const { cacheDir, trustKey, threads = 1, variant } = options;
+  if (variant !== undefined && platform.openVariants === undefined)
+    throw new TypeError('forms of a version are made and measured in Node only: leave out `variant`');
+  const storage = platform.openStorage(cacheDir);
+  const kept = cacheDir === undefined ? {} : { storage };
+  const pin = await KeyPin.open({ given: trustKey, ...kept });
+  const parts = { link: platform.openLink(url), pin, engine: platform.openEngine({ threads }), storage };
+  const variants = variant && platform.openVariants?.(variant, { threads, place: cacheDir });
+  return new Client({ ...parts, crypto: platform.crypto, ...(variants && { variants }) }, options);
 }

@@ -37,6 +37,16 @@ export class ModelError extends Error {
   override name = 'ModelError';
 }
 
+/** The worker that held the model ended; the model is loaded again. */
+export class WorkerLostError extends ModelError {
+  override name = 'WorkerLostError';
+}
+
+/** A release would break the app that it is offered to. */
+export class ContractError extends ModelError {
+  override name = 'ContractError';
+}
+
 /** The given inputs do not fit the model's contract. */
 export class InputError extends Error {
   override name = 'InputError';

@@ -1,12 +1,26 @@
-export { Client, connect } from './client.ts';
+export { Client } from './client.ts';
 export type { ConnectOptions } from './client.ts';
+export { connect } from './connect.ts';
 export { Model } from './model/model.ts';
-export type { ModelParts, Prediction } from './model/model.ts';
+export type { AnyModel, Held, ModelOptions, ModelParts, ModelStatus, ModelTypes, Prediction } from './model/model.ts';
+export type { Bundle } from './model/bundle.ts';
+export type { Golden } from './model/golden.ts';
+export type { ProbationPolicy } from './model/probation.ts';
 export type { Contract } from './model/contract.ts';
 export type { ModelEvents, ModelListener, SwapReason } from './model/events.ts';
 export type { Inputs } from './model/inputs.ts';
-export type { Tensor, TypedArray } from './runtime/tensor.ts';
-export { asError, InputError, ModelError, TransportError, TrustError } from './errors.ts';
+export type { Feeds, Tensor, TypedArray } from './runtime/tensor.ts';
+export type { CandidateReport, RowTiming, ServedVariant, VariantName, VariantOptions } from './runtime/variant.ts';
+export { madeUpInputs } from './runtime/example-inputs.ts';
+export {
+  asError,
+  ContractError,
+  InputError,
+  ModelError,
+  TransportError,
+  TrustError,
+  WorkerLostError,
+} from './errors.ts';
 export type { TransportCode } from './errors.ts';
 // What agents and the command line are made of as well.
 export { openModelLink } from './connection/model-link.ts';
@@ -26,15 +40,21 @@ export type {
   MethodOf,
   ServerStream,
 } from './connection/grpc-channel.ts';
-export { natsRequest, openNats } from './connection/nats-connection.ts';
-export type { OpenNatsOptions } from './connection/nats-connection.ts';
+export { openNats } from './connection/nats-connection.ts';
+export { findCoordinator, isAway, natsRequest, NatsRequests } from './connection/nats-request.ts';
+export type { OpenNatsOptions } from './connection/nats-request.ts';
 export { verifyEd25519 } from './trust/ed25519.ts';
 export { sha256 } from './trust/sha256.ts';
 export { KeyPin } from './trust/key-pin.ts';
 export { Ratchet } from './trust/ratchet.ts';
 export { BlobCache } from './cache/blob-cache.ts';
 export { readIfThere, writeAtomic } from './cache/atomic-file.ts';
+export { FolderStorage } from './platform/folder-storage.ts';
+export { MemoryStorage } from './platform/storage.ts';
+export type { Storage } from './platform/storage.ts';
+export type { Platform, Sha256, TrustCrypto } from './platform/platform.ts';
+export { nodePlatform } from './platform/node.ts';
 export { OrtEngine } from './runtime/ort-engine.ts';
-export type { Engine, Session } from './runtime/ort-engine.ts';
+export type { Engine, Session } from './runtime/engine.ts';
 export { elementKind } from './runtime/tensor.ts';
 export type { TypedTensor } from './runtime/tensor.ts';

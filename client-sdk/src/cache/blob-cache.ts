@@ -1,46 +1,41 @@
-import { mkdir, readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import { equalBytes } from '@commonweight/proto';
-import { sha256 } from '../trust/sha256.ts';
-import { readIfThere, writeAtomic } from './atomic-file.ts';
+import { hex } from '../hex.ts';
+import type { Sha256 } from '../platform/platform.ts';
+import type { Storage } from '../platform/storage.ts';
 
-/** Blobs by their SHA-256, in a folder or, without one, in memory. What `get` returns was hashed just now. */
+/** Blobs by their SHA-256. What `get` returns was hashed just now. */
 export class BlobCache {
-  readonly #folder: string | undefined;
-  readonly #memory = new Map<string, Uint8Array>();
+  readonly #storage: Storage;
+  readonly #folder: string;
+  readonly #sha256: Sha256;
 
-  constructor(folder?: string) {
+  constructor(storage: Storage, folder: string, sha256: Sha256) {
+    this.#storage = storage;
     this.#folder = folder;
+    this.#sha256 = sha256;
   }
 
   /** The blob, or undefined where it is missing; a damaged one is thrown away. */
   async get(digest: Uint8Array): Promise<Uint8Array | undefined> {
-    const name = nameOf(digest);
-    if (this.#folder === undefined) return this.#memory.get(name);
-    const path = join(this.#folder, name);
-    const bytes = await readIfThere(path);
-    if (bytes === undefined || equalBytes(sha256(bytes), digest)) return bytes;
-    await rm(path, { force: true });
+    const path = this.#path(digest);
+    const bytes = await this.#storage.read(path);
+    if (bytes === undefined || equalBytes(await this.#sha256(bytes), digest)) return bytes;
+    await this.#storage.remove(path);
     return undefined;
   }
 
   /** Keeps a blob whose bytes were checked against the digest. */
-  async put(digest: Uint8Array, bytes: Uint8Array): Promise<void> {
-    const name = nameOf(digest);
-    if (this.#folder === undefined) this.#memory.set(name, bytes);
-    else await writeAtomic(join(this.#folder, name), bytes);
+  put(digest: Uint8Array, bytes: Uint8Array): Promise<void> {
+    return this.#storage.write(this.#path(digest), bytes);
   }
 
   /** Deletes every blob but these, and what a crash left half written. */
   async keepOnly(digests: readonly Uint8Array[]): Promise<void> {
-    const kept = new Set(digests.map(nameOf));
-    for (const name of this.#memory.keys()) if (!kept.has(name)) this.#memory.delete(name);
-    if (this.#folder === undefined) return;
-    await mkdir(this.#folder, { recursive: true });
-    for (const name of await readdir(this.#folder)) {
-      if (!kept.has(name)) await rm(join(this.#folder, name), { force: true });
+    const kept = new Set(digests.map(hex));
+    for (const name of await this.#storage.list(this.#folder)) {
+      if (!kept.has(name)) await this.#storage.remove(`${this.#folder}/${name}`);
     }
   }
-}
 
-const nameOf = (digest: Uint8Array): string => Buffer.from(digest).toString('hex');
+  readonly #path = (digest: Uint8Array): string => `${this.#folder}/${hex(digest)}`;
+}

@@ -1,59 +1,136 @@
-import { mkdir, readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+/**
+ * The slots of one model on disk: the release that serves and the one before it, each a signed manifest and its blobs.
+ * Blobs are written before the manifest that names them and deleted after it, so that a process that is killed in
+ * between leaves whole slots.
+ */
 import { fromBinary, toBinary, type DescMessage, type MessageShape } from '@bufbuild/protobuf';
-import { ManifestSchema, SignedManifestSchema, type SignedManifest } from '@commonweight/proto';
-import type { Release } from '../trust/release.ts';
-import { readIfThere, writeAtomic } from './atomic-file.ts';
+import {
+  equalBytes,
+  ManifestSchema,
+  SignedManifestSchema,
+  type Manifest,
+  type SignedManifest,
+} from '@commonweight/proto';
+import { ModelError } from '../errors.ts';
+import { hex } from '../hex.ts';
+import type { Sha256 } from '../platform/platform.ts';
+import { readText, writeText, type Storage } from '../platform/storage.ts';
+import { sizeOf, type Release } from '../trust/release.ts';
 import { BlobCache } from './blob-cache.ts';
 
-const VERSIONS_KEPT = 2;
+const SLOTS = 2;
 
-/** The last releases of one model that were active, with their blobs. */
 export class ReleaseCache {
   readonly blobs: BlobCache;
-  readonly #folder: string | undefined;
-  #inMemory: SignedManifest[] = [];
+  readonly #storage: Storage;
+  readonly #model: string;
+  readonly #folder: string;
+  readonly #bytesMax: number;
 
-  /** Without a folder, in memory. */
-  constructor(folder?: string) {
-    this.#folder = folder === undefined ? undefined : join(folder, 'releases');
-    this.blobs = new BlobCache(folder === undefined ? undefined : join(folder, 'blobs'));
+  /** `bytesMax` is what manifests and blobs may take; it has to hold two releases. */
+  constructor(storage: Storage, folder: string, sha256: Sha256, bytesMax: number = Infinity) {
+    this.#storage = storage;
+    this.#model = folder;
+    this.#folder = `${folder}/releases`;
+    this.#bytesMax = bytesMax;
+    this.blobs = new BlobCache(storage, `${folder}/blobs`, sha256);
   }
 
   /** Signed manifests, newest first; not yet verified. */
   async load(): Promise<SignedManifest[]> {
-    if (this.#folder === undefined) return this.#inMemory;
-    const manifests: SignedManifest[] = [];
-    for (const version of await versionsIn(this.#folder)) {
-      const bytes = await readIfThere(join(this.#folder, String(version)));
-      const manifest = bytes === undefined ? undefined : decoded(SignedManifestSchema, bytes);
-      if (manifest !== undefined) manifests.push(manifest);
-    }
-    return manifests;
+    const slots = await this.#slots();
+    return slots.map(({ signed }) => signed);
   }
 
-  /** Takes note that a release became active, and forgets all but the last ones. */
-  async keep({ version, signed }: Release): Promise<void> {
-    if (this.#folder === undefined) {
-      this.#inMemory = [signed, ...this.#inMemory].slice(0, VERSIONS_KEPT);
-    } else {
-      await writeAtomic(join(this.#folder, String(version)), toBinary(SignedManifestSchema, signed));
-      for (const old of (await versionsIn(this.#folder)).slice(VERSIONS_KEPT)) {
-        await rm(join(this.#folder, String(old)), { force: true });
-      }
+  /** Makes room for a release beside the one that serves: the slot before it goes first. Throws ModelError where two do not fit. */
+  async makeRoom(release: Release, serving: Release | undefined): Promise<void> {
+    if (this.#bytesMax === Infinity) return;
+    const two = bytesOf([release.manifest, ...(serving === undefined ? [] : [serving.manifest])]);
+    if (two > this.#bytesMax) {
+      throw new ModelError(
+        `version ${release.version} of '${release.model}' (${sizeOf(release)} bytes) and the one that serves need ${two} bytes on disk, and diskBytesMax is ${this.#bytesMax}`,
+      );
     }
-    const manifests = (await this.load()).map(({ manifest }) => decoded(ManifestSchema, manifest));
-    const artifacts = manifests.flatMap((manifest) => manifest?.artifacts ?? []);
-    await this.blobs.keepOnly(artifacts.map(({ digest }) => digest));
+    const slots = await this.#slots();
+    const all = [release.manifest, ...slots.map(({ manifest }) => manifest)];
+    if (bytesOf(all) <= this.#bytesMax) return;
+    for (const { version } of slots) if (version !== serving?.version) await this.#remove(version);
+    await this.#prune([release.manifest]);
+  }
+
+  /** Takes note that a release became active, and forgets all but it and the one that it may fall back to. */
+  async keep({ version, signed }: Release, fallback: number | undefined): Promise<void> {
+    await this.#storage.write(`${this.#folder}/${version}`, toBinary(SignedManifestSchema, signed));
+    const others = (await this.#versions()).filter((other) => other !== version);
+    // Where the one to fall back to had to make room, the next newest takes its place.
+    const kept = others.includes(fallback ?? -1) ? [fallback] : others.slice(0, SLOTS - 1);
+    for (const old of others) if (!kept.includes(old)) await this.#remove(old);
+    await this.#prune([]);
+  }
+
+  /** Whether a release that served here was made of the same bytes. */
+  async holds({ graph, weights }: Release): Promise<boolean> {
+    const slots = await this.#slots();
+    return slots.some(({ manifest }) =>
+      [graph, weights].every((part) => manifest.artifacts.some(({ digest }) => equalBytes(digest, part.digest))),
+    );
+  }
+
+  /** The version that passed its probation last. */
+  async committed(): Promise<number | undefined> {
+    const text = await readText(this.#storage, `${this.#model}/committed`);
+    return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+  }
+
+  commit(version: number): Promise<void> {
+    return writeText(this.#storage, `${this.#model}/committed`, String(version));
+  }
+
+  /** Forgets a release that must not serve again. */
+  async drop(version: number): Promise<void> {
+    await this.#remove(version);
+    await this.#prune([]);
+  }
+
+  #remove(version: number): Promise<void> {
+    return this.#storage.remove(`${this.#folder}/${version}`);
+  }
+
+  async #prune(also: readonly Manifest[]): Promise<void> {
+    for (const name of await this.#storage.list(this.#folder)) {
+      // What a crash left half written.
+      if (!/^\d+$/.test(name)) await this.#storage.remove(`${this.#folder}/${name}`);
+    }
+    const manifests = [...also, ...(await this.#slots()).map(({ manifest }) => manifest)];
+    await this.blobs.keepOnly(manifests.flatMap(({ artifacts }) => artifacts.map(({ digest }) => digest)));
+  }
+
+  async #slots(): Promise<{ version: number; signed: SignedManifest; manifest: Manifest }[]> {
+    const slots = [];
+    for (const version of await this.#versions()) {
+      const bytes = await this.#storage.read(`${this.#folder}/${version}`);
+      const signed = bytes === undefined ? undefined : decoded(SignedManifestSchema, bytes);
+      const manifest = signed === undefined ? undefined : decoded(ManifestSchema, signed.manifest);
+      if (signed !== undefined && manifest !== undefined) slots.push({ version, signed, manifest });
+    }
+    return slots;
+  }
+
+  /** Versions that have a file, newest first. */
+  async #versions(): Promise<number[]> {
+    const names = await this.#storage.list(this.#folder);
+    const versions = names.filter((name) => /^\d+$/.test(name)).map(Number);
+    return versions.toSorted((a, b) => b - a);
   }
 }
 
-/** Versions that have a file, newest first. */
-async function versionsIn(folder: string): Promise<number[]> {
-  await mkdir(folder, { recursive: true });
-  const names = await readdir(folder);
-  const versions = names.filter((name) => /^\d+$/.test(name)).map(Number);
-  return versions.toSorted((a, b) => b - a);
+/** Bytes of the blobs that an SDK fetches for some releases; each is held once. */
+function bytesOf(manifests: readonly Manifest[]): number {
+  const fetched = manifests.flatMap(({ artifacts }) =>
+    artifacts.filter(({ role }) => role === 'graph' || role === 'weights'),
+  );
+  const sizes = new Map(fetched.map(({ digest, size }) => [hex(digest), Number(size)]));
+  return [...sizes.values()].reduce((sum, size) => sum + size, 0);
 }
 
 /** The message, or undefined where a damaged file holds none: the coordinator has the release too. */

@@ -6,7 +6,7 @@ import { downloadBlob, type BlobChunk } from './download.ts';
 
 const blob = Uint8Array.from({ length: 1000 }, (_, i) => i % 251);
 const digest = sha256(blob);
-const now = { backoff: new Backoff({ random: () => 0 }) };
+const now = { sha256, backoff: new Backoff({ random: () => 0 }) };
 
 function chunk(offset: number, data: Uint8Array = blob.subarray(offset, offset + 300)): BlobChunk {
   return { offset, totalSize: blob.length, data };

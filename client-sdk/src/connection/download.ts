@@ -1,6 +1,7 @@
-import { TransportError, asError } from '../errors.ts';
 import { equalBytes } from '@commonweight/proto';
-import { sha256 } from '../trust/sha256.ts';
+import { TransportError, asError } from '../errors.ts';
+import { hex } from '../hex.ts';
+import type { Sha256 } from '../platform/platform.ts';
 import { Backoff, sleep } from './backoff.ts';
 
 /** One piece of a blob. */
@@ -14,6 +15,9 @@ export interface BlobChunk {
 export type ReadBlob = (digest: Uint8Array, offset: number, signal: AbortSignal) => AsyncIterable<BlobChunk>;
 
 export interface DownloadOptions {
+  sha256: Sha256;
+  /** Hears how many bytes are here, after each piece. */
+  onProgress?: ((bytes: number) => void) | undefined;
   signal?: AbortSignal;
   backoff?: Backoff;
   /** Without a byte for this long a try is given up and resumed. */
@@ -29,15 +33,17 @@ export async function downloadBlob(
   read: ReadBlob,
   digest: Uint8Array,
   size: number,
-  options: DownloadOptions = {},
+  options: DownloadOptions,
 ): Promise<Uint8Array> {
+  const { signal, backoff = new Backoff() } = options;
   for (let copy = 1; copy <= COPIES_MAX; copy += 1) {
-    const blob = await fetchWhole(read, digest, size, options);
-    if (equalBytes(sha256(blob), digest)) return blob;
+    const blob = await fetchWhole(read, digest, size, { ...options, backoff });
+    if (equalBytes(await options.sha256(blob), digest)) return blob;
+    if (copy < COPIES_MAX) await sleep(backoff.nextMs(), signal);
   }
   throw new TransportError(
     'corrupted',
-    `blob ${hex(digest)} came damaged ${COPIES_MAX} times; see to the network or the coordinator's disk`,
+    `blob ${short(digest)} came damaged ${COPIES_MAX} times; see to the network or the coordinator's disk`,
   );
 }
 
@@ -45,7 +51,7 @@ async function fetchWhole(
   read: ReadBlob,
   digest: Uint8Array,
   size: number,
-  { signal, backoff = new Backoff(), idleMs = 20_000, triesMax = 5 }: DownloadOptions,
+  { signal, backoff = new Backoff(), idleMs = 20_000, triesMax = 5, onProgress }: DownloadOptions,
 ): Promise<Uint8Array> {
   const blob = new Uint8Array(size);
   let held = 0;
@@ -53,11 +59,11 @@ async function fetchWhole(
   while (held < size) {
     const before = held;
     const failure = await fetchSome();
-    if (signal?.aborted === true) throw new TransportError('cancelled', `download of ${hex(digest)} was given up`);
+    if (signal?.aborted === true) throw new TransportError('cancelled', `download of ${short(digest)} was given up`);
     if (failure instanceof TransportError && !failure.passing) throw failure;
     fruitless = held > before ? 0 : fruitless + 1;
     if (fruitless >= triesMax) {
-      throw new TransportError('unavailable', `download of ${hex(digest)} stands still at ${held} of ${size} bytes`, {
+      throw new TransportError('unavailable', `download of ${short(digest)} stands still at ${held} of ${size} bytes`, {
         cause: failure,
       });
     }
@@ -78,10 +84,14 @@ async function fetchWhole(
         timer = setTimeout(abort, idleMs);
         // The signed manifest said the size: anything else would be another blob, or an endless one.
         if (totalSize !== size || offset !== held || held + data.length > size) {
-          return new TransportError('invalid', `blob ${hex(digest)} is not the ${size} bytes that its manifest names`);
+          return new TransportError(
+            'invalid',
+            `blob ${short(digest)} is not the ${size} bytes that its manifest names`,
+          );
         }
         blob.set(data, held);
         held += data.length;
+        onProgress?.(held);
         if (held === size) return undefined;
       }
       return undefined;
@@ -97,4 +107,4 @@ async function fetchWhole(
   }
 }
 
-const hex = (digest: Uint8Array): string => Buffer.from(digest).toString('hex').slice(0, 16);
+const short = (digest: Uint8Array): string => hex(digest).slice(0, 16);

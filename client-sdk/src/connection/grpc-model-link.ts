@@ -1,9 +1,10 @@
-import { ModelService, type SignedManifest } from '@commonweight/proto';
+import { ModelService, type SignedManifest, type SignedVariantList } from '@commonweight/proto';
 import { asError, TransportError } from '../errors.ts';
 import { Backoff, sleep } from './backoff.ts';
 import { downloadBlob, type BlobChunk } from './download.ts';
 import type { GrpcChannel } from './grpc-channel.ts';
 import type { ModelLink } from './model-link.ts';
+import { sha256 } from '../trust/sha256.ts';
 import { releaseIn } from './release-in.ts';
 
 /** Models over gRPC. */
@@ -20,6 +21,12 @@ export class GrpcModelLink implements ModelLink {
   async getModel(model: string, version: number): Promise<SignedManifest> {
     const request = { model, version: BigInt(version) };
     return releaseIn(await this.#channel.unary(ModelService.method.getModel, request, { signal: this.#closed.signal }));
+  }
+
+  async getVariants(model: string, version: number): Promise<SignedVariantList | undefined> {
+    const request = { model, version: BigInt(version) };
+    const { signal } = this.#closed;
+    return (await this.#channel.unary(ModelService.method.getVariants, request, { signal })).variants;
   }
 
   watchModel(
@@ -58,10 +65,11 @@ export class GrpcModelLink implements ModelLink {
     }
   }
 
-  download(digest: Uint8Array, size: number): Promise<Uint8Array> {
+  download(digest: Uint8Array, size: number, onProgress?: (bytes: number) => void): Promise<Uint8Array> {
     const read = (blob: Uint8Array, offset: number, signal: AbortSignal): AsyncIterable<BlobChunk> =>
       this.#read(blob, offset, signal);
-    return downloadBlob(read, digest, size, { signal: this.#closed.signal, backoff: this.#newBackoff() });
+    const [signal, backoff] = [this.#closed.signal, this.#newBackoff()];
+    return downloadBlob(read, digest, size, { sha256, signal, backoff, onProgress });
   }
 
   async *#read(digest: Uint8Array, offset: number, signal: AbortSignal): AsyncGenerator<BlobChunk> {

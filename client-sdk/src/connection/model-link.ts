@@ -1,8 +1,12 @@
-import type { SignedManifest } from '@commonweight/proto';
+import type { SignedManifest, SignedVariantList } from '@commonweight/proto';
 import type { TransportError } from '../errors.ts';
 import { openGrpcChannel } from './grpc-channel.ts';
 import { GrpcModelLink } from './grpc-model-link.ts';
+import { HttpModelLink } from './http-model-link.ts';
 import { NatsModelLink } from './nats-model-link.ts';
+import { sha256 } from '../trust/sha256.ts';
+import { openNatsWebLink } from './nats-web-link.ts';
+import { openNats } from './nats-connection.ts';
 import { requireLoopback } from './url.ts';
 
 /** How models reach this process. Nothing above it knows which transport it is. */
@@ -18,12 +22,23 @@ export interface ModelLink {
     onRelease: (release: SignedManifest) => void,
     onDown?: (error: TransportError) => void,
   ): () => void;
+  /** The forms that were made of a version; undefined where there are none. A link without it knows float32 alone. */
+  getVariants?(model: string, version: number): Promise<SignedVariantList | undefined>;
   /** A blob whose bytes were checked against the digest. Resumes where a break left off. */
-  download(digest: Uint8Array, size: number): Promise<Uint8Array>;
+  download(digest: Uint8Array, size: number, onProgress?: (bytes: number) => void): Promise<Uint8Array>;
   close(): Promise<void>;
 }
 
-/** A link to `grpc://…` or `nats://…`. It connects in the background, so the coordinator may be away. */
+/** A link to `grpc://…`, `nats://…`, `ws://…` or `http://…`. It connects in the background, so the coordinator may be away. */
 export function openModelLink(url: string): ModelLink {
-  return requireLoopback(url).kind === 'grpc' ? new GrpcModelLink(openGrpcChannel(url)) : new NatsModelLink(url);
+  switch (requireLoopback(url).kind) {
+    case 'grpc':
+      return new GrpcModelLink(openGrpcChannel(url));
+    case 'nats':
+      return new NatsModelLink(url, { sha256, open: openNats });
+    case 'ws':
+      return openNatsWebLink(url, sha256);
+    case 'http':
+      return new HttpModelLink(url, { sha256 });
+  }
 }

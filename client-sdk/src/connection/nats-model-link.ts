@@ -3,21 +3,26 @@ import {
   CHUNK_BYTES_MAX,
   GetModelRequestSchema,
   GetModelResponseSchema,
+  GetVariantsRequestSchema,
+  GetVariantsResponseSchema,
   isName,
   MODEL_DOWNLOAD_SUBJECT,
   MODEL_GET_SUBJECT,
+  MODEL_VARIANTS_SUBJECT,
   ModelServiceDownloadRequestSchema,
   ModelServiceDownloadResponseSchema,
   releaseSubject,
   WatchModelResponseSchema,
   type SignedManifest,
+  type SignedVariantList,
 } from '@commonweight/proto';
-import type { NatsConnection } from '@nats-io/transport-node';
+import type { NatsConnection } from '@nats-io/nats-core';
 import { asError, TransportError } from '../errors.ts';
+import type { Sha256 } from '../platform/platform.ts';
 import { Backoff, sleep } from './backoff.ts';
 import { downloadBlob, type BlobChunk } from './download.ts';
 import type { ModelLink } from './model-link.ts';
-import { natsRequest, openNats } from './nats-connection.ts';
+import { NatsRequests, type OpenNatsOptions } from './nats-request.ts';
 import { releaseIn } from './release-in.ts';
 
 /** A lost announcement is made up for by reading the state this often. */
@@ -30,22 +35,34 @@ interface Watch {
   onDown: ((error: TransportError) => void) | undefined;
 }
 
+export interface NatsModelLinkOptions {
+  sha256: Sha256;
+  /** How this platform connects: TCP, or WebSocket in a browser. */
+  open: (url: string, options: OpenNatsOptions) => Promise<NatsConnection>;
+  newBackoff?: () => Backoff;
+}
+
 /** Models over NATS. */
 export class NatsModelLink implements ModelLink {
   readonly #url: string;
+  readonly #sha256: Sha256;
   readonly #newBackoff: () => Backoff;
   readonly #closed = new AbortController();
   readonly #watches = new Set<Watch>();
   readonly #connecting: Promise<NatsConnection>;
+  readonly #requests: Promise<NatsRequests>;
 
-  constructor(url: string, newBackoff: () => Backoff = () => new Backoff()) {
+  constructor(url: string, { sha256, open, newBackoff = () => new Backoff() }: NatsModelLinkOptions) {
     this.#url = url;
+    this.#sha256 = sha256;
     this.#newBackoff = newBackoff;
-    this.#connecting = openNats(url, {
+    this.#connecting = open(url, {
       signal: this.#closed.signal,
       backoff: newBackoff(),
       onFailure: (error) => this.#tellDown(error),
     });
+    this.#requests = this.#connecting.then((connection) => new NatsRequests(connection));
+    this.#requests.catch(() => {});
     this.#connecting.then(
       (connection) => void this.#follow(connection),
       () => {},
@@ -53,14 +70,16 @@ export class NatsModelLink implements ModelLink {
   }
 
   async getModel(model: string, version: number): Promise<SignedManifest> {
-    return releaseIn(
-      await natsRequest(
-        await this.#connected(),
-        MODEL_GET_SUBJECT,
-        { input: GetModelRequestSchema, output: GetModelResponseSchema },
-        { model, version: BigInt(version) },
-      ),
-    );
+    const schemas = { input: GetModelRequestSchema, output: GetModelResponseSchema };
+    const requests = await this.#connected();
+    return releaseIn(await requests.ask(MODEL_GET_SUBJECT, schemas, { model, version: BigInt(version) }));
+  }
+
+  async getVariants(model: string, version: number): Promise<SignedVariantList | undefined> {
+    const schemas = { input: GetVariantsRequestSchema, output: GetVariantsResponseSchema };
+    const request = { model, version: BigInt(version) };
+    const requests = await this.#connected();
+    return (await requests.ask(MODEL_VARIANTS_SUBJECT, schemas, request)).variants;
   }
 
   watchModel(
@@ -130,28 +149,29 @@ export class NatsModelLink implements ModelLink {
     for (const { onDown } of this.#watches) onDown?.(error);
   }
 
-  /** The connection, waiting a little for the first one. */
-  async #connected(): Promise<NatsConnection> {
+  /** Requests over the connection, waiting a little for the first one. */
+  async #connected(): Promise<NatsRequests> {
     const timeout = new AbortController();
     const late = sleep(CONNECT_WAIT_MS, timeout.signal).then(() => undefined);
-    const connection = await Promise.race([this.#connecting, late]);
+    const requests = await Promise.race([this.#requests, late]);
     timeout.abort();
-    if (connection === undefined) throw new TransportError('unavailable', `cannot reach ${this.#url}`);
-    return connection;
+    if (requests === undefined) throw new TransportError('unavailable', `cannot reach ${this.#url}`);
+    return requests;
   }
 
-  download(digest: Uint8Array, size: number): Promise<Uint8Array> {
+  download(digest: Uint8Array, size: number, onProgress?: (bytes: number) => void): Promise<Uint8Array> {
     const read = (blob: Uint8Array, offset: number, signal: AbortSignal): AsyncIterable<BlobChunk> =>
       this.#read(blob, offset, size, signal);
-    return downloadBlob(read, digest, size, { signal: this.#closed.signal, backoff: this.#newBackoff() });
+    const [signal, backoff] = [this.#closed.signal, this.#newBackoff()];
+    return downloadBlob(read, digest, size, { sha256: this.#sha256, signal, backoff, onProgress });
   }
 
   async *#read(digest: Uint8Array, offset: number, size: number, signal: AbortSignal): AsyncGenerator<BlobChunk> {
-    const connection = await this.#connected();
+    const requests = await this.#connected();
     const schemas = { input: ModelServiceDownloadRequestSchema, output: ModelServiceDownloadResponseSchema };
     for (let at = offset; at < size && !signal.aborted;) {
       const request = { digest, offset: BigInt(at), length: BigInt(Math.min(CHUNK_BYTES_MAX, size - at)) };
-      const { data, totalSize } = await natsRequest(connection, MODEL_DOWNLOAD_SUBJECT, schemas, request);
+      const { data, totalSize } = await requests.ask(MODEL_DOWNLOAD_SUBJECT, schemas, request);
       if (data.length === 0) return;
       yield { offset: at, totalSize: Number(totalSize), data };
       at += data.length;

@@ -13,12 +13,12 @@ export function contractIn(manifest: { inputs: TensorContract[]; outputs: Tensor
   return { inputs: manifest.inputs.map(spec), outputs: manifest.outputs.map(spec) };
 }
 
-/** Why code written for `before` would fail with `after`, or undefined where it would not. More outputs are fine. */
+/** Why code written for `before` would fail with `after`, or undefined where it would not. More outputs and wider inputs are fine. */
 export function contractBreak(before: Contract, after: Contract): string | undefined {
   for (const input of after.inputs) {
     const known = before.inputs.find(({ name }) => name === input.name);
     if (known === undefined) return `input '${input.name}' is new`;
-    if (!same(known, input)) return `input '${input.name}' was ${show(known)} and is ${show(input)}`;
+    if (!accepts(input, known)) return `input '${input.name}' was ${show(known)} and is ${show(input)}`;
   }
   for (const input of before.inputs) {
     if (!after.inputs.some(({ name }) => name === input.name)) return `input '${input.name}' is gone`;
@@ -30,6 +30,12 @@ export function contractBreak(before: Contract, after: Contract): string | undef
   }
   return undefined;
 }
+
+/** Whether an input takes all that another one took: a size that was fixed may have become open. */
+const accepts = (after: TensorSpec, before: TensorSpec): boolean =>
+  after.dtype === before.dtype &&
+  after.dims.length === before.dims.length &&
+  after.dims.every((dim, axis) => dim < 0 || dim === before.dims[axis]);
 
 const same = (a: TensorSpec, b: TensorSpec): boolean => show(a) === show(b);
 

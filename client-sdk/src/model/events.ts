@@ -2,16 +2,29 @@
 export interface ModelEvents {
   /** Another version serves from now on. `from` is undefined for the first. */
   version: { from: number | undefined; to: number; reason: SwapReason };
+  /** The version that serves has passed its probation: it will not be taken back by itself any more. */
+  committed: { version: number };
+  /** The version that serves was taken back: the one before serves again. */
+  reverted: { from: number; to: number; reason: string };
+  /** A release will not be tried again on this device and runtime. */
+  quarantined: { version: number; reason: string };
+  /** A release would break what the app relies on: other inputs, or outputs that are gone. */
+  incompatible: { version: number; reason: string };
   /** A version that was never served, because a newer one came first or because it could not be used. */
   superseded: { version: number };
+  /** Bytes of a release on their way: those that are here, of all that are not on disk yet. */
+  progress: { version: number; bytes: number; bytesTotal: number };
   /** Something failed; the version that serves goes on serving. */
   error: Error;
   /** No word from the coordinator for a while; the version that serves may not be the newest. */
   stale: { version: number | undefined; sinceMs: number };
 }
 
-/** Why a version serves: the first one fetched, one found on disk, a newer one, or (to a late listener) it just does. */
-export type SwapReason = 'first' | 'cached' | 'newer' | 'current';
+/**
+ * Why a version serves: the first one fetched, one found on disk or inside the app, a newer one, one whose bytes served
+ * before, one that was taken back to, the same once more because its worker ended, or (to a late listener) it just does.
+ */
+export type SwapReason = 'first' | 'cached' | 'bundled' | 'newer' | 'rollback' | 'reverted' | 'reloaded' | 'current';
 
 export type ModelListener<Name extends keyof ModelEvents> = (event: ModelEvents[Name]) => void;
 
@@ -32,13 +45,13 @@ export class ModelEmitter {
       this.tell(name, listener as ModelListener<Name>, event);
   }
 
-  /** Tells one listener; what it throws goes to those of 'error', or as a warning where those throw. */
+  /** Tells one listener; what it throws goes to those of 'error', or to the console where those throw. */
   tell<Name extends keyof ModelEvents>(name: Name, listener: ModelListener<Name>, event: ModelEvents[Name]): void {
     try {
       listener(event);
     } catch (cause) {
       const error = new Error(`a listener of '${name}' threw: ${(cause as Error).message}`, { cause });
-      if (name === 'error') process.emitWarning(error);
+      if (name === 'error') console.warn(error);
       else this.emit('error', error);
     }
   }

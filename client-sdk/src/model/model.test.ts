@@ -1,109 +1,31 @@
-import { generateKeyPairSync, sign } from 'node:crypto';
 import { mkdtemp, readdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { create, toBinary } from '@bufbuild/protobuf';
-import { contractOf, logistic, mlp, splitModel, weightsToBytes, type ModelProto } from '@commonweight/core';
-import { ManifestSchema, signedBytes, SignedManifestSchema, type SignedManifest } from '@commonweight/proto';
+import type { Worker } from 'node:worker_threads';
+import { logistic, mlp, type ModelProto } from '@commonweight/core';
 import { afterEach, expect, test } from 'vitest';
-import { Client } from '../client.ts';
+import { MemoryLink } from '../../../test/support/memory-link.ts';
+import { connectOn, type Client } from '../client.ts';
 import { sleep } from '../connection/backoff.ts';
 import type { ModelLink } from '../connection/model-link.ts';
-import { TransportError, TrustError } from '../errors.ts';
-import { KeyPin } from '../trust/key-pin.ts';
-import { sha256 } from '../trust/sha256.ts';
+import { TrustError } from '../errors.ts';
+import { nodePlatform } from '../platform/node.ts';
+import { OrtEngine } from '../runtime/ort-engine.ts';
 import type { ModelEvents } from './events.ts';
-import type { Model } from './model.ts';
-
-/** A coordinator's releases in memory. */
-class MemoryLink implements ModelLink {
-  readonly #blobs = new Map<string, Uint8Array>();
-  readonly #watchers = new Set<(release: SignedManifest) => void>();
-  #keys = generateKeyPairSync('ed25519');
-  newest: SignedManifest | undefined;
-  online = true;
-  downloads = 0;
-
-  publish(version: number, model: ModelProto, change: (weights: Float32Array) => void = () => {}): void {
-    const { graph, weights } = splitModel(model);
-    change(weights);
-    const artifact = (role: string, bytes: Uint8Array) => {
-      const digest = sha256(bytes);
-      this.#blobs.set(Buffer.from(digest).toString('hex'), bytes);
-      return { role, variant: 'fp32', digest, size: BigInt(bytes.length) };
-    };
-    const { inputs, outputs } = contractOf(model);
-    const wire = ({ name, dtype, dims }: (typeof inputs)[number]) => ({ name, dtype, dims: dims.map(BigInt) });
-    const manifest = toBinary(
-      ManifestSchema,
-      create(ManifestSchema, {
-        model: 'm',
-        version: BigInt(version),
-        artifacts: [artifact('graph', graph), artifact('weights', weightsToBytes(weights))],
-        inputs: inputs.map(wire),
-        outputs: outputs.map(wire),
-      }),
-    );
-    this.newest = create(SignedManifestSchema, {
-      manifest,
-      signature: sign(null, signedBytes('Manifest', manifest), this.#keys.privateKey),
-      publicKey: this.#keys.publicKey.export({ format: 'der', type: 'spki' }).subarray(-32),
-    });
-    this.announce(this.newest);
-  }
-
-  announce(release: SignedManifest): void {
-    if (this.online) for (const tell of this.#watchers) tell(release);
-  }
-
-  /** As after the coordinator's data was lost. */
-  changeKey(): void {
-    this.#keys = generateKeyPairSync('ed25519');
-  }
-
-  getModel(): Promise<SignedManifest> {
-    if (!this.online) return Promise.reject(new TransportError('unavailable', 'offline'));
-    if (this.newest === undefined) return Promise.reject(new TransportError('not-found', 'no model'));
-    return Promise.resolve(this.newest);
-  }
-
-  watchModel(
-    _: string,
-    onRelease: (release: SignedManifest) => void,
-    onDown?: (error: TransportError) => void,
-  ): () => void {
-    this.#watchers.add(onRelease);
-    if (!this.online) onDown?.(new TransportError('unavailable', 'offline'));
-    else if (this.newest !== undefined) onRelease(this.newest);
-    return () => void this.#watchers.delete(onRelease);
-  }
-
-  async download(digest: Uint8Array): Promise<Uint8Array> {
-    await sleep(1);
-    const blob = this.#blobs.get(Buffer.from(digest).toString('hex'));
-    if (!this.online || blob === undefined) throw new TransportError('unavailable', 'offline');
-    this.downloads += 1;
-    return blob;
-  }
-
-  close(): Promise<void> {
-    return Promise.resolve();
-  }
-}
+import type { Model, ModelOptions } from './model.ts';
 
 const clients: Client[] = [];
 const closeAll = async (): Promise<void> => void (await Promise.all(clients.splice(0).map((client) => client.close())));
 afterEach(closeAll);
 
-async function open(link: ModelLink, cacheDir?: string, staleAfterMs = 30_000): Promise<Model> {
-  const pin = await KeyPin.open(cacheDir === undefined ? undefined : join(cacheDir, 'trusted-key'));
-  const client = new Client(link, pin, {
-    staleAfterMs,
+async function open(link: ModelLink, cacheDir?: string, options: ModelOptions = {}): Promise<Model> {
+  const platform = { ...nodePlatform, openLink: () => link };
+  const client = await connectOn(platform, '', {
     readyTimeoutMs: 5000,
     ...(cacheDir === undefined ? {} : { cacheDir }),
   });
   clients.push(client);
-  return client.model('m');
+  return client.model('m', options);
 }
 
 function record<Name extends keyof ModelEvents>(model: Model, name: Name): ModelEvents[Name][] {
@@ -182,6 +104,33 @@ test('a call that began before a swap finishes on its version, and its session i
   expect(new Set((await Promise.all(begun)).map(({ version }) => version))).toEqual(new Set([1]));
 });
 
+test('a model whose thread ended is loaded again, and never takes another model for itself', async () => {
+  const threads: Worker[] = [];
+  const take = (worker: Worker): void => void threads.push(worker);
+  process.on('worker', take);
+  const links = [new MemoryLink(), new MemoryLink()];
+  links.forEach((link, index) => link.publish(1, small(1), all(index + 1)));
+  const engine = new OrtEngine();
+  const opened = await Promise.all(
+    links.map(async (link) => {
+      const client = await connectOn({ ...nodePlatform, openLink: () => link, openEngine: () => engine }, '', {});
+      clients.push(client);
+      return client.model('m');
+    }),
+  );
+  process.off('worker', take);
+  const swaps = record(opened[1]!, 'version');
+  await threads[0]!.terminate();
+  // The second is loaded into the new thread first, so that its number there is what the first had.
+  await expect(opened[1]!.predict(input())).rejects.toThrow('the inference worker ended');
+  await until(() => swaps.length === 2);
+  expect(swaps[1]).toEqual({ from: 1, to: 1, reason: 'reloaded' });
+  await expect(opened[0]!.predict(input())).rejects.toThrow('the inference worker ended');
+  const logits = async (model: Model): Promise<unknown> => (await model.predict(input())).outputs['logits']?.data;
+  await expect.poll(() => logits(opened[0]!).catch(() => undefined)).toEqual(new Float32Array([11, 11, 11]));
+  expect(await logits(opened[1]!)).toEqual(new Float32Array([22, 22, 22]));
+});
+
 test('closing lets running predictions finish and refuses new ones', async () => {
   const link = new MemoryLink();
   link.publish(1, small(1));
@@ -228,14 +177,17 @@ test('an older version, another key and a changed manifest are not believed', as
   const model = await open(link);
   const errors = record(model, 'error');
   if (old !== undefined) link.announce(old);
+  await until(() => errors.length > 0);
   expect(errors.pop()).toEqual(new TrustError("version 1 of 'm' was offered after version 2; it is not taken"));
 
   if (old === undefined || link.newest === undefined) throw new Error('both were published');
   link.announce({ ...link.newest, manifest: old.manifest });
+  await until(() => errors.length > 0);
   expect(errors.pop()?.message).toMatch(/wrong signature/);
 
   link.changeKey();
   link.publish(3, small(3));
+  await until(() => errors.length > 0);
   expect(errors.pop()?.message).toMatch(/signs with key .* is trusted/);
   expect(model.version).toBe(2);
 });
@@ -302,7 +254,7 @@ test('a model that hears nothing says that it is stale', async () => {
   await open(link, cacheDir);
   await closeAll();
   link.online = false;
-  const model = await open(link, cacheDir, 20);
+  const model = await open(link, cacheDir, { staleAfterMs: 20 });
   const stale = record(model, 'stale');
   await until(() => stale.length === 1);
   expect(stale[0]?.version).toBe(1);

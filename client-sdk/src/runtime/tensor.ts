@@ -22,6 +22,9 @@ export interface TypedTensor extends Tensor {
   type: ElementType;
 }
 
+/** What one run is given, by the names of the inputs. */
+export type Feeds = Readonly<Record<string, TypedTensor>>;
+
 /** Element types in ONNX Runtime's words. */
 export type ElementType =
   'float32' | 'float64' | 'int8' | 'uint8' | 'int16' | 'uint16' | 'int32' | 'uint32' | 'int64' | 'uint64' | 'bool';

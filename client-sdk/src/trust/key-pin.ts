@@ -1,35 +1,45 @@
 import { equalBytes } from '@commonweight/proto';
-import { readIfThere, writeAtomic } from '../cache/atomic-file.ts';
 import { TrustError } from '../errors.ts';
+import { fromHex, hex } from '../hex.ts';
+import { readText, writeText, type Storage } from '../platform/storage.ts';
 
-/**
- * The one key whose releases are believed: given by the app, or the first one met (trust on first use), which is
- * then kept in a file.
- */
+export interface KeyPinOptions {
+  /** The one key to trust: raw 32 bytes of Ed25519. */
+  given?: Uint8Array | undefined;
+  /** Where the first key met is kept; without it, it is forgotten with the process. */
+  storage?: Storage | undefined;
+  path?: string;
+}
+
+/** The one key whose releases are believed: given by the app, or the first one met (trust on first use). */
 export class KeyPin {
-  readonly #file: string | undefined;
+  readonly #storage: Storage | undefined;
+  readonly #path: string;
   readonly #given: boolean;
   #key: Uint8Array | undefined;
   #saving: Promise<void> = Promise.resolve();
 
-  private constructor(file: string | undefined, key: Uint8Array | undefined, given: boolean) {
-    this.#file = file;
+  private constructor(storage: Storage | undefined, path: string, key: Uint8Array | undefined, given: boolean) {
+    this.#storage = storage;
+    this.#path = path;
     this.#key = key;
     this.#given = given;
   }
 
-  static async open(file?: string, given?: Uint8Array): Promise<KeyPin> {
+  static async open({ given, storage, path = 'trusted-key' }: KeyPinOptions = {}): Promise<KeyPin> {
     if (given !== undefined) {
       if (given.length !== 32)
         throw new TrustError(`trustKey must be 32 raw bytes of an Ed25519 key, not ${given.length}`);
-      return new KeyPin(undefined, given, true);
+      return new KeyPin(undefined, path, given, true);
     }
-    const text = file === undefined ? undefined : await readIfThere(file);
-    if (text === undefined) return new KeyPin(file, undefined, false);
-    const key = Buffer.from(Buffer.from(text).toString('latin1').trim(), 'hex');
-    if (key.length !== 32)
-      throw new TrustError(`${file} does not hold a key; delete it to trust the coordinator's key anew`);
-    return new KeyPin(file, new Uint8Array(key), false);
+    const text = storage === undefined ? undefined : await readText(storage, path);
+    if (text === undefined) return new KeyPin(storage, path, undefined, false);
+    const key = fromHex(text.trim());
+    if (key?.length !== 32)
+      throw new TrustError(
+        `${storage?.where(path)} does not hold a key; delete it to trust the coordinator's key anew`,
+      );
+    return new KeyPin(storage, path, key, false);
   }
 
   get key(): Uint8Array | undefined {
@@ -41,9 +51,9 @@ export class KeyPin {
     if (this.#key === undefined || equalBytes(this.#key, key)) return;
     const mend = this.#given
       ? 'pass that key as trustKey'
-      : this.#file === undefined
+      : this.#storage === undefined
         ? 'connect again'
-        : `delete ${this.#file}`;
+        : `delete ${this.#storage.where(this.#path)}`;
     throw new TrustError(
       `the coordinator signs with key ${short(key)}, but ${short(this.#key)} is trusted: ` +
         `somebody else may be answering; if it was set up anew on purpose, ${mend}`,
@@ -55,8 +65,8 @@ export class KeyPin {
     this.check(key);
     if (this.#key !== undefined) return;
     this.#key = new Uint8Array(key);
-    if (this.#file !== undefined) {
-      this.#saving = writeAtomic(this.#file, `${Buffer.from(key).toString('hex')}\n`);
+    if (this.#storage !== undefined) {
+      this.#saving = writeText(this.#storage, this.#path, hex(key));
       this.#saving.catch(() => {});
     }
   }
@@ -67,4 +77,4 @@ export class KeyPin {
   }
 }
 
-const short = (key: Uint8Array): string => `${Buffer.from(key).toString('hex').slice(0, 16)}…`;
+const short = (key: Uint8Array): string => `${hex(key).slice(0, 16)}…`;

@@ -1,24 +1,34 @@
-import { readIfThere, writeAtomic } from '../cache/atomic-file.ts';
 import { TrustError } from '../errors.ts';
+import { readText, writeText, type Storage } from '../platform/storage.ts';
+
+/** Where a ratchet is kept; without it, it ends with the process. */
+export interface RatchetPlace {
+  storage: Storage;
+  path: string;
+}
 
 /** The highest version that was ever offered, so that nobody can bring an old one back. */
 export class Ratchet {
-  readonly #file: string | undefined;
+  readonly #place: RatchetPlace | undefined;
   #highest: number;
   #saving: Promise<void> = Promise.resolve();
 
-  private constructor(file: string | undefined, highest: number) {
-    this.#file = file;
+  private constructor(place: RatchetPlace | undefined, highest: number) {
+    this.#place = place;
     this.#highest = highest;
   }
 
-  static async open(file?: string): Promise<Ratchet> {
-    const text = file === undefined ? undefined : await readIfThere(file);
-    const highest = text === undefined ? 0 : Number(Buffer.from(text).toString('latin1'));
+  static async open(place?: RatchetPlace): Promise<Ratchet> {
+    const text = place === undefined ? undefined : await readText(place.storage, place.path);
+    const highest = text === undefined ? 0 : Number(text);
     // An empty file would read as 0, and let every old version in.
-    if (text?.length === 0 || !Number.isSafeInteger(highest) || highest < 0)
-      throw new TrustError(`${file} is damaged; delete it to start anew`);
-    return new Ratchet(file, highest);
+    if (text === '' || !Number.isSafeInteger(highest) || highest < 0)
+      throw new TrustError(`${place?.storage.where(place.path)} is damaged; delete it to start anew`);
+    return new Ratchet(place, highest);
+  }
+
+  get highest(): number {
+    return this.#highest;
   }
 
   /** Takes note of an offered version. Throws where it is lower than one before. */
@@ -30,9 +40,9 @@ export class Ratchet {
     }
     if (version === this.#highest) return;
     this.#highest = version;
-    const file = this.#file;
-    if (file === undefined) return;
-    this.#saving = this.#saving.catch(() => {}).then(() => writeAtomic(file, `${version}\n`));
+    const place = this.#place;
+    if (place === undefined) return;
+    this.#saving = this.#saving.catch(() => {}).then(() => writeText(place.storage, place.path, String(version)));
     this.#saving.catch(() => {});
   }
 

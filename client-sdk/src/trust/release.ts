@@ -2,30 +2,45 @@ import {
   isName,
   openManifest,
   SignatureError,
+  signedBytes,
   type Artifact,
   type Manifest,
   type SignedManifest,
 } from '@commonweight/proto';
 import { TrustError } from '../errors.ts';
-import { verifyEd25519 } from './ed25519.ts';
+import { hex } from '../hex.ts';
+import type { TrustCrypto } from '../platform/platform.ts';
 import type { KeyPin } from './key-pin.ts';
 
 /** A release whose signature was verified: what to fetch and what it promises. */
 export interface Release {
   model: string;
   version: number;
+  /** What it is made of, whatever its number: the digests of graph and weights. */
+  content: string;
   graph: Artifact;
   weights: Artifact;
   manifest: Manifest;
   signed: SignedManifest;
 }
 
-/** The release inside a signed manifest of `model`, once it is known to be the trusted key's. */
-export function openRelease(model: string, signed: SignedManifest, pin: KeyPin): Release {
+/** Bytes of a release that a device holds on disk. */
+export const sizeOf = ({ graph, weights }: Release): number => Number(graph.size + weights.size);
+
+/** The release inside a signed manifest of `model`, once it is known to be the trusted key's. Throws TrustError. */
+export async function openRelease(
+  model: string,
+  signed: SignedManifest,
+  pin: KeyPin,
+  { verifyEd25519 }: TrustCrypto,
+): Promise<Release> {
   pin.check(signed.publicKey);
+  const message = signedBytes('Manifest', signed.manifest);
+  const isGenuine = await verifyEd25519(signed.publicKey, message, signed.signature);
   let manifest: Manifest;
   try {
-    manifest = openManifest(signed, pin.key ?? signed.publicKey, verifyEd25519);
+    // Another key may have been pinned while this one was being verified.
+    manifest = openManifest(signed, pin.key ?? signed.publicKey, () => isGenuine);
   } catch (cause) {
     if (!(cause instanceof SignatureError)) throw cause;
     throw new TrustError(`a release of '${model}' was refused: ${cause.message}`, { cause });
@@ -37,7 +52,9 @@ export function openRelease(model: string, signed: SignedManifest, pin: KeyPin):
   const version = Number(manifest.version);
   if (!Number.isSafeInteger(version) || version < 1)
     throw new TrustError(`'${model}' has no version ${manifest.version}`);
-  return { model, version, graph: part('graph'), weights: part('weights'), manifest, signed };
+  const [graph, weights] = [part('graph'), part('weights')];
+  const content = `${hex(graph.digest)}-${hex(weights.digest)}`;
+  return { model, version, content, graph, weights, manifest, signed };
 
   function part(role: string): Artifact {
     const artifact = manifest.artifacts.find((each) => each.role === role && each.variant === 'fp32');

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { TrustError } from '../errors.ts';
 import { verifyEd25519 } from './ed25519.ts';
+import { FolderStorage } from '../platform/folder-storage.ts';
 import { KeyPin } from './key-pin.ts';
 import { Ratchet } from './ratchet.ts';
 
@@ -33,39 +34,41 @@ test('RFC 8032 test 2 verifies', () => {
 });
 
 test('the first key met is trusted from then on, over restarts', async () => {
-  const file = join(await folder(), 'trusted-key');
-  const first = await KeyPin.open(file);
+  const path = await folder();
+  const [storage, file] = [new FolderStorage(path), join(path, 'trusted-key')];
+  const first = await KeyPin.open({ storage });
   first.pin(key(1));
   await first.saved();
-  expect((await readFile(file, 'latin1')).trim()).toBe('01'.repeat(32));
+  expect(await readFile(file, 'latin1')).toMatch(new RegExp(`^${'01'.repeat(32)}\\ncrc32 [0-9a-f]{8}\\n$`));
 
-  const second = await KeyPin.open(file);
+  const second = await KeyPin.open({ storage });
   expect(() => second.pin(key(1))).not.toThrow();
   expect(() => second.pin(key(2))).toThrow(TrustError);
   expect(() => second.pin(key(2))).toThrow(new RegExp(`set up anew on purpose, delete ${file}`));
 });
 
 test('a key that the app gave is the only one trusted', async () => {
-  const pin = await KeyPin.open(join(await folder(), 'trusted-key'), key(3));
+  const pin = await KeyPin.open({ storage: new FolderStorage(await folder()), given: key(3) });
   expect(() => pin.pin(key(4))).toThrow(/pass that key as trustKey/);
-  await expect(KeyPin.open(undefined, key(3).subarray(1))).rejects.toThrow(/32 raw bytes/);
+  await expect(KeyPin.open({ given: key(3).subarray(1) })).rejects.toThrow(/32 raw bytes/);
 });
 
 test('a lower version than one offered before is refused, over restarts', async () => {
-  const file = join(await folder(), 'models', 'm', 'highest');
-  const first = await Ratchet.open(file);
+  const place = { storage: new FolderStorage(await folder()), path: 'models/m/highest' };
+  const first = await Ratchet.open(place);
   first.raise('m', 3);
   first.raise('m', 9);
   first.raise('m', 9);
   await first.saved();
-  const second = await Ratchet.open(file);
+  const second = await Ratchet.open(place);
   expect(() => second.raise('m', 8)).toThrow(/version 8 of 'm' was offered after version 9/);
 });
 
 test('a ratchet whose file lost its content is damaged, and does not begin again at 0', async () => {
-  const file = join(await folder(), 'highest');
+  const path = await folder();
+  const place = { storage: new FolderStorage(path), path: 'highest' };
   for (const content of ['', 'x', '-3\n', '1.5\n']) {
-    await writeFile(file, content);
-    await expect(Ratchet.open(file)).rejects.toThrow(/is damaged; delete it to start anew/);
+    await writeFile(join(path, 'highest'), content);
+    await expect(Ratchet.open(place)).rejects.toThrow(/is damaged; delete it to start anew/);
   }
 });

@@ -1,0 +1,202 @@
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { contractOf, mlp, quantizeModel, readModel, writeModel } from '@commonweight/core';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { madeUpInputs } from './example-inputs.ts';
+import { chooseVariant, inaccuracy, verdictOn } from './choose-variant.ts';
+import { deviceName, Measurements, runtimeName, type Timings } from './measurements.ts';
+import type { VariantOptions } from './variant.ts';
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'commonweight-variants-'));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+const onnx = writeModel(mlp({ inputs: 32, hidden: [64], outputs: 4, seed: 1 }));
+const subject = { family: 'm', onnx, contract: contractOf(readModel(onnx)), recent: [] };
+const choose = (options: VariantOptions, measurements = new Measurements()) =>
+  chooseVariant(subject, { threads: 1, measurements, ...options });
+
+const timings = (fp32: readonly [number, number], int8: readonly [number, number]): Timings => ({
+  fp32: [
+    { rows: 1, ms: fp32[0] },
+    { rows: 16, ms: fp32[1] },
+  ],
+  'int8-dynamic': [
+    { rows: 1, ms: int8[0] },
+    { rows: 16, ms: int8[1] },
+  ],
+});
+
+test('the form that is published serves where nothing else is asked for', async () => {
+  const { name, onnx: bytes, why } = await choose({ choice: 'fp32' });
+  expect({ name, bytes, why }).toEqual({ name: 'fp32', bytes: onnx, why: 'fp32 was asked for' });
+});
+
+test('int8 serves where it is asked for and keeps to the policy', async () => {
+  const { name, onnx: bytes, candidates } = await choose({ choice: 'int8' });
+  expect(name).toBe('int8-dynamic');
+  expect(bytes.length).toBeLessThan(onnx.length / 2);
+  const [plain, int8] = candidates;
+  expect([plain?.bytes, int8?.bytes]).toEqual([onnx.length, bytes.length]);
+  // Eight bits bring a difference, but a small one.
+  expect(int8?.difference).toBeGreaterThan(0);
+  expect(int8?.difference).toBeLessThan(0.05);
+});
+
+test('outputs that are further off than allowed keep float32', async () => {
+  const { name, why } = await choose({ choice: 'int8', differenceMax: 0 });
+  expect({ name, why }).toEqual({
+    name: 'fp32',
+    why: expect.stringMatching(/^outputs of int8-dynamic differ by .* and 0.0 % are allowed$/) as string,
+  });
+});
+
+test('a form that takes too much memory is not taken', async () => {
+  const int8 = (await choose({ choice: 'int8' })).onnx.length;
+  expect(await choose({ choice: 'auto', bytesMax: int8 })).toMatchObject({
+    name: 'int8-dynamic',
+    why: `float32 takes ${onnx.length} of at most ${int8} bytes`,
+  });
+  await expect(choose({ choice: 'auto', bytesMax: int8 - 1 })).rejects.toThrow(`fp32 takes ${onnx.length} of at most`);
+});
+
+test('what was timed before decides, also after a restart', async () => {
+  const key = { family: 'm', runtime: runtimeName(), device: deviceName(1) };
+  await new Measurements(folder).put(key, timings([2, 8], [1, 4]));
+  expect(await choose({ choice: 'auto' }, new Measurements(folder))).toMatchObject({
+    name: 'int8-dynamic',
+    why: 'int8-dynamic is 2.00 times as fast with 1 row and 2.00 times as fast with 16 rows',
+  });
+  await new Measurements(folder).put(key, timings([2, 4], [1, 5]));
+  expect(await choose({ choice: 'auto' }, new Measurements(folder))).toMatchObject({
+    name: 'fp32',
+    why: 'int8-dynamic is only 0.80 times as fast with 16 rows',
+  });
+});
+
+test('a measurement that is damaged is made anew', async () => {
+  const [file] = await readdir(folder);
+  const measurements = new Measurements(folder);
+  const key = { family: 'm', runtime: runtimeName(), device: deviceName(1) };
+  for (const text of [
+    '{"cut',
+    'null',
+    '{}',
+    JSON.stringify({ ...key, timings: { fp32: [], 'int8-dynamic': [{ rows: 1 }] } }),
+  ]) {
+    await writeFile(join(folder, file!), text);
+    expect((await measurements.get(key)) ?? {}).toEqual({});
+  }
+  const { candidates } = await choose({ choice: 'auto' }, measurements);
+  const timed = candidates.map(({ medianMs }) => medianMs?.map(({ rows, ms }) => [rows, ms > 0]));
+  const both = [
+    [1, true],
+    [16, true],
+  ];
+  expect(timed).toEqual([both, both]);
+  expect(await measurements.get(key)).toBeDefined();
+});
+
+test('with examples, ranges are fixed by one half and outputs compared on the other', async () => {
+  const recent = Array.from({ length: 64 }, (_, seed) =>
+    madeUpInputs(subject.contract.inputs, { rows: 1, seed: `${seed}` }),
+  );
+  const measurements = new Measurements();
+  const key = { family: 'm', runtime: runtimeName(), device: deviceName(1) };
+  const both = {
+    ...timings([2, 8], [1, 4]),
+    'int8-static': [
+      { rows: 1, ms: 1 },
+      { rows: 16, ms: 3 },
+    ],
+  };
+  await measurements.put(key, both);
+  const parts = { threads: 1, measurements, choice: 'auto', batches: true, differenceMax: 0.2 } as const;
+  const { name, why, candidates } = await chooseVariant({ ...subject, recent }, parts);
+  expect({ name, why }).toEqual({
+    name: 'int8-static',
+    why: 'int8-static is 2.00 times as fast with 1 row and 2.67 times as fast with 16 rows',
+  });
+  expect(candidates.map((candidate) => candidate.name)).toEqual(['fp32', 'int8-dynamic', 'int8-static']);
+  expect(candidates[2]?.difference).toBeGreaterThan(0);
+});
+
+const int8 = writeModel(quantizeModel(readModel(onnx), 'dynamic-int8').model);
+
+test('a form that is published is taken as it is, and none is made beside it', async () => {
+  const published = {
+    forms: [{ name: 'int8-dynamic', why: 'loses nothing', onnx: int8 } as const],
+    withheld: new Map(),
+  };
+  const chosen = await chooseVariant(
+    { ...subject, published },
+    { threads: 1, measurements: new Measurements(), choice: 'int8' },
+  );
+  expect(chosen.name).toBe('int8-dynamic');
+  expect(chosen.onnx).toBe(int8);
+  expect(chosen.candidates).toMatchObject([
+    { name: 'fp32' },
+    { name: 'int8-dynamic', bytes: int8.length, published: 'loses nothing' },
+  ]);
+});
+
+test('a form that is published and still differs too much here is not taken', async () => {
+  const other = writeModel(quantizeModel(mlp({ inputs: 32, hidden: [64], outputs: 4, seed: 2 }), 'dynamic-int8').model);
+  const published = {
+    forms: [{ name: 'int8-dynamic', why: 'is of others', onnx: other } as const],
+    withheld: new Map(),
+  };
+  expect(
+    await chooseVariant({ ...subject, published }, { threads: 1, measurements: new Measurements(), choice: 'int8' }),
+  ).toMatchObject({ name: 'fp32', why: expect.stringMatching(/^outputs of int8-dynamic differ/) as string });
+});
+
+test('a form that is withheld is not made here either', async () => {
+  const published = { forms: [], withheld: new Map([['int8-dynamic', 'loses 3.00 points of accuracy']]) };
+  expect(
+    await chooseVariant({ ...subject, published }, { threads: 1, measurements: new Measurements(), choice: 'int8' }),
+  ).toMatchObject({
+    name: 'fp32',
+    why: 'int8-dynamic is withheld: loses 3.00 points of accuracy',
+    candidates: [{ name: 'fp32' }],
+  });
+});
+
+test('what cannot be tried leaves float32, and says why', async () => {
+  const examples = () => Promise.reject(new Error('there is no such data'));
+  expect(await choose({ choice: 'auto', examples })).toMatchObject({
+    name: 'fp32',
+    why: 'int8 cannot be tried: there is no such data',
+  });
+});
+
+test('a measurement of another runtime or processor does not count', async () => {
+  const measurements = new Measurements();
+  await measurements.put({ family: 'm', runtime: 'other', device: deviceName(1) }, timings([2, 8], [1, 4]));
+  expect(await measurements.get({ family: 'm', runtime: runtimeName(), device: deviceName(1) })).toBeUndefined();
+});
+
+test.each<[string, Timings, boolean, boolean]>([
+  ['faster everywhere', timings([2, 8], [1, 4]), false, true],
+  ['slower for many rows', timings([2, 8], [1, 9]), false, false],
+  ['slower for one row', timings([2, 8], [3, 4]), false, false],
+  ['hardly faster', timings([2, 8], [1.95, 7.9]), false, false],
+  ['never measured', timings([2, 8], [NaN, NaN]), false, false],
+  ['faster, but not row by row where float32 has batches', timings([2, 8], [1, 4]), true, false],
+  ['faster even row by row', timings([2, 17], [1, 4]), true, true],
+])('a form that is %s', (_, measured, batches, isFaster) => {
+  expect(verdictOn('int8-dynamic', measured, batches).isFaster).toBe(isFaster);
+});
+
+test('outputs that are no numbers are never near enough', () => {
+  expect(inaccuracy('int8-dynamic', { difference: NaN, agreement: 1 }, { differenceMax: 1 })).toContain(
+    'differ by NaN',
+  );
+  expect(inaccuracy('int8-dynamic', { difference: 0.01, agreement: 0.9 }, {})).toContain(
+    'agrees on the largest output in 90.0 % of rows',
+  );
+  expect(inaccuracy('int8-dynamic', { difference: 0.01, agreement: 0.96 }, {})).toBeUndefined();
+});

@@ -1,0 +1,66 @@
+import type { Contract } from '../model/contract.ts';
+import type { Feeds } from './tensor.ts';
+
+/** A form in which a version can serve. */
+export type VariantName = 'fp32' | Int8Name | PublishableName;
+
+/** Ranges of activations measured at every run, or fixed from examples. */
+export type Int8Name = 'int8-dynamic' | 'int8-static';
+
+/** Forms that need no data, so that the coordinator can make them: of blocks, the weights alone are codes. */
+export type PublishableName = 'int8-dynamic' | 'int8-blocks';
+
+export const isPublishable = (name: string): name is PublishableName =>
+  name === 'int8-dynamic' || name === 'int8-blocks';
+
+/** What the coordinator says of a version's forms. */
+export interface PublishedForms {
+  /** Each with what was measured of it, in words. */
+  forms: readonly { name: PublishableName; why: string; onnx: Uint8Array }[];
+  /** Forms that lose too much, with the reason. */
+  withheld: ReadonlyMap<string, string>;
+}
+
+/** Which form is wanted, and what it must keep to. */
+export interface VariantOptions {
+  /** `auto` measures and takes the fastest that keeps to the policy; `int8` takes it at any speed, if it keeps to the policy. */
+  choice: 'auto' | 'fp32' | 'int8';
+  /** Largest difference of an output, as a share of the largest of its values in float32. */
+  differenceMax?: number;
+  /** Least share of rows whose largest output stays in its place. */
+  agreementMin?: number;
+  /** Bytes that the form may have; a form that is larger is not taken. */
+  bytesMax?: number;
+  /** Whether requests are run together; int8-dynamic measures ranges over all rows of a run, so its rows have to run one by one. */
+  batches?: boolean;
+  /** Rows of real data, in which ranges are measured and outputs compared; without it, what apps asked lately. */
+  examples?: (contract: Contract) => Promise<readonly Feeds[]>;
+}
+
+/** The form that serves, and why it was taken. */
+export interface ServedVariant {
+  name: VariantName;
+  why: string;
+  /** What was measured of each form, where anything was. */
+  candidates: readonly CandidateReport[];
+}
+
+/** What is known of one form of a version on this machine. */
+export interface CandidateReport {
+  name: VariantName;
+  bytes: number;
+  /** What was measured of it before it was published; without it, the form was made here. */
+  published?: string;
+  /** Median milliseconds of one run, by the number of rows. */
+  medianMs?: readonly RowTiming[];
+  difference?: number;
+  agreement?: number;
+}
+
+export interface RowTiming {
+  rows: number;
+  ms: number;
+}
+
+/** What serves where nobody asked for anything else. */
+export const PLAIN_VARIANT: ServedVariant = { name: 'fp32', why: 'the version as it was published', candidates: [] };
