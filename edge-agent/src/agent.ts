@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto';
-import { join } from 'node:path';
 import { create } from '@bufbuild/protobuf';
 import {
   CodecError,
   ConfigError,
   invariant,
   layoutOf,
+  localMethodOf,
+  packedLength,
   parsePlan,
   readModel,
   weightsFromBytes,
@@ -13,9 +14,7 @@ import {
 import {
   asError,
   Backoff,
-  BlobCache,
   downloadBlob,
-  KeyPin,
   sha256,
   sleep,
   TransportError,
@@ -25,6 +24,7 @@ import {
 import {
   encodingFromWire,
   equalBytes,
+  gridFromWire,
   HelloSchema,
   isName,
   OFFER_UPDATES_MAX,
@@ -38,9 +38,11 @@ import {
   type SignedReceipt,
   type Welcome,
 } from '@commonweight/proto';
+import { openAgentDisk, type AgentDisk } from './disk.ts';
 import type { AgentEvent } from './events.ts';
 import { openAgentLink, type AgentLink, type OpenSession } from './link/agent-link.ts';
-import { Outbox, type OutboxEntry } from './outbox/outbox.ts';
+import { localRound, type RoundOutcome } from './local-round.ts';
+import type { OutboxEntry } from './outbox/outbox.ts';
 import {
   firstState,
   step,
@@ -49,9 +51,9 @@ import {
   type SessionState,
   type Work,
 } from './session/session.ts';
+import type { EngineName } from './training/engines.ts';
 import { Trainer } from './training/trainer.ts';
-import { refuseOlder } from './newest-base.ts';
-import { makeUpdate, readResidual, writeResidual } from './update.ts';
+import { makeUpdate } from './update.ts';
 
 export interface AgentOptions {
   /** `grpc://127.0.0.1:PORT` or `nats://127.0.0.1:PORT`. */
@@ -65,6 +67,8 @@ export interface AgentOptions {
   task?: string;
   /** Of the training; 1 by default. */
   threads?: number;
+  /** What trains; the CPU by default, and where another does not work. */
+  engine?: EngineName;
   /** Ends the agent. */
   signal: AbortSignal;
   onEvent?: (event: AgentEvent) => void;
@@ -73,8 +77,12 @@ export interface AgentOptions {
 const SOFTWARE = '0.1.0';
 /** A session whose Welcome does not come within this is begun again. */
 const WELCOME_MS = 5_000;
+/** Heartbeats without an answer after which a session is begun again. */
+const UNANSWERED_MAX = 2;
 /** How often an agent says again what may have been lost. */
 const REMIND_MS = 30_000;
+/** The longest that a coordinator may send an agent away for. */
+const RETURN_MS_MAX = 600_000;
 /** Tries of one upload before the next session offers the update again. */
 const UPLOAD_TRIES = 5;
 /** Versions whose graph and weights stay in the cache. */
@@ -90,8 +98,8 @@ export async function runAgent(options: AgentOptions): Promise<void> {
   try {
     const warn = (path: string): void =>
       tell({ type: 'warning', text: `an update in the outbox was damaged and set aside as ${path}` });
-    const outbox = await Outbox.open(join(options.dataDir, 'outbox'), warn);
-    const others = new Set(outbox.entries().map(({ header }) => header.agentId));
+    const disk = await openAgentDisk(options.dataDir, warn);
+    const others = new Set(disk.outbox.entries().map(({ header }) => header.agentId));
     others.delete(options.agentId);
     for (const other of others) {
       tell({
@@ -99,10 +107,12 @@ export async function runAgent(options: AgentOptions): Promise<void> {
         text: `the outbox in ${options.dataDir} holds updates of agent ${other}: only that agent can send them`,
       });
     }
-    const pin = await KeyPin.open(join(options.dataDir, 'coordinator.key'));
-    const { trainer, examples } = await Trainer.open(options.data, options.threads ?? 1);
+    const { engine = 'cpu', threads = 1 } = options;
+    const { trainer, examples } = await Trainer.open(options.data, { engine, threads }, (text) =>
+      tell({ type: 'warning', text }),
+    );
     tell({ type: 'data', examples });
-    const agent = new Agent({ options, link, outbox, pin, trainer, examples, tell });
+    const agent = new Agent({ options, link, disk, trainer, examples, tell });
     try {
       await agent.run();
     } finally {
@@ -116,23 +126,26 @@ export async function runAgent(options: AgentOptions): Promise<void> {
   }
 }
 
-interface Parts {
-  options: AgentOptions;
+/** What an agent works with. */
+export interface AgentParts {
+  options: Pick<AgentOptions, 'agentId' | 'task' | 'coordinator' | 'signal'>;
   link: AgentLink;
-  outbox: Outbox;
-  pin: KeyPin;
-  trainer: Trainer;
+  disk: AgentDisk;
+  trainer: Pick<Trainer, 'train'>;
   examples: number;
   tell(event: AgentEvent): void;
 }
 
 /** What is needed to make an update. */
-type Trained = Pick<Parameters<typeof makeUpdate>[0], 'assignment' | 'baseVersion' | 'base' | 'result'>;
+type Trained = Pick<Parameters<typeof makeUpdate>[0], 'assignment' | 'baseVersion'> & {
+  outcome: RoundOutcome;
+  /** Values of the update. */
+  length: number;
+};
 
-/** Feeds the session machine and performs what it decides. */
-class Agent {
-  readonly #parts: Parts;
-  readonly #cache: BlobCache;
+/** Feeds the session machine and performs what it decides; nothing of it knows where link, disk and training come from. */
+export class Agent {
+  readonly #parts: AgentParts;
   readonly #assignments = new Map<string, Assignment>();
   readonly #working = new Set<Promise<void>>();
   /** What training brought, until it is kept or dropped. */
@@ -143,19 +156,18 @@ class Agent {
   #session: OpenSession | undefined;
   #digests: Uint8Array[] = [];
 
-  constructor(parts: Parts) {
+  constructor(parts: AgentParts) {
     this.#parts = parts;
-    this.#cache = new BlobCache(join(parts.options.dataDir, 'blobs'));
   }
 
   async run(): Promise<void> {
     const { signal, coordinator } = this.#parts.options;
     const backoff = new Backoff();
     while (!signal.aborted) {
-      const why = await this.#runSession(backoff);
+      const { why, afterMs } = await this.#runSession(backoff);
       this.#do({ type: 'Broken' });
       if (signal.aborted) return;
-      const retryMs = Math.round(backoff.nextMs());
+      const retryMs = Math.round(Math.max(backoff.nextMs(), Math.min(afterMs, RETURN_MS_MAX)));
       this.#parts.tell({ type: 'disconnected', coordinator, why, retryMs });
       await sleep(retryMs, signal);
     }
@@ -166,8 +178,8 @@ class Agent {
     await Promise.all(this.#working);
   }
 
-  /** One session from Hello to its end; says why it ended. */
-  #runSession(backoff: Backoff): Promise<string> {
+  /** One session from Hello to its end; says why it ended, and when the coordinator wants to see the agent again. */
+  #runSession(backoff: Backoff): Promise<{ why: string; afterMs: number }> {
     const { options, link, examples, tell } = this.#parts;
     const { agentId, task = '', coordinator, signal } = options;
     const hello = create(HelloSchema, {
@@ -181,32 +193,51 @@ class Agent {
     return new Promise((resolve) => {
       let heart: NodeJS.Timeout | undefined;
       let reminder: NodeJS.Timeout | undefined;
-      const end = (why: string): void => {
+      const stop = (): void => {
         clearTimeout(unwelcome);
         clearInterval(heart);
         clearInterval(reminder);
+      };
+      const end = (why: string, afterMs = 0): void => {
+        stop();
         signal.removeEventListener('abort', leave);
         session.close();
-        resolve(why);
+        resolve({ why, afterMs });
       };
       const leave = (): void => {
         session.send({ case: 'goodbye', value: {} });
         end('the agent was stopped');
       };
       const welcomed = (welcome: Welcome): void => {
-        clearTimeout(unwelcome);
-        this.#parts.pin.pin(welcome.publicKey);
-        heart = setInterval(() => session.send({ case: 'heartbeat', value: {} }), Math.max(500, welcome.heartbeatMs));
+        // A hello that came twice is welcomed twice: timers of the first would outlive the session, and keep the process.
+        stop();
+        this.#parts.disk.pin.pin(welcome.publicKey);
+        if (welcome.answersHeartbeats) unanswered = 0;
+        heart = setInterval(beat, Math.max(500, welcome.heartbeatMs));
         reminder = setInterval(() => this.#do({ type: 'Reminded' }), REMIND_MS);
         backoff.connected();
         tell({ type: 'connected', coordinator });
         const [newest] = this.#unfinished();
         this.#do({ type: 'Welcomed', ...(newest === undefined ? {} : { kept: workOf(newest.header) }) });
       };
-      const unwelcome = setTimeout(() => end(`${coordinator} does not answer`), WELCOME_MS);
+      /** Heartbeats since the coordinator was last heard; undefined where it answers none. */
+      let unanswered: number | undefined;
+      const beat = (): void => {
+        if (unanswered !== undefined && ++unanswered > UNANSWERED_MAX) {
+          // The connection may be as dead as the session.
+          link.reconnect();
+          return end(`${coordinator} does not answer any more`);
+        }
+        session.send({ case: 'heartbeat', value: {} });
+      };
+      const unwelcome = setTimeout(() => {
+        link.reconnect();
+        end(`${coordinator} does not answer`);
+      }, WELCOME_MS);
       const session = link.openSession(hello, {
         onClosed: end,
         onMessage: ({ message }) => {
+          if (unanswered !== undefined) unanswered = 0;
           try {
             if (message.case === 'welcome') welcomed(message.value);
             else this.#receive(message);
@@ -232,7 +263,7 @@ class Agent {
       case 'receipt':
         return this.#track(this.#end(message.value));
       case 'wanted': {
-        const entry = this.#parts.outbox.get(message.value.updateId);
+        const entry = this.#parts.disk.outbox.get(message.value.updateId);
         if (entry !== undefined) this.#track(this.#upload(entry));
         return;
       }
@@ -272,8 +303,8 @@ class Agent {
 
   /** This agent's updates that have not ended, newest first. Another's, from a folder that two have used, are not its to send. */
   #unfinished(): OutboxEntry[] {
-    const { outbox, options } = this.#parts;
-    return outbox
+    const { disk, options } = this.#parts;
+    return disk.outbox
       .entries()
       .filter(({ header }) => header.agentId === options.agentId)
       .sort((a, b) => Number(b.header.round - a.header.round))
@@ -310,17 +341,44 @@ class Agent {
     const work = workOf(assignment);
     const manifest = await this.#checked(assignment);
     const version = Number(manifest.version);
-    tell({ type: 'assignment', ...work, version });
+    tell({ type: 'assignment', model: manifest.model, ...work, version });
     const graph = await this.#blob(artifactOf(manifest, 'graph'));
     const base = await this.#weights(assignment, manifest);
     const { length } = layoutOf(readModel(graph));
     if (length !== base.length)
       throw new CodecError(`version ${version} has ${base.length} weights and a graph of ${length}`);
-    const job = { graph, weights: base, plan: parsePlan(JSON.parse(assignment.planJson)), seed: assignment.seed };
-    const result = await trainer.train(job, Number(assignment.deadlineInMs));
-    const { loss, examples, steps, ms } = result;
+    const plan = parsePlan(JSON.parse(assignment.planJson));
+    const { shape, needsMemory } = localMethodOf(plan);
+    const memory = needsMemory === true ? await this.#memory(manifest, work.task, length) : [];
+    let leftMs = Number(assignment.deadlineInMs);
+    const outcome = await localRound(
+      { graph, base, memory, plan, seed: assignment.seed },
+      (name, ownLength) => this.#parts.disk.own(work.task, name, ownLength),
+      async (job) => {
+        const trained = await trainer.train(job, leftMs);
+        leftMs = Math.max(0, leftMs - trained.ms);
+        return trained;
+      },
+    );
+    const { loss, examples, steps, ms } = outcome.result;
     tell({ type: 'trained', ...work, loss, examples, steps, trainMs: Math.round(ms) });
-    return { assignment, baseVersion: version, base, result };
+    invariant(assignment.grid !== undefined, 'an assignment is checked before it is trained');
+    return {
+      assignment,
+      baseVersion: version,
+      outcome,
+      length: packedLength(shape, length, gridFromWire(assignment.grid)),
+    };
+  }
+
+  /** What the strategy remembered with a version of this task; another task's would be no help. */
+  async #memory(manifest: Manifest, task: string, length: number): Promise<Float32Array[]> {
+    const artifact = manifest.artifacts.find(({ role }) => role === 'server-memory');
+    if (artifact === undefined || manifest.task !== task) return [];
+    const values = weightsFromBytes(await this.#blob(artifact));
+    if (values.length % length !== 0)
+      throw new CodecError(`the memory of version ${manifest.version} has another length`);
+    return Array.from({ length: values.length / length }, (_, i) => values.slice(i * length, (i + 1) * length));
   }
 
   /** Makes the update and puts it into the outbox: from here on no crash loses it. */
@@ -328,14 +386,13 @@ class Agent {
     try {
       const trained = this.#trained.get(keyOf(work));
       if (trained === undefined) throw new Error('the result of the training is gone');
-      const { outbox, options } = this.#parts;
-      const { agentId, dataDir } = options;
-      const residualPath = join(dataDir, `residual-${work.task}.f32`);
-      const residual = await readResidual(residualPath, trained.base.length);
-      const update = makeUpdate({ agentId, ...trained, residual });
-      await outbox.put({ header: update.header, payload: update.payload });
+      const { disk, options } = this.#parts;
+      const residual = await disk.residual(work.task, trained.length);
+      const update = makeUpdate({ agentId: options.agentId, ...trained, residual });
+      await disk.outbox.put({ header: update.header, payload: update.payload });
       // After the update: a crash between the two sends the remainder twice at worst, and never loses it.
-      await writeResidual(residualPath, update.residual);
+      await disk.keepResidual(work.task, update.residual);
+      for (const [name, vector] of trained.outcome.own) await disk.keepOwn(work.task, name, vector);
       this.#kept.set(keyOf(work), update.header.updateId);
       this.#do({ type: 'Kept', ...work });
     } catch (error) {
@@ -352,13 +409,13 @@ class Agent {
 
   /** The base manifest, once its signature, its age and what is asked for were checked. */
   async #checked({ base, task, encoding, grid }: Assignment): Promise<Manifest> {
-    const { key } = this.#parts.pin;
+    const { key } = this.#parts.disk.pin;
     if (base === undefined || key === undefined || grid === undefined || encodingFromWire(encoding) === undefined) {
       throw new CodecError('the assignment is incomplete: is the coordinator of a newer version?');
     }
     if (!isName(task)) throw new CodecError('the assignment has no proper task name');
     const manifest = openManifest(base, key, verifyEd25519);
-    await refuseOlder(this.#parts.options.dataDir, task, manifest);
+    await this.#parts.disk.refuseOlder(task, manifest);
     return manifest;
   }
 
@@ -370,18 +427,18 @@ class Agent {
   }
 
   async #blob({ digest, size }: Artifact): Promise<Uint8Array> {
-    const cached = await this.#cache.get(digest);
+    const { link, disk, options } = this.#parts;
+    const cached = await disk.blobs.get(digest);
     if (cached !== undefined) {
       // Used just now, so the last to go.
       this.#digests = [digest, ...this.#digests.filter((known) => !equalBytes(known, digest))];
       return cached;
     }
-    const { link, options } = this.#parts;
     const read = link.readBlob.bind(link);
-    const blob = await downloadBlob(read, digest, Number(size), { signal: options.signal });
-    await this.#cache.put(digest, blob);
+    const blob = await downloadBlob(read, digest, Number(size), { sha256, signal: options.signal });
+    await disk.blobs.put(digest, blob);
     this.#digests = [digest, ...this.#digests].slice(0, DIGESTS_KEPT);
-    await this.#cache.keepOnly(this.#digests);
+    await disk.blobs.keepOnly(this.#digests);
     return blob;
   }
 
@@ -389,7 +446,7 @@ class Agent {
   #uploadKept(work: Work): void {
     const updateId = this.#kept.get(keyOf(work));
     this.#kept.delete(keyOf(work));
-    const entry = updateId && this.#parts.outbox.get(updateId);
+    const entry = updateId && this.#parts.disk.outbox.get(updateId);
     invariant(entry !== undefined, 'an update is kept before it is uploaded');
     this.#track(this.#upload(entry));
   }
@@ -421,12 +478,17 @@ class Agent {
 
   /** A receipt ends an update: only then is it deleted. */
   async #end(signed: SignedReceipt): Promise<void> {
-    const { pin, outbox, tell } = this.#parts;
+    const {
+      disk: { pin, outbox },
+      tell,
+    } = this.#parts;
     if (pin.key === undefined) return;
     const receipt = openReceipt(signed, pin.key, verifyEd25519);
-    const work = workOf(receipt);
     const updateId = hex(receipt.updateId);
-    const isKnown = outbox.get(receipt.updateId) !== undefined;
+    const entry = outbox.get(receipt.updateId);
+    const isKnown = entry !== undefined;
+    // Without rounds the one that an update went into may be a later one.
+    const work = workOf(entry?.header ?? receipt);
     await outbox.delete(receipt.updateId);
     if (isKnown && receipt.outcome.case === 'committedVersion') {
       tell({ type: 'receipt', ...work, version: Number(receipt.outcome.value), updateId });

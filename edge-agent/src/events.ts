@@ -3,7 +3,7 @@ export type AgentEvent =
   | { type: 'data'; examples: number }
   | { type: 'connected'; coordinator: string }
   | { type: 'disconnected'; coordinator: string; why: string; retryMs: number }
-  | { type: 'assignment'; task: string; round: number; version: number }
+  | { type: 'assignment'; model: string; task: string; round: number; version: number }
   | { type: 'trained'; task: string; round: number; loss: number; examples: number; steps: number; trainMs: number }
   | { type: 'uploaded'; task: string; round: number; bytes: number; updateId: string }
   | { type: 'receipt'; task: string; round: number; version: number; updateId: string }

@@ -16,7 +16,7 @@ test('an older base than one seen is refused, also by an agent that starts anew 
   await refuseOlder(at, 'train', manifest(3n));
   await refuseOlder(at, 'train', manifest(5n));
   // Nothing is held in memory: what a restart finds is this file.
-  expect(await readFile(join(at, 'newest-train'), 'latin1')).toBe('5\n');
+  expect(await readFile(join(at, 'newest-train'), 'latin1')).toBe('5\ncrc32 84b12bae\n');
   await expect(refuseOlder(at, 'train', manifest(4n))).rejects.toThrow(TrustError);
   await expect(refuseOlder(at, 'train', manifest(4n))).rejects.toThrow(
     `version 4 of 'digits' was offered after version 5; it is not taken; if the coordinator was set up anew on purpose, delete ${join(at, 'newest-train')}`,

@@ -1,5 +1,4 @@
-import { join } from 'node:path';
-import { Ratchet, TrustError } from '@commonweight/client-sdk';
+import { FolderStorage, Ratchet, TrustError } from '@commonweight/client-sdk';
 import type { Manifest } from '@commonweight/proto';
 
 /**
@@ -8,13 +7,13 @@ import type { Manifest } from '@commonweight/proto';
  * training on it would undo what was learned since.
  */
 export async function refuseOlder(dataDir: string, task: string, { model, version }: Manifest): Promise<void> {
-  const file = join(dataDir, `newest-${task}`);
-  const newest = await Ratchet.open(file);
+  const place = { storage: new FolderStorage(dataDir), path: `newest-${task}` };
+  const newest = await Ratchet.open(place);
   try {
     newest.raise(model, Number(version));
   } catch (cause) {
     if (!(cause instanceof TrustError)) throw cause;
-    const mend = `if the coordinator was set up anew on purpose, delete ${file}`;
+    const mend = `if the coordinator was set up anew on purpose, delete ${place.storage.where(place.path)}`;
     throw new TrustError(`${cause.message}; ${mend}`, { cause });
   }
   await newest.saved();

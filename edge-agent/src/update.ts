@@ -1,30 +1,43 @@
 import { create } from '@bufbuild/protobuf';
-import { encodings, encodeWithFeedback, invariant, seeded } from '@commonweight/core';
-import { encodingFromWire, gridFromWire, UpdateHeaderSchema, updateId, type Assignment } from '@commonweight/proto';
-import { readIfThere, sha256, writeAtomic } from '@commonweight/client-sdk';
-import { weightsFromBytes, weightsToBytes } from '@commonweight/core';
+import { encodings, encodeWithFeedback, invariant, localMethodOf, pack, parsePlan, seeded } from '@commonweight/core';
+import {
+  encodingFromWire,
+  gridFromWire,
+  headerDigest,
+  UpdateHeaderSchema,
+  updateId,
+  type Assignment,
+} from '@commonweight/proto';
+import { sha256 } from '@commonweight/client-sdk';
+import type { RoundOutcome } from './local-round.ts';
 import type { OutboxEntry } from './outbox/outbox.ts';
-import type { TrainingResult } from './training/messages.ts';
 
 /** An update, and what its encoding left over for the next one. */
 export interface MadeUpdate extends OutboxEntry {
   residual: Float32Array;
 }
 
-/** The update of a training: trained minus base, encoded on the round's grid. */
+/** What of an assignment an update depends on. */
+export type UpdateAssignment = Pick<
+  Assignment,
+  'task' | 'round' | 'planJson' | 'encoding' | 'grid' | 'seed' | 'invitation'
+>;
+
+/** The update of a training, encoded on the round's grid. Throws RangeError where a number of it has no room there. */
 export function makeUpdate(input: {
   agentId: string;
-  assignment: Assignment;
+  assignment: UpdateAssignment;
   baseVersion: number;
-  base: Float32Array;
-  result: TrainingResult;
+  outcome: Pick<RoundOutcome, 'result' | 'parts'>;
   residual: Float32Array | undefined;
 }): MadeUpdate {
-  const { agentId, assignment, baseVersion, base, result, residual } = input;
+  const { agentId, assignment, baseVersion, outcome, residual } = input;
+  const { result, parts } = outcome;
   const name = encodingFromWire(assignment.encoding);
   invariant(name !== undefined && assignment.grid !== undefined, 'an assignment is checked before it is trained');
   const grid = gridFromWire(assignment.grid);
-  const delta = result.weights.map((weight, i) => weight - (base[i] ?? 0));
+  const { shape } = localMethodOf(parsePlan(JSON.parse(assignment.planJson)));
+  const delta = pack(parts, shape, grid);
   const random = seeded(assignment.seed).fork('rounding');
   const encoded = encodeWithFeedback({ delta, residual, encoding: encodings[name], grid, random });
   const { payload } = encoded;
@@ -41,16 +54,9 @@ export function makeUpdate(input: {
     weight: BigInt(Math.min(result.examples, grid.weightMax)),
     payloadDigest,
     payloadSize: BigInt(payload.length),
-    metrics: { loss: result.loss, trainMs: result.ms },
+    metrics: { loss: result.loss, trainMs: result.ms, ...result.metrics },
+    invitation: assignment.invitation,
   });
+  header.headerDigest = headerDigest(header, sha256);
   return { header, payload, residual: encoded.residual };
 }
-
-/** What the last encoding of a task left over; a file of another length belongs to another model. */
-export async function readResidual(path: string, length: number): Promise<Float32Array | undefined> {
-  const bytes = await readIfThere(path);
-  return bytes?.length === 4 * length ? weightsFromBytes(bytes) : undefined;
-}
-
-export const writeResidual = (path: string, residual: Float32Array): Promise<void> =>
-  writeAtomic(path, weightsToBytes(residual));

@@ -15,9 +15,11 @@ test('a specification says kind, place and options', () => {
   expect(parseDataSpec('idx:/data?partition=2/10&alpha=0.5&seed=7').partition).toEqual({
     index: 2,
     parts: 10,
+    by: 'dirichlet',
     alpha: 0.5,
     seed: 7,
   });
+  expect(parseDataSpec('mnist?partition=0/100&by=shards').partition).toMatchObject({ by: 'shards', shards: 2 });
 });
 
 test.each([
@@ -25,12 +27,15 @@ test.each([
   ['cifar', /is not understood/],
   ['idx:', /is not understood/],
   ['toString', /is not understood/],
-  ['mnist?partitions=0/10', /"partitions" is not known: there are partition, alpha/],
+  ['mnist?partitions=0/10', /"partitions" is not known: there are partition, by, alpha, shards/],
   ['mnist?split=all', /split=all: give train or test/],
   ['mnist?partition=10', /partition=10: give I\/N/],
   ['mnist?partition=0/0', /partition=0\/0: give I\/N/],
   ['mnist?partition=0/2&alpha=0', /alpha=0: give a number above 0/],
   ['mnist?partition=0/2&alpha=x', /alpha=x: give a number above 0/],
+  ['mnist?partition=0/2&by=label', /by=label: give dirichlet, iid or shards/],
+  ['mnist?partition=0/2&by=iid&alpha=1', /alpha means nothing where by=iid/],
+  ['mnist?partition=0/2&by=shards&shards=0', /shards=0: give a whole number/],
   ['mnist?partition=0/2&seed=1.5', /seed=1.5: give a whole number/],
 ])('%j is refused by what is wrong', (spec, message) => {
   expect(() => parseDataSpec(spec)).toThrow(message);

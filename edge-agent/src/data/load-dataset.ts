@@ -2,7 +2,7 @@ import { readCsv } from './csv.ts';
 import { DataError, subset, type Dataset } from './dataset.ts';
 import { readIdx } from './idx.ts';
 import { readMnist } from './mnist.ts';
-import { partOf, type Partition } from './partition.ts';
+import { partOf, type Dealing, type Partition } from './partition.ts';
 
 interface DataSpec {
   kind: string;
@@ -12,8 +12,9 @@ interface DataSpec {
   partition?: Partition;
 }
 
-const SHAPE = 'mnist, idx:FOLDER or csv:FILE, with ?partition=I/N&alpha=A&seed=S&split=train|test&label=COLUMN';
-const KEYS = ['partition', 'alpha', 'seed', 'split', 'label'];
+const SHAPE =
+  'mnist, idx:FOLDER or csv:FILE, with ?partition=I/N&by=dirichlet|iid|shards&alpha=A&shards=K&seed=S&split=train|test&label=COLUMN';
+const KEYS = ['partition', 'by', 'alpha', 'shards', 'seed', 'split', 'label'];
 
 /** The examples of a specification such as `idx:./fashion?partition=0/10&alpha=0.5`. Throws DataError naming what is wrong. */
 export async function loadDataset(spec: string): Promise<Dataset> {
@@ -54,14 +55,29 @@ function partitionOf(options: URLSearchParams): Partition | undefined {
   const text = options.get('partition');
   if (text === null) return undefined;
   const [, index, parts] = /^(\d{1,6})\/(\d{1,6})$/.exec(text) ?? [];
-  const alpha = Number(options.get('alpha') ?? 1);
   const seed = Number(options.get('seed') ?? 1);
   if (index === undefined || Number(parts) < 1)
     throw new DataError(`data option partition=${text}: give I/N, such as 0/10 for the first of ten`);
-  if (!(alpha > 0 && alpha <= 1e6))
-    throw new DataError(`data option alpha=${options.get('alpha')}: give a number above 0`);
   if (!Number.isSafeInteger(seed)) throw new DataError(`data option seed=${options.get('seed')}: give a whole number`);
-  return { index: Number(index), parts: Number(parts), alpha, seed };
+  return { index: Number(index), parts: Number(parts), seed, ...dealingOf(options) };
+}
+
+function dealingOf(options: URLSearchParams): Dealing {
+  const by = options.get('by') ?? 'dirichlet';
+  const stray = (by === 'dirichlet' ? ['shards'] : by === 'shards' ? ['alpha'] : ['alpha', 'shards']).find((key) =>
+    options.has(key),
+  );
+  if (stray !== undefined) throw new DataError(`data option ${stray} means nothing where by=${by}: leave it out`);
+  if (by === 'iid') return { by };
+  if (by === 'shards') {
+    const shards = Number(options.get('shards') ?? 2);
+    if (Number.isInteger(shards) && shards >= 1 && shards <= 1000) return { by, shards };
+    throw new DataError(`data option shards=${options.get('shards')}: give a whole number from 1 to 1000`);
+  }
+  if (by !== 'dirichlet') throw new DataError(`data option by=${by}: give dirichlet, iid or shards`);
+  const alpha = Number(options.get('alpha') ?? 1);
+  if (alpha > 0 && alpha <= 1e6) return { by, alpha };
+  throw new DataError(`data option alpha=${options.get('alpha')}: give a number above 0`);
 }
 
 function splitOnce(text: string, separator: string): [string, string] {

@@ -1,46 +1,84 @@
 import { seeded, type RandomStream } from '@commonweight/core';
 import { DataError } from './dataset.ts';
 
-/** How a set is dealt out to agents. */
-export interface Partition {
-  index: number;
-  parts: number;
+/** How examples are dealt out. */
+export type Dealing =
   /** Concentration of the Dirichlet split: small is far from IID, large is near. */
-  alpha: number;
-  seed: number;
-}
+  | { by: 'dirichlet'; alpha: number }
+  /** Shuffled, in parts of one size. */
+  | { by: 'iid' }
+  /** Sorted by label and cut into as many shards as all parts have together; each part gets `shards` of them. */
+  | { by: 'shards'; shards: number };
+
+/** One part of a set that is dealt out to agents. */
+export type Partition = Dealing & { index: number; parts: number; seed: number };
 
 /** Examples that every part has at least, where there are enough. */
 const PART_EXAMPLES_MIN = 10;
 
-/**
- * The indices of one part. Every class is dealt out in proportions drawn from Dirichlet(alpha), so that parts differ in
- * labels and in size; parts are disjoint and together are the whole. Source: Hsu et al. 2019, "Measuring the Effects of
- * Non-Identical Data Distribution for Federated Visual Classification".
- */
-export function partOf(labels: Int32Array, { index, parts, alpha, seed }: Partition): number[] {
+/** The indices of one part. Parts are disjoint and together are the whole. */
+export function partOf(labels: Int32Array, { index, ...dealing }: Partition): number[] {
+  const { parts } = dealing;
   if (index >= parts)
     throw new DataError(`partition ${index}/${parts}: the first part is 0/${parts}, the last ${parts - 1}/${parts}`);
+  return dealOut(labels, dealing)[index] ?? [];
+}
+
+/** The indices of all parts, each ascending. */
+export function dealOut(labels: Int32Array, dealing: Dealing & { parts: number; seed: number }): number[][] {
+  const { parts, seed } = dealing;
   if (labels.length < parts * PART_EXAMPLES_MIN) {
     throw new DataError(`${labels.length} examples are too few for ${parts} parts: use fewer agents or more data`);
   }
   const random = seeded(seed).fork('partition');
+  const dealt = dealtBy(labels, dealing, random);
+  return dealt.map((part) => part.sort((a, b) => a - b));
+}
+
+function dealtBy(labels: Int32Array, dealing: Dealing & { parts: number }, random: RandomStream): number[][] {
+  const { parts } = dealing;
+  switch (dealing.by) {
+    case 'dirichlet':
+      return dirichletParts(labels, parts, dealing.alpha, random);
+    case 'iid':
+      return cut(random.shuffle(Array.from(labels.keys())), parts);
+    case 'shards': {
+      const sorted = byLabel(labels).flatMap(([, members]) => members);
+      const shards = random.shuffle(cut(sorted, parts * dealing.shards));
+      return Array.from({ length: parts }, (_, part) =>
+        shards.slice(part * dealing.shards, (part + 1) * dealing.shards).flat(),
+      );
+    }
+  }
+}
+
+/** Items in so many pieces, whose sizes differ by one at most. */
+const cut = (items: readonly number[], pieces: number): number[][] =>
+  Array.from({ length: pieces }, (_, i) =>
+    items.slice(Math.floor((i * items.length) / pieces), Math.floor(((i + 1) * items.length) / pieces)),
+  );
+
+/**
+ * Every class is dealt out in proportions drawn from Dirichlet(alpha), so that parts differ in labels and in size. Source: Hsu et al. 2019,
+ * "Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification".
+ */
+function dirichletParts(labels: Int32Array, parts: number, alpha: number, random: RandomStream): number[][] {
   const dealt = Array.from({ length: parts }, () => [] as number[]);
   for (const [label, members] of byLabel(labels)) {
     const stream = random.fork(`class ${label}`);
     const shares = dirichlet(parts, alpha, stream);
     const shuffled = stream.shuffle(members);
-    let cut = 0;
+    let from = 0;
     let sum = 0;
     shares.forEach((share, part) => {
       sum += share;
       const end = part === parts - 1 ? shuffled.length : Math.round(sum * shuffled.length);
-      dealt[part]?.push(...shuffled.slice(cut, end));
-      cut = end;
+      dealt[part]?.push(...shuffled.slice(from, end));
+      from = end;
     });
   }
   topUp(dealt);
-  return (dealt[index] ?? []).sort((a, b) => a - b);
+  return dealt;
 }
 
 function byLabel(labels: Int32Array): [number, number[]][] {

@@ -22,8 +22,8 @@ export interface OpenSession {
 
 export interface SessionListener {
   onMessage(message: SessionResponse): void;
-  /** Once, when the session is over. */
-  onClosed(why: string): void;
+  /** Once, when the session is over. The coordinator may say after how many milliseconds to come back; 0 is whenever. */
+  onClosed(why: string, afterMs?: number): void;
 }
 
 /** How an agent reaches its coordinator. Nothing above it knows which transport it is. */
@@ -34,10 +34,15 @@ export interface AgentLink {
   updateStatus(updateId: Uint8Array): Promise<GetUpdateStatusResponse>;
   /** Sends a payload from an offset; the last answer decides. Throws TransportError when the link broke. */
   submit(header: UpdateHeader, payload: Uint8Array, offset: number): Promise<SubmitUpdateResponse>;
+  /** The other end is silent: what comes next goes over a new connection where the old one may be dead. */
+  reconnect(): void;
   close(): Promise<void>;
 }
 
 /** A link to `grpc://…` or `nats://…`. Throws where the address is not on this machine. */
 export function openAgentLink(url: string, agentId: string): AgentLink {
-  return requireLoopback(url).kind === 'grpc' ? new GrpcAgentLink(url) : new NatsAgentLink(url, agentId);
+  const { kind } = requireLoopback(url);
+  if (kind === 'http' || kind === 'ws')
+    throw new TypeError(`'${url}' is for apps: an agent comes by grpc:// or nats://`);
+  return kind === 'grpc' ? new GrpcAgentLink(url) : new NatsAgentLink(url, agentId);
 }

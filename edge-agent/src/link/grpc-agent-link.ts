@@ -1,4 +1,4 @@
-import { asError, openGrpcChannel, type BlobChunk, type GrpcChannel } from '@commonweight/client-sdk';
+import { asError, openGrpcChannel, sleep, type BlobChunk, type GrpcChannel } from '@commonweight/client-sdk';
 import {
   AgentService,
   CHUNK_BYTES_MAX,
@@ -10,12 +10,19 @@ import {
 import type { AgentLink, OpenSession, SessionListener, SessionMessage } from './agent-link.ts';
 
 const SUBMIT_DEADLINE_MS = 600_000;
+/** How long a link that closes waits for the coordinator to end the session: what was said last goes out meanwhile. */
+const END_MS = 500;
 
 export class GrpcAgentLink implements AgentLink {
   readonly kind = 'grpc';
-  readonly #channel: GrpcChannel;
+  readonly #url: string;
+  #channel: GrpcChannel;
+  /** Sessions that have not ended; what cuts each. */
+  readonly #open = new Map<Promise<void>, () => void>();
+  readonly #closed = new AbortController();
 
   constructor(url: string) {
+    this.#url = url;
     this.#channel = openGrpcChannel(url);
   }
 
@@ -25,12 +32,19 @@ export class GrpcAgentLink implements AgentLink {
     // What cannot be written was said on a session that is breaking; its end is told by the iteration below.
     const send = (message: SessionMessage): void => void stream.write({ sessionId, message }).catch(() => undefined);
     send({ case: 'hello', value: hello });
+    let end = { reason: 'the coordinator ended the session', afterMs: 0 };
     const read = async (): Promise<void> => {
-      for await (const message of stream) onMessage(message);
+      for await (const response of stream) {
+        if (response.message.case === 'comeBack') end = response.message.value;
+        else onMessage(response);
+      }
     };
-    read().then(
-      () => onClosed('the coordinator ended the session'),
-      (error: unknown) => onClosed(asError(error).message),
+    const reading = read();
+    const over = reading.catch(() => undefined).finally(() => this.#open.delete(over));
+    this.#open.set(over, () => stream.cancel());
+    reading.then(
+      () => onClosed(end.reason, end.afterMs),
+      (error: unknown) => onClosed(asError(error).message, end.afterMs),
     );
     return { send, close: () => stream.end() };
   }
@@ -43,11 +57,14 @@ export class GrpcAgentLink implements AgentLink {
   }
 
   updateStatus(updateId: Uint8Array): Promise<GetUpdateStatusResponse> {
-    return this.#channel.unary(AgentService.method.getUpdateStatus, { updateId });
+    return this.#channel.unary(AgentService.method.getUpdateStatus, { updateId }, { signal: this.#closed.signal });
   }
 
   async submit(header: UpdateHeader, payload: Uint8Array, from: number): Promise<SubmitUpdateResponse> {
-    const stream = this.#channel.clientStream(AgentService.method.submitUpdate, { deadlineMs: SUBMIT_DEADLINE_MS });
+    const stream = this.#channel.clientStream(AgentService.method.submitUpdate, {
+      deadlineMs: SUBMIT_DEADLINE_MS,
+      signal: this.#closed.signal,
+    });
     let answered = false;
     const answer = stream.response.finally(() => (answered = true));
     // The answer may come early, with a refusal; it is awaited at the end.
@@ -59,7 +76,17 @@ export class GrpcAgentLink implements AgentLink {
     return answered ? answer : stream.finish();
   }
 
+  reconnect(): void {
+    for (const cut of this.#open.values()) cut();
+    this.#channel.close();
+    this.#channel = openGrpcChannel(this.#url);
+  }
+
   async close(): Promise<void> {
+    this.#closed.abort();
+    await Promise.race([Promise.all(this.#open.keys()), sleep(END_MS)]);
+    // A call that is open would keep the connection, and the connection the process.
+    for (const cut of this.#open.values()) cut();
     this.#channel.close();
   }
 }

@@ -1,5 +1,14 @@
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import { asError, natsRequest, openNats, sleep, type BlobChunk } from '@commonweight/client-sdk';
+import {
+  asError,
+  findCoordinator,
+  isAway,
+  natsRequest,
+  NatsRequests,
+  openNats,
+  sleep,
+  type BlobChunk,
+} from '@commonweight/client-sdk';
 import {
   agentInboxSubject,
   AgentServiceDownloadRequestSchema,
@@ -15,12 +24,15 @@ import {
   SubmitUpdateResponseSchema,
   type GetUpdateStatusResponse,
   type Hello,
+  type SessionResponse,
   type SubmitUpdateResponse,
   type UpdateHeader,
 } from '@commonweight/proto';
 import type { NatsConnection, Subscription } from '@nats-io/transport-node';
 import type { AgentLink, OpenSession, SessionListener, SessionMessage } from './agent-link.ts';
 
+/** What the server answers where nobody subscribes to a subject. */
+const NO_RESPONDERS = 503;
 /** How long a link that closes waits for the server to take what was published. */
 const FLUSH_MS = 500;
 
@@ -30,6 +42,10 @@ export class NatsAgentLink implements AgentLink {
   readonly #agentId: string;
   readonly #stop = new AbortController();
   #opening: Promise<NatsConnection> | undefined;
+  #requests: NatsRequests | undefined;
+  #session: NatsSession | undefined;
+  /** The coordinator that the server chose did not answer: the next session asks who lives. */
+  #isUnanswered = false;
 
   constructor(url: string, agentId: string) {
     this.#url = url;
@@ -38,19 +54,27 @@ export class NatsAgentLink implements AgentLink {
 
   openSession(hello: Hello, listener: SessionListener): OpenSession {
     const session = new NatsSession(this.#agentId, hello, listener);
-    this.#connection().then(
-      (connection) => session.begin(connection),
-      (error: unknown) => session.end(asError(error).message),
-    );
+    this.#session = session;
+    this.#begin(session).catch((error: unknown) => session.end(asError(error).message));
     return session;
+  }
+
+  async #begin(session: NatsSession): Promise<void> {
+    const connection = await this.#connection();
+    const isUnanswered = this.#isUnanswered;
+    this.#isUnanswered = false;
+    // Where none says that it lives, the server may still know one of before there was this question.
+    const replica = isUnanswered ? await findCoordinator(connection).catch(() => '') : '';
+    session.begin(connection, replica);
   }
 
   async *readBlob(digest: Uint8Array, offset: number, signal: AbortSignal): AsyncIterable<BlobChunk> {
     const schemas = { input: AgentServiceDownloadRequestSchema, output: AgentServiceDownloadResponseSchema };
     const connection = await this.#connection();
+    this.#requests ??= new NatsRequests(connection);
     for (let at = offset; !signal.aborted;) {
       const request = { digest, offset: BigInt(at), length: BigInt(CHUNK_BYTES_MAX) };
-      const chunk = await natsRequest(connection, agentSubject(this.#agentId, 'download'), schemas, request);
+      const chunk = await this.#requests.ask(agentSubject(this.#agentId, 'download'), schemas, request);
       const totalSize = Number(chunk.totalSize);
       yield { offset: at, totalSize, data: chunk.data };
       at += chunk.data.length;
@@ -60,21 +84,30 @@ export class NatsAgentLink implements AgentLink {
 
   async updateStatus(updateId: Uint8Array): Promise<GetUpdateStatusResponse> {
     const schemas = { input: GetUpdateStatusRequestSchema, output: GetUpdateStatusResponseSchema };
-    return natsRequest(await this.#connection(), agentSubject(this.#agentId, 'status'), schemas, { updateId });
+    const subject = agentSubject(this.#agentId, 'status', this.#session?.replica);
+    return natsRequest(await this.#connection(), subject, schemas, { updateId });
   }
 
   async submit(header: UpdateHeader, payload: Uint8Array, from: number): Promise<SubmitUpdateResponse> {
     const schemas = { input: SubmitUpdateRequestSchema, output: SubmitUpdateResponseSchema };
     const connection = await this.#connection();
+    // All chunks go to one coordinator.
+    const subject = agentSubject(this.#agentId, 'submit', this.#session?.replica);
     for (let offset = from; ;) {
       const data = payload.subarray(offset, offset + CHUNK_BYTES_MAX);
       const request = { header, offset: BigInt(offset), data };
-      const answer = await natsRequest(connection, agentSubject(this.#agentId, 'submit'), schemas, request);
+      const answer = await natsRequest(connection, subject, schemas, request);
       const held = Number(answer.offset);
       // Not further than before: the caller asks where to go on.
       if (answer.accepted || answer.receipt !== undefined || held <= offset || held >= payload.length) return answer;
       offset = held;
     }
+  }
+
+  /** The connection is to the NATS server, which the client looks after; the next session goes to a coordinator that lives. */
+  reconnect(): void {
+    this.#session = undefined;
+    this.#isUnanswered = true;
   }
 
   async close(): Promise<void> {
@@ -101,6 +134,7 @@ class NatsSession implements OpenSession {
   #connection: NatsConnection | undefined;
   #subscriptions: Subscription[] = [];
   #ended = false;
+  #replica = '';
 
   constructor(agentId: string, hello: Hello, listener: SessionListener) {
     this.#agentId = agentId;
@@ -108,12 +142,16 @@ class NatsSession implements OpenSession {
     this.#listener = listener;
   }
 
-  begin(connection: NatsConnection): void {
+  /** `replica`: the coordinator to greet; '' for whichever the server chooses. */
+  begin(connection: NatsConnection, replica: string): void {
     if (this.#ended) return;
+    this.#replica = replica;
+    // A hello that waits for a server would be of a session that has ended by then.
+    if (isAway(connection)) return this.end('the NATS server is away');
     this.#connection = connection;
     this.#subscriptions = [
       connection.subscribe(agentInboxSubject(this.#agentId)),
-      connection.subscribe(COORDINATOR_STARTED_SUBJECT, { callback: () => this.end('the coordinator was started') }),
+      connection.subscribe(COORDINATOR_STARTED_SUBJECT, { callback: () => this.#started() }),
     ];
     void this.#listen(this.#subscriptions[0]!);
     void this.#watch(connection);
@@ -123,9 +161,23 @@ class NatsSession implements OpenSession {
   send(message: SessionMessage): void {
     const connection = this.#connection;
     // While the server is away the client would queue without limit; the session has ended then anyway.
-    if (this.#ended || connection === undefined || connection.isClosed()) return;
+    if (this.#ended || connection === undefined || isAway(connection)) return;
     const request = create(SessionRequestSchema, { sessionId: this.#hello.sessionId, message });
-    connection.publish(agentSubject(this.#agentId, 'session'), toBinary(SessionRequestSchema, request));
+    // Where the coordinator of the session is gone, the server says so to the inbox.
+    const reply = agentInboxSubject(this.#agentId);
+    const subject = agentSubject(this.#agentId, 'session', this.#replica);
+    connection.publish(subject, toBinary(SessionRequestSchema, request), { reply });
+  }
+
+  /** Which coordinator has the session, once it has welcomed the agent; '' before. */
+  get replica(): string {
+    return this.#replica;
+  }
+
+  /** Some coordinator was started: perhaps the one of this session, which then knows nothing of it any more. */
+  #started(): void {
+    if (this.#replica === '') this.end('the coordinator was started');
+    else this.send({ case: 'heartbeat', value: {} });
   }
 
   close(): void {
@@ -133,17 +185,22 @@ class NatsSession implements OpenSession {
     for (const subscription of this.#subscriptions) subscription.unsubscribe();
   }
 
-  end(why: string): void {
+  end(why: string, afterMs = 0): void {
     if (this.#ended) return;
     this.close();
-    this.#listener.onClosed(why);
+    this.#listener.onClosed(why, afterMs);
   }
 
   async #listen(subscription: Subscription): Promise<void> {
-    for await (const { data } of subscription) {
-      const response = fromBinary(SessionResponseSchema, data, { readUnknownFields: false });
-      if (response.sessionId !== this.#hello.sessionId) continue;
-      if (response.message.case === 'comeBack') this.end(response.message.value.reason);
+    for await (const { data, headers } of subscription) {
+      if (headers?.code === NO_RESPONDERS) {
+        this.end('the coordinator is gone');
+        continue;
+      }
+      const response = responseIn(data);
+      if (response?.sessionId !== this.#hello.sessionId) continue;
+      if (response.message.case === 'welcome') this.#replica = response.message.value.replica;
+      if (response.message.case === 'comeBack') this.end(response.message.value.reason, response.message.value.afterMs);
       else if (!this.#ended) this.#listener.onMessage(response);
     }
   }
@@ -153,5 +210,14 @@ class NatsSession implements OpenSession {
       if (this.#ended) return;
       if (type === 'disconnect') this.end('the NATS server is away');
     }
+  }
+}
+
+/** The message in some bytes of an inbox; whoever put others there is not listened to. */
+function responseIn(data: Uint8Array): SessionResponse | undefined {
+  try {
+    return fromBinary(SessionResponseSchema, data, { readUnknownFields: false });
+  } catch {
+    return undefined;
   }
 }

@@ -1,4 +1,5 @@
 import type { TrainingPlan } from '@commonweight/core';
+import type { RunsOn } from './engines.ts';
 
 /** One training, as the process that does it gets it. */
 export interface TrainingJob {
@@ -8,19 +9,28 @@ export interface TrainingJob {
   plan: TrainingPlan;
   /** Of the order of examples. */
   seed: bigint;
+  /** Where a proximal term pulls to, where that is not `weights`. */
+  anchor?: Float32Array;
+  /** What is added to every gradient, where the plan's local method corrects them. */
+  correction?: Float32Array;
+  /** Whether the loss of `weights` is measured first. */
+  needsBaseLoss?: boolean;
 }
 
 export interface TrainingResult {
   weights: Float32Array;
   /** Mean loss of the last epoch. */
   loss: number;
+  /** Mean loss of the weights that the training began with, where it was asked for. */
+  baseLoss?: number;
   examples: number;
   steps: number;
   ms: number;
+  /** Of the weights that the training began with, on examples that were set aside; empty where the plan measures nothing. */
+  metrics?: Readonly<Record<string, number>>;
 }
 
-export type ToTrainer =
-  { type: 'open'; data: string; threads: number } | { type: 'train'; id: number; job: TrainingJob };
+export type ToTrainer = { type: 'open'; data: string; on: RunsOn } | { type: 'train'; id: number; job: TrainingJob };
 
 export type FromTrainer =
   | { type: 'opened'; examples: number }

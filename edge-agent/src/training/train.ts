@@ -2,21 +2,25 @@ import { createHash } from 'node:crypto';
 import {
   buildTrainingGraph,
   contractOf,
+  dropoutMask,
   layoutOf,
   rateFactor,
   readModel,
   seeded,
+  type RandomStream,
   type TrainingGraph,
   type TrainingPlan,
   type WeightLayout,
 } from '@commonweight/core';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
-import { DataError, type Dataset } from '../data/dataset.ts';
+import type { Dataset } from '../data/dataset.ts';
+import { Batches, sizeOf, type Feeds } from './batches.ts';
+import { sessionOptions, type RunsOn } from './engines.ts';
+import { HeldOut } from './held-out.ts';
 import type { TrainingJob, TrainingResult } from './messages.ts';
 
 /** A training graph that is loaded. */
 interface Compiled {
-  key: string;
   graph: TrainingGraph;
   layout: WeightLayout;
   /** Of the model's output; undefined where its size is not fixed. */
@@ -24,34 +28,90 @@ interface Compiled {
   session: InferenceSession;
 }
 
-/** Trains on one set, step by step, on ONNX Runtime's CPU provider. Keeps the last graph that it compiled. */
-export class OrtTrainer {
-  readonly #data: Dataset;
-  readonly #threads: number;
-  #compiled: Compiled | undefined;
+/** Training graphs that are loaded: the last few, since loading one takes longer than a step. */
+export class LoadedGraphs {
+  readonly #on: RunsOn;
+  readonly #max: number;
+  readonly #loaded = new Map<string, Compiled>();
 
-  constructor(data: Dataset, threads: number) {
-    this.#data = data;
-    this.#threads = threads;
+  constructor(on: RunsOn, max: number) {
+    this.#on = on;
+    this.#max = max;
   }
 
-  async train({ graph, weights, plan, seed }: TrainingJob): Promise<TrainingResult> {
+  async get(graphBytes: Uint8Array, plan: TrainingPlan, batchSize: number): Promise<Compiled> {
+    const key = `${createHash('sha256').update(graphBytes).digest('hex')} ${batchSize} ${JSON.stringify(plan)}`;
+    const known = this.#loaded.get(key);
+    this.#loaded.delete(key);
+    const compiled = known ?? (await this.#load(graphBytes, plan, batchSize));
+    // The last one used is the last one to go.
+    this.#loaded.set(key, compiled);
+    for (const [oldest, { session }] of this.#loaded) {
+      if (this.#loaded.size <= this.#max) break;
+      this.#loaded.delete(oldest);
+      await session.release();
+    }
+    return compiled;
+  }
+
+  async release(): Promise<void> {
+    for (const { session } of this.#loaded.values()) await session.release();
+    this.#loaded.clear();
+  }
+
+  async #load(graphBytes: Uint8Array, plan: TrainingPlan, batchSize: number): Promise<Compiled> {
+    const model = readModel(graphBytes);
+    const graph = buildTrainingGraph(model, plan, batchSize);
+    const session = await InferenceSession.create(graph.model, sessionOptions(this.#on));
+    const classes = contractOf(model).outputs[0]?.dims.at(-1);
+    return {
+      graph,
+      layout: layoutOf(model),
+      classes: classes !== undefined && classes > 0 ? classes : undefined,
+      session,
+    };
+  }
+}
+
+/** A task's training, and that of a model of the agent's own. */
+const GRAPHS_MAX = 2;
+
+/** Trains on one set, step by step, on ONNX Runtime. */
+export class OrtTrainer {
+  readonly #data: Dataset;
+  readonly #graphs: LoadedGraphs;
+  readonly #heldOut: HeldOut;
+
+  constructor(data: Dataset, on: RunsOn, graphs: LoadedGraphs = new LoadedGraphs(on, GRAPHS_MAX)) {
+    this.#data = data;
+    this.#graphs = graphs;
+    this.#heldOut = new HeldOut(data, on);
+  }
+
+  async train({ graph, weights, plan, seed, ...more }: TrainingJob): Promise<TrainingResult> {
     const startMs = performance.now();
-    const compiled = await this.#compile(graph, plan);
+    const { train: indices, held } = this.#heldOut.split(plan.evaluation);
+    const batchSize = Math.min(plan.batchSize, indices.length);
+    const compiled = await this.#graphs.get(graph, plan, batchSize);
     const batches = new Batches(this.#data, compiled.graph, compiled.classes);
+    const metrics =
+      held.length === 0 ? {} : await this.#heldOut.measure({ graph, weights, plan }, held, compiled.classes);
     const random = seeded(seed);
-    let feeds = firstFeeds(compiled, weights);
+    let feeds = firstFeeds(compiled, weights, more);
+    const baseLoss =
+      more.needsBaseLoss === true ? await this.#lossOf(compiled, plan, feeds, { batches, indices }) : undefined;
     let loss = 0;
     let steps = 0;
-    const total = plan.epochs * Math.ceil(this.#data.examples / compiled.graph.batchSize);
+    const total = plan.epochs * Math.ceil(indices.length / compiled.graph.batchSize);
     for (let epoch = 0; epoch < plan.epochs; epoch++) {
       let lossSum = 0;
-      const order = random.fork(`epoch ${epoch}`).shuffle(Array.from(this.#data.labels.keys()));
+      const order = random.fork(`epoch ${epoch}`).shuffle([...indices]);
       for (let start = 0; start < order.length; start += compiled.graph.batchSize) {
         const batch = order.slice(start, start + compiled.graph.batchSize);
         const outputs = await compiled.session.run({
           ...feeds,
           ...rateFeed(compiled.graph, plan, steps, total),
+          ...maskFeeds(compiled.graph, random.fork(`dropout ${steps}`)),
           ...batches.feedsOf(batch),
         });
         feeds = nextFeeds(compiled.graph, feeds, outputs);
@@ -69,44 +129,45 @@ export class OrtTrainer {
     compiled.graph.parameters.forEach(({ input }, i) => {
       trained.set(feeds[input]?.data as Float32Array, compiled.layout.parameters[i]?.offset ?? 0);
     });
-    return { weights: trained, loss, examples: this.#data.examples, steps, ms: performance.now() - startMs };
+    const ms = performance.now() - startMs;
+    const result = { weights: trained, loss, examples: indices.length, steps, ms, metrics };
+    return baseLoss === undefined ? result : { ...result, baseLoss };
   }
 
-  async #compile(graphBytes: Uint8Array, plan: TrainingPlan): Promise<Compiled> {
-    const key = `${createHash('sha256').update(graphBytes).digest('hex')} ${JSON.stringify(plan)}`;
-    if (this.#compiled?.key === key) return this.#compiled;
-    await this.#compiled?.session.release();
-    this.#compiled = undefined;
-    const model = readModel(graphBytes);
-    const batchSize = Math.min(plan.batchSize, this.#data.examples);
-    const graph = buildTrainingGraph(model, plan, batchSize);
-    const session = await InferenceSession.create(graph.model, {
-      executionProviders: ['cpu'],
-      intraOpNumThreads: this.#threads,
-      interOpNumThreads: 1,
-    });
-    const classes = contractOf(model).outputs[0]?.dims.at(-1);
-    return (this.#compiled = {
-      key,
-      graph,
-      layout: layoutOf(model),
-      classes: classes !== undefined && classes > 0 ? classes : undefined,
-      session,
-    });
+  /** The mean loss of weights over all examples: steps are taken, and nothing of them but the loss is used. */
+  async #lossOf(
+    { graph, session }: Compiled,
+    plan: TrainingPlan,
+    feeds: Feeds,
+    { batches, indices }: { batches: Batches; indices: readonly number[] },
+  ): Promise<number> {
+    let sum = 0;
+    for (let start = 0; start < indices.length; start += graph.batchSize) {
+      const batch = indices.slice(start, start + graph.batchSize);
+      const outputs = await session.run({ ...feeds, ...rateFeed(graph, plan, 0, 1), ...batches.feedsOf(batch) }, [
+        graph.loss,
+      ]);
+      sum += Number(outputs[graph.loss]?.data[0]) * batch.length;
+    }
+    return sum / indices.length;
   }
 }
 
-type Feeds = Record<string, Tensor>;
-
-function firstFeeds({ graph, layout }: Compiled, weights: Float32Array): Feeds {
+function firstFeeds(
+  { graph, layout }: Compiled,
+  weights: Float32Array,
+  { anchor = weights, correction = new Float32Array(weights.length) }: Pick<TrainingJob, 'anchor' | 'correction'>,
+): Feeds {
   const feeds: Feeds = {};
-  const valuesOf = new Map<string, Tensor>();
-  graph.parameters.forEach(({ name, input, shape }, i) => {
-    const { offset = 0, length = 0 } = layout.parameters[i] ?? {};
-    valuesOf.set(name, (feeds[input] = new Tensor('float32', weights.slice(offset, offset + length), shape)));
-  });
+  const places = new Map(layout.parameters.map((parameter) => [parameter.name, parameter]));
+  const part = (whole: Float32Array, name: string): Tensor => {
+    const { offset = 0, length = 0, shape = [] } = places.get(name) ?? {};
+    return new Tensor('float32', whole.slice(offset, offset + length), shape);
+  };
+  for (const { name, input } of graph.parameters) feeds[input] = part(weights, name);
   for (const { input, shape } of graph.state) feeds[input] = zeros(shape);
-  for (const { input, parameter } of graph.anchors) feeds[input] = valuesOf.get(parameter) as Tensor;
+  for (const { input, parameter } of graph.anchors) feeds[input] = part(anchor, parameter);
+  for (const { input, parameter } of graph.corrections) feeds[input] = part(correction, parameter);
   return feeds;
 }
 
@@ -116,6 +177,13 @@ function rateFeed({ rate }: TrainingGraph, { schedule }: TrainingPlan, step: num
   return { [rate]: new Tensor('float32', Float32Array.of(rateFactor(schedule, step, steps)), [1]) };
 }
 
+/** What each Dropout drops in this step; the same seed drops the same. */
+function maskFeeds({ masks }: TrainingGraph, random: RandomStream): Feeds {
+  return Object.fromEntries(
+    masks.map((mask) => [mask.input, new Tensor('float32', dropoutMask(mask, random.fork(mask.input)), mask.shape)]),
+  );
+}
+
 /** Outputs of one step are the inputs of the next, without a copy in JavaScript. */
 function nextFeeds(graph: TrainingGraph, feeds: Feeds, outputs: InferenceSession.OnnxValueMapType): Feeds {
   const next = { ...feeds };
@@ -123,71 +191,4 @@ function nextFeeds(graph: TrainingGraph, feeds: Feeds, outputs: InferenceSession
   return next;
 }
 
-const sizeOf = (shape: readonly number[]): number => shape.reduce((product, dim) => product * dim, 1);
 const zeros = (shape: readonly number[]): Tensor => new Tensor('float32', new Float32Array(sizeOf(shape)), shape);
-
-/** Turns examples into the tensors of a batch. */
-class Batches {
-  readonly #data: Dataset;
-  readonly #graph: TrainingGraph;
-  readonly #inputSize: number;
-  readonly #targetSize: number;
-
-  constructor(data: Dataset, graph: TrainingGraph, classes: number | undefined) {
-    this.#data = data;
-    this.#graph = graph;
-    this.#inputSize = sizeOf(graph.data.shape) / graph.batchSize;
-    this.#targetSize = sizeOf(graph.target.shape) / graph.batchSize;
-    const given = data.inputs.length / data.examples;
-    if (given !== this.#inputSize) {
-      throw new DataError(
-        `an example has ${given} values and the model takes ${this.#inputSize}: use data that fits the model`,
-      );
-    }
-    const isClass = graph.target.dtype === 'int64';
-    const wrong = data.labels.find((label) => isClass && classes !== undefined && (label < 0 || label >= classes));
-    if (wrong !== undefined) {
-      throw new DataError(
-        `there is a label ${wrong} and the model has ${classes} classes, from 0 on: use data that fits the model`,
-      );
-    }
-  }
-
-  /** A batch; what a partial one lacks is filled with zeros of weight 0, so no example is dropped and none is counted twice. */
-  feedsOf(indices: readonly number[]): Feeds {
-    const { data, target, sampleWeights, batchSize } = this.#graph;
-    const inputs = new Float32Array(batchSize * this.#inputSize);
-    const weights = new Float32Array(batchSize).fill(1, 0, indices.length);
-    indices.forEach((index, i) => {
-      inputs.set(
-        this.#data.inputs.subarray(index * this.#inputSize, (index + 1) * this.#inputSize),
-        i * this.#inputSize,
-      );
-    });
-    return {
-      [data.name]: new Tensor('float32', inputs, data.shape),
-      [target.name]: target.dtype === 'int64' ? this.#classTarget(indices) : this.#floatTarget(indices),
-      [sampleWeights]: new Tensor('float32', weights, [batchSize]),
-    };
-  }
-
-  #classTarget(indices: readonly number[]): Tensor {
-    const { target, batchSize } = this.#graph;
-    const labels = new BigInt64Array(batchSize);
-    indices.forEach((index, i) => (labels[i] = BigInt(this.#data.labels[index] ?? 0)));
-    return new Tensor('int64', labels, target.shape);
-  }
-
-  /** One output takes the label itself, several take it one-hot. */
-  #floatTarget(indices: readonly number[]): Tensor {
-    const { target, batchSize } = this.#graph;
-    const size = this.#targetSize;
-    const values = new Float32Array(batchSize * size);
-    indices.forEach((index, i) => {
-      const label = this.#data.labels[index] ?? 0;
-      if (size === 1) values[i] = label;
-      else if (label < size) values[i * size + label] = 1;
-    });
-    return new Tensor('float32', values, target.shape);
-  }
-}

@@ -10,7 +10,7 @@ async function answer(message: ToTrainer): Promise<void> {
   if (message.type === 'open') {
     try {
       const data = await loadDataset(message.data);
-      trainer = new OrtTrainer(data, message.threads);
+      trainer = new OrtTrainer(data, message.on);
       tell({ type: 'opened', examples: data.examples });
     } catch (error) {
       tell({ type: 'refused', reason: (error as Error).message });

@@ -13,7 +13,7 @@ afterEach(async () => {
 });
 
 async function open(data: string): Promise<{ trainer: Trainer; examples: number }> {
-  const opened = await Trainer.open(data, 1);
+  const opened = await Trainer.open(data, { engine: 'cpu', threads: 1 }, () => {});
   trainers.push(opened.trainer);
   return opened;
 }
@@ -47,6 +47,12 @@ describe('a training in its own process', () => {
     expect(second.loss).toBeLessThan(first.loss);
   });
 
+  test('is refused once the trainer is closed: nobody would end its process', async () => {
+    const { trainer } = await open(digits);
+    await trainer.close();
+    await expect(trainer.train(job(), 60_000)).rejects.toThrow(new TrainingError('the agent was stopped'));
+  });
+
   test('is the same for the same seed, and another for another', async () => {
     const { trainer } = await open(digits);
     const [one, same, other] = [
@@ -56,6 +62,24 @@ describe('a training in its own process', () => {
     ];
     expect(same.weights).toEqual(one.weights);
     expect(other.weights).not.toEqual(one.weights);
+  });
+
+  test('with dropout drops the same for the same seed', async () => {
+    const { trainer } = await open(digits);
+    const model = mlp({ inputs: 784, hidden: [32], outputs: 10, seed: 1 });
+    const relu = model.graph!.node.find(({ opType }) => opType === 'Relu')!;
+    const [value] = relu.output;
+    const dropout = { ...relu, opType: 'Dropout', name: 'drop', input: ['before'], output: [value!], attribute: [] };
+    relu.output = ['before'];
+    model.graph!.node.splice(model.graph!.node.indexOf(relu) + 1, 0, dropout);
+    const { graph, weights } = splitModel(model);
+    const [dropping, same, plain] = [
+      await trainer.train(job({ graph, weights, plan: { ...plan, dropout: true } }), 60_000),
+      await trainer.train(job({ graph, weights, plan: { ...plan, dropout: true } }), 60_000),
+      await trainer.train(job({ graph, weights }), 60_000),
+    ];
+    expect(same.weights).toEqual(dropping.weights);
+    expect(plain.weights).not.toEqual(dropping.weights);
   });
 
   test('that takes longer than the round is given up, and the next one works', async () => {
@@ -103,7 +127,9 @@ describe('a training in its own process', () => {
 
 describe('data', () => {
   test('that cannot be read are named when the trainer opens', async () => {
-    await expect(Trainer.open('csv:/nowhere/data.csv', 1)).rejects.toThrow(DataError);
+    await expect(Trainer.open('csv:/nowhere/data.csv', { engine: 'cpu', threads: 1 }, () => {})).rejects.toThrow(
+      DataError,
+    );
   });
 
   test('that went away while the process was down cost that training only', async () => {

@@ -1,6 +1,7 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { DataError } from '../data/dataset.ts';
+import { probeEngine, type RunsOn } from './engines.ts';
 import type { FromTrainer, TrainingJob, TrainingResult } from './messages.ts';
 
 /** A training that brought nothing: the reason is told to the coordinator. */
@@ -16,24 +17,40 @@ interface Waiting {
 /** Trains in a process of its own, which is started again when it dies. */
 export class Trainer {
   readonly #data: string;
-  readonly #threads: number;
+  #on: RunsOn;
+  readonly #warn: (text: string) => void;
   #child: ChildProcess | undefined;
   #waiting: Waiting | undefined;
   #id = 0;
+  #isClosed = false;
 
-  private constructor(data: string, threads: number) {
+  private constructor(data: string, on: RunsOn, warn: (text: string) => void) {
     this.#data = data;
-    this.#threads = threads;
+    this.#on = on;
+    this.#warn = warn;
   }
 
-  /** Starts the process and opens the data there. Throws DataError where it cannot be read. */
-  static async open(data: string, threads: number): Promise<{ trainer: Trainer; examples: number }> {
-    const trainer = new Trainer(data, threads);
+  /**
+   * Starts the process and opens the data there. An engine that does not train here, or fails later, makes way for the CPU, and that is
+   * told. Throws DataError where the data cannot be read.
+   */
+  static async open(
+    data: string,
+    on: RunsOn,
+    warn: (text: string) => void,
+  ): Promise<{ trainer: Trainer; examples: number }> {
+    const trainer = new Trainer(data, on, warn);
+    if (on.engine !== 'cpu') {
+      const report = await probeEngine(on);
+      if (!report.works) trainer.#fallBack(report.why);
+    }
     return { trainer, examples: await trainer.#start() };
   }
 
   /** Throws TrainingError when the process failed, died, or took longer than `timeMs`. */
   async train(job: TrainingJob, timeMs: number): Promise<TrainingResult> {
+    // A process that is started now would have nobody to end it.
+    if (this.#isClosed) throw new TrainingError('the agent was stopped');
     if (this.#child === undefined) await this.#start();
     const id = ++this.#id;
     const timer = setTimeout(
@@ -45,6 +62,12 @@ export class Trainer {
         this.#waiting = { resolve, reject };
         this.#child?.send({ type: 'train', id, job });
       });
+    } catch (error) {
+      if (this.#on.engine !== 'cpu' && !this.#isClosed) {
+        this.#fallBack((error as Error).message);
+        await this.#end();
+      }
+      throw error;
     } finally {
       clearTimeout(timer);
       this.#waiting = undefined;
@@ -53,6 +76,19 @@ export class Trainer {
 
   /** Ends the process; a training that runs is given up. */
   close(): Promise<void> {
+    this.#isClosed = true;
+    return this.#end();
+  }
+
+  /** From the next start of the process on. */
+  #fallBack(why: string): void {
+    this.#warn(
+      `${this.#on.engine} does not train here (${why}): the CPU does from now on; see \`commonweight agent doctor\``,
+    );
+    this.#on = { ...this.#on, engine: 'cpu' };
+  }
+
+  #end(): Promise<void> {
     this.#waiting?.reject(new TrainingError('the agent was stopped'));
     const child = this.#child;
     this.#child = undefined;
@@ -68,7 +104,7 @@ export class Trainer {
     try {
       return await this.#opened();
     } catch (error) {
-      await this.close();
+      await this.#end();
       throw error;
     }
   }
@@ -98,7 +134,7 @@ export class Trainer {
         this.#child = undefined;
         this.#give(error, false);
       });
-      child.send({ type: 'open', data: this.#data, threads: this.#threads });
+      child.send({ type: 'open', data: this.#data, on: this.#on });
     });
   }
 

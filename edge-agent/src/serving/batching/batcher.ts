@@ -1,0 +1,153 @@
+/** Lets requests wait for each other, and for their turn, within bounds. */
+import type { Prediction, Tensor } from '@commonweight/client-sdk';
+import { asServingError, ServingError } from '../errors.ts';
+import { nextBatch, type BatchPolicy, type Waiting } from './next-batch.ts';
+import { joinRows, rowsOf, shapeKey, splitRows, type Tensors } from './rows.ts';
+
+export interface BatcherOptions extends BatchPolicy {
+  /** Requests that may wait; one more is refused. */
+  queueMax: number;
+  /** Runs at once. Two keep the worker busy while an answer is on its way back. */
+  runsMax: number;
+}
+
+/** What the batcher runs and whom it tells. */
+export interface BatcherParts {
+  /** The name in messages. */
+  model: string;
+  options: BatcherOptions;
+  predict(inputs: Record<string, Tensor>): Promise<Prediction>;
+  /** Whether the version that serves now treats rows apart. */
+  isBatchable(): boolean;
+  /** Throws where a request may no longer run, such as for another version than the one it wants. */
+  check(version: number | undefined): void;
+  onRun?(rows: number): void;
+}
+
+interface Request extends Waiting {
+  inputs: Tensors;
+  version: number | undefined;
+  answer: PromiseWithResolvers<Prediction>;
+}
+
+export class Batcher {
+  readonly #parts: BatcherParts;
+  #queue: Request[] = [];
+  #runs = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(parts: BatcherParts) {
+    this.#parts = parts;
+  }
+
+  /** Requests that wait. */
+  get length(): number {
+    return this.#queue.length;
+  }
+
+  /** Runs the inputs, maybe with others. Throws ServingError where the queue is full or the request was given up. */
+  predict(inputs: Tensors, version: number | undefined, signal: AbortSignal): Promise<Prediction> {
+    const { model, options } = this.#parts;
+    if (this.#closed) return Promise.reject(new ServingError('not-ready', `'${model}' is no longer served here`));
+    if (signal.aborted) return Promise.reject(givenUp());
+    if (this.#queue.length >= options.queueMax) {
+      return Promise.reject(
+        new ServingError(
+          'queue-full',
+          `the queue of '${model}' is full, with ${options.queueMax} waiting: try again later, or serve it from more processes`,
+        ),
+      );
+    }
+    const rows = rowsOf(inputs);
+    const request: Request = {
+      inputs,
+      version,
+      rows: rows ?? 1,
+      key: rows === undefined ? undefined : shapeKey(inputs),
+      sinceMs: performance.now(),
+      answer: Promise.withResolvers(),
+    };
+    this.#queue.push(request);
+    const leave = (): void => this.#leave(request);
+    signal.addEventListener('abort', leave, { once: true });
+    this.#go();
+    return request.answer.promise.finally(() => signal.removeEventListener('abort', leave));
+  }
+
+  /** Those that wait are refused; those that run end. */
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    const gone = new ServingError('not-ready', `'${this.#parts.model}' is no longer served here`);
+    for (const { answer } of this.#queue.splice(0)) answer.reject(gone);
+  }
+
+  #leave(request: Request): void {
+    const index = this.#queue.indexOf(request);
+    // One that runs already brings its answer, which nobody reads.
+    if (index < 0) return;
+    this.#queue.splice(index, 1);
+    request.answer.reject(givenUp());
+  }
+
+  #go(): void {
+    const { options, isBatchable } = this.#parts;
+    clearTimeout(this.#timer);
+    while (this.#runs < options.runsMax && this.#queue.length > 0) {
+      const decision = isBatchable()
+        ? nextBatch(this.#queue, options, performance.now())
+        : { run: this.#queue.slice(0, 1) };
+      if ('waitMs' in decision) {
+        this.#timer = setTimeout(() => this.#go(), Math.ceil(decision.waitMs));
+        return;
+      }
+      const taken = new Set(decision.run);
+      this.#queue = this.#queue.filter((request) => !taken.has(request));
+      this.#runs += 1;
+      void this.#run(decision.run).finally(() => {
+        this.#runs -= 1;
+        this.#go();
+      });
+    }
+  }
+
+  /** Ends every request, one way or the other. */
+  async #run(requests: readonly Request[]): Promise<void> {
+    const allowed = requests.filter(({ version, answer }) => {
+      try {
+        this.#parts.check(version);
+        return true;
+      } catch (error) {
+        answer.reject(error);
+        return false;
+      }
+    });
+    if (allowed.length === 0) return;
+    try {
+      const predicted = this.#predict(allowed.map(({ inputs }) => inputs));
+      const { outputs, version } = await predicted;
+      const parts =
+        allowed.length === 1
+          ? [outputs]
+          : splitRows(
+              outputs,
+              allowed.map(({ rows }) => rows),
+            );
+      if (parts === undefined) throw new Error('an output has not one row for each that went in');
+      allowed.forEach(({ answer }, index) => answer.resolve({ outputs: parts[index]!, version }));
+    } catch (error) {
+      if (allowed.length === 1) return allowed[0]!.answer.reject(asServingError(error));
+      // One of them may be to blame: each gets its own answer.
+      for (const request of allowed) await this.#run([request]);
+    }
+  }
+
+  #predict(requests: readonly Tensors[]): Promise<Prediction> {
+    const inputs = joinRows(requests);
+    this.#parts.onRun?.(rowsOf(inputs) ?? 1);
+    return this.#parts.predict(inputs);
+  }
+}
+
+const givenUp = (): ServingError => new ServingError('cancelled', 'the asker gave up');

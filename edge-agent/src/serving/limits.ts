@@ -1,0 +1,26 @@
+/** Bytes of one request's body, unless the operator says otherwise. */
+export const BODY_BYTES_MAX: number = 64 * 1024 * 1024;
+/** Bytes of the JSON of a request: it is parsed on the event loop, so larger tensors come in binary. */
+export const JSON_BYTES_MAX: number = 8 * 1024 * 1024;
+/** How deep JSON may nest: more than any tensor has axes. */
+export const JSON_DEPTH_MAX = 32;
+/** Bytes of all bodies that are read or wait at once, over all connections. */
+export const BYTES_IN_FLIGHT_MAX: number = 256 * 1024 * 1024;
+/** Tensors, and requested outputs, of one request. */
+export const TENSORS_MAX = 64;
+/** Axes of a tensor. */
+export const AXES_MAX = 16;
+/** Characters of a request's id and of a tensor's name. */
+export const TEXT_LENGTH_MAX = 256;
+/** Bytes of the headers of an HTTP request. */
+export const HEADER_BYTES_MAX: number = 16 * 1024;
+/** HTTP connections at once. */
+export const CONNECTIONS_MAX = 1024;
+/** Calls at once on one gRPC connection. */
+export const STREAMS_MAX = 256;
+/** How long a request may take to arrive, and its answer to be fetched. */
+export const REQUEST_MS = 60_000;
+/** Models of one process. */
+export const MODELS_MAX = 64;
+/** Characters of a message that quotes what came. */
+export const MESSAGE_LENGTH_MAX = 500;

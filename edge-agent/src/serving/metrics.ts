@@ -1,0 +1,146 @@
+/** Counters, gauges and histograms in Prometheus' text form (version 0.0.4), of which serving needs no more than this. */
+type Labels = Readonly<Record<string, string>>;
+
+const LATENCY_S = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+const ROWS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+
+export const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
+
+/** Values by labels; a counter where it is only added to. */
+class Series {
+  readonly #values = new Map<string, number>();
+
+  add(labels: Labels, amount: number): void {
+    const key = keyOf(labels);
+    this.#values.set(key, (this.#values.get(key) ?? 0) + amount);
+  }
+
+  *lines(name: string): Generator<string> {
+    for (const [key, value] of this.#values) yield `${name}{${key}} ${value}`;
+  }
+}
+
+class Histogram {
+  readonly #bounds: readonly number[];
+  readonly #byLabels = new Map<string, { counts: number[]; sum: number; count: number }>();
+
+  constructor(bounds: readonly number[]) {
+    this.#bounds = bounds;
+  }
+
+  observe(labels: Labels, value: number): void {
+    const key = keyOf(labels);
+    let entry = this.#byLabels.get(key);
+    if (entry === undefined) {
+      entry = { counts: this.#bounds.map(() => 0), sum: 0, count: 0 };
+      this.#byLabels.set(key, entry);
+    }
+    const bucket = this.#bounds.findIndex((bound) => value <= bound);
+    if (bucket >= 0) entry.counts[bucket]! += 1;
+    entry.sum += value;
+    entry.count += 1;
+  }
+
+  *lines(name: string): Generator<string> {
+    for (const [key, { counts, sum, count }] of this.#byLabels) {
+      let below = 0;
+      for (const [index, bound] of this.#bounds.entries()) {
+        below += counts[index]!;
+        yield `${name}_bucket{${key},le="${bound}"} ${below}`;
+      }
+      yield `${name}_bucket{${key},le="+Inf"} ${count}`;
+      yield `${name}_sum{${key}} ${sum}`;
+      yield `${name}_count{${key}} ${count}`;
+    }
+  }
+}
+
+/** What is read when somebody asks. */
+export interface ModelFigures {
+  model: string;
+  version: number | undefined;
+  variant: string;
+  queue: number;
+  batches: boolean;
+}
+
+export class Metrics {
+  readonly #requests = new Series();
+  readonly #errors = new Series();
+  readonly #latency = new Histogram(LATENCY_S);
+  readonly #rows = new Histogram(ROWS);
+
+  /** A request that got its prediction, or did not. Only names of served models become labels: others are chosen by the asker. */
+  request(model: string, protocol: 'http' | 'grpc'): void {
+    this.#requests.add({ model, protocol }, 1);
+  }
+
+  error(model: string, reason: string): void {
+    this.#errors.add({ model, reason }, 1);
+  }
+
+  latency(model: string, seconds: number): void {
+    this.#latency.observe({ model }, seconds);
+  }
+
+  run(model: string, rows: number): void {
+    this.#rows.observe({ model }, rows);
+  }
+
+  text(models: readonly ModelFigures[]): string {
+    const gauge = (name: string, of: (figures: ModelFigures) => number): string[] =>
+      models.map((figures) => `${name}{${keyOf({ model: figures.model })}} ${of(figures)}`);
+    const families: [string, string, string, Iterable<string>][] = [
+      ['requests_total', 'counter', 'Requests for a prediction.', this.#requests.lines(`${PREFIX}requests_total`)],
+      [
+        'errors_total',
+        'counter',
+        'Requests without a prediction, by reason.',
+        this.#errors.lines(`${PREFIX}errors_total`),
+      ],
+      [
+        'latency_seconds',
+        'histogram',
+        'From the last byte of a request to its answer.',
+        this.#latency.lines(`${PREFIX}latency_seconds`),
+      ],
+      ['batch_rows', 'histogram', 'Rows of one run of the model.', this.#rows.lines(`${PREFIX}batch_rows`)],
+      ['queue_length', 'gauge', 'Requests that wait.', gauge(`${PREFIX}queue_length`, ({ queue }) => queue)],
+      [
+        'model_version',
+        'gauge',
+        'Version that serves; 0 before the first.',
+        gauge(`${PREFIX}model_version`, ({ version }) => version ?? 0),
+      ],
+      [
+        'batching',
+        'gauge',
+        'Whether requests are run together.',
+        gauge(`${PREFIX}batching`, ({ batches }) => Number(batches)),
+      ],
+      [
+        'variant_info',
+        'gauge',
+        'The form of the model that serves.',
+        models.map(({ model, variant }) => `${PREFIX}variant_info{${keyOf({ model, variant })}} 1`),
+      ],
+    ];
+    return families
+      .flatMap(([name, type, help, lines]) => [
+        `# HELP ${PREFIX}${name} ${help}`,
+        `# TYPE ${PREFIX}${name} ${type}`,
+        ...lines,
+      ])
+      .concat('')
+      .join('\n');
+  }
+}
+
+const PREFIX = 'commonweight_serving_';
+
+const keyOf = (labels: Labels): string =>
+  Object.entries(labels)
+    .map(
+      ([name, value]) => `${name}="${value.replaceAll(/["\\\n]/g, (char) => (char === '\n' ? '\\n' : `\\${char}`))}"`,
+    )
+    .join(',');

@@ -1,0 +1,180 @@
+/** What the page does. Plain JavaScript for browsers: the page is one document, and nothing is built for it. */
+export const SCRIPT: string = String.raw`
+  const at = (id) => document.getElementById(id);
+  const make = (name, text = '', properties = {}) => Object.assign(document.createElement(name), { textContent: text, ...properties });
+  const say = (text, bad = false) => { at('note').textContent = text; at('note').className = bad ? 'bad' : ''; };
+  const SIDE = 28, BOX = 20, OUTPUTS_SHOWN = 64, FILE_BYTES_MAX = 16 * 2 ** 20;
+  let models = [], waiting;
+  const chosen = () => models.find(({ name }) => name === at('model').value);
+
+  async function ask(path, options) {
+    const response = await fetch(path, options);
+    const body = await response.json();
+    if (!response.ok) throw new Error(body.error);
+    return body;
+  }
+
+  const rowShape = (input) => input.shape.map((size) => (size < 0 ? 1 : size));
+  const sizeOf = (input) => rowShape(input).reduce((size, each) => size * each, 1);
+  const isImage = ({ inputs }) => inputs.length === 1 && inputs[0].datatype === 'FP32' && sizeOf(inputs[0]) === SIDE * SIDE;
+
+  function facts(model) {
+    const measured = model.variant.candidates.map(({ name, bytes, medianMs = [], difference, published }) =>
+      name + ' ' + (bytes / 1000).toFixed(0) + ' kB' + medianMs.map(({ rows, ms }) => ', ' + ms.toFixed(2) + ' ms for ' + rows).join('')
+      + (difference === undefined ? '' : ', outputs differ by ' + (difference * 100).toFixed(2) + ' %')
+      + (published === undefined ? '' : ', published: ' + published));
+    const tensors = (list) => list.map(({ name, datatype, shape }) => name + ' ' + datatype + '[' + shape.join(', ') + ']').join('; ');
+    const rows = { version: String(model.version), variant: model.variant.name, because: model.variant.why, measured: measured.join('; ') || 'nothing',
+      batching: model.batching.isBatchable ? 'requests are run together' : 'each by itself: ' + model.batching.why, inputs: tensors(model.inputs), outputs: tensors(model.outputs) };
+    at('facts').replaceChildren(...Object.entries(rows).flatMap(([name, value]) => [make('dt', name), make('dd', value)]));
+  }
+
+  async function refresh() {
+    const { models: served, coming } = await ask('/api/models');
+    const before = at('model').value;
+    const names = served.map(({ name }) => name);
+    if (names.join() !== models.map(({ name }) => name).join()) at('model').replaceChildren(...names.map((name) => make('option', name)));
+    models = served;
+    if (names.includes(before)) at('model').value = before;
+    document.querySelector('main').hidden = models.length === 0;
+    const text = coming.map(({ name, why }) => name + ' is not served yet: ' + why).join('; ') || (models.length ? '' : 'no model is served yet');
+    if (text !== waiting) say((waiting = text));
+    if (models.length) facts(chosen());
+    if (at('model').value !== before) show();
+  }
+
+  function show() {
+    const model = chosen();
+    if (!model) return;
+    facts(model);
+    at('drawing').hidden = !isImage(model);
+    at('row').value = '';
+    forget();
+    at('upload').hidden = model.inputs.length !== 1;
+    at('row-label').textContent = model.inputs.length === 1 ? 'Numbers of one row, with commas' : 'One line for each input: ' + model.inputs.map(({ name }) => name).join(', ');
+    at('row-help').textContent = model.inputs.map((input) => input.name + ': ' + sizeOf(input) + ' values as ' + input.datatype).join('; ');
+    at('outputs').replaceChildren(make('p', 'nothing was asked yet', { className: 'note' }));
+    clear();
+  }
+
+  function bars({ name, data, shape }) {
+    const values = data.map(Number), shown = values.slice(0, OUTPUTS_SHOWN);
+    const low = Math.min(0, ...shown), high = Math.max(0, ...shown), span = high - low || 1;
+    const best = values.indexOf(Math.max(...values));
+    const box = make('div', '', { className: 'bars' });
+    box.setAttribute('role', 'img');
+    box.setAttribute('aria-label', name + ', ' + values.length + ' values; the largest, ' + values[best] + ', is at place ' + best);
+    shown.forEach((value, index) => {
+      const track = make('div', '', { className: 'track' }), bar = make('div', '', { className: index === best && values.length > 1 ? 'bar best' : 'bar' });
+      bar.style.insetInlineStart = (100 * (Math.min(value, 0) - low)) / span + '%';
+      bar.style.width = (100 * Math.abs(value)) / span + '%';
+      track.append(bar);
+      box.append(make(index === best ? 'b' : 'span', String(index)), track, make(index === best ? 'b' : 'span', value.toPrecision(3)));
+    });
+    const rest = values.length > OUTPUTS_SHOWN ? [make('p', 'and ' + (values.length - OUTPUTS_SHOWN) + ' more', { className: 'note' })] : [];
+    return [make('p', name + ' [' + shape.join(', ') + ']' + (values.length > 1 ? ', largest at ' + best : ''), { className: 'note' }), box, ...rest];
+  }
+
+  let asked = 0;
+  async function predict(rows) {
+    const model = chosen(), turn = ++asked, start = performance.now();
+    const inputs = model.inputs.map((input, index) => ({ name: input.name, datatype: input.datatype, shape: rowShape(input), data: rows[index] }));
+    try {
+      const answer = await ask('/v2/models/' + model.name + '/infer', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ inputs }) });
+      // Only the newest drawing counts.
+      if (turn !== asked) return;
+      say('version ' + answer.model_version + ' answered in ' + (performance.now() - start).toFixed(1) + ' ms');
+      at('outputs').replaceChildren(...answer.outputs.flatMap(bars));
+      if (Number(answer.model_version) !== model.version) refresh().catch(failed);
+    } catch (error) {
+      if (turn === asked) failed(error);
+    }
+  }
+  const failed = (error) => say(error.message, true);
+
+  at('form').addEventListener('submit', (event) => {
+    event.preventDefault();
+    const lines = at('row').value.trim().split('\n');
+    const model = chosen();
+    const given = model.inputs.length === 1 ? [lines.join(',')] : lines;
+    const rows = model.inputs.map(({ datatype }, index) => (given[index] ?? '').split(/[\s,;]+/).filter(Boolean).map((cell) => (datatype === 'BOOL' ? cell === '1' || cell === 'true' : Number.isNaN(Number(cell)) ? cell : Number(cell))));
+    predict(rows);
+  });
+
+  // A header and empty lines are no rows; of a row with a label before or behind its numbers, the numbers are taken.
+  let lines = [];
+  function forget() {
+    lines = [];
+    at('file').value = '';
+    at('line-part').hidden = true;
+  }
+  function takeLine() {
+    const [input] = chosen().inputs, size = sizeOf(input);
+    const place = Math.min(Math.max(1, Number(at('line').value) || 1), lines.length);
+    const cells = lines[place - 1].split(/[,;\t]/).map((cell) => cell.trim());
+    const row = cells.length === size + 1 && isNaN(cells[0]) ? cells.slice(1) : cells.length === size + 1 && isNaN(cells[size]) ? cells.slice(0, size) : cells;
+    at('row').value = row.join(',');
+    if (row.length === size) return say('row ' + place + ' of ' + lines.length);
+    say('row ' + place + ' of the file has ' + row.length + ' values, and ' + input.name + ' takes ' + size, true);
+  }
+  at('file').addEventListener('change', async () => {
+    const [file] = at('file').files;
+    if (!file) return;
+    if (file.size > FILE_BYTES_MAX) return say('the file has more than ' + FILE_BYTES_MAX / 2 ** 20 + ' MiB: give some of its rows', true);
+    const text = await file.text();
+    lines = text.replace(/^\uFEFF/, '').split(/\r?\n/).filter((line) => line.split(/[,;\t]/).some((cell) => cell.trim() !== '' && !isNaN(cell)));
+    if (!lines.length) return say('the file has no row of numbers', true);
+    at('line').max = lines.length;
+    at('line').value = 1;
+    at('line-part').hidden = lines.length < 2;
+    takeLine();
+  });
+  at('line').addEventListener('input', () => { if (lines.length) takeLine(); });
+
+  const pad = at('pad'), pen = pad.getContext('2d', { willReadFrequently: true });
+  function clear() {
+    pen.fillStyle = '#000';
+    pen.fillRect(0, 0, pad.width, pad.height);
+  }
+  at('clear').addEventListener('click', () => { clear(); at('row').value = ''; });
+  Object.assign(pen, { lineCap: 'round', lineJoin: 'round', lineWidth: 20, strokeStyle: '#fff' });
+  let last;
+  const place = ({ offsetX, offsetY }) => [(offsetX * pad.width) / pad.clientWidth, (offsetY * pad.height) / pad.clientHeight];
+  function stroke(event) {
+    const [x, y] = place(event);
+    pen.beginPath();
+    pen.moveTo(...(last ?? [x, y]));
+    pen.lineTo(x, y);
+    pen.stroke();
+    last = [x, y];
+  }
+  pad.addEventListener('pointerdown', (event) => { pad.setPointerCapture(event.pointerId); last = undefined; stroke(event); });
+  pad.addEventListener('pointermove', (event) => { if (event.buttons) stroke(event); });
+  pad.addEventListener('pointerup', () => { const pixels = digit(); if (pixels) { at('row').value = pixels.map((value) => +value.toFixed(3)).join(','); predict([pixels]); } });
+
+  /** As MNIST has its digits: 20 pixels at most, and the centre of mass in the middle of 28. */
+  function digit() {
+    const { data, width, height } = pen.getImageData(0, 0, pad.width, pad.height);
+    let [left, right, top, bottom] = [width, -1, height, -1];
+    for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) if (data[4 * (y * width + x)] > 0) { left = Math.min(left, x); right = Math.max(right, x); top = Math.min(top, y); bottom = Math.max(bottom, y); }
+    if (right < 0) return undefined;
+    const size = [right - left + 1, bottom - top + 1], scale = BOX / Math.max(...size);
+    const shrink = (dx, dy) => {
+      const small = make('canvas', '', { width: SIDE, height: SIDE }).getContext('2d');
+      small.fillRect(0, 0, SIDE, SIDE);
+      Object.assign(small, { imageSmoothingQuality: 'high' });
+      small.drawImage(pad, left, top, ...size, dx, dy, size[0] * scale, size[1] * scale);
+      const pixels = small.getImageData(0, 0, SIDE, SIDE).data;
+      return Array.from({ length: SIDE * SIDE }, (_, index) => pixels[4 * index] / 255);
+    };
+    const [x, y] = [(SIDE - size[0] * scale) / 2, (SIDE - size[1] * scale) / 2];
+    const first = shrink(x, y), mass = first.reduce((sum, value) => sum + value, 0);
+    const centre = (coordinate) => first.reduce((sum, value, index) => sum + value * coordinate(index), 0) / mass;
+    const middle = (SIDE - 1) / 2;
+    return shrink(Math.round(x + middle - centre((i) => i % SIDE)), Math.round(y + middle - centre((i) => Math.floor(i / SIDE))));
+  }
+
+  at('model').addEventListener('change', show);
+  await refresh().catch(failed);
+  setInterval(() => refresh().catch(failed), 2000);
+`;

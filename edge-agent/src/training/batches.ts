@@ -1,0 +1,82 @@
+import type { TrainingGraph } from '@commonweight/core';
+import { Tensor } from 'onnxruntime-node';
+import { DataError, type Dataset } from '../data/dataset.ts';
+
+export type Feeds = Record<string, Tensor>;
+/** What of a graph that trains or measures says how examples go in. */
+type BatchGraph = Pick<TrainingGraph, 'batchSize' | 'data' | 'sampleWeights' | 'target'>;
+
+export const sizeOf = (shape: readonly number[]): number => shape.reduce((product, dim) => product * dim, 1);
+
+/** Turns examples into the tensors of a batch. */
+export class Batches {
+  readonly #data: Dataset;
+  readonly #graph: BatchGraph;
+  readonly #inputSize: number;
+  readonly #targetSize: number;
+
+  constructor(data: Dataset, graph: BatchGraph, classes: number | undefined) {
+    this.#data = data;
+    this.#graph = graph;
+    this.#inputSize = sizeOf(graph.data.shape) / graph.batchSize;
+    this.#targetSize = sizeOf(graph.target.shape) / graph.batchSize;
+    const given = data.inputs.length / data.examples;
+    if (given !== this.#inputSize) {
+      throw new DataError(
+        `an example has ${given} values and the model takes ${this.#inputSize}: use data that fits the model`,
+      );
+    }
+    const isClass = graph.target.dtype === 'int64';
+    const wrong = data.labels.find((label) => isClass && classes !== undefined && (label < 0 || label >= classes));
+    if (wrong !== undefined) {
+      throw new DataError(
+        `there is a label ${wrong} and the model has ${classes} classes, from 0 on: use data that fits the model`,
+      );
+    }
+  }
+
+  /** A batch; what a partial one lacks is filled with zeros of weight 0, so no example is dropped and none is counted twice. */
+  feedsOf(indices: readonly number[]): Feeds {
+    const { data, target, sampleWeights, batchSize } = this.#graph;
+    const inputs = new Float32Array(batchSize * this.#inputSize);
+    const weights = new Float32Array(batchSize).fill(1, 0, indices.length);
+    indices.forEach((index, i) => {
+      inputs.set(
+        this.#data.inputs.subarray(index * this.#inputSize, (index + 1) * this.#inputSize),
+        i * this.#inputSize,
+      );
+    });
+    return {
+      [data.name]:
+        data.dtype === 'int64'
+          ? new Tensor(
+              'int64',
+              BigInt64Array.from(inputs, (value) => BigInt(Math.trunc(value))),
+              data.shape,
+            )
+          : new Tensor('float32', inputs, data.shape),
+      [target.name]: target.dtype === 'int64' ? this.#classTarget(indices) : this.#floatTarget(indices),
+      [sampleWeights]: new Tensor('float32', weights, [batchSize]),
+    };
+  }
+
+  #classTarget(indices: readonly number[]): Tensor {
+    const { target, batchSize } = this.#graph;
+    const labels = new BigInt64Array(batchSize);
+    indices.forEach((index, i) => (labels[i] = BigInt(this.#data.labels[index] ?? 0)));
+    return new Tensor('int64', labels, target.shape);
+  }
+
+  /** One output takes the label itself, several take it one-hot. */
+  #floatTarget(indices: readonly number[]): Tensor {
+    const { target, batchSize } = this.#graph;
+    const size = this.#targetSize;
+    const values = new Float32Array(batchSize * size);
+    indices.forEach((index, i) => {
+      const label = this.#data.labels[index] ?? 0;
+      if (size === 1) values[i] = label;
+      else if (label < size) values[i * size + label] = 1;
+    });
+    return new Tensor('float32', values, target.shape);
+  }
+}
