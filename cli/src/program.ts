@@ -4,6 +4,8 @@ import { addCoordinator } from './commands/coordinator.ts';
 import { addDemo } from './commands/demo.ts';
 import { addModel } from './commands/model.ts';
 import { addPredict } from './commands/predict.ts';
+import { addSimulate } from './commands/simulate.ts';
+import { addServe } from './commands/serve.ts';
 import { addTask } from './commands/task.ts';
 import { addUpkeep } from './commands/upkeep.ts';
 
@@ -20,6 +22,8 @@ export function commandLine(): Command {
   addModel(program);
   addTask(program);
   addPredict(program);
+  addSimulate(program);
+  addServe(program);
   addUpkeep(program);
   addDemo(program);
   return program;

@@ -3,7 +3,7 @@ import { describeError, exitCodeOf } from './output/failure.ts';
 import { toJson } from './output/output.ts';
 import { commandLine } from './program.ts';
 
-/** Runs a command line and gives its exit code: 0 done, 1 failed, 2 wrong usage. */
+/** Runs a command line and gives its exit code: 0 done, 1 failed, 2 wrong usage or a question without an answer. */
 export async function main(args: readonly string[]): Promise<number> {
   try {
     await commandLine().parseAsync(args, { from: 'user' });

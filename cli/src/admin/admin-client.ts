@@ -1,6 +1,9 @@
+import type { MessageInitShape } from '@bufbuild/protobuf';
 import { openGrpcChannel, type GrpcChannel } from '@commonweight/client-sdk';
 import {
   AdminService,
+  type ReportVariantRequestSchema,
+  type SignedVariantList,
   CHUNK_BYTES_MAX,
   type AgentStatus,
   type ModelSummary,
@@ -8,6 +11,9 @@ import {
   type TaskStatus,
 } from '@commonweight/proto';
 import { CommandError } from '../output/failure.ts';
+
+/** Forms of a gigabyte take about ten seconds, and others may be made before them. */
+const VARIANTS_DEADLINE_MS = 120_000;
 
 /** What an administrator may ask of a coordinator. */
 export class AdminClient {
@@ -38,6 +44,42 @@ export class AdminClient {
 
   async listVersions(model: string): Promise<SignedManifest[]> {
     return (await this.#channel.unary(AdminService.method.listVersions, { model })).releases;
+  }
+
+  /** Versions of a model that are collected, pinned, or have their updates. */
+  async listKept(model: string): Promise<Record<'collected' | 'pinned' | 'retained', bigint[]>> {
+    return await this.#channel.unary(AdminService.method.listKept, { model });
+  }
+
+  /** Gives the version's number; 0 is the newest. */
+  async pinVersion(model: string, version: number, pinned: boolean): Promise<number> {
+    const request = { model, version: BigInt(version), pinned };
+    return Number((await this.#channel.unary(AdminService.method.pinVersion, request)).version);
+  }
+
+  /** A version after the newest with what an older one has, and the task that goes on from it ('' where none runs). */
+  async rollbackModel(model: string, version: number): Promise<{ release: SignedManifest; task: string }> {
+    const request = { model, version: BigInt(version) };
+    const { release, task } = await this.#channel.unary(AdminService.method.rollbackModel, request);
+    return { release: given(release, 'rollbackModel'), task };
+  }
+
+  /** Resolves once the forms are there. */
+  async makeVariants(
+    model: string,
+    version: number,
+    { forms, accuracyDropPointsMax }: { forms: readonly string[]; accuracyDropPointsMax: number },
+  ): Promise<SignedVariantList> {
+    const request = { model, version: BigInt(version), forms: [...forms], accuracyDropPointsMax };
+    const { makeVariants } = AdminService.method;
+    return given(
+      (await this.#channel.unary(makeVariants, request, { deadlineMs: VARIANTS_DEADLINE_MS })).variants,
+      'makeVariants',
+    );
+  }
+
+  async reportVariant(report: MessageInitShape<typeof ReportVariantRequestSchema>): Promise<SignedVariantList> {
+    return given((await this.#channel.unary(AdminService.method.reportVariant, report)).variants, 'reportVariant');
   }
 
   async createTask(task: string, config: object): Promise<TaskStatus> {

@@ -1,51 +1,106 @@
-import type { AgentEvent } from '@commonweight/edge-agent';
+import type { AgentEvent, EngineName, Serving, ServingEvent } from '@commonweight/edge-agent';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { name, talking, whole } from '../output/arguments.ts';
-import { standardOutput } from '../output/output.ts';
+import { addDoctor, engines } from './agent-doctor.ts';
+import { name, oneOf, talking, whole } from '../output/arguments.ts';
+import { UsageError } from '../output/failure.ts';
+import { standardOutput, type Output } from '../output/output.ts';
 import { stopSignal, tellParent } from '../output/stop-signal.ts';
 import { agentLine } from '../agent/agent-line.ts';
+import { servingFlags, servingOptions, type ServingFlags } from '../serving/serving-flags.ts';
+import { servingLine } from '../serving/serving-line.ts';
 
-interface Options {
+interface Options extends ServingFlags {
   coordinator: string;
-  data: string;
+  data?: string;
   id: string;
   dir?: string;
   task?: string;
   threads: number;
+  engine: EngineName;
+  serve?: string;
+  serveGrpc?: string;
+  serveModel: string[];
   json?: boolean;
 }
 
 export function addAgent(program: Command): void {
-  talking(program.command('agent'), 'grpc', 'nats')
+  const command = talking(program.command('agent'), 'grpc', 'nats')
     .description('train on data that stays here, until it is stopped')
-    .requiredOption('--data <spec>', 'mnist, idx:DIR or csv:FILE, with ?partition=I/N&alpha=A&seed=S&split=train')
+    .option('--data <spec>', 'mnist, idx:DIR or csv:FILE, with ?partition=I/N&alpha=A&seed=S&split=train')
     .option('--id <name>', 'its name among the agents; one program each', name, ownName())
     .option('--dir <dir>', 'folder of its outbox and cache (else .commonweight/agents/ID)')
     .option('--task <name>', 'serve only this task', name)
     .option('--threads <n>', 'threads of the training', whole(1, 1024), 1)
-    .action(agent);
+    .option('--engine <name>', `what trains: ${engines.join(', ')}`, oneOf(...engines), 'cpu')
+    .option('--serve <address>', 'serve predictions here as well, such as 127.0.0.1:8000')
+    .option('--serve-grpc <address>', 'and here over gRPC')
+    .option('--serve-model <name>', 'a model to serve, else those it trains; may be repeated', names, []);
+  servingFlags(command).action(agent);
+  addDoctor(command);
 }
 
+const names = (text: string, before: string[]): string[] => [...before, name(text)];
+
 async function agent(options: Options): Promise<void> {
-  const { coordinator, data, id, task, threads } = options;
+  const { coordinator, data, engine, id, task, threads } = options;
+  if (data === undefined) {
+    throw new UsageError('--data is missing: say what it trains on, such as --data csv:readings.csv or --data mnist');
+  }
   const output = standardOutput(options);
+  const dataDir = resolve(options.dir ?? join('.commonweight', 'agents', id));
+  // Loaded here, so that other commands start without the engine.
+  const { runAgent } = await import('@commonweight/edge-agent');
+  const signal = stopSignal();
+  const serving = await endpointOf({ ...options, data }, dataDir, output);
   const onEvent = (event: AgentEvent): void => {
     tellParent(event);
     output.say(agentLine(event), { event: event.type, ...event });
+    if (event.type === 'assignment' && options.serveModel.length === 0) serving?.serve(event.model);
   };
-  // Loaded here, so that other commands start without the engine.
-  const { runAgent } = await import('@commonweight/edge-agent');
-  await runAgent({
+  try {
+    await runAgent({
+      coordinator,
+      data,
+      agentId: id,
+      dataDir,
+      engine,
+      threads,
+      signal,
+      onEvent,
+      ...(task === undefined ? {} : { task }),
+    });
+  } finally {
+    await serving?.close();
+  }
+}
+
+async function endpointOf(
+  options: Options & { data: string },
+  dataDir: string,
+  output: Output,
+): Promise<Serving | undefined> {
+  const { serve: http, serveGrpc: grpc, serveModel: models, coordinator } = options;
+  if (http === undefined) {
+    if (grpc === undefined && models.length === 0) return undefined;
+    throw new UsageError('--serve is missing: say where HTTP listens, such as --serve 127.0.0.1:8000');
+  }
+  const onEvent = (event: ServingEvent): void => {
+    tellParent(event);
+    output.say(servingLine(event), { event: event.type, ...event });
+  };
+  const { startServing } = await import('@commonweight/edge-agent');
+  return await startServing({
+    // What int8 is to do well on is what this device sees.
+    variantData: options.data,
+    ...servingOptions(options),
     coordinator,
-    data,
-    agentId: id,
-    dataDir: resolve(options.dir ?? join('.commonweight', 'agents', id)),
-    threads,
-    signal: stopSignal(),
+    http,
+    models,
+    cacheDir: join(dataDir, 'serving'),
     onEvent,
-    ...(task === undefined ? {} : { task }),
+    ...(grpc === undefined ? {} : { grpc }),
   });
 }
 

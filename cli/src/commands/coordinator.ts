@@ -1,7 +1,8 @@
-import type { StartOptions } from '@commonweight/coordinator';
+import type { KeepVersions, StartOptions } from '@commonweight/coordinator';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { coordinatorUrl, GRPC_ADDRESS, HTTP_ADDRESS, reporting, whole } from '../output/arguments.ts';
+import { keepVersions } from '../model/keep-versions.ts';
+import { coordinatorUrl, gathered, GRPC_ADDRESS, HTTP_ADDRESS, reporting, whole } from '../output/arguments.ts';
 import { standardOutput } from '../output/output.ts';
 import { aborted, stopSignal, tellParent } from '../output/stop-signal.ts';
 
@@ -11,7 +12,10 @@ interface Options {
   http: string;
   nats?: string;
   postgres?: string;
+  strategy?: string[];
+  httpOrigin?: string[];
   diskMax?: number;
+  keepVersions?: KeepVersions;
   backup?: string;
   backupEvery: number;
   backupKeep: number;
@@ -25,8 +29,15 @@ export function addCoordinator(program: Command): void {
     .option('--grpc <address>', 'where gRPC listens', GRPC_ADDRESS)
     .option('--http <address>', 'where health, metrics and the status page listen', HTTP_ADDRESS)
     .option('--nats <url>', 'a NATS server to listen on as well', coordinatorUrl('nats'))
-    .option('--postgres <url>', 'a database for several coordinators, of which one leads and the others wait')
+    .option('--postgres <url>', 'a database for several coordinators, of which one leads and all work')
+    .option('--http-origin <origin>', 'pages that may read models beside those of this machine; repeatable', gathered)
+    .option('--strategy <file>', 'a strategy of your own, for tasks to use by its name; repeatable', gathered)
     .option('--disk-max <MiB>', 'the most that its database may take of the disk', whole(1, 2 ** 30))
+    .option(
+      '--keep-versions <n>',
+      'newest versions that stay whole, of all models or, as MODEL=N, of one; repeatable; without it all do',
+      keepVersions,
+    )
     .option('--backup <dir>', 'back the data folder up into folders in here, now and again and again')
     .option('--backup-every <minutes>', 'how often', whole(1, 525_600), 60)
     .option('--backup-keep <n>', 'how many backups stay', whole(1, 10_000), 24)
@@ -40,27 +51,27 @@ async function runCoordinator(options: Options): Promise<void> {
   const { grpc, http, nats, postgres } = options;
   const { startCoordinator } = await import('@commonweight/coordinator');
   const log = (line: string): void => output.say(line, { event: 'log', line });
-  const starting = startCoordinator({
+  const running = await startCoordinator({
     dataDir,
     grpc,
     http,
     log,
-    signal,
-    onWaiting: (leader) =>
-      output.say(`waiting: another coordinator leads (${leader}); this one takes over when it ends`, {
-        event: 'waiting',
+    onFollowing: (leader) =>
+      output.say(`another coordinator leads (${leader}); this one shares its work, and leads when it ends`, {
+        event: 'following',
         leader,
       }),
+    ...(postgres === undefined
+      ? {}
+      : { onLeading: (epoch: number) => output.say(`leading, epoch ${epoch}`, { event: 'leading', epoch }) }),
     ...(postgres === undefined ? {} : { postgres }),
     ...(nats === undefined ? {} : { nats }),
+    ...(options.httpOrigin === undefined ? {} : { origins: options.httpOrigin }),
+    ...(options.strategy === undefined ? {} : { strategies: options.strategy }),
+    ...(options.keepVersions === undefined ? {} : { keepVersions: options.keepVersions }),
     ...(options.backup === undefined ? {} : { backups: scheduleOf(options.backup, options) }),
     ...(options.diskMax === undefined ? {} : { diskBytesMax: options.diskMax * 2 ** 20 }),
   });
-  const running = await starting.catch((error: unknown) => {
-    // Who is told to end while it waits has nothing to end.
-    if (!signal.aborted) throw error;
-  });
-  if (running === undefined) return;
   const { grpcPort, httpPort } = running;
   const at = (address: string, port: number): string => `${address.replace(/:\d*$/, '')}:${port}`;
   const listening = {

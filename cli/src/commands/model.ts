@@ -1,25 +1,34 @@
 import { openModelLink, verifyEd25519 } from '@commonweight/client-sdk';
 import {
-  checkTrainable,
-  contractOf,
   joinModel,
+  mergeLora,
+  OnnxError,
+  parametersOf,
   readModel,
   weightsFromBytes,
   weightsToSafetensors,
   writeModel,
+  type ModelProto,
   type TensorSpec,
 } from '@commonweight/core';
-import { openManifest, type Manifest, type SignedManifest } from '@commonweight/proto';
-import { readFile, writeFile } from 'node:fs/promises';
-import { basename, extname } from 'node:path';
+import { openManifest, SignedManifestSchema, type Manifest, type SignedManifest } from '@commonweight/proto';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { basename, extname, join } from 'node:path';
+import { toBinary } from '@bufbuild/protobuf';
 import type { Command } from 'commander';
 import { withAdmin } from '../admin/admin-client.ts';
+import { adapted, adapts, type AdaptFlags } from '../model/adapted.ts';
+import { contractTypes } from '../model/contract-types.ts';
 import { builtModel, modelKinds, type ModelShape } from '../model/model-kinds.ts';
-import { name, oneOf, reporting, talking, whole, wholes } from '../output/arguments.ts';
-import { CommandError } from '../output/failure.ts';
-import { bytes, table } from '../output/format.ts';
+import { readOnnx, understood } from '../model/read-onnx.ts';
+import { gathered, name, number, oneOf, talking, whole, wholes } from '../output/arguments.ts';
+import { CommandError, UsageError } from '../output/failure.ts';
+import { bytes, percent, table } from '../output/format.ts';
 import { standardOutput, type Output } from '../output/output.ts';
+import { addModelCheck, showSpec } from './model-check.ts';
+import { addModelAudit, modelVersion, type ModelVersion } from './model-audit.ts';
 import { addModelQuantize } from './model-quantize.ts';
+import { addModelVariants } from './model-variants.ts';
 
 interface Options {
   coordinator: string;
@@ -29,7 +38,7 @@ interface Options {
 export function addModel(program: Command): void {
   const model = program
     .command('model')
-    .description('the registry: make, import, list, show, export, check and quantize models');
+    .description('the registry: make, import, list, show, export, check, audit and quantize models, and their forms');
   talking(model.command('create'), 'grpc')
     .description(`make a fresh model (${Object.keys(modelKinds).join(', ')}) and import it`)
     .argument('<kind>', 'what to make', oneOf(...Object.keys(modelKinds)))
@@ -49,24 +58,59 @@ export function addModel(program: Command): void {
     .description('import an ONNX file as version 1')
     .argument('<file>', 'an ONNX file')
     .option('--name <name>', 'the name of the model (else that of the file)', name)
+    .option('--replace-head <classes>', 'make its last dense layer anew, for so many classes', whole(1, 1e6))
+    .option('--train <pattern>', 'train the tensors of these names alone, with * for any letters; repeatable', gathered)
+    .option(
+      '--lora <pattern>',
+      'freeze all but low-rank adapters beside the layers of these names; repeatable',
+      gathered,
+    )
+    .option('--lora-rank <n>', 'width of the adapters (8)', whole(1, 4096))
+    .option('--lora-alpha <x>', 'the adapters count alpha/rank (the rank)', number(0))
+    .option('--seed <n>', 'of a new head and of adapters', whole(0), 1)
     .action(importModel);
   talking(model.command('list'), 'grpc').description('the models of the coordinator').action(listModels);
   talking(model.command('show'), 'grpc')
     .description('the versions of a model')
     .argument('<name>', 'a model', name)
     .action(showModel);
-  talking(model.command('export'), 'grpc', 'nats')
+  talking(model.command('export'), 'grpc', 'nats', 'http')
     .description('write a version as a stock ONNX file, or its weights as safetensors')
     .argument('<name>', 'a model', name)
     .argument('<file>', 'where to write')
     .option('--version <n>', 'which version; 0 is the newest', whole(0), 0)
-    .option('--format <name>', 'onnx, or safetensors for the weights alone', oneOf('onnx', 'safetensors'), 'onnx')
+    .option(
+      '--format <name>',
+      'onnx, safetensors for the weights alone, or bundle: a folder that comes with an app',
+      oneOf('onnx', 'safetensors', 'bundle'),
+      'onnx',
+    )
+    .option('--merge', 'add adapters (model import --lora) into the weights: an ordinary model again')
     .action(exportModel);
-  reporting(model.command('check'))
-    .description('say whether and what of an ONNX file can be trained')
-    .argument('<file>', 'an ONNX file')
-    .action(checkModel);
+  for (const [verb, isPinned] of [
+    ['pin', true],
+    ['unpin', false],
+  ] as const) {
+    talking(model.command(verb), 'grpc')
+      .description(isPinned ? 'keep a version whole, whatever --keep-versions says' : 'take the pin of a version away')
+      .argument('<model[@version]>', 'which version; without one, the newest', modelVersion)
+      .action((of: ModelVersion, options: Options) => pinModel(of, isPinned, options));
+  }
+  talking(model.command('rollback'), 'grpc')
+    .description('go back to an older version: a new one with its weights, from which training goes on')
+    .argument('<name>', 'a model', name)
+    .requiredOption('--to <n>', 'the older version', whole(1))
+    .action(rollbackModel);
+  talking(model.command('types'), 'grpc', 'nats', 'http')
+    .description('write a TypeScript declaration of what goes into a model and what comes out')
+    .argument('<name>', 'a model', name)
+    .argument('[file]', 'where to write (else NAME.d.ts)')
+    .option('--version <n>', 'which version; 0 is the newest', whole(0), 0)
+    .action(writeTypes);
+  addModelCheck(model);
+  addModelAudit(model);
   addModelQuantize(model);
+  addModelVariants(model);
 }
 
 async function createModel(
@@ -81,9 +125,19 @@ async function createModel(
   output.say(`${options.file}: ${bytes(onnx.length)}`, { event: 'written', file: options.file, bytes: onnx.length });
 }
 
-async function importModel(file: string, options: Options & { name?: string }): Promise<void> {
-  const model = options.name ?? basename(file, extname(file));
-  await importBytes(name(model), await readFile(file), options, standardOutput(options));
+async function importModel(file: string, options: Options & AdaptFlags & { name?: string }): Promise<void> {
+  const model = name(options.name ?? basename(file, extname(file)));
+  const output = standardOutput(options);
+  if (!adapts(options)) return await importBytes(model, await readFile(file), options, output);
+  const read = await readOnnx(file);
+  const changed = understood(file, () => adapted(read, options));
+  await importBytes(model, writeModel(changed), options, output);
+  const count = (of: ModelProto): number => parametersOf(of).reduce((sum, { length }) => sum + length, 0);
+  const [trained, all] = [count(changed), count(read)];
+  output.say(
+    `${trained.toLocaleString('en')} numbers are trained and travel in updates (${percent(trained / all)} of what the file would train)`,
+    { event: 'adapted', model, trained, parameters: all },
+  );
 }
 
 async function importBytes(model: string, onnx: Uint8Array, options: Options, output: Output): Promise<void> {
@@ -111,86 +165,134 @@ async function listModels(options: Options): Promise<void> {
 }
 
 async function showModel(model: string, options: Options): Promise<void> {
-  const releases = await withAdmin(options.coordinator, (admin) => admin.listVersions(model));
+  const [releases, kept] = await withAdmin(options.coordinator, async (admin) => [
+    await admin.listVersions(model),
+    await admin.listKept(model),
+  ]);
   const manifests = releases.map(opened);
   const output = standardOutput(options);
+  const keptOf = (version: bigint): string[] =>
+    (['collected', 'pinned', 'retained'] as const).filter((how) => kept[how].includes(version));
   if (output.json) {
-    for (const manifest of manifests) output.say('', recordOf(manifest));
+    for (const manifest of manifests) output.say('', { ...recordOf(manifest), kept: keptOf(manifest.version) });
     return;
   }
   const rows = manifests.map((m) => [
     String(m.version),
-    m.task || '(imported)',
+    m.restoredVersion > 0n ? `(version ${m.restoredVersion} again)` : m.task || '(imported)',
     String(m.round),
     m.strategy,
     String(m.totalWeight),
     when(m.createdMs),
+    keptOf(m.version)
+      .map((how) => (how === 'retained' ? 'auditable' : how))
+      .join(', '),
   ]);
   const { inputs = [], outputs = [] } = manifests.at(-1) ?? {};
   const shape = (specs: readonly { name: string; dtype: string; dims: bigint[] }[]): string =>
     specs.map((spec) => showSpec({ ...spec, dims: spec.dims.map(Number) })).join(', ');
   output.say(
-    `${model}: ${shape(inputs)} -> ${shape(outputs)}\n${table(['version', 'task', 'round', 'strategy', 'weight', 'created'], rows)}`,
+    `${model}: ${shape(inputs)} -> ${shape(outputs)}\n${table(['version', 'task', 'round', 'strategy', 'weight', 'created', ''], rows)}`,
     {},
   );
+}
+
+async function pinModel({ model, version }: ModelVersion, isPinned: boolean, options: Options): Promise<void> {
+  const number = await withAdmin(options.coordinator, (admin) => admin.pinVersion(model, version, isPinned));
+  const event = isPinned ? 'pinned' : 'unpinned';
+  standardOutput(options).say(`version ${number} of ${model}: ${event}`, { event, model, version: number });
+}
+
+async function rollbackModel(model: string, options: Options & { to: number }): Promise<void> {
+  const { release, task } = await withAdmin(options.coordinator, (admin) => admin.rollbackModel(model, options.to));
+  const { version } = opened(release);
+  const goesOn = task === '' ? '' : `; task ${task} goes on from it`;
+  standardOutput(options).say(`version ${version} of ${model} has what version ${options.to} has${goesOn}`, {
+    event: 'rolled-back',
+    model,
+    version,
+    restored: options.to,
+    ...(task === '' ? {} : { task }),
+  });
 }
 
 async function exportModel(
   model: string,
   file: string,
-  options: Options & { version: number; format: string },
+  options: Options & { version: number; format: string; merge?: boolean },
 ): Promise<void> {
+  if (options.merge === true && options.format === 'bundle')
+    throw new UsageError('--merge makes another model, which nobody signed: leave it out for a bundle');
   const link = openModelLink(options.coordinator);
   try {
-    const manifest = opened(await link.getModel(model, options.version));
+    const signed = await link.getModel(model, options.version);
+    const manifest = opened(signed);
     const part = async (role: string): Promise<Uint8Array> => {
       const artifact = manifest.artifacts.find((one) => one.role === role);
       if (artifact === undefined)
         throw new CommandError(`version ${manifest.version} of '${model}' has no ${role}; choose another version`);
       return await link.download(artifact.digest, Number(artifact.size));
     };
-    const onnx = joinModel(readModel(await part('graph')), weightsFromBytes(await part('weights')));
-    const written = options.format === 'onnx' ? onnx : weightsToSafetensors(readModel(onnx));
-    await writeFile(file, written);
-    standardOutput(options).say(`${file}: version ${manifest.version} of ${model}, ${bytes(written.length)}`, {
+    const [graph, weights] = [await part('graph'), await part('weights')];
+    let written: number;
+    if (options.format === 'bundle') {
+      const release = toBinary(SignedManifestSchema, signed);
+      await mkdir(file, { recursive: true });
+      for (const [each, data] of Object.entries({ release, graph, weights })) await writeFile(join(file, each), data);
+      written = release.length + graph.length + weights.length;
+    } else {
+      const joined = joinModel(readModel(graph), weightsFromBytes(weights));
+      const onnx = options.merge === true ? writeModel(merged(readModel(joined))) : joined;
+      const data = options.format === 'onnx' ? onnx : weightsToSafetensors(readModel(onnx));
+      await writeFile(file, data);
+      written = data.length;
+    }
+    standardOutput(options).say(`${file}: version ${manifest.version} of ${model}, ${bytes(written)}`, {
       event: 'written',
       file,
       model,
       version: manifest.version,
       format: options.format,
-      bytes: written.length,
+      bytes: written,
     });
   } finally {
     await link.close();
   }
 }
 
-async function checkModel(file: string, options: { json?: boolean }): Promise<void> {
-  const model = readModel(await readFile(file));
-  const nodes = checkTrainable(model);
-  const { inputs, outputs } = contractOf(model);
-  const blocking = nodes.filter(({ verdict }) => verdict === 'not differentiable');
-  const trainable = blocking.length === 0 && nodes.some(({ verdict }) => verdict === 'trainable');
-  const output = standardOutput(options);
-  const rows = nodes.map(({ operator, node, verdict }) => [operator, node, verdict]);
-  output.say(
-    `${inputs.map(showSpec).join(', ')} -> ${outputs.map(showSpec).join(', ')}\n${table(['operator', 'node', 'verdict'], rows)}`,
-    {
-      event: 'checked',
+/** Throws UsageError where there is nothing to merge. */
+function merged(model: ModelProto): ModelProto {
+  try {
+    return mergeLora(model);
+  } catch (cause) {
+    if (cause instanceof OnnxError) throw new UsageError(`--merge: ${cause.message}`, { cause });
+    throw cause;
+  }
+}
+
+async function writeTypes(
+  model: string,
+  given: string | undefined,
+  options: Options & { version: number },
+): Promise<void> {
+  const file = given ?? `${model}.d.ts`;
+  const link = openModelLink(options.coordinator);
+  try {
+    const manifest = opened(await link.getModel(model, options.version));
+    const specs = (tensors: Manifest['inputs']): TensorSpec[] =>
+      tensors.map((tensor) => ({ name: tensor.name, dtype: tensor.dtype, dims: tensor.dims.map(Number) }));
+    const version = Number(manifest.version);
+    const contract = { model, version, inputs: specs(manifest.inputs), outputs: specs(manifest.outputs) };
+    await writeFile(file, contractTypes(contract));
+    standardOutput(options).say(`${file}: the contract of ${model}, version ${version}`, {
+      event: 'written',
       file,
-      trainable,
-      inputs,
-      outputs,
-      nodes,
-    },
-  );
-  if (trainable) return;
-  const [first] = blocking;
-  throw new CommandError(
-    first === undefined
-      ? `${file} has no weights that a loss could reach: export it with its weights inside`
-      : `${file} cannot be trained: node '${first.node}' (${first.operator}) has no gradient; replace it before the export`,
-  );
+      model,
+      version,
+    });
+  } finally {
+    await link.close();
+  }
 }
 
 /** The manifest inside, once its own signature was verified. */
@@ -202,8 +304,5 @@ const recordOf = ({ $typeName: _, inputs, outputs, artifacts, ...rest }: Manifes
   outputs: outputs.map(({ name, dtype, dims }) => ({ name, dtype, dims })),
   artifacts: artifacts.map(({ role, variant, digest, size }) => ({ role, variant, digest, size })),
 });
-
-const showSpec = ({ name, dtype, dims }: TensorSpec): string =>
-  `${name} ${dtype}[${dims.map((dim) => (dim < 0 ? 'batch' : dim)).join(', ')}]`;
 
 const when = (ms: bigint): string => new Date(Number(ms)).toISOString().slice(0, 19).replace('T', ' ');

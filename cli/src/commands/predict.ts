@@ -16,7 +16,7 @@ interface Options {
 }
 
 export function addPredict(program: Command): void {
-  talking(program.command('predict'), 'grpc', 'nats')
+  talking(program.command('predict'), 'grpc', 'nats', 'http')
     .description('one prediction through the client SDK')
     .argument('<model>', 'a model', name)
     .option('--input <file>', 'JSON: an array of numbers, or an object of arrays by input name')

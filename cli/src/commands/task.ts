@@ -5,12 +5,13 @@ import type { TaskStatus } from '@commonweight/proto';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { withAdmin } from '../admin/admin-client.ts';
-import { name, number, oneOf, option, talking, whole } from '../output/arguments.ts';
+import { gathered, name, names, number, oneOf, option, talking, whole } from '../output/arguments.ts';
 import { CommandError, describeError } from '../output/failure.ts';
 import { table } from '../output/format.ts';
 import { LiveView } from '../output/live-view.ts';
 import { standardOutput, type Output } from '../output/output.ts';
 import { stopSignal } from '../output/stop-signal.ts';
+import { namedStrategy } from '../task/named-strategy.ts';
 import { taskConfig, type TaskFlags } from '../task/task-flags.ts';
 import { taskBlock, taskLine, taskRecord } from '../task/task-view.ts';
 
@@ -26,7 +27,15 @@ export function addTask(program: Command): void {
     .argument('<name>', 'the name of the task', name)
     .option('--config <file>', 'a configuration as JSON; flags win over it')
     .option('--model <name>', 'the model to improve', name)
-    .option('--strategy <name>', 'how updates become a version', oneOf(...Object.keys(strategies)))
+    .option(
+      '--strategy <name>',
+      'how updates become a version: a name, or the file of one that the coordinator has loaded',
+    )
+    .option(
+      '--local-layers <pattern>',
+      'parameters that each agent keeps for itself, such as "output*"; repeatable',
+      gathered,
+    )
     .option('--mu <x>', 'pull towards the base weights (fedProx)', number(0))
     .option('--server-learning-rate <x>', 'step of the server: 1 takes the mean update as it is', number(0))
     .option('--strategy-option <key=value>', 'another option of the strategy, such as beta1=0.9; repeatable', option)
@@ -39,10 +48,21 @@ export function addTask(program: Command): void {
     .option('--momentum <x>', 'of sgd and nesterov', number(0))
     .option('--optimizer <name>', optimizerNames.join(', '), oneOf(...optimizerNames))
     .option('--loss <name>', 'what training makes small', oneOf(...Object.keys(losses)))
+    .option('--metrics <names>', 'what agents measure of each version before they train it, such as accuracy,f1', names)
+    .option('--hold-out <share>', "of an agent's examples, to measure with and never train on (0.1)", number(0))
     .option('--encoding <name>', 'how updates travel', oneOf(...Object.keys(encodings)))
     .option('--collect-ms <n>', 'how long a round waits for updates', whole(1))
     .option('--pause-ms <n>', 'between two rounds', whole(0))
+    .option('--retain-updates <n>', 'newest versions whose updates are kept, for `model audit`; 0 is none', whole(0))
+    .option('--buffer-size <n>', 'work without rounds: a version of every n updates, with any strategy', whole(1))
+    .option('--staleness-max <n>', 'without rounds: versions that an update may be behind', whole(0))
     .option('--seed <n>', 'of all randomness of the task', whole(0))
+    .option(
+      '--variants <forms>',
+      'have forms of each version made: int8-dynamic, int8-blocks, or both with a comma',
+      names,
+    )
+    .option('--variants-drop-max <points>', 'points of accuracy that a form may lose', number(0))
     .option('--start', 'start it at once')
     .action(createTask);
   talking(task.command('start'), 'grpc')
@@ -69,8 +89,11 @@ async function createTask(
   options: Options & TaskFlags & { config?: string; start?: boolean },
 ): Promise<void> {
   const file = options.config === undefined ? {} : jsonObject(await readFile(options.config, 'utf8'), options.config);
-  const config = taskConfig(options, file);
-  parseTaskConfig(JSON.stringify(config));
+  const config = taskConfig({ ...options, ...(await namedStrategy(options.strategy)) }, file);
+  // A strategy that only the coordinator has loaded is for the coordinator to check.
+  if (Object.hasOwn(strategies, (config['strategy'] as { name: string }).name)) {
+    parseTaskConfig(JSON.stringify(config));
+  }
   const status = await withAdmin(options.coordinator, async (admin) => {
     const created = await admin.createTask(task, config);
     return options.start === true ? await admin.startTask(task) : created;

@@ -1,7 +1,8 @@
-import { backupTo, openSigner, restoreFrom, SqliteStore, StoreError, verifyStore } from '@commonweight/coordinator';
-import { existsSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { backupTo, repairBlobs, restoreFrom, SqliteStore, verifyStore } from '@commonweight/coordinator';
+import { resolve } from 'node:path';
 import type { Command } from 'commander';
+import { openBlobSource } from '../admin/blob-source.ts';
+import { DATA, existing, withStore } from '../admin/open-store.ts';
 import { reporting } from '../output/arguments.ts';
 import { CommandError } from '../output/failure.ts';
 import { bytes } from '../output/format.ts';
@@ -9,10 +10,9 @@ import { standardOutput } from '../output/output.ts';
 
 interface Options {
   data: string;
+  postgres?: string;
   json?: boolean;
 }
-
-const DATA = '.commonweight/coordinator';
 
 /** What is done to a coordinator's data folder while no coordinator uses it. */
 export function addUpkeep(program: Command): void {
@@ -29,6 +29,11 @@ export function addUpkeep(program: Command): void {
   reporting(program.command('verify'))
     .description('read a data folder from end to end: digests, signatures, chains, contributions and receipts')
     .option('--data <dir>', "the coordinator's folder", DATA)
+    .option('--postgres <url>', 'the database of several coordinators, which may run; --data has their key')
+    .option(
+      '--repair-from <source>',
+      'mend damaged blobs from a backup, the folder of an agent, or a coordinator (grpc://127.0.0.1:8443)',
+    )
     .action(verify);
 }
 
@@ -50,34 +55,46 @@ async function restore(source: string, options: Options): Promise<void> {
   await verifyFolder(data, options, 'restored');
 }
 
-async function verify(options: Options): Promise<void> {
-  await verifyFolder(existing(options.data), options, 'whole');
+async function verify(options: Options & { repairFrom?: string }): Promise<void> {
+  if (options.repairFrom !== undefined) await repair(options, options.repairFrom);
+  await verifyFolder(resolve(options.data), options, 'whole');
 }
 
-/** A folder that is not there would be made, and be whole. */
-function existing(folder: string): string {
-  const data = resolve(folder);
-  if (!existsSync(join(data, 'commonweight.sqlite'))) {
-    throw new StoreError(`${data} holds no coordinator's data: say where it is with --data`);
+/** Mends what can be; what cannot is said, and found again by who verifies. */
+async function repair(options: Options, from: string): Promise<void> {
+  const output = standardOutput(options);
+  const source = openBlobSource(from);
+  try {
+    await withStore(options, async (store, publicKey) => {
+      const { blobs } = await verifyStore(store, publicKey);
+      for await (const { digest, why } of repairBlobs(store, blobs, source)) {
+        const blob = Buffer.from(digest).toString('hex');
+        if (why === undefined) output.say(`repaired: blob ${blob} from ${source.name}`, { event: 'repaired', blob });
+        else output.say(`NOT REPAIRED: ${why}`, { event: 'not repaired', blob, why });
+      }
+    });
+  } finally {
+    await source.close();
   }
-  return data;
 }
 
 async function verifyFolder(data: string, options: Options, done: string): Promise<void> {
   const output = standardOutput(options);
-  const store = SqliteStore.open(data);
-  try {
-    const { models, damages } = await verifyStore(store, openSigner(data).publicKey);
-    for (const one of models) {
-      const text = `${one.model}: ${one.versions} versions of ${one.updates} updates, ${bytes(one.bytes)}`;
-      output.say(text, { event: 'verified', ...one });
-    }
-    for (const damage of damages) output.say(`DAMAGED: ${damage}`, { event: 'damage', damage });
-    if (damages.length > 0) {
-      throw new CommandError(`${data} is damaged in ${damages.length} places: restore it from a backup`);
-    }
-    output.say(`${data}: ${done}`, { event: done, data });
-  } finally {
-    await store.close();
+  const { postgres } = options;
+  const { models, damages, blobs } = await withStore({ ...options, data }, (store, key) => verifyStore(store, key));
+  for (const one of models) {
+    const also = [
+      ...(one.collected > 0 ? [`${one.collected} of them collected`] : []),
+      ...(one.retained > 0 ? [`${one.retained} updates retained`] : []),
+    ];
+    const text = `${one.model}: ${[`${one.versions} versions of ${one.updates} updates`, bytes(one.bytes), ...also].join(', ')}`;
+    output.say(text, { event: 'verified', ...one });
   }
+  for (const damage of damages) output.say(`DAMAGED: ${damage}`, { event: 'damage', damage });
+  const what = postgres === undefined ? data : 'the database';
+  if (damages.length > 0) {
+    const mend = blobs.length > 0 ? 'mend its blobs with --repair-from, or restore it' : 'restore it';
+    throw new CommandError(`${what} is damaged in ${damages.length} places: ${mend} from a backup`);
+  }
+  output.say(`${what}: ${done}`, { event: done, data });
 }

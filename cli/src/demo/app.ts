@@ -1,5 +1,5 @@
-// The demo's app: a process of its own that embeds the client SDK, predicts all the time, and measures each version
-// that it serves on images no agent trains on.
+// The demo's app: a process of its own that embeds the client SDK, predicts all the time in the form of each version
+// that is fastest here, and measures each version that it serves on images no agent trains on.
 import { connect, sleep, type Model } from '@commonweight/client-sdk';
 import { loadDataset, type Dataset } from '@commonweight/edge-agent';
 import { stopSignal, tellParent } from '../output/stop-signal.ts';
@@ -11,13 +11,15 @@ const IMAGES_MAX = 2000;
 const [url = '', name = '', data = ''] = process.argv.slice(2);
 const signal = stopSignal();
 const images = firstOf(await loadDataset(data), IMAGES_MAX);
-const client = await connect(url);
+// What the app asked lately is what int8 forms are made and judged by.
+const client = await connect(url, { variant: { choice: 'auto' } });
 const model = await client.model(name);
 let predictions = 0;
 let failed = 0;
 
 model.on('version', ({ to, reason }) => {
-  tellParent({ event: 'version', version: to, reason });
+  const { name: variant, why, candidates } = model.variant;
+  tellParent({ event: 'version', version: to, reason, variant, why, candidates });
   void measure();
 });
 model.on('superseded', ({ version }) => tellParent({ event: 'superseded', version }));

@@ -1,3 +1,4 @@
+import type { CandidateReport } from '@commonweight/client-sdk';
 import type { AgentEvent } from '@commonweight/edge-agent';
 import type { TaskStatus } from '@commonweight/proto';
 import { agentLine } from '../agent/agent-line.ts';
@@ -9,7 +10,7 @@ export type DemoEvent =
   | { event: 'agent'; agent: string; link: 'grpc' | 'nats'; what: string; trainMs?: number }
   | Status
   | { event: 'published'; round: number; version: number; accepted: number }
-  | { event: 'version'; version: number; reason: string }
+  | Served
   | { event: 'superseded'; version: number }
   | { event: 'accuracy'; version: number; accuracy: number }
   | { event: 'predictions'; predictions: number; failed: number }
@@ -24,6 +25,16 @@ export interface Started {
   rounds: number;
   seed: number;
   data: string;
+}
+
+/** The app serves a version, in the form that it measured to be the fastest. */
+export interface Served {
+  event: 'version';
+  version: number;
+  reason: string;
+  variant: string;
+  why: string;
+  candidates: readonly CandidateReport[];
 }
 
 /** The part of a task's status that the demo shows. */
@@ -56,6 +67,8 @@ export interface Summary {
   bytesDown: number;
   trainMs: number;
   swaps: number;
+  /** The form of the last version that the app served. */
+  variant: string;
   superseded: number;
   failedPredictions: number;
   seconds: number;

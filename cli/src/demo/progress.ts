@@ -7,6 +7,8 @@ export interface Progress {
   /** Accuracy on the held-out images by version, in the order they were measured. */
   accuracies: readonly { version: number; accuracy: number }[];
   serving: number | undefined;
+  /** The form in which that version serves, and why. */
+  variant: { name: string; why: string } | undefined;
   swaps: number;
   superseded: number;
   predictions: number;
@@ -21,6 +23,7 @@ export const nothingYet: Progress = {
   status: undefined,
   accuracies: [],
   serving: undefined,
+  variant: undefined,
   swaps: 0,
   superseded: 0,
   predictions: 0,
@@ -39,7 +42,12 @@ export function progressed(before: Progress, event: DemoEvent): Progress {
     case 'status':
       return { ...before, status: event };
     case 'version':
-      return { ...before, serving: event.version, swaps: before.swaps + 1 };
+      return {
+        ...before,
+        serving: event.version,
+        variant: { name: event.variant, why: event.why },
+        swaps: before.swaps + 1,
+      };
     case 'superseded':
       return { ...before, superseded: before.superseded + 1 };
     case 'accuracy':
@@ -83,6 +91,7 @@ export function summaryOf(progress: Progress, ms: number): Summary {
     bytesDown: status?.bytesDown ?? 0,
     trainMs: trainings === 0 ? 0 : Math.round(trainMs / trainings),
     swaps,
+    variant: progress.variant?.name ?? 'fp32',
     superseded,
     failedPredictions,
     seconds: Math.round(ms / 100) / 10,

@@ -4,7 +4,7 @@ import type { Progress } from './progress.ts';
 
 /** The demo as a block of lines that is drawn again and again. */
 export function viewOf(progress: Progress, elapsedMs: number): string[] {
-  const { started, status, accuracies, serving, predictions, failedPredictions, notes } = progress;
+  const { started, status, accuracies, serving, variant, predictions, failedPredictions, notes } = progress;
   const values = accuracies.map(({ accuracy }) => accuracy);
   const last = accuracies.at(-1);
   const reasons = Object.entries(status?.rejectedByReason ?? {}).map(([reason, count]) => `${reason} ${count}`);
@@ -21,6 +21,7 @@ export function viewOf(progress: Progress, elapsedMs: number): string[] {
           `  updates   ${bar(status.accepted, status.cohort, 20)} ${status.accepted} of ${status.cohort}   ${status.updatesAccepted} accepted, ${status.updatesRejected} rejected${refused}`,
           `  accuracy  ${sparkline(values, 0, 1)} ${last === undefined ? '' : `${percent(last.accuracy)} with version ${last.version}`}`,
           `  app       serves version ${serving ?? '-'} of ${status.version}   ${predictions} predictions, ${failedPredictions} failed`,
+          ...(variant === undefined ? [] : [`  form      ${variant.name}: ${variant.why}`]),
           `  wire      ${bytes(status.bytesUp)} up, ${bytes(status.bytesDown)} down`,
           `  waits     ${status.waiting}`,
         ]),
@@ -44,7 +45,7 @@ export function lineOf(event: DemoEvent): string | undefined {
     case 'restart':
       return `${event.program} ended (${event.why}) and was started again`;
     case 'version':
-      return `the app serves version ${event.version}`;
+      return `the app serves version ${event.version} as ${event.variant}: ${event.why}`;
     case 'agent':
     case 'status':
     case 'predictions':
@@ -58,7 +59,7 @@ export function closingLines(summary: Summary): string[] {
     '',
     `${summary.rounds} rounds in ${summary.seconds} s: ${percent(summary.accuracy)} on held-out images with version ${summary.versions}`,
     `  ${summary.updatesAccepted} updates accepted, ${summary.updatesRejected} rejected; ${bytes(summary.bytesUp)} up, ${bytes(summary.bytesDown)} down; ${summary.trainMs} ms of training an update`,
-    `  the app swapped ${summary.swaps} times (${summary.superseded} superseded) and failed ${summary.failedPredictions} predictions`,
+    `  the app swapped ${summary.swaps} times (${summary.superseded} superseded), serves ${summary.variant}, and failed ${summary.failedPredictions} predictions`,
     '',
     'Next, each in a terminal of its own:',
     '  npm run commonweight -- coordinator',

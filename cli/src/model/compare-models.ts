@@ -1,10 +1,14 @@
-import { decibels, type ModelProto } from '@commonweight/core';
+import { contractOf, decibels, type ModelProto } from '@commonweight/core';
 import { copyOf, type Feeds, type ModelRunner, type Samples } from './run-model.ts';
 
 /** How far a model's outputs are from those of the model it was made from. */
 export interface Comparison {
   maxError: number;
   sqnrDb: number;
+  /** Largest error of an output, as a share of the largest of its values before. */
+  difference: number;
+  /** Share of rows whose largest output stays in its place. */
+  agreement: number;
   /** Shares of right answers, where labels are known. */
   accuracy: { before: number; after: number } | undefined;
 }
@@ -16,20 +20,35 @@ export async function compareModels(
   samples: Samples,
 ): Promise<Comparison> {
   const outputs = before.graph?.output.map(({ name }) => name) ?? [];
+  // Rows are told apart where the size of the last axis is known.
+  const widths = new Map(contractOf(before).outputs.map(({ name, dims }) => [name, dims.at(-1) ?? 1]));
   const exact: Map<string, Float32Array>[] = [];
   for await (const tensors of runner.run(before, samples)) exact.push(tensors);
+  const largest = new Map<string, number>();
+  const furthest = new Map<string, number>();
   let [maxError, signal, noise, examples, rightBefore, rightAfter, index] = [0, 0, 0, 0, 0, 0, 0];
+  let [rows, agreeing] = [0, 0];
   for await (const tensors of runner.run(after, samples)) {
     const labels = samples.batches[index]?.labels;
     for (const name of outputs) {
       const [left, right] = [exact[index]?.get(name), tensors.get(name)];
       if (left === undefined || right === undefined) continue;
+      let [most, worst] = [largest.get(name) ?? 0, furthest.get(name) ?? 0];
       left.forEach((value, position) => {
         const error = Math.abs(value - right[position]!);
-        if (!(error <= maxError)) maxError = error;
+        if (!(error <= worst)) worst = error;
+        most = Math.max(most, Math.abs(value));
         signal += value ** 2;
         noise += error ** 2;
       });
+      largest.set(name, most);
+      furthest.set(name, worst);
+      if (!(worst <= maxError)) maxError = worst;
+      const width = widths.get(name) ?? 1;
+      for (let start = 0; width > 1 && start < left.length; start += width) {
+        rows += 1;
+        if (placeOfLargest(left, start, width) === placeOfLargest(right, start, width)) agreeing += 1;
+      }
       if (labels === undefined || name !== outputs[0]) continue;
       examples += labels.length;
       rightBefore += rightAnswers(left, labels);
@@ -38,7 +57,20 @@ export async function compareModels(
     index += 1;
   }
   const accuracy = examples === 0 ? undefined : { before: rightBefore / examples, after: rightAfter / examples };
-  return { maxError, sqnrDb: decibels(signal, noise), accuracy };
+  const shares = [...furthest].map(([name, error]) => (error === 0 ? 0 : error / (largest.get(name) ?? 0)));
+  return {
+    maxError,
+    sqnrDb: decibels(signal, noise),
+    difference: shares.reduce((most, share) => (share <= most ? most : share), 0),
+    agreement: rows === 0 ? 1 : agreeing / rows,
+    accuracy,
+  };
+}
+
+function placeOfLargest(values: Float32Array, start: number, width: number): number {
+  let place = 0;
+  for (let index = 1; index < width; index++) if (values[start + index]! > values[start + place]!) place = index;
+  return place;
 }
 
 function rightAnswers(scores: Float32Array, labels: ArrayLike<number>): number {

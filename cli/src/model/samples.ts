@@ -57,8 +57,21 @@ async function jsonFeeds(file: string, specs: readonly TensorSpec[]): Promise<Fe
 
 /** Numbers from nowhere, one example, for models of which no data is at hand. */
 export function madeUpSamples(model: ModelProto): Samples {
-  const random = seeded('made up');
-  const feeds = Object.fromEntries(
+  const feeds = madeUpFeeds(model, 'made up');
+  return { source: 'made-up numbers', batches: [{ feeds }], one: feeds };
+}
+
+const MADE_UP_ROWS = 64;
+
+/** Many of them, one a run: outputs are compared on them where there is no data. */
+export function madeUpRows(model: ModelProto): Samples {
+  const batches = Array.from({ length: MADE_UP_ROWS }, (_, row) => ({ feeds: madeUpFeeds(model, `made up ${row}`) }));
+  return { source: 'made-up rows', batches, one: batches[0]!.feeds };
+}
+
+function madeUpFeeds(model: ModelProto, seed: string): Feeds {
+  const random = seeded(seed);
+  return Object.fromEntries(
     contractOf(model).inputs.map((spec) => {
       const dims = spec.dims.map((dim) => (dim < 0 ? 1 : dim));
       const length = dims.reduce((size, dim) => size * dim, 1);
@@ -67,5 +80,4 @@ export function madeUpSamples(model: ModelProto): Samples {
       return [spec.name, tensorFor({ ...spec, dims }, spec.dtype === 'int32' ? new Int32Array(length) : data)];
     }),
   );
-  return { source: 'made-up numbers', batches: [{ feeds }], one: feeds };
 }

@@ -1,4 +1,4 @@
-import { requireLoopback } from '@commonweight/client-sdk';
+import { requireLoopback, type LinkKind } from '@commonweight/client-sdk';
 import { isName } from '@commonweight/proto';
 import { InvalidArgumentError, type Command } from 'commander';
 
@@ -26,6 +26,13 @@ export function number(min: number): (text: string) => number {
   };
 }
 
+/** A share of a whole. */
+export function share(text: string): number {
+  const value = Number(text);
+  if (text.trim() !== '' && value > 0 && value <= 1) return value;
+  throw new InvalidArgumentError('Give a number above 0, and up to 1.');
+}
+
 /** `beta1=0.9`, gathered over repeated flags. */
 export function option(text: string, before: Record<string, number> = {}): Record<string, number> {
   const [key = '', value = ''] = text.split('=', 2);
@@ -33,8 +40,26 @@ export function option(text: string, before: Record<string, number> = {}): Recor
   throw new InvalidArgumentError('Give key=value, such as beta1=0.9.');
 }
 
+/** The values of a flag that may be given again. */
+export const gathered = (text: string, before: readonly string[] = []): string[] => [...before, text];
+
 /** `200,200` as `[200, 200]`. */
 export const wholes = (text: string): number[] => text.split(',').map(whole(1, 1_000_000));
+
+/** `a,b` as `['a', 'b']`. */
+export const names = (text: string): string[] => text.split(',').map((one) => one.trim());
+
+/** A model and its version, 0 being the newest. */
+export interface VersionedName {
+  name: string;
+  version: number;
+}
+
+/** `digits` or `digits@3`. */
+export function versionedName(text: string): VersionedName {
+  const [model = '', version] = text.split('@', 2);
+  return { name: name(model), version: version === undefined ? 0 : whole(1)(version) };
+}
 
 export function oneOf(...choices: readonly string[]): (text: string) => string {
   return (text) => {
@@ -50,7 +75,7 @@ export function name(text: string): string {
 }
 
 /** A coordinator's address over any of these links. */
-export function coordinatorUrl(...kinds: readonly ('grpc' | 'nats')[]): (text: string) => string {
+export function coordinatorUrl(...kinds: readonly LinkKind[]): (text: string) => string {
   return (text) => {
     try {
       if (kinds.includes(requireLoopback(text).kind)) return text;
@@ -64,7 +89,7 @@ export function coordinatorUrl(...kinds: readonly ('grpc' | 'nats')[]): (text: s
 }
 
 /** The options of every command that talks to a coordinator. */
-export const talking = (command: Command, ...kinds: readonly ('grpc' | 'nats')[]): Command =>
+export const talking = (command: Command, ...kinds: readonly LinkKind[]): Command =>
   reporting(command).option(
     '--coordinator <url>',
     'where the coordinator answers',

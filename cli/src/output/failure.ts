@@ -10,8 +10,13 @@ export class CommandError extends Error {
   override name = 'CommandError';
 }
 
+/** A question that cannot be answered from what is there: exit code 2, so that a script can tell it from a no. */
+export class UnansweredError extends Error {
+  override name = 'UnansweredError';
+}
+
 export const exitCodeOf = (error: unknown): 1 | 2 =>
-  error instanceof UsageError || error instanceof ConfigError ? 2 : 1;
+  [UsageError, UnansweredError, ConfigError].some((kind) => error instanceof kind) ? 2 : 1;
 
 const mends: Readonly<Record<string, string>> = {
   EADDRINUSE: 'the port is taken: end what uses it or give another one',

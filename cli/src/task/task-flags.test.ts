@@ -23,6 +23,18 @@ test('flags win over the file, and what neither says stays out', () => {
   });
 });
 
+test('forms of versions are asked for by name, and the margin is theirs', () => {
+  const config = taskConfig({ model: 'm', variants: ['int8-dynamic', 'int8-blocks'], variantsDropMax: 1 });
+  expect(parseTaskConfig(JSON.stringify(config)).variants).toEqual({
+    forms: ['int8-dynamic', 'int8-blocks'],
+    accuracyDropPointsMax: 1,
+  });
+  expect(parseTaskConfig(JSON.stringify(taskConfig({ model: 'm' }))).variants).toBeUndefined();
+  expect(() => taskConfig({ model: 'm', variantsDropMax: 1 })).toThrow(UsageError);
+  const unknown = taskConfig({ model: 'm', variants: ['int3'] });
+  expect(() => parseTaskConfig(JSON.stringify(unknown))).toThrow(/variants.forms must list some of int8-dynamic/);
+});
+
 test('options of a strategy are passed on, and the coordinator knows which there are', () => {
   const config = taskConfig({ model: 'm', strategy: 'fedAdam', strategyOption: { beta1: 0.5, tau: 0.01 } });
   expect(config['strategy']).toEqual({ name: 'fedAdam', beta1: 0.5, tau: 0.01 });

@@ -1,3 +1,4 @@
+import { strategies } from '@commonweight/core';
 import { UsageError } from '../output/failure.ts';
 
 /** What `task create` takes on the command line. */
@@ -16,10 +17,18 @@ export interface TaskFlags {
   momentum?: number;
   optimizer?: string;
   loss?: string;
+  localLayers?: string[];
   encoding?: string;
   collectMs?: number;
   pauseMs?: number;
   seed?: number;
+  retainUpdates?: number;
+  bufferSize?: number;
+  metrics?: string[];
+  holdOut?: number;
+  stalenessMax?: number;
+  variants?: string[];
+  variantsDropMax?: number;
 }
 
 type Config = Record<string, unknown>;
@@ -28,22 +37,33 @@ type Config = Record<string, unknown>;
 export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
   const plan = (file['plan'] ?? {}) as Config;
   const cohort = (file['cohort'] ?? {}) as Config;
+  const strategy: Config = {
+    name: 'fedAvg',
+    ...((file['strategy'] ?? {}) as Config),
+    ...given({ name: flags.strategy }),
+  };
+  const { isOwn, own, asynchronous } = bufferOf(file, String(strategy['name']), flags);
+  const isAsynchronous = isOwn || asynchronous !== undefined;
   const config: Config = {
     ...file,
     ...given({ model: flags.model, rounds: flags.rounds, encoding: flags.encoding }),
+    ...variantsOf((file['variants'] ?? {}) as Config, flags),
     ...given({ collectMs: flags.collectMs, pauseMs: flags.pauseMs, seed: flags.seed }),
+    ...given({ retainUpdates: flags.retainUpdates }),
+    ...given({ asynchronous }),
     strategy: {
-      name: 'fedAvg',
-      ...((file['strategy'] ?? {}) as Config),
+      ...strategy,
+      ...own,
       ...flags.strategyOption,
-      ...given({ name: flags.strategy, mu: flags.mu, serverLearningRate: flags.serverLearningRate }),
+      ...given({ mu: flags.mu, serverLearningRate: flags.serverLearningRate }),
     },
     plan: {
       loss: 'cross-entropy',
       epochs: 1,
       batchSize: 10,
       ...plan,
-      ...given({ loss: flags.loss, epochs: flags.epochs, batchSize: flags.batch }),
+      ...evaluationOf((plan['evaluation'] ?? {}) as Config, flags),
+      ...given({ loss: flags.loss, epochs: flags.epochs, batchSize: flags.batch, localLayers: flags.localLayers }),
       optimizer: {
         name: 'sgd',
         learningRate: /^(adam|rmsprop)/.test(flags.optimizer ?? '')
@@ -55,17 +75,41 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
         ...given({ name: flags.optimizer, learningRate: flags.learningRate, momentum: flags.momentum }),
       },
     },
-    cohort: cohortOf(cohort, flags),
+    cohort: cohortOf(cohort, flags, isAsynchronous ? 1 : 2),
   };
   if (config['model'] === undefined) throw new UsageError('--model is missing: say which model the task improves');
   return config;
 }
 
-function cohortOf(file: Config, { cohortMin, cohortMax }: TaskFlags): Config {
-  const min = cohortMin ?? (file['min'] as number | undefined) ?? Math.min(2, cohortMax ?? 2);
+function cohortOf(file: Config, { cohortMin, cohortMax }: TaskFlags, leastMin: number): Config {
+  const min = cohortMin ?? (file['min'] as number | undefined) ?? Math.min(leastMin, cohortMax ?? leastMin);
   const max = cohortMax ?? (file['max'] as number | undefined) ?? Math.max(min, 100);
   if (min > max) throw new UsageError(`--cohort-min ${min} is more than --cohort-max ${max}`);
   return { ...file, min, max };
+}
+
+/** Work without rounds, which some strategies have in their own options; nothing where nobody asked for it. */
+function bufferOf(file: Config, strategy: string, { bufferSize, stalenessMax }: TaskFlags) {
+  const said = given({ bufferSize, stalenessMax });
+  const isOwn = Object.hasOwn(strategies, strategy) && strategies[strategy]!.options.includes('stalenessMax');
+  const more = { ...((file['asynchronous'] ?? {}) as Config), ...(isOwn ? {} : said) };
+  return { isOwn, own: isOwn ? said : {}, asynchronous: Object.keys(more).length === 0 ? undefined : more };
+}
+
+/** What agents measure; nothing where nobody asked for it. */
+function evaluationOf(file: Config, { metrics, holdOut }: TaskFlags): Config {
+  const evaluation = { ...file, ...given({ metrics, holdOut }) };
+  if (Object.keys(evaluation).length === 0) return {};
+  if (evaluation['metrics'] === undefined) throw new UsageError('--hold-out goes with --metrics: say what is measured');
+  return { evaluation };
+}
+
+/** Forms that each version is to have; nothing where nobody asked for them. */
+function variantsOf(file: Config, { variants, variantsDropMax }: TaskFlags): Config {
+  const config = { ...file, ...given({ forms: variants, accuracyDropPointsMax: variantsDropMax }) };
+  if (Object.keys(config).length === 0) return {};
+  if (config['forms'] === undefined) throw new UsageError('--variants-drop-max goes with --variants');
+  return { variants: config };
 }
 
 const given = (values: Config): Config =>

@@ -1,0 +1,175 @@
+import { openModelLink, verifyEd25519, type ModelLink } from '@commonweight/client-sdk';
+import { parseVariantPolicy } from '@commonweight/coordinator';
+import { joinModel, readModel, weightsFromBytes, type ModelProto } from '@commonweight/core';
+import {
+  openManifest,
+  openVariantList,
+  VariantState,
+  type Manifest,
+  type SignedVariantList,
+  type Variant,
+  type VariantList,
+} from '@commonweight/proto';
+import type { Command } from 'commander';
+import { AdminClient, withAdmin } from '../admin/admin-client.ts';
+import { compareModels } from '../model/compare-models.ts';
+import { ModelRunner, type Samples } from '../model/run-model.ts';
+import { madeUpRows, readSamples } from '../model/samples.ts';
+import { names, number, talking, versionedName, whole, type VersionedName } from '../output/arguments.ts';
+import { CommandError, UsageError } from '../output/failure.ts';
+import { bytes, percent, table } from '../output/format.ts';
+import { standardOutput } from '../output/output.ts';
+
+interface Options {
+  coordinator: string;
+  json?: boolean;
+  make?: string[];
+  dropMax?: number;
+  measure?: boolean;
+  data?: string;
+  examples: number;
+}
+
+export function addModelVariants(model: Command): void {
+  talking(model.command('variants'), 'grpc')
+    .description('the forms of a version: list them, have them made, measure them so that they are published')
+    .argument('<name>', 'a model, and with @ a version: digits@3', versionedName)
+    .option('--make <forms>', 'have the coordinator make int8-dynamic, int8-blocks, or both with a comma', names)
+    .option('--drop-max <points>', 'points of accuracy that a form may lose (default: 0.5)', number(0))
+    .option('--measure', 'run every form and float32 here, and report what was found')
+    .option('--data <spec>', 'data to measure on, such as "mnist?split=test"; without it, made-up rows')
+    .option('--examples <n>', 'how many examples of the data', whole(1, 1e6), 10_000)
+    .action(showVariants);
+}
+
+async function showVariants({ name: model, version }: VersionedName, options: Options): Promise<void> {
+  const { make, dropMax, measure, data } = options;
+  if (make === undefined && dropMax !== undefined) throw new UsageError('--drop-max goes with --make');
+  if (measure !== true && data !== undefined) throw new UsageError('--data goes with --measure');
+  const link = openModelLink(options.coordinator);
+  try {
+    const manifest = opened(await link.getModel(model, version));
+    if (make !== undefined) await makeForms(options.coordinator, manifest, make, dropMax);
+    if (measure === true) await measureForms(link, manifest, options);
+    say(manifest, listIn(await link.getVariants?.(model, Number(manifest.version))), options);
+  } finally {
+    await link.close();
+  }
+}
+
+async function makeForms(url: string, manifest: Manifest, forms: string[], dropMax: number | undefined): Promise<void> {
+  const policy = parseVariantPolicy({ forms, ...(dropMax === undefined ? {} : { accuracyDropPointsMax: dropMax }) });
+  await withAdmin(url, (admin) => admin.makeVariants(manifest.model, Number(manifest.version), policy));
+}
+
+/** What an evaluator does: float32 and each form on the same inputs, and a report of each. */
+async function measureForms(link: ModelLink, manifest: Manifest, options: Options): Promise<void> {
+  const { model, version } = manifest;
+  const forms = listIn(await link.getVariants?.(model, Number(version)))?.variants ?? [];
+  const measurable = forms.filter(({ state }) => state !== VariantState.REFUSED);
+  if (measurable.length === 0) {
+    throw new CommandError(
+      `version ${version} of ${model} has no forms to measure: add --make int8-dynamic,int8-blocks`,
+    );
+  }
+  const float32 = await modelOf(link, manifest);
+  const samples =
+    options.data === undefined ? madeUpRows(float32) : await readSamples(float32, options.data, options.examples);
+  const runner = new ModelRunner();
+  const admin = new AdminClient(options.coordinator);
+  try {
+    for (const { name, digest, size } of measurable) {
+      const form = readModel(await link.download(digest, Number(size)));
+      const { difference, agreement, accuracy } = await compareModels(runner, float32, form, samples);
+      await admin.reportVariant({
+        model,
+        version,
+        form: name,
+        digest,
+        measurement: {
+          data: samples.source,
+          examples: examplesIn(samples),
+          difference,
+          agreement,
+          ...(accuracy === undefined ? {} : { accuracy: { float32: accuracy.before, variant: accuracy.after } }),
+        },
+      });
+    }
+  } finally {
+    admin.close();
+    await runner.close();
+  }
+}
+
+async function modelOf(link: ModelLink, manifest: Manifest): Promise<ModelProto> {
+  const part = async (role: string): Promise<Uint8Array> => {
+    const artifact = manifest.artifacts.find((one) => one.role === role);
+    if (artifact === undefined) throw new CommandError(`version ${manifest.version} has no ${role}`);
+    return await link.download(artifact.digest, Number(artifact.size));
+  };
+  return readModel(joinModel(readModel(await part('graph')), weightsFromBytes(await part('weights'))));
+}
+
+const examplesIn = ({ batches }: Samples): bigint =>
+  batches.reduce((sum, { feeds, labels }) => sum + BigInt(labels?.length ?? Object.values(feeds)[0]?.dims[0] ?? 1), 0n);
+
+function say(manifest: Manifest, list: VariantList | undefined, options: Options): void {
+  const { model, version, artifacts } = manifest;
+  const output = standardOutput(options);
+  const parts = artifacts.filter(({ role }) => role === 'graph' || role === 'weights');
+  const size = parts.reduce((sum, artifact) => sum + Number(artifact.size), 0);
+  const variants = list?.variants ?? [];
+  if (output.json) {
+    output.say('', { event: 'variant', model, version, variant: 'fp32', state: 'published', bytes: size });
+    for (const variant of variants) output.say('', { event: 'variant', model, version, ...recordOf(variant) });
+    return;
+  }
+  const rows = variants.map((variant) => [
+    variant.name,
+    STATES[variant.state] ?? '?',
+    variant.size === 0n ? '' : bytes(Number(variant.size)),
+    digestOf(variant).slice(0, 16),
+    accuracyOf(variant),
+    variant.why,
+  ]);
+  const float32 = ['fp32', 'published', bytes(size), '', '', 'the version as it was committed'];
+  output.say(
+    `${model} version ${version}\n${table(['form', 'state', 'size', 'digest', 'accuracy', 'because'], [float32, ...rows])}`,
+    {},
+  );
+}
+
+const STATES: Readonly<Record<VariantState, string>> = {
+  [VariantState.UNSPECIFIED]: '?',
+  [VariantState.MADE]: 'made',
+  [VariantState.PUBLISHED]: 'published',
+  [VariantState.WITHHELD]: 'withheld',
+  [VariantState.REFUSED]: 'refused',
+};
+
+const digestOf = ({ digest }: Variant): string => Buffer.from(digest).toString('hex');
+
+const accuracyOf = ({ measurement }: Variant): string => {
+  const accuracy = measurement?.accuracy;
+  return accuracy === undefined ? '' : `${percent(accuracy.variant)} (fp32 ${percent(accuracy.float32)})`;
+};
+
+const recordOf = (variant: Variant): object => {
+  const { name, state, why, size, measurement } = variant;
+  const { data, examples, difference, agreement, accuracy } = measurement ?? {};
+  return {
+    variant: name,
+    state: STATES[state],
+    why,
+    bytes: Number(size),
+    digest: digestOf(variant),
+    ...(measurement === undefined ? {} : { measuredOn: data, examples, difference, agreement }),
+    ...(accuracy === undefined ? {} : { accuracyFp32: accuracy.float32, accuracy: accuracy.variant }),
+  };
+};
+
+const opened = (signed: Parameters<typeof openManifest>[0]): Manifest =>
+  openManifest(signed, signed.publicKey, verifyEd25519);
+
+const listIn = (signed: SignedVariantList | undefined): VariantList | undefined =>
+  signed === undefined ? undefined : openVariantList(signed, signed.publicKey, verifyEd25519);

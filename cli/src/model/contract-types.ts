@@ -1,0 +1,49 @@
+import { elementKind } from '@commonweight/client-sdk';
+import type { TensorSpec } from '@commonweight/core';
+
+/** What an app relies on, of one version of a model. */
+export interface NamedContract {
+  model: string;
+  version: number;
+  inputs: readonly TensorSpec[];
+  outputs: readonly TensorSpec[];
+}
+
+/**
+ * A TypeScript declaration of a model's inputs and outputs, for `client.model<Digits>('digits')`. Names and shapes that
+ * the app does not know are errors when it is compiled.
+ */
+export function contractTypes({ model, version, inputs, outputs }: NamedContract): string {
+  const input = (spec: TensorSpec): string => {
+    const tensor = tensorType(spec);
+    // Where one size at most is open, the number of values tells the shape.
+    const canTell = spec.dims.filter((dim) => dim < 0).length <= 1;
+    return canTell ? `${arrayType(spec)} | ${tensor}` : tensor;
+  };
+  const fields = (specs: readonly TensorSpec[], type: (spec: TensorSpec) => string): string =>
+    specs.map((spec) => `    /** ${show(spec)} */\n    ${JSON.stringify(spec.name)}: ${type(spec)};\n`).join('');
+  return (
+    `// The contract of '${model}', version ${version}: made by \`commonweight model types\`, not by hand.\n` +
+    `export interface ${typeName(model)} {\n` +
+    `  inputs: {\n${fields(inputs, input)}  };\n` +
+    `  outputs: {\n${fields(outputs, tensorType)}  };\n` +
+    `}\n`
+  );
+}
+
+/** `digit-images_2` is `DigitImages2`; a name that begins with a digit gets an M before it. */
+function typeName(model: string): string {
+  const words = model.split(/[^A-Za-z0-9]+/).filter((word) => word !== '');
+  const name = words.map((word) => word[0]!.toUpperCase() + word.slice(1)).join('');
+  return /^[A-Za-z]/.test(name) ? name : `M${name}`;
+}
+
+const arrayType = ({ dtype }: TensorSpec): string => elementKind(dtype)?.array.name ?? 'never';
+
+function tensorType(spec: TensorSpec): string {
+  const dims = spec.dims.map((dim) => (dim < 0 ? 'number' : String(dim)));
+  return `{ data: ${arrayType(spec)}; dims: readonly [${dims.join(', ')}] }`;
+}
+
+const show = ({ dtype, dims }: TensorSpec): string =>
+  `${dtype}[${dims.map((dim) => (dim < 0 ? 'batch' : dim)).join(', ')}]`;

@@ -1,0 +1,58 @@
+import type { ServingOptions } from '@commonweight/edge-agent';
+import { InvalidArgumentError, type Command } from 'commander';
+import { number, oneOf, whole } from '../output/arguments.ts';
+
+/** How an endpoint serves, as typed. */
+export interface ServingFlags {
+  batchMax: number;
+  batchDelayMs: number;
+  queueMax: number;
+  bodyMax: number;
+  variant: string;
+  variantDifferenceMax?: number;
+  variantMemory?: number;
+  variantData?: string;
+}
+
+/** The options of both commands that serve. */
+export const servingFlags = (command: Command): Command =>
+  command
+    .option('--batch-max <rows>', 'rows that are predicted together; 1 turns batching off', whole(1, 4096), 32)
+    .option('--batch-delay-ms <ms>', 'how long a request may wait for others to join it', number(0), 0)
+    .option('--queue-max <n>', 'requests that may wait, by model', whole(1, 65_536), 512)
+    .option('--body-max <MiB>', 'the largest request', whole(1, 1024), 64)
+    .option(
+      '--variant <form>',
+      'auto measures here which is fastest; fp32; int8',
+      oneOf('auto', 'fp32', 'int8'),
+      'fp32',
+    )
+    .option('--variant-difference-max <share>', 'how far outputs of int8 may be off, of their largest value', share)
+    .option(
+      '--variant-data <spec>',
+      'data to make and judge int8 by, such as "mnist?split=train" (an agent takes its own)',
+    )
+    .option('--variant-memory <MiB>', 'the most that a form of a model may take', whole(1, 2 ** 20));
+
+function share(text: string): number {
+  const value = number(0)(text);
+  if (value <= 1) return value;
+  throw new InvalidArgumentError('Give a share from 0 to 1, such as 0.05.');
+}
+
+export function servingOptions(flags: ServingFlags): Partial<ServingOptions> {
+  const { batchMax, batchDelayMs, queueMax, bodyMax, variant, variantDifferenceMax, variantMemory, variantData } =
+    flags;
+  return {
+    batchMax,
+    batchDelayMs,
+    queueMax,
+    bodyBytesMax: bodyMax * 2 ** 20,
+    ...(variantData === undefined ? {} : { variantData }),
+    variant: {
+      choice: variant as 'auto' | 'fp32' | 'int8',
+      ...(variantDifferenceMax === undefined ? {} : { differenceMax: variantDifferenceMax }),
+      ...(variantMemory === undefined ? {} : { bytesMax: variantMemory * 2 ** 20 }),
+    },
+  };
+}

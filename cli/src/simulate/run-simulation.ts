@@ -1,0 +1,369 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import type { TaskConfig } from '@commonweight/coordinator';
+import {
+  encodings,
+  ExactSum,
+  gridFor,
+  improvedByRule,
+  improvedBySum,
+  localLayers,
+  localMethodOf,
+  layoutOf,
+  packedLength,
+  payloadBlocks,
+  readModel,
+  seeded,
+  splitModel,
+  strategyFrom,
+  weightsFromBytes,
+  type GridSpec,
+  type Improvement,
+  type ModelProto,
+  type RandomStream,
+  type Strategy,
+  type TrainingPlan,
+  type UpdateShape,
+} from '@commonweight/core';
+import { dealOut, type Dataset, type Evaluation } from '@commonweight/edge-agent';
+import { encodingToWire, gridToWire } from '@commonweight/proto';
+import { readFile } from 'node:fs/promises';
+import { attacks } from './attacks.ts';
+import { Journal, type Standing } from './journal.ts';
+import type { ClientResult } from './messages.ts';
+import { ClientPool } from './pool.ts';
+import type { RoundRecord } from './records.ts';
+import { cohortOf, taskOf, type Settings } from './settings.ts';
+
+/** Held-out examples that one thread measures in one go. */
+const MEASURED_TOGETHER = 500;
+
+export interface SimulationInput {
+  settings: Settings;
+  model: ModelProto;
+  train: Dataset;
+  test: Dataset;
+  /** Examples of each client, where they are not dealt out by the settings. */
+  parts?: readonly Int32Array[];
+  /** Folder of state and results; a temporary one without it. */
+  out?: string;
+  threads?: number;
+  signal?: AbortSignal;
+  onRound?: (record: RoundRecord, rounds: number) => void;
+  /** A client of the running round is done. */
+  onClient?: ((round: number, done: number, of: number) => void) | undefined;
+}
+
+export interface SimulationResults {
+  settings: Settings;
+  /** Name of the strategy, with the digest of its file where it is a user's own. */
+  strategy: string;
+  parameters: number;
+  rounds: readonly RoundRecord[];
+  finalAccuracy: number | null;
+  bestAccuracy: number | null;
+  /** Mean accuracy of the clients' own models on examples like their own, where the task has such. */
+  personalAccuracy: number | null;
+  /** Whether all rounds were run. */
+  complete: boolean;
+}
+
+/** Runs rounds in one process: agents' and coordinator's arithmetic without session, link and store. */
+export async function runSimulation(
+  input: SimulationInput,
+): Promise<{ results: SimulationResults; weights: Float32Array }> {
+  const own = input.out ?? (await mkdtemp(join(tmpdir(), 'commonweight-simulate-')));
+  try {
+    return await new Simulation(input, await Journal.open(own, input.settings)).run();
+  } finally {
+    if (input.out === undefined) await rm(own, { recursive: true, force: true });
+  }
+}
+
+/** An update of the round, as the coordinator would see it. */
+interface Sent extends ClientResult {
+  client: number;
+}
+
+class Simulation {
+  readonly #input: SimulationInput;
+  readonly #settings: Settings;
+  readonly #journal: Journal;
+  readonly #task: TaskConfig;
+  readonly #strategy: Strategy;
+  readonly #plan: TrainingPlan;
+  readonly #grid: GridSpec;
+  readonly #shape: UpdateShape;
+  readonly #random: RandomStream;
+  readonly #parts: readonly Int32Array[];
+  readonly #attackers: ReadonlySet<number>;
+  readonly #graph: Uint8Array;
+  readonly #first: Float32Array;
+
+  constructor(input: SimulationInput, journal: Journal) {
+    const { settings, train, model } = input;
+    this.#input = input;
+    this.#settings = settings;
+    this.#journal = journal;
+    this.#task = taskOf(settings);
+    this.#strategy = strategyFrom(this.#task.strategy);
+    this.#plan = this.#strategy.instruct(this.#task.plan);
+    this.#grid = gridFor({ ...this.#task, cohortMax: this.#task.cohort.max });
+    this.#shape = localMethodOf(this.#plan).shape;
+    this.#random = seeded(settings.seed).fork('simulation');
+    const dealing = { ...settings.split, parts: settings.clients, seed: settings.seed };
+    this.#parts = input.parts ?? dealOut(train.labels, dealing).map((part) => Int32Array.from(part));
+    const hostile = Math.round((settings.attack?.share ?? 0) * settings.clients);
+    const clients = Array.from({ length: settings.clients }, (_, client) => client);
+    this.#attackers = new Set(this.#random.fork('attackers').shuffle(clients).slice(0, hostile));
+    const { graph, weights } = splitModel(model);
+    this.#graph = graph;
+    this.#first = weights;
+  }
+
+  async run(): Promise<{ results: SimulationResults; weights: Float32Array }> {
+    const { train, test, threads, signal } = this.#input;
+    const pool = new ClientPool(
+      {
+        graph: shared(this.#graph),
+        train: { ...train, inputs: sharedFloats(train.inputs) },
+        test: { ...test, inputs: sharedFloats(test.inputs) },
+        parts: this.#parts,
+        flipped: this.#settings.attack?.name === 'label-flip' ? [...this.#attackers] : [],
+        loss: this.#plan.loss,
+      },
+      threads,
+    );
+    const stop = (): void => void pool.close();
+    signal?.addEventListener('abort', stop, { once: true });
+    try {
+      let standing = (await this.#journal.load()) ?? this.#beginning();
+      while (standing.round < this.#settings.rounds && signal?.aborted !== true) {
+        const next = await this.#round(pool, standing).catch((error: unknown) => {
+          if (signal?.aborted === true) return undefined;
+          throw error;
+        });
+        if (next === undefined) break;
+        standing = next;
+        await this.#journal.save(standing);
+        const record = standing.records.at(-1);
+        if (record !== undefined) this.#input.onRound?.(record, this.#settings.rounds);
+      }
+      const complete = standing.round >= this.#settings.rounds;
+      const results = await this.#results(standing, complete, complete ? pool : undefined);
+      await this.#journal.finish(results);
+      return { results, weights: standing.weights };
+    } finally {
+      signal?.removeEventListener('abort', stop);
+      await pool.close();
+    }
+  }
+
+  #beginning(): Standing {
+    return { round: 0, weights: this.#first, memory: [], kept: {}, records: [] };
+  }
+
+  async #round(pool: ClientPool, before: Standing): Promise<Standing> {
+    const startMs = performance.now();
+    const round = before.round + 1;
+    const everybody = Array.from(this.#parts.keys());
+    const cohort = this.#random
+      .fork(`cohort ${round}`)
+      .shuffle(everybody)
+      .slice(0, cohortOf(this.#settings))
+      .sort((a, b) => a - b);
+    const sent = await this.#collect(pool, before, round, cohort);
+    const { improvement, weights, refused, leftOut } = this.#combine(before, this.#attacked(sent, round));
+    const kept = { ...before.kept };
+    for (const { client, kept: files } of sent) {
+      kept[client] = Object.fromEntries(Object.entries(files).map(([name, file]) => [name, basename(file)]));
+    }
+    const isMeasured = round % this.#settings.evaluateEvery === 0 || round === this.#settings.rounds;
+    const measured = isMeasured ? await this.#measure(pool, improvement.weights) : undefined;
+    const honest = sent.filter(({ client }) => !this.#attackers.has(client));
+    const record: RoundRecord = {
+      round,
+      accuracy: accuracyOf(measured),
+      testLoss: measured === undefined ? null : measured.lossSum / measured.examples,
+      loss: honest.reduce((sum, { loss }) => sum + loss, 0) / Math.max(1, honest.length),
+      updates: sent.length - refused,
+      refused,
+      leftOut,
+      attackers: sent.length - honest.length,
+      steps: sent.reduce((sum, { steps }) => sum + steps, 0),
+      totalWeight: weights.reduce((sum, weight) => sum + weight, 0),
+      payloadBytes: sent.reduce((sum, { payload }) => sum + payload.length, 0),
+      seconds: Number(((performance.now() - startMs) / 1000).toFixed(3)),
+    };
+    return { round, ...improvement, kept, records: [...before.records, record] };
+  }
+
+  /** What the clients of a round send, in their order. */
+  async #collect(pool: ClientPool, before: Standing, round: number, cohort: readonly number[]): Promise<Sent[]> {
+    const { memory, weights: base, kept } = before;
+    const planJson = JSON.stringify(this.#plan);
+    let done = 0;
+    return Promise.all(
+      cohort.map(async (client) => {
+        const seed = this.#random.fork(`client ${client} in ${round}`);
+        const assignment = {
+          task: 'simulation',
+          round: BigInt(round),
+          planJson,
+          invitation: new Uint8Array(),
+          encoding: encodingToWire(this.#task.encoding),
+          grid: gridToWire(this.#grid),
+          seed: (BigInt(seed.bits()) << 32n) | BigInt(seed.bits()),
+        };
+        const files = Object.entries(kept[client] ?? {});
+        const result = await pool.play({
+          client,
+          agentId: `client-${client}`,
+          assignment,
+          baseVersion: round,
+          base,
+          memory: localMethodOf(this.#plan).needsMemory === true ? memory : [],
+          kept: Object.fromEntries(files.map(([name, file]) => [name, this.#journal.clientFile(file)])),
+          keepAs: this.#journal.clientFile(`${client}.${round}`),
+        });
+        this.#input.onClient?.(round, ++done, cohort.length);
+        return { ...result, client };
+      }),
+    );
+  }
+
+  /** The same updates, those of attackers forged. */
+  #attacked(sent: readonly Sent[], round: number): readonly Sent[] {
+    const { attack } = this.#settings;
+    const hostile = sent.filter(({ client }) => this.#attackers.has(client));
+    if (attack === undefined || attack.name === 'label-flip' || hostile.length === 0) return sent;
+    const { forge, scale } = attacks[attack.name];
+    const encoding = encodings[this.#task.encoding];
+    const length = packedLength(this.#shape, this.#first.length, this.#grid);
+    const values = ({ payload }: Sent): Float32Array => encoding.decode(payload, length, this.#grid);
+    const deltaOf = (whole: Float32Array): Float32Array => whole.slice(0, this.#first.length);
+    const honest = sent.filter((one) => !hostile.includes(one)).map((one) => deltaOf(values(one)));
+    return sent.map((one) => {
+      if (!hostile.includes(one)) return one;
+      const random = this.#random.fork(`attack of ${one.client} in ${round}`);
+      const whole = values(one);
+      const site = { own: deltaOf(whole), honest, clients: sent.length, attackers: hostile.length, random };
+      // What an update carries besides its delta stays as it was trained.
+      whole.set(forge(site, attack.scale ?? scale));
+      return { ...one, payload: encoding.encode(whole, this.#grid, random) };
+    });
+  }
+
+  /** As the coordinator's driver does it at the close of a round. */
+  #combine(
+    before: Standing,
+    sent: readonly Sent[],
+  ): { improvement: Improvement; weights: number[]; refused: number; leftOut: number } {
+    const { robust } = this.#strategy;
+    const sum = new ExactSum(packedLength(this.#shape, this.#first.length, this.#grid), this.#grid);
+    const accepted = sent.flatMap((one) => {
+      const weight = this.#strategy.weigh(one.examples, this.#task.weightMax);
+      return sum.add(this.#task.encoding, one.payload, weight) === undefined ? [{ ...one, weight }] : [];
+    });
+    const refused = sent.length - accepted.length;
+    // A round of which every update is refused is abandoned.
+    if (accepted.length === 0) return { improvement: before, weights: [], refused, leftOut: 0 };
+    if (robust === undefined) {
+      const improvement = improvedBySum(this.#strategy, before, sum, this.#shape);
+      return { improvement, weights: accepted.map(({ weight }) => weight), refused, leftOut: 0 };
+    }
+    const ordered = accepted.toSorted((a, b) => Buffer.compare(a.updateId, b.updateId));
+    const updates = payloadBlocks({
+      encoding: this.#task.encoding,
+      grid: this.#grid,
+      length: this.#first.length,
+      weights: ordered.map(({ weight }) => weight),
+      readBytes: (update, into, offset) => {
+        const payload = ordered[update]?.payload ?? new Uint8Array();
+        into.set(payload.subarray(offset, offset + into.length));
+      },
+    });
+    const aggregate = robust.rule(updates, before.memory);
+    const weight = ordered.reduce((total, one) => total + one.weight, 0);
+    const kept = ordered.filter((_, i) => aggregate.kept?.includes(i) !== false);
+    return {
+      improvement: improvedByRule(this.#strategy, before, aggregate, { updates: ordered.length, weight }),
+      weights: kept.map(({ weight }) => weight),
+      refused,
+      leftOut: ordered.length - kept.length,
+    };
+  }
+
+  /** A version on all examples that are held out, in parts that do not depend on the number of threads: sums have one order. */
+  async #measure(pool: ClientPool, weights: Float32Array): Promise<Evaluation> {
+    const all = this.#input.test.labels.map((_, i) => i);
+    const parts = Array.from({ length: Math.ceil(all.length / MEASURED_TOGETHER) }, (_, i) =>
+      all.slice(i * MEASURED_TOGETHER, (i + 1) * MEASURED_TOGETHER),
+    );
+    const measured = await Promise.all(parts.map((examples) => pool.evaluate({ weights, examples })));
+    return measured.reduce(total);
+  }
+
+  async #results(standing: Standing, complete: boolean, pool: ClientPool | undefined): Promise<SimulationResults> {
+    const accuracies = standing.records.flatMap(({ accuracy }) => accuracy ?? []);
+    return {
+      settings: this.#settings,
+      strategy: this.#strategy.name,
+      parameters: this.#first.length,
+      rounds: standing.records,
+      finalAccuracy: accuracies.at(-1) ?? null,
+      bestAccuracy: accuracies.length === 0 ? null : Math.max(...accuracies),
+      personalAccuracy: pool === undefined ? null : await this.#measureOwn(pool, standing),
+      complete,
+    };
+  }
+
+  /** Each client's own model on held-out examples that are dealt out as the clients' are; null where clients have no such models. */
+  async #measureOwn(pool: ClientPool, { weights, kept }: Standing): Promise<number | null> {
+    const layers = localLayers(layoutOf(readModel(this.#graph)), this.#plan.localLayers);
+    const { clients, split, seed } = this.#settings;
+    const { labels } = this.#input.test;
+    const isPersonal = layers.length > 0 || localMethodOf(this.#plan).personal !== undefined;
+    if (!isPersonal || labels.length < 10 * clients) return null;
+    const parts = dealOut(labels, { ...split, parts: clients, seed });
+    const measured = await Promise.all(
+      Object.entries(kept).flatMap(([client, files]) => {
+        const examples = Int32Array.from(parts[Number(client)] ?? []);
+        return this.#attackers.has(Number(client))
+          ? []
+          : [this.#ownModel(files, weights).then((own) => pool.evaluate({ weights: own, examples }))];
+      }),
+    );
+    return measured.length === 0 ? null : accuracyOf(measured.reduce(total));
+  }
+
+  async #ownModel(files: Readonly<Record<string, string>>, common: Float32Array): Promise<Float32Array> {
+    const read = async (name: string): Promise<Float32Array> =>
+      weightsFromBytes(await readFile(this.#journal.clientFile(name)));
+    if (files['personal'] !== undefined) return read(files['personal']);
+    const layers = localLayers(layoutOf(readModel(this.#graph)), this.#plan.localLayers);
+    return files['layers'] === undefined ? common : layers.put(common, await read(files['layers']));
+  }
+}
+
+const total = (a: Evaluation, b: Evaluation): Evaluation => ({
+  examples: a.examples + b.examples,
+  correct: a.correct === undefined || b.correct === undefined ? undefined : a.correct + b.correct,
+  lossSum: a.lossSum + b.lossSum,
+});
+
+const accuracyOf = (measured: Evaluation | undefined): number | null =>
+  measured?.correct === undefined ? null : measured.correct / measured.examples;
+
+function shared(bytes: Uint8Array): Uint8Array {
+  const copy = new Uint8Array(new SharedArrayBuffer(bytes.length));
+  copy.set(bytes);
+  return copy;
+}
+
+function sharedFloats(values: Float32Array): Float32Array {
+  const copy = new Float32Array(new SharedArrayBuffer(4 * values.length));
+  copy.set(values);
+  return copy;
+}
