@@ -2,13 +2,14 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { strategies } from '@commonweight/core';
 import { expect, test } from 'vitest';
-import { gradients } from '../core/src/autodiff/gradients.ts';
+import { withOperatorTable } from './support/operator-table.ts';
+import { STRATEGIES_DOC, withTable } from './support/strategies-table.ts';
 
 const docs = (name: string): string => readFileSync(join(import.meta.dirname, '../docs', name), 'utf8');
 
-test('docs/training.md lists the operators of the gradient table', () => {
-  const [, list = ''] = /\*\*Operators\*\*[^:]*:\n([^.]*)\./.exec(docs('training.md')) ?? [];
-  expect([...list.matchAll(/`(\w+)`/g)].map(([, name]) => name)).toEqual(Object.keys(gradients).sort());
+test('docs/training.md lists the operators that the code has', () => {
+  const text = docs('training.md');
+  expect(text, 'run: node scripts/operator-table.mjs').toBe(withOperatorTable(text));
 });
 
 test('docs/aggregation.md has a row for each strategy, with its options', () => {
@@ -20,4 +21,10 @@ test('docs/aggregation.md has a row for each strategy, with its options', () => 
     if (/as fed/.test(row ?? '')) continue;
     for (const option of options) expect(option === 'serverLearningRate' ? text : row).toContain(`\`${option}\``);
   }
+});
+
+test('docs/strategies.md has the table that the code makes', () => {
+  const text = readFileSync(STRATEGIES_DOC, 'utf8');
+  expect(withTable(text)).toBe(text);
+  for (const name of Object.keys(strategies)) expect(text).toContain(`| \`${name}\` |`);
 });

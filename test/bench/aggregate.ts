@@ -1,3 +1,5 @@
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
 import {
   encodings,
   ExactSum,
@@ -20,49 +22,80 @@ const REPEATS = 15;
 const ROBUST_UPDATES = 50;
 const ROBUST_REPEATS = 3;
 
+/** Of the size where neither updates nor accumulators fit into any cache. */
+const LARGE = { length: 25_000_000, together: 3, repeats: 5 };
+const ORDINARY = { length: LENGTH, together: TOGETHER, repeats: REPEATS };
+
 /** Wire bytes to accumulator, one core, checking included; robust rules from MXINT8 payloads to the delta. */
 export async function run(): Promise<Record<string, number | null>> {
+  const seconds = folding(ORDINARY);
+  const large = folding(LARGE);
+  const numpy = numpySeconds(ORDINARY);
+  return {
+    updates_per_s_float32: 1 / seconds.float32,
+    updates_per_s_mxint8: 1 / seconds.mxint8,
+    updates_per_s_mxint4: 1 / seconds.mxint4,
+    copy_ratio_float32: seconds.copy / seconds.float32,
+    copy_ratio_mxint8: seconds.copy / seconds.mxint8,
+    copy_ratio_mxint4: seconds.copy / seconds.mxint4,
+    copy_ratio_float32_25m: large.copy / large.float32,
+    copy_ratio_mxint8_25m: large.copy / large.mxint8,
+    copy_ratio_mxint4_25m: large.copy / large.mxint4,
+    loop_ratio_float32: seconds.plain / seconds.float32,
+    ratio_numpy_mean: numpy === null ? null : numpy / (TOGETHER * seconds.float32 + seconds.mean),
+    ...robustSeconds(),
+  };
+}
+
+/** Seconds for each update, and for the mean of a sum. */
+function folding({ length, together, repeats }: typeof ORDINARY) {
   const grid = gridFor({ valueMaxExponent: 3, weightMax: 10_000, cohortMax: 4096 });
   const random = seeded(1);
-  const delta = Float32Array.from({ length: LENGTH }, () => random.normal() * 0.01);
+  const delta = Float32Array.from({ length }, () => random.normal() * 0.01);
   const updatesOf = (encoding: EncodingName): WeightedPayload[] =>
-    Array.from({ length: TOGETHER }, () => ({
+    Array.from({ length: together }, () => ({
       encoding,
       payload: encodings[encoding].encode(delta, grid, random),
       weight: 1 + random.integer(1000),
     }));
   const float32 = updatesOf('float32');
   const mxint8 = updatesOf('mxint8');
+  const mxint4 = updatesOf('mxint4');
   const copies = float32.map(({ payload }) => payload);
-  const target = new Uint8Array(4 * LENGTH);
+  const target = new Uint8Array(4 * length);
 
-  const sum = new ExactSum(LENGTH, grid);
-  const plain = new ExactSum(LENGTH, grid, plainAccumulator);
+  const sum = new ExactSum(length, grid);
+  const plain = new ExactSum(length, grid, plainAccumulator);
   const fold = (into: ExactSum, updates: readonly WeightedPayload[]) => () => {
     into.reset();
     into.addAll(updates);
   };
   // Interleaved, so that a change of the machine's speed meets all alike.
-  const seconds = medians({
-    copy: () => copies.forEach((payload) => target.set(payload)),
-    float32: fold(sum, float32),
-    mxint8: fold(sum, mxint8),
-    plain: fold(plain, float32.slice(0, 1)),
-  });
-  const perUpdate = {
-    ...seconds,
-    copy: seconds.copy / TOGETHER,
-    float32: seconds.float32 / TOGETHER,
-    mxint8: seconds.mxint8 / TOGETHER,
-  };
+  const seconds = medians(
+    {
+      copy: () => copies.forEach((payload) => target.set(payload)),
+      float32: fold(sum, float32),
+      mean: () => sum.mean(),
+      mxint8: fold(sum, mxint8),
+      mxint4: fold(sum, mxint4),
+      plain: fold(plain, float32.slice(0, 1)),
+    },
+    repeats,
+  );
   return {
-    updates_per_s_float32: 1 / perUpdate.float32,
-    updates_per_s_mxint8: 1 / perUpdate.mxint8,
-    copy_ratio_float32: perUpdate.copy / perUpdate.float32,
-    copy_ratio_mxint8: perUpdate.copy / perUpdate.mxint8,
-    loop_ratio_float32: perUpdate.plain / perUpdate.float32,
-    ...robustSeconds(),
+    ...seconds,
+    copy: seconds.copy / together,
+    float32: seconds.float32 / together,
+    mxint8: seconds.mxint8 / together,
+    mxint4: seconds.mxint4 / together,
   };
+}
+
+/** Seconds that numpy takes for the mean of as many updates; null where python3 has no numpy. */
+function numpySeconds({ length, together, repeats }: typeof ORDINARY): number | null {
+  const script = join(import.meta.dirname, 'numpy-mean.py');
+  const { status, stdout } = spawnSync('python3', [script, String(length), String(together), String(repeats)]);
+  return status === 0 ? Number(stdout.toString()) : null;
 }
 
 /** Seconds that the rules take over updates in memory, decoding included. */
@@ -99,10 +132,10 @@ function robustSeconds(): Record<string, number> {
   };
 }
 
-function medians<K extends string>(tasks: Record<K, () => void>): Record<K, number> {
+function medians<K extends string>(tasks: Record<K, () => void>, repeats: number): Record<K, number> {
   const names = Object.keys(tasks) as K[];
   const times = Object.fromEntries(names.map((name) => [name, [] as number[]])) as Record<K, number[]>;
-  for (let i = 0; i < REPEATS + 2; i++) {
+  for (let i = 0; i < repeats + 2; i++) {
     for (const name of names) {
       const start = performance.now();
       tasks[name]();
@@ -110,6 +143,6 @@ function medians<K extends string>(tasks: Record<K, () => void>): Record<K, numb
     }
   }
   return Object.fromEntries(
-    names.map((name) => [name, times[name].sort((a, b) => a - b)[REPEATS >> 1] ?? 0]),
+    names.map((name) => [name, times[name].sort((a, b) => a - b)[repeats >> 1] ?? 0]),
   ) as Record<K, number>;
 }

@@ -19,6 +19,7 @@ import { loadDataset, type Dataset } from '@commonweight/edge-agent';
 import * as ort from 'onnxruntime-node';
 import { accuracyOf, examplesOf, openSession, outputsOf, trainedOn } from '../support/digit-models.ts';
 import { transformer } from '../support/transformer.ts';
+import { run as runServe } from './serve.ts';
 
 const TURNS = 40;
 const RUNS_PER_TURN = 20;
@@ -59,7 +60,8 @@ export async function run(): Promise<Record<string, number | null>> {
   const figures: Record<string, number | null> = {};
   for (const [name, subject] of Object.entries(subjects))
     Object.assign(figures, await figuresOf(name, subject, train, test));
-  return { ...figures, ...(await largeFigures()), serving_overhead: null, rps_c64: null };
+  const { serving_overhead = null, rps_c64 = null } = await runServe();
+  return { ...figures, ...(await largeFigures()), serving_overhead, rps_c64 };
 }
 
 async function figuresOf(

@@ -1,30 +1,44 @@
-// `npm run bench -- NAME [--json]`: the published figures. The last line is one JSON object; before it a table for people.
+// `npm run bench -- NAME [--json]`: the published figures. `papers` takes --quick and --data DIR too, see papers.ts. The last line is one JSON object; before it a table for people.
 import { cpus, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
 
 interface Bench {
-  run(): Promise<Record<string, number | null>>;
+  run(options: { quick: boolean; data: string | undefined }): Promise<Record<string, number | null>>;
+  /** What others published for a figure of the same name, and where. */
+  published?: Readonly<Record<string, { value: number; source: string }>>;
 }
 
 const benches: Record<string, () => Promise<Bench>> = {
   aggregate: () => import('./aggregate.ts'),
+  asynchronous: () => import('./asynchronous.ts'),
+  fleet: () => import('./fleet.ts'),
   infer: () => import('./infer.ts'),
+  memory: () => import('./memory.ts'),
+  papers: () => import('./papers.ts'),
+  recovery: () => import('./recovery.ts'),
   round: () => import('./round.ts'),
+  sdk: () => import('./sdk.ts'),
+  serve: () => import('./serve.ts'),
   train: () => import('./train.ts'),
 };
 
-const USAGE = `usage: npm run bench -- NAME [--json]\n  NAME is one of ${Object.keys(benches).join(', ')}`;
+const USAGE = `usage: npm run bench -- NAME [--json] [--quick] [--data DIR]\n  NAME is one of ${Object.keys(benches).join(', ')}`;
 
 function wrongUsage(problem: string): never {
   console.error(`${problem}\n${USAGE}`);
   process.exit(2);
 }
 
-function argumentsOf(): { name: string; json: boolean } {
+function argumentsOf(): { name: string; json: boolean; quick: boolean; data: string | undefined } {
   try {
     const { positionals, values } = parseArgs({
       allowPositionals: true,
-      options: { json: { type: 'boolean', default: false }, help: { type: 'boolean', short: 'h', default: false } },
+      options: {
+        json: { type: 'boolean', default: false },
+        quick: { type: 'boolean', default: false },
+        data: { type: 'string' },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
     });
     if (values.help) {
       console.log(USAGE);
@@ -32,16 +46,17 @@ function argumentsOf(): { name: string; json: boolean } {
     }
     const [name, ...others] = positionals;
     if (name === undefined || others.length > 0) wrongUsage('one benchmark at a time');
-    return { name, json: values.json };
+    return { name, json: values.json, quick: values.quick, data: values.data };
   } catch (error) {
     return wrongUsage((error as Error).message);
   }
 }
 
-const { name, json } = argumentsOf();
+const { name, json, quick, data } = argumentsOf();
 const load = Object.hasOwn(benches, name) ? benches[name] : undefined;
 if (load === undefined) wrongUsage(`there is no benchmark '${name}'`);
-const figures = await (await load()).run();
+const { run, published = {} } = await load();
+const figures = await run({ quick, data });
 const rounded = Object.fromEntries(
   Object.entries(figures).map(([key, value]) => [key, value === null ? null : Number(value.toPrecision(4))]),
 );
@@ -53,6 +68,18 @@ const machine = {
   node: process.version,
   platform: `${process.platform}-${process.arch}`,
 };
-if (!json) for (const [key, value] of Object.entries(rounded)) console.log(`${key.padEnd(32)} ${value ?? '-'}`);
-console.log(JSON.stringify({ bench: name, machine, figures: rounded }));
+for (const [key, value] of json ? [] : Object.entries(rounded)) {
+  const theirs = published[key];
+  const beside = theirs === undefined ? '' : `   published ${theirs.value} (${theirs.source})`;
+  console.log(`${key.padEnd(32)} ${String(value ?? 'not run').padEnd(9)}${beside}`.trimEnd());
+}
+const values = Object.fromEntries(Object.entries(published).map(([key, { value }]) => [key, value]));
+console.log(
+  JSON.stringify({
+    bench: name,
+    machine,
+    figures: rounded,
+    ...(Object.keys(values).length > 0 && { published: values }),
+  }),
+);
 process.exit(0);

@@ -1,9 +1,10 @@
 /** Milliseconds of one training step, ours on ONNX Runtime against TensorFlow.js; one thread. */
-import { createRequire, registerHooks } from 'node:module';
+import { createRequire } from 'node:module';
 import * as ort from 'onnxruntime-node';
 import { buildTrainingGraph, fedAvg2nn, fedAvgCnn, layoutOf, readModel, splitModel } from '@commonweight/core';
 import type { ModelProto, TrainingPlan } from '@commonweight/core';
 import type * as Tf from '@tensorflow/tfjs-core';
+import { loadTfjs } from '../support/tfjs.ts';
 
 const batches = [10, 32, 256];
 const plan: TrainingPlan = {
@@ -66,31 +67,14 @@ type TfjsStep = (tf: typeof Tf) => () => Tf.Scalar;
 
 /** The faster of TensorFlow.js's portable backends, or null where neither can do the step. */
 async function bestOfBackends(require: NodeJS.Require, makeStep: TfjsStep, steps: number): Promise<number | null> {
-  const tf = require('@tensorflow/tfjs-core') as typeof Tf;
-  require('@tensorflow/tfjs-backend-cpu');
+  const tf = loadTfjs();
   require('@tensorflow/tfjs-backend-wasm');
-  registerGradients(require);
   let best: number | null = null;
   for (const backend of ['wasm', 'cpu']) {
     const stepMs = await theirStepMs(tf, backend, makeStep, steps);
     if (stepMs !== undefined && (best === null || stepMs < best)) best = stepMs;
   }
   return best;
-}
-
-/** The gradients are not in the bundle that Node loads, and their modules import each other without extensions. */
-function registerGradients(require: NodeJS.Require): void {
-  const hooks = registerHooks({
-    resolve: (specifier, context, next) => {
-      const isTheirs = context.parentURL?.includes('/@tensorflow/tfjs-core/dist/') === true;
-      return next(
-        isTheirs && /^\.\.?\//.test(specifier) && !specifier.endsWith('.js') ? `${specifier}.js` : specifier,
-        context,
-      );
-    },
-  });
-  require('@tensorflow/tfjs-core/dist/register_all_gradients.js');
-  hooks.deregister();
 }
 
 async function theirStepMs(

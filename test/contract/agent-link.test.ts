@@ -205,7 +205,9 @@ describe.each([
     const { artifacts } = fromBinary(ManifestSchema, base?.manifest ?? new Uint8Array());
     const weights = artifacts.find(({ role }) => role === 'weights');
     if (weights === undefined) throw new Error('a version has weights');
-    const blob = await downloadBlob(peer.link.readBlob.bind(peer.link), weights.digest, Number(weights.size));
+    const blob = await downloadBlob(peer.link.readBlob.bind(peer.link), weights.digest, Number(weights.size), {
+      sha256,
+    });
     expect(equalBytes(sha256(blob), weights.digest)).toBe(true);
   });
 

@@ -1,23 +1,14 @@
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { create, fromBinary } from '@bufbuild/protobuf';
+import { fromBinary } from '@bufbuild/protobuf';
 import { fedAvg2nn, logistic, writeModel } from '@commonweight/core';
 import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
-import {
-  HelloSchema,
-  ManifestSchema,
-  SessionRequestSchema,
-  UpdateHeaderSchema,
-  equalBytes,
-  updateId,
-  type Artifact,
-  type Assignment,
-  type SignedManifest,
-} from '@commonweight/proto';
+import { ManifestSchema, VariantListSchema, equalBytes, type Artifact, type SignedManifest } from '@commonweight/proto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { freePort } from '../support/free-port.ts';
 import { listening, natsServer, until, type Program } from '../support/processes.ts';
+import { publishNext } from '../support/publish-next.ts';
 import { connect } from '@commonweight/client-sdk';
 import { sha256 } from '../../client-sdk/src/trust/sha256.ts';
 import { openModelLink, type ModelLink } from '../../client-sdk/src/connection/model-link.ts';
@@ -25,6 +16,7 @@ import { openModelLink, type ModelLink } from '../../client-sdk/src/connection/m
 let nats: Program;
 let natsPort = 0;
 let grpcPort = 0;
+let httpPort = 0;
 let dataDir = '';
 let coordinator: RunningCoordinator;
 
@@ -32,12 +24,12 @@ const start = (): Promise<RunningCoordinator> =>
   startCoordinator({
     dataDir,
     grpc: `127.0.0.1:${grpcPort}`,
-    http: '127.0.0.1:0',
+    http: `127.0.0.1:${httpPort}`,
     nats: `nats://127.0.0.1:${natsPort}`,
   });
 
 beforeAll(async () => {
-  [natsPort, grpcPort] = [await freePort(), await freePort()];
+  [natsPort, grpcPort, httpPort] = [await freePort(), await freePort(), await freePort()];
   dataDir = await mkdtemp(join(tmpdir(), 'cw-link-'));
   nats = natsServer(natsPort);
   await listening(natsPort, nats);
@@ -57,6 +49,7 @@ const versionOf = (release: SignedManifest): number => Number(manifestOf(release
 describe.each([
   ['grpc', () => `grpc://127.0.0.1:${grpcPort}`],
   ['nats', () => `nats://127.0.0.1:${natsPort}`],
+  ['http', () => `http://127.0.0.1:${httpPort}`],
 ])('a model link over %s', (kind, url) => {
   const links: ModelLink[] = [];
   const open = (): ModelLink => {
@@ -92,16 +85,31 @@ describe.each([
     await expect(link.download(artifact.digest, Number(artifact.size) + 1)).rejects.toMatchObject({ code: 'invalid' });
   });
 
+  test('gets the forms of a version, and says where there are none', async () => {
+    const model = `forms-${kind}`;
+    await coordinator.service.importModel(model, writeModel(logistic({ inputs: 4, outputs: 3, seed: 1 })));
+    const link = open();
+    expect(await link.getVariants?.(model, 1)).toBeUndefined();
+    await coordinator.service.makeVariants(model, 1, { forms: ['int8-dynamic'], accuracyDropPointsMax: 0.5 });
+    const signed = await link.getVariants?.(model, 0);
+    expect(fromBinary(VariantListSchema, signed!.list)).toMatchObject({
+      model,
+      version: 1n,
+      variants: [{ name: 'int8-dynamic' }],
+    });
+    await expect(link.getVariants?.('nothing', 0)).rejects.toMatchObject({ code: 'not-found' });
+  });
+
   test('tells of the newest release at once and of each newer one', async () => {
     const model = `watched-${kind}`;
     await coordinator.service.importModel(model, writeModel(logistic({ inputs: 4, outputs: 3, seed: 1 })));
     const heard: number[] = [];
     const unwatch = open().watchModel(model, (release) => heard.push(versionOf(release)));
     await until('the first release', 5000, () => heard.includes(1));
-    await publishNext(model);
+    await publishNext(coordinator.service, model);
     await until('the next release', 5000, () => heard.includes(2));
     unwatch();
-    await publishNext(model);
+    await publishNext(coordinator.service, model);
     expect(heard).not.toContain(3);
   });
 
@@ -143,7 +151,7 @@ describe.each([
       const input = new Float32Array(8);
       expect((await live.predict({ input })).outputs['logits']?.dims).toEqual([2, 3]);
       expect(live.version).toBe(1);
-      await publishNext(model);
+      await publishNext(coordinator.service, model);
       await until('version 2', 10_000, () => live.version === 2);
       expect((await live.predict({ input })).version).toBe(2);
       await expect(client.model('nothing')).rejects.toThrow(/no model 'nothing'/);
@@ -152,48 +160,3 @@ describe.each([
     }
   });
 });
-
-let tasks = 0;
-
-/** Publishes the next version of a model: a round of one agent that learned nothing. */
-async function publishNext(model: string): Promise<void> {
-  const { service } = coordinator;
-  const task = `task-${(tasks += 1)}`;
-  const agentId = `agent-${tasks}`;
-  const plan = {
-    loss: 'cross-entropy',
-    optimizer: { name: 'sgd', learningRate: 0.1 },
-    epochs: 1,
-    batchSize: 1,
-  };
-  const config = { model, plan, encoding: 'float32', cohort: { min: 1, max: 1 }, rounds: 1 };
-  await service.createTask(task, JSON.stringify(config));
-  const assigned = Promise.withResolvers<Assignment>();
-  const hello = create(HelloSchema, { agentId, sessionId: agentId, software: '0.1.0', task, examples: 1n });
-  const session = service.connectAgent(hello, {
-    send: ({ message }) => message.case === 'assignment' && assigned.resolve(message.value),
-    close: () => {},
-  });
-  session.receive(create(SessionRequestSchema, { sessionId: agentId, message: { case: 'ready', value: {} } }));
-  await service.startTask(task);
-  const { round, base, encoding } = await assigned.promise;
-  if (base === undefined) throw new Error('an assignment has a base');
-  const { version, artifacts } = manifestOf(base);
-  const payload = new Uint8Array(Number(artifacts.find(({ role }) => role === 'weights')?.size));
-  const payloadDigest = sha256(payload);
-  const identity = { agentId, task, round: Number(round), baseVersion: Number(version), payloadDigest };
-  const header = create(UpdateHeaderSchema, {
-    updateId: updateId(identity, sha256),
-    agentId,
-    task,
-    round,
-    baseVersion: version,
-    encoding,
-    weight: 1n,
-    payloadDigest,
-    payloadSize: BigInt(payload.length),
-  });
-  expect((await service.submitChunk(agentId, header, 0, payload)).accepted).toBe(true);
-  await until('the round to be published', 10_000, async () => (await service.getTask(task)).state === 'finished');
-  session.closed();
-}

@@ -1,11 +1,24 @@
 import { createHash } from 'node:crypto';
+import { create, toBinary } from '@bufbuild/protobuf';
+import { VariantListSchema } from '@commonweight/proto';
 import fc from 'fast-check';
 import { afterEach, describe, expect, test } from 'vitest';
-import { StoreError, type Commit, type Store } from '../../coordinator/src/store/store.ts';
-import { blobOf, commitOf, receiptOf, sha256, taskOf, text, versionOf } from '../support/commit-records.ts';
+import { StoreError, type Store } from '../../coordinator/src/store/store.ts';
+import {
+  blobOf,
+  commitOf,
+  receiptOf,
+  releaseOf,
+  retainedOf,
+  sha256,
+  taskOf,
+  text,
+  versionOf,
+  type WholeCommit,
+} from '../support/commit-records.ts';
 
 /** Fails unless all of a commit is there. The task may be that of a later commit, which `newest` numbers. */
-export async function expectWhole(store: Store, commit: Required<Commit>, newest: number): Promise<void> {
+export async function expectWhole(store: Store, commit: WholeCommit, newest: number): Promise<void> {
   const { version, blobs, receipts } = commit;
   expect(plain(await store.version(version.model, version.version))).toEqual(version);
   for (const { digest, data } of blobs) {
@@ -17,7 +30,7 @@ export async function expectWhole(store: Store, commit: Required<Commit>, newest
 }
 
 /** Fails where anything of a commit is there but the task, which has one row for all. */
-export async function expectNothing(store: Store, { version, blobs, receipts }: Required<Commit>): Promise<void> {
+export async function expectNothing(store: Store, { version, blobs, receipts }: WholeCommit): Promise<void> {
   expect(await store.version(version.model, version.version)).toBeUndefined();
   for (const { digest } of blobs) expect(await store.blobSize(digest)).toBeUndefined();
   for (const { updateId } of receipts) expect(await store.receipt(updateId)).toBeUndefined();
@@ -61,6 +74,7 @@ export function storeContract(name: string, fresh: () => () => Promise<Store>): 
       expect(await store.versions('m')).toEqual([]);
       expect(await store.models()).toEqual([]);
       expect(await store.receipt(receiptOf(1).updateId)).toBeUndefined();
+      expect(await store.variants('m', 1)).toBeUndefined();
       expect(await store.tasks()).toEqual([]);
       expect(await store.blobSize(sha256(text('?')))).toBeUndefined();
       expect(await store.readBlob(sha256(text('?')), 0, 10)).toHaveLength(0);
@@ -136,6 +150,18 @@ export function storeContract(name: string, fresh: () => () => Promise<Store>): 
       expect(await store.tasks()).toEqual([taskOf('s', 1), { ...taskOf('t', 2), state: 'paused' }]);
     });
 
+    test('the forms of a version are replaced by what is said of them later, and need the version', async () => {
+      const store = await opened(fresh());
+      await store.commit({ version: versionOf('m', 1) });
+      const said = (words: string) => ({ model: 'm', version: 1, list: text(words), signature: text(`${words}!`) });
+      await store.commit({ variants: said('first'), blobs: [blobOf(7, 100)] });
+      await store.commit({ variants: said('second') });
+      expect(plain(await store.variants('m', 1))).toEqual(said('second'));
+      expect(await store.variants('m', 2)).toBeUndefined();
+      await expect(store.commit({ variants: { ...said('third'), version: 2 } })).rejects.toThrow(StoreError);
+      expect(await store.variants('m', 2)).toBeUndefined();
+    });
+
     test('the same blob in two commits is kept once and stays readable', async () => {
       const store = await opened(fresh());
       const blob = blobOf(7, 5000);
@@ -181,6 +207,165 @@ export function storeContract(name: string, fresh: () => () => Promise<Store>): 
         }),
         { numRuns: 20 },
       );
+    });
+
+    test('updates are retained with their version, and those of versions that are too old go in the same commit', async () => {
+      const open = fresh();
+      const store = await opened(open);
+      for (const version of [1, 2, 3]) {
+        const updates = [retainedOf(2 * version, 300_000), retainedOf(2 * version + 1, 0)];
+        await store.commit({ version: versionOf('m', version), retained: { updates, versions: 2 } });
+      }
+      await store.commit({ version: versionOf('n', 1), retained: { updates: [retainedOf(8, 5)], versions: 1 } });
+      // A version without them takes nothing: they may be those of another task.
+      await store.commit({ version: versionOf('m', 4) });
+      await closed(store);
+      const again = await opened(open);
+      expect(await again.retainedVersions('m')).toEqual([2, 3]);
+      expect(await again.retainedVersions('n')).toEqual([1]);
+      expect(await again.retainedVersions('?')).toEqual([]);
+      expect(await again.retained('m', 1)).toEqual([]);
+      const kept = (await again.retained('m', 3)).map((one) => plain(one));
+      const sorted = [retainedOf(6, 0), retainedOf(7, 0)].sort((a, b) => Buffer.compare(a.updateId, b.updateId));
+      expect(kept).toEqual(sorted.map(({ updateId, header }) => ({ updateId, header })));
+      const payload = await again.retainedPayload(retainedOf(6, 0).updateId);
+      expect(Buffer.compare(payload, retainedOf(6, 300_000).payload())).toBe(0);
+      expect(await again.retainedPayload(retainedOf(7, 0).updateId)).toHaveLength(0);
+      await expect(again.retainedPayload(retainedOf(2, 0).updateId)).rejects.toThrow(/^update \w{64} is not retained$/);
+    });
+
+    test('a commit that fails retains nothing, and what cannot be read from the round fails the commit', async () => {
+      const store = await opened(fresh());
+      await store.commit({ version: versionOf('m', 1) });
+      const updates = [retainedOf(1, 10)];
+      await expect(store.commit({ version: versionOf('m', 1), retained: { updates, versions: 1 } })).rejects.toThrow(
+        StoreError,
+      );
+      const payload = (): never => {
+        throw new StoreError('the spool is damaged');
+      };
+      const damaged = [retainedOf(1, 10), { ...retainedOf(2, 10), payload }];
+      await expect(
+        store.commit({ version: versionOf('m', 2), retained: { updates: damaged, versions: 1 } }),
+      ).rejects.toThrow('the spool is damaged');
+      expect(await store.retainedVersions('m')).toEqual([]);
+      expect(await store.version('m', 2)).toBeUndefined();
+    });
+
+    /** `count` versions of a model with a graph in common and 300,000 bytes of weights each. */
+    const withVersions = async (store: Store, count: number, model = 'm') => {
+      const graph = blobOf(1, 1000);
+      const weights = Array.from({ length: count }, (_, i) => blobOf(i + (model === 'm' ? 10 : 60), 300_000));
+      for (const [i, blob] of weights.entries()) {
+        await store.commit({ version: releaseOf(model, i + 1, [graph, blob]), blobs: [graph, blob] });
+      }
+      return { graph, weights };
+    };
+    const sizes = (store: Store, blobs: readonly { digest: Uint8Array }[]) =>
+      Promise.all(blobs.map(({ digest }) => store.blobSize(digest)));
+
+    test('collected versions keep their manifests and what others need of them, and say what became of the rest', async () => {
+      const open = fresh();
+      const store = await opened(open);
+      const { graph, weights } = await withVersions(store, 5);
+      const other = await withVersions(store, 3, 'o');
+      const before = await store.versions('m');
+      expect(await store.collect('m', 2)).toEqual({ versions: [1, 2, 3], blobs: 3, bytes: 900_000 });
+      expect(await store.collect('m', 2)).toEqual({ versions: [], blobs: 0, bytes: 0 });
+      await closed(store);
+      const again = await opened(open);
+      expect(await sizes(again, weights)).toEqual([undefined, undefined, undefined, 300_000, 300_000]);
+      expect(await sizes(again, [graph, ...other.weights])).toEqual([1000, 300_000, 300_000, 300_000]);
+      const now = await again.versions('m');
+      expect(now.map(({ isCollected }) => isCollected)).toEqual([true, true, true, undefined, undefined]);
+      expect(now.map(({ isCollected: _, ...rest }) => plain(rest))).toEqual(before.map(plain));
+      await expect(again.readBlob(weights[0]!.digest, 0, 10)).rejects.toThrow(
+        /^blob \w{64} was collected: only newer and pinned versions are kept$/,
+      );
+      await expect(again.readBlob(weights[0]!.digest, 0, 10)).rejects.toMatchObject({ kind: 'collected' });
+      expect(Buffer.compare(await again.readBlob(weights[4]!.digest, 0, 300_000), weights[4]!.data)).toBe(0);
+    });
+
+    test('the forms of a version go with it, and none are taken for one that is gone', async () => {
+      const store = await opened(fresh());
+      await withVersions(store, 4);
+      const formOf = (version: number) => blobOf(150 + version, 5000);
+      const list = (version: number) => {
+        const { digest } = formOf(version);
+        const variants = [{ name: 'int8-dynamic', digest, size: 5000n }, { name: 'int8-blocks' }];
+        const bytes = toBinary(VariantListSchema, create(VariantListSchema, { model: 'm', variants }));
+        return { model: 'm', version, list: bytes, signature: text('signature') };
+      };
+      // Those of 2 are those of 4.
+      await store.commit({ variants: list(1), blobs: [formOf(1)] });
+      await store.commit({ variants: { ...list(4), version: 2 }, blobs: [formOf(4)] });
+      await store.commit({ variants: list(4), blobs: [formOf(4)] });
+      expect(await store.collect('m', 2)).toEqual({ versions: [1, 2], blobs: 3, bytes: 605_000 });
+      expect(await sizes(store, [formOf(1), formOf(4)])).toEqual([undefined, 5000]);
+      expect(plain(await store.variants('m', 1))).toEqual(list(1));
+      await expect(store.commit({ variants: list(1), blobs: [formOf(1)] })).rejects.toMatchObject({
+        kind: 'collected',
+      });
+      expect(await store.blobSize(formOf(1).digest)).toBeUndefined();
+      // What is said of it without new bytes is history.
+      await store.commit({ variants: { ...list(1), signature: text('another') } });
+    });
+
+    test('pinned versions stay, and those whose updates are retained, with the base of each', async () => {
+      const store = await opened(fresh());
+      await withVersions(store, 6);
+      const blob = blobOf(99, 10);
+      const retained = { updates: [retainedOf(1, 10)], versions: 100 };
+      await store.commit({ version: releaseOf('m', 7, [blobOf(1, 1000), blob]), blobs: [blob], retained });
+      await withVersions(store, 2, 'o');
+      await store.commit({ pin: { model: 'm', version: 2, isPinned: true } });
+      await store.commit({ pin: { model: 'm', version: 2, isPinned: true } });
+      for (const version of [8, 9]) await store.commit({ version: releaseOf('m', version, [blobOf(1, 1000), blob]) });
+      expect(await store.pins('m')).toEqual([2]);
+      expect((await store.collect('m', 1)).versions).toEqual([1, 3, 4, 5, 8]);
+      // The weights of 8 are those of 7.
+      expect(await store.blobSize(blob.digest)).toBe(10);
+      await store.commit({ pin: { model: 'm', version: 2, isPinned: false } });
+      expect(await store.pins('m')).toEqual([]);
+      expect((await store.collect('m', 1)).versions).toEqual([2]);
+      expect((await store.collect('?', 1)).versions).toEqual([]);
+    });
+
+    test('what was collected cannot be pinned, and comes back where a newer version has the same bytes', async () => {
+      const store = await opened(fresh());
+      const { graph, weights } = await withVersions(store, 3);
+      await store.collect('m', 1);
+      await expect(store.commit({ pin: { model: 'm', version: 1, isPinned: true } })).rejects.toThrow(StoreError);
+      await expect(store.commit({ pin: { model: 'm', version: 4, isPinned: true } })).rejects.toThrow(StoreError);
+      await store.commit({ version: releaseOf('m', 4, [graph, weights[0]!]), blobs: [graph, weights[0]!] });
+      expect(Buffer.compare(await store.readBlob(weights[0]!.digest, 0, 300_000), weights[0]!.data)).toBe(0);
+    });
+
+    test('many old versions go in a few calls', async () => {
+      const store = await opened(fresh());
+      for (let version = 1; version <= 40; version++) {
+        const blob = blobOf(version, 10);
+        await store.commit({ version: releaseOf('m', version, [blob]), blobs: [blob] });
+      }
+      const gone: number[] = [];
+      for (;;) {
+        const { versions } = await store.collect('m', 3);
+        if (versions.length === 0) break;
+        gone.push(...versions);
+      }
+      expect(gone).toEqual(Array.from({ length: 37 }, (_, i) => i + 1));
+    });
+
+    test('a blob is written anew where it is to be, and not where it was let go', async () => {
+      const store = await opened(fresh());
+      const { weights } = await withVersions(store, 3);
+      await store.collect('m', 2);
+      expect(await store.repairBlob(weights[2]!)).toBe(true);
+      expect(Buffer.compare(await store.readBlob(weights[2]!.digest, 0, 300_000), weights[2]!.data)).toBe(0);
+      expect(await store.repairBlob(weights[0]!)).toBe(false);
+      expect(await store.blobSize(weights[0]!.digest)).toBeUndefined();
+      expect(await store.repairBlob(blobOf(200, 10))).toBe(true);
+      expect(await store.blobSize(blobOf(200, 10).digest)).toBe(10);
     });
 
     test('opened again after a close, everything is there', async () => {

@@ -51,24 +51,32 @@ test('the bytes of each message are read as what was written', () => {
 
 /**
  * MXINT8 by the letter of the OCP Microscaling Formats specification 1.0, section 5.3 and 5.4.1: a block's scale is
- * 2^(byte − 127), 255 being NaN; an element is two's complement with one integer bit and six fraction bits.
+ * 2^(byte − 127), 255 being NaN; an element is two's complement with one integer bit and six fraction bits. MXINT4 has two fraction bits,
+ * and two elements a byte, the first in the lower half.
  */
-function plainMxint8(payload: Uint8Array, length: number): Float32Array {
+function plainMxint(width: 8 | 4, payload: Uint8Array, length: number): Float32Array {
   const blocks = Math.ceil(length / 32);
   return Float32Array.from({ length }, (_, i) => {
     const scale = payload[Math.floor(i / 32)]!;
-    const bits = payload[blocks + i]!;
-    let element = bits & 0x80 ? -2 : 0;
-    for (let bit = 6; bit >= 0; bit--) if (bits & (1 << bit)) element += 2 ** (bit - 6);
+    const bits = width === 8 ? payload[blocks + i]! : payload[blocks + Math.floor(i / 2)]! >> (i % 2 === 0 ? 0 : 4);
+    const fraction = width - 2;
+    let element = bits & (1 << (width - 1)) ? -2 : 0;
+    for (let bit = fraction; bit >= 0; bit--) if (bits & (1 << bit)) element += 2 ** (bit - fraction);
     return scale === 255 ? Number.NaN : element * 2 ** (scale - 127);
   });
 }
 
-test('any MXINT8 bytes mean what the OCP specification says', () => {
+const widths = [
+  ['mxint8', 8],
+  ['mxint4', 4],
+] as const;
+
+test.each(widths)('any bytes of %s mean what the OCP specification says', (name, width) => {
+  const { byteLength, decode } = encodings[name];
   fc.assert(
     fc.property(fc.integer({ min: 0, max: 100 }), fc.uint8Array({ minLength: 104, maxLength: 104 }), (length, bytes) => {
-      const payload = bytes.subarray(0, Math.ceil(length / 32) + length);
-      expect(encodings.mxint8.decode(payload, length, grid)).toEqual(plainMxint8(payload, length));
+      const payload = bytes.subarray(0, byteLength(length));
+      expect(decode(payload, length, grid)).toEqual(plainMxint(width, payload, length));
     }),
   );
 });
@@ -76,22 +84,23 @@ test('any MXINT8 bytes mean what the OCP specification says', () => {
 test('every scale and every element of MXINT8 mean what the OCP specification says', () => {
   for (let scale = 0; scale < 256; scale++) {
     const payload = Uint8Array.from([...Array<number>(8).fill(scale), ...Array(256).keys()]);
-    expect(encodings.mxint8.decode(payload, 256, grid)).toEqual(plainMxint8(payload, 256));
+    expect(encodings.mxint8.decode(payload, 256, grid)).toEqual(plainMxint(8, payload, 256));
   }
 });
 
-test.each<EncodingName>(['float32', 'mxint8'])('the golden payloads of %s mean their inputs', (encoding) => {
+test.each<EncodingName>(['float32', 'mxint8', 'mxint4'])('the golden payloads of %s mean their inputs', (encoding) => {
   for (const [name, hex] of Object.entries(stored(`${encoding}.json`))) {
     const values = inputs[name]!;
     const payload = new Uint8Array(Buffer.from(hex, 'hex'));
     const floats = () => Float32Array.from({ length: values.length }, (_, i) => Buffer.from(payload).readFloatLE(4 * i));
-    const meant = encoding === 'mxint8' ? plainMxint8(payload, values.length) : floats();
+    const width = encoding === 'mxint8' ? 8 : 4;
+    const meant = encoding === 'float32' ? floats() : plainMxint(width, payload, values.length);
     expect(encodings[encoding].decode(payload, values.length, grid)).toEqual(meant);
     for (const [i, value] of values.entries()) {
       const clipped = Math.max(-8, Math.min(8, value));
       const block = values.subarray(i - (i % 32), i - (i % 32) + 32).map((v) => Math.min(8, Math.abs(v)));
       const largest = block.reduce((most, v) => Math.max(most, v), 0);
-      const step = Math.max(2 ** grid.lsbExponent, encoding === 'mxint8' ? largest / 32 : 0);
+      const step = Math.max(2 ** (grid.lsbExponent + (width === 4 ? 4 : 0)), encoding === 'float32' ? 0 : largest / (width === 8 ? 32 : 2));
       if (Number.isNaN(value)) expect(meant[i], name).toBeNaN();
       else expect(Math.abs(meant[i]! - clipped), `${name} ${i}`).toBeLessThanOrEqual(step);
     }

@@ -1,9 +1,9 @@
 import { createHash, createPrivateKey } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { create, toBinary } from '@bufbuild/protobuf';
+import { create, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import { encodings, ExactSum, seeded, type EncodingName } from '@commonweight/core';
-import { ManifestSchema, ReceiptSchema, updateId } from '@commonweight/proto';
+import { Encoding, headerDigest, ManifestSchema, ReceiptSchema, UpdateHeaderSchema, updateId } from '@commonweight/proto';
 import { openSigner } from '../../coordinator/src/identity/signer.ts';
 import { temporaryFolder } from '../support/processes.ts';
 import { grid, inputs, SEED } from './inputs.ts';
@@ -19,7 +19,9 @@ const sha256 = (bytes: Uint8Array): Uint8Array => new Uint8Array(createHash('sha
 export const files: Readonly<Record<string, () => Vectors>> = {
   'float32.json': () => payloads('float32'),
   'mxint8.json': () => payloads('mxint8'),
+  'mxint4.json': () => payloads('mxint4'),
   'update-id.json': updateIds,
+  'header-digest.json': headerDigests,
   'signed.json': signed,
   'exact-sum.json': sums,
   'wire.json': () => Object.fromEntries(samples().map(({ name, schema, message }) => [name, hex(toBinary(schema, message))])),
@@ -30,6 +32,25 @@ export const payloadOf = (encoding: EncodingName, values: Float32Array): Uint8Ar
 
 const payloads = (encoding: EncodingName): Vectors =>
   Object.fromEntries(Object.entries(inputs).map(([name, values]) => [name, hex(payloadOf(encoding, values))]));
+
+function headerDigests(): Vectors {
+  const update = {
+    updateId: sha256(Buffer.from('update')),
+    encoding: Encoding.MXINT8,
+    weight: 600n,
+    payloadSize: 41n,
+  };
+  const headers = {
+    'an update': { ...update, metrics: { loss: 0.25, trainMs: 1200 } },
+    'metrics in another order': { ...update, metrics: { trainMs: 1200, loss: 0.25 } },
+    'no metrics': update,
+    'another weight': { ...update, weight: 601n },
+    'an invitation': { ...update, invitation: Uint8Array.of(1, 2, 3) },
+  };
+  const digest = (one: MessageInitShape<typeof UpdateHeaderSchema>) =>
+    hex(headerDigest(create(UpdateHeaderSchema, one), sha256));
+  return Object.fromEntries(Object.entries(headers).map(([name, one]) => [name, digest(one)]));
+}
 
 function updateIds(): Vectors {
   const identity = { agentId: 'a7', task: 'train', round: 3, baseVersion: 2, payloadDigest: sha256(Buffer.from('payload')) };
@@ -50,11 +71,16 @@ const SECRET = '9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60
 /** What stands before the secret in a PKCS #8 file of an Ed25519 key (RFC 8410). */
 const PKCS8 = '302e020100300506032b657004220420';
 
-function signed(): Vectors {
+/** A new folder with the key of all golden data. */
+export function folderWithKey(): string {
   const folder = temporaryFolder('golden');
   const key = createPrivateKey({ key: Buffer.from(PKCS8 + SECRET, 'hex'), format: 'der', type: 'pkcs8' });
   writeFileSync(join(folder, 'signing-key.pem'), key.export({ type: 'pkcs8', format: 'pem' }));
-  const signer = openSigner(folder);
+  return folder;
+}
+
+function signed(): Vectors {
+  const signer = openSigner(folderWithKey());
   const manifest = toBinary(ManifestSchema, manifestOf());
   const receipt = toBinary(
     ReceiptSchema,

@@ -1,3 +1,4 @@
+import { connect } from '@commonweight/client-sdk';
 import { mlp, readModel, readSafetensors, withSafetensors, writeModel } from '@commonweight/core';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -12,11 +13,11 @@ const folder = temporaryFolder('export');
 const shape = { inputs: 4, hidden: [3], outputs: 2 };
 const model = mlp({ ...shape, seed: 1 });
 let coordinator: Program;
-let port: number;
+let [port, httpPort] = [0, 0];
 
 beforeAll(async () => {
-  port = await freePort();
-  const addresses = ['--grpc', `127.0.0.1:${port}`, '--http', `127.0.0.1:${await freePort()}`];
+  [port, httpPort] = [await freePort(), await freePort()];
+  const addresses = ['--grpc', `127.0.0.1:${port}`, '--http', `127.0.0.1:${httpPort}`];
   coordinator = commonweight('coordinator', '--data', join(folder, 'data'), ...addresses);
   await listening(port, coordinator);
   const admin = adminOf(port);
@@ -29,12 +30,16 @@ afterAll(async () => {
   await rm(folder, { recursive: true });
 });
 
+async function succeed(...args: string[]): Promise<void> {
+  const program = commonweight(...args);
+  const [code] = (await once(program.child, 'exit')) as [number];
+  if (code !== 0) throw new Error(program.output());
+}
+
 async function exported(file: string, ...args: string[]): Promise<Uint8Array> {
   const path = join(folder, file);
   const url = `grpc://127.0.0.1:${port}`;
-  const program = commonweight('model', 'export', 'small', path, '--coordinator', url, ...args);
-  const [code] = (await once(program.child, 'exit')) as [number];
-  if (code !== 0) throw new Error(program.output());
+  await succeed('model', 'export', 'small', path, '--coordinator', url, ...args);
   return readFileSync(path);
 }
 
@@ -48,6 +53,24 @@ test('a version is exported as ONNX, and its weights as safetensors', async () =
     'output.weight',
   ]);
   expect(writeModel(withSafetensors(mlp({ ...shape, seed: 2 }), weights))).toEqual(writeModel(model));
+});
+
+test('a bundle comes with an app, which starts from it without a network', async () => {
+  const bundle = join(folder, 'bundle-of-small');
+  const url = `http://127.0.0.1:${httpPort}`;
+  await succeed('model', 'export', 'small', bundle, '--format', 'bundle', '--coordinator', url);
+  const part = (name: string): Uint8Array => readFileSync(join(bundle, name));
+  const client = await connect('grpc://127.0.0.1:1');
+  const bootstrap = () => ({ release: part('release'), graph: part('graph'), weights: part('weights') });
+  const app = await client.model('small', { bootstrap });
+  expect((await app.predict({ input: new Float32Array(4) })).outputs['logits']?.dims).toEqual([1, 2]);
+  await client.close();
+});
+
+test('the contract of a model is written as a declaration', async () => {
+  const file = join(folder, 'small.d.ts');
+  await succeed('model', 'types', 'small', file, '--coordinator', `grpc://127.0.0.1:${port}`);
+  expect(readFileSync(file, 'utf8')).toContain('export interface Small {');
 });
 
 test('an unknown format is wrong usage', async () => {

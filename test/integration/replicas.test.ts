@@ -22,7 +22,8 @@ afterEach(async () => {
 
 interface Replica extends Program {
   port: number;
-  serves(): boolean;
+  /** Whether it leads. */
+  leads(): boolean;
 }
 
 const onnx = writeModel(mlp({ inputs: 4, hidden: [3], outputs: 2, seed: 1 }));
@@ -47,23 +48,25 @@ class Replicas {
     const addresses = ['--grpc', `127.0.0.1:${port}`, '--http', `127.0.0.1:${http}`];
     const postgres = ['--postgres', server.url(this.database)];
     const program = commonweight('coordinator', '--data', data, ...addresses, ...postgres);
-    const replica = { ...program, port, serves: () => /^coordinator {2}grpc/m.test(program.output()) };
+    const replica = { ...program, port, leads: () => /^leading, epoch/m.test(program.output()) };
     programs.push(replica);
     return replica;
   }
 
-  async serving(): Promise<Replica> {
+  async leading(): Promise<Replica> {
     const replica = await this.start();
-    await until('a leader', 30_000, replica.serves, replica.output);
+    await until('a leader', 30_000, replica.leads, replica.output);
+    await until('its ports', 30_000, () => /^coordinator {2}grpc/m.test(replica.output()), replica.output);
     return replica;
   }
 
-  async waiting(): Promise<Replica> {
+  async following(): Promise<Replica> {
     const replica = await this.start();
-    await until('a standby', 30_000, () => /^waiting: another/m.test(replica.output()), replica.output);
+    await until('a follower', 30_000, () => /^coordinator {2}grpc/m.test(replica.output()), replica.output);
     expect(replica.output()).toMatch(
-      /another coordinator leads \(process \d+ on \S+, epoch \d+\); this one takes over/,
+      /another coordinator leads \(process \d+ on \S+, epoch \d+\); this one shares its work, and leads when it ends/,
     );
+    expect(replica.leads()).toBe(false);
     return replica;
   }
 
@@ -100,63 +103,64 @@ class Replicas {
   }
 }
 
-test('a standby waits while the leader lives, and takes over when it is killed in the middle of its commits', async () => {
+test('a follower follows while the leader lives, and takes over when it is killed in the middle of its commits', async () => {
   const replicas = new Replicas(await server.database());
-  const leader = await replicas.serving();
-  const standby = await replicas.waiting();
+  const leader = await replicas.leading();
+  const follower = await replicas.following();
   const committing = replicas.commitUntilFailure(leader);
   await until('versions', 30_000, async () => (await replicas.epochs()).length > 20, leader.output);
-  expect(standby.serves()).toBe(false);
+  expect(follower.leads()).toBe(false);
   await leader.end('SIGKILL');
-  await until('the standby to serve', 30_000, standby.serves, standby.output);
+  await until('the follower to lead', 30_000, follower.leads, follower.output);
   await committing;
-  await replicas.import(standby);
+  await replicas.import(follower);
   expect((await replicas.epochs()).at(-1)).toBe(2);
   await replicas.expectNoFork();
 });
 
-test('a leader that ends in order is followed, and a standby that is told to end ends', async () => {
+test('a leader that ends in order is followed, and a follower that is told to end ends', async () => {
   const replicas = new Replicas(await server.database());
-  const leader = await replicas.serving();
-  const [standby, other] = [await replicas.waiting(), await replicas.waiting()];
+  const leader = await replicas.leading();
+  const [follower, other] = [await replicas.following(), await replicas.following()];
   await other.end('SIGTERM');
   expect(other.child.exitCode).toBe(0);
   await leader.end('SIGTERM');
   expect(leader.child.exitCode).toBe(0);
-  await until('the standby to serve', 30_000, standby.serves, standby.output);
-  await replicas.import(standby);
+  await until('the follower to lead', 30_000, follower.leads, follower.output);
+  await replicas.import(follower);
   await replicas.expectNoFork();
 });
 
 test('a leader that was paused in the middle of its commits can commit nothing when it wakes, and ends', async () => {
   const replicas = new Replicas(await server.database());
-  let leader = await replicas.serving();
+  let leader = await replicas.leading();
   for (const epoch of [2, 3]) {
-    const standby = await replicas.waiting();
+    const follower = await replicas.following();
     const committing = replicas.commitUntilFailure(leader);
     const before = (await replicas.epochs()).length;
     await until('versions', 30_000, async () => (await replicas.epochs()).length > before + 5, leader.output);
     leader.child.kill('SIGSTOP');
-    await until('the standby to serve', 30_000, standby.serves, standby.output);
-    await replicas.import(standby);
+    await until('the follower to lead', 30_000, follower.leads, follower.output);
+    await replicas.import(follower);
     // What clients asked of it meanwhile is done when it wakes.
     const queued = replicas.commitUntilFailure(leader);
     leader.child.kill('SIGCONT');
     await Promise.all([committing, queued]);
     const paused = leader;
     await until('the old leader to end', 30_000, () => paused.child.exitCode !== null, paused.output);
-    expect(paused.output()).toContain(`epoch ${epoch}): this one, of epoch ${epoch - 1}, may not commit any more`);
-    await replicas.import(standby);
+    // Its lease or its name among the replicas, whichever it looks at first.
+    expect(paused.output()).toMatch(/may not commit any more|took this replica for dead/);
+    await replicas.import(follower);
     expect((await replicas.epochs()).at(-1)).toBe(epoch);
     await replicas.expectNoFork();
-    leader = standby;
+    leader = follower;
   }
 });
 
 test('a leader that lives keeps its lease over a crash of the server', async () => {
   const replicas = new Replicas(await server.database());
-  const leader = await replicas.serving();
-  const standby = await replicas.waiting();
+  const leader = await replicas.leading();
+  const follower = await replicas.following();
   await server.kill();
   await server.resume();
   await replicas.import(leader);
@@ -164,6 +168,6 @@ test('a leader that lives keeps its lease over a crash of the server', async () 
   const renewed = `SELECT renewed_ms - extract(epoch FROM pg_postmaster_start_time()) * 1000 > 5000 AS long FROM leases`;
   const isLong = async (): Promise<boolean> => (await server.query(replicas.database, renewed))[0]?.['long'] === true;
   await until('renewals', 30_000, isLong, leader.output);
-  expect(standby.serves()).toBe(false);
+  expect(follower.leads()).toBe(false);
   expect(await replicas.epochs()).toEqual([1]);
 });

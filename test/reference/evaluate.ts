@@ -1,17 +1,15 @@
 /** A second opinion on ONNX operators: float64 and naive loops, to check gradients by finite differences. */
 import type { NodeProto } from '../../core/src/onnx/gen/onnx/onnx_pb.ts';
 import type { GraphBuilder } from '../../core/src/onnx/graph-builder.ts';
-import { floatAttribute, intAttribute, intsAttribute } from '../../core/src/onnx/nodes.ts';
-import { permutationOf, reducedAxes, slicedAxes } from '../../core/src/onnx/shapes.ts';
+import { floatAttribute, intAttribute } from '../../core/src/onnx/nodes.ts';
+import { permutationOf, reducedAxes } from '../../core/src/onnx/shapes.ts';
 import { floatValues, integerValues } from '../../core/src/onnx/tensor-data.ts';
-import { windowsOf } from '../../core/src/onnx/windows.ts';
+import { transposedWindowsOf, windowsOf } from '../../core/src/onnx/windows.ts';
 import { sizeOf, stridesOf, wrapAxis } from '../../core/src/tensor/shape.ts';
 import type { Shape } from '../../core/src/tensor/shape.ts';
-
-export interface Tensor {
-  shape: Shape;
-  data: Float64Array;
-}
+import { dot, each, fill, inside } from './loops.ts';
+import type { Call, Kernel, Tensor } from './loops.ts';
+import { movingKernels } from './moving-kernels.ts';
 
 /** Values of everything the graph computes from these inputs, by name. */
 export function evaluate(graph: GraphBuilder, feeds: ReadonlyMap<string, Float64Array>): Map<string, Float64Array> {
@@ -21,7 +19,9 @@ export function evaluate(graph: GraphBuilder, feeds: ReadonlyMap<string, Float64
     values.set(tensor.name, Float64Array.from(numbers));
   }
   for (const node of graph.nodes) {
-    const inputs = node.input.map((name) => ({ shape: graph.shapeOf(name), data: values.get(name)! }));
+    const inputs = node.input.map((name) =>
+      name === '' ? { shape: [], data: new Float64Array() } : { shape: graph.shapeOf(name), data: values.get(name)! },
+    );
     const kernel = kernels[node.opType];
     if (kernel === undefined) throw new Error(`the reference cannot evaluate ${node.opType}`);
     const results = kernel({ node, inputs, output: graph.shapeOf(node.output[0]!), graph });
@@ -29,15 +29,6 @@ export function evaluate(graph: GraphBuilder, feeds: ReadonlyMap<string, Float64
   }
   return values;
 }
-
-interface Call {
-  node: NodeProto;
-  inputs: Tensor[];
-  output: Shape;
-  graph: GraphBuilder;
-}
-
-type Kernel = (call: Call) => Float64Array[];
 
 const unary =
   (change: (x: number, node: NodeProto) => number): Kernel =>
@@ -53,6 +44,7 @@ const combine =
 const copy: Kernel = ({ inputs }) => [inputs[0]!.data.slice()];
 
 const kernels: Readonly<Record<string, Kernel>> = {
+  ...movingKernels,
   Identity: copy,
   Dropout: copy,
   Cast: copy,
@@ -120,12 +112,6 @@ const kernels: Readonly<Record<string, Kernel>> = {
       ),
     ];
   },
-  Slice: ({ node, inputs, output, graph }) => {
-    const strides = stridesOf(inputs[0]!.shape);
-    const { axes, starts } = slicedAxes(graph.site(node));
-    const start = axes.reduce((sum, axis, index) => sum + starts[index]! * strides[axis]!, 0);
-    return [fill(output, (place) => inputs[0]!.data[start + dot(place, strides)]!)];
-  },
   Concat: ({ node, inputs, output }) => {
     const axis = wrapAxis(intAttribute(node, 'axis', 0), output.length);
     return [
@@ -147,6 +133,9 @@ const kernels: Readonly<Record<string, Kernel>> = {
   ReduceSumSquare: (call) => [reduce(call, (sum, x) => sum + x * x)],
   ReduceL2: (call) => [reduce(call, (sum, x) => sum + x * x).map(Math.sqrt)],
   ReduceLogSumExp: (call) => [reduce(call, (sum, x) => sum + Math.exp(x)).map(Math.log)],
+  ReduceL1: (call) => [reduce(call, (sum, x) => sum + Math.abs(x))],
+  ReduceLogSum: (call) => [reduce(call).map(Math.log)],
+  ReduceProd: (call) => [reduce(call, (product, x) => product * x, 1)],
   ReduceMax: (call) => [reduce(call, Math.max, -Infinity)],
   ReduceMin: (call) => [reduce(call, Math.min, Infinity)],
   Split: ({ node, inputs, graph }) => {
@@ -174,17 +163,6 @@ const kernels: Readonly<Record<string, Kernel>> = {
         return from!.data[dot(source, stridesOf(from!.shape))]!;
       }),
     ];
-  },
-  // Only rows by one index, with reduction=add.
-  ScatterND: ({ inputs }) => {
-    const [base, places, rows] = inputs;
-    const result = base!.data.slice();
-    const width = sizeOf(base!.shape.slice(1));
-    rows!.data.forEach((value, index) => {
-      const target = places!.data[Math.floor(index / width)]! * width + (index % width);
-      result[target] = result[target]! + value;
-    });
-    return [result];
   },
   LayerNormalization: (call) => {
     const { node, inputs, output } = call;
@@ -282,14 +260,11 @@ const kernels: Readonly<Record<string, Kernel>> = {
     return [result];
   },
   ConvTranspose: ({ node, inputs, output }) => {
-    const [x, w] = inputs;
-    const spatial = x!.shape.slice(2);
-    const strides = intsAttribute(node, 'strides') ?? spatial.map(() => 1);
-    const dilations = intsAttribute(node, 'dilations') ?? spatial.map(() => 1);
-    const pads = intsAttribute(node, 'pads') ?? spatial.map(() => 0);
+    const [x, w, bias] = inputs;
+    const { strides, dilations, padsBefore: pads } = transposedWindowsOf(node, x!.shape.slice(2), w!.shape.slice(2));
     const group = intAttribute(node, 'group', 1);
     const [perGroup, channels] = [w!.shape[1]!, x!.shape[1]! / group];
-    const result = new Float64Array(sizeOf(output));
+    const result = fill(output, ([, m]) => bias?.data[m!] ?? 0);
     each(x!.shape, ([n, c, ...at], index) => {
       each(w!.shape.slice(1), ([m, ...tap]) => {
         const spot = at.map((step, axis) => step * strides[axis]! - pads[axis]! + tap[axis]! * dilations[axis]!);
@@ -330,12 +305,6 @@ const kernels: Readonly<Record<string, Kernel>> = {
   MaxUnpool: ({ inputs, output }) => {
     const result = new Float64Array(sizeOf(output));
     inputs[1]!.data.forEach((place, index) => (result[place] = inputs[0]!.data[index]!));
-    return [result];
-  },
-  // Only the flat form with reduction=add.
-  ScatterElements: ({ inputs }) => {
-    const result = inputs[0]!.data.slice();
-    inputs[1]!.data.forEach((place, index) => (result[place] = result[place]! + inputs[2]!.data[index]!));
     return [result];
   },
 };
@@ -434,28 +403,4 @@ function broadcastReader({ shape, data }: Tensor, output: Shape): (index: number
     }
     return data[source]!;
   };
-}
-
-function fill(shape: Shape, value: (place: number[], index: number) => number): Float64Array {
-  const result = new Float64Array(sizeOf(shape));
-  each(shape, (place, index) => (result[index] = value(place, index)));
-  return result;
-}
-
-function each(shape: Shape, visit: (place: number[], index: number) => void): void {
-  const strides = stridesOf(shape);
-  for (let index = 0; index < sizeOf(shape); index++) {
-    visit(
-      shape.map((size, axis) => Math.floor(index / strides[axis]!) % size),
-      index,
-    );
-  }
-}
-
-function dot(place: readonly number[], strides: readonly number[]): number {
-  return place.reduce((sum, at, axis) => sum + at * strides[axis]!, 0);
-}
-
-function inside(spot: readonly number[], shape: Shape): boolean {
-  return spot.every((at, axis) => at >= 0 && at < shape[axis]!);
 }

@@ -1,8 +1,28 @@
-import type { Commit, ReceiptRecord, Store, TaskRecord, VersionRecord } from '../../coordinator/src/store/store.ts';
+import { fromBinary } from '@bufbuild/protobuf';
+import { ManifestSchema, VariantListSchema } from '@commonweight/proto';
+import { notRetained, wasCollected } from '../../coordinator/src/store/blob-chunks.ts';
+import type {
+  BlobRecord,
+  Collected,
+  Commit,
+  ReceiptRecord,
+  RetainedUpdate,
+  Store,
+  StoreReads,
+  TaskRecord,
+  VariantsRecord,
+  VersionRecord,
+} from '../../coordinator/src/store/store.ts';
 import { StoreError } from '../../coordinator/src/store/store.ts';
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 const never = <T>(): Promise<T> => new Promise<T>(() => {});
+
+/** An update on the disk. */
+type Kept = Omit<RetainedUpdate, 'payload'> & { model: string; version: number; payload: Uint8Array };
+
+/** Reads of what is kept for audits and by policy. */
+type Keeping = Pick<StoreReads, 'pins' | 'retainedVersions' | 'retained' | 'retainedPayload' | 'repairBlob'>;
 
 /** What a commit that is under way when the power fails does: it is not there, or it is there and nobody was told. */
 export type CrashPoint = 'before' | 'after';
@@ -12,6 +32,8 @@ export interface DiskFaults {
   crashAt(): CrashPoint | undefined;
   /** The coordinator died. */
   onCrash(): void;
+  /** A read or half a write takes until this resolves. */
+  latency?(): Promise<void>;
   /** A commit is durable. */
   onCommit(commit: Commit): void;
 }
@@ -36,6 +58,11 @@ export class Disk {
   readonly #blobs = new Map<string, Uint8Array>();
   readonly #receipts = new Map<string, ReceiptRecord>();
   readonly #tasks = new Map<string, TaskRecord>();
+  readonly #retained = new Map<string, Kept>();
+  readonly #pins = new Map<string, { model: string; version: number }>();
+  /** Digests of what was let go. */
+  readonly #collected = new Map<string, true>();
+  readonly #variants = new Map<string, VariantsRecord>();
   #commits = 0;
   #epoch = 0;
   /** What a disk that loses commits goes back to. */
@@ -50,28 +77,37 @@ export class Disk {
     };
     let isClosed = false;
     const closed = <T>(): Promise<T> => Promise.reject(new StoreError('the store is closed'));
-    const alive = <T>(value: T): Promise<T> => (isClosed ? closed<T>() : isAlive ? Promise.resolve(value) : never<T>());
+    const latency = async (): Promise<void> => {
+      await faults?.latency?.();
+      return isAlive ? undefined : never();
+    };
+    /** What is read is what was there when it was asked for. */
+    const alive = async <T>(value: T): Promise<T> => {
+      if (isClosed) return closed<T>();
+      await latency();
+      return value;
+    };
     const ofModel = (model: string): VersionRecord[] =>
       [...this.#versions.values()].filter((one) => one.model === model).sort((a, b) => a.version - b.version);
     const store: Store = {
       lease: { epoch: (this.#epoch += 1), lost: new Promise(() => {}) },
-      commit: (commit) => {
+      commit: async (commit) => {
         if (isClosed) return closed();
-        if (!isAlive) return never();
+        await latency();
         const crash = faults?.crashAt();
         if (crash !== 'before') {
           try {
             const isTorn = crash === 'after' && planted.tearsCommits === true && commit.version !== undefined;
             const { receipts: _, ...rest } = commit;
             const isBare = planted.losesReceipts === true && commit.version !== undefined;
-            this.#apply(isBare ? rest : isTorn ? { version: commit.version!, blobs: commit.blobs ?? [] } : commit);
+            this.apply(isBare ? rest : isTorn ? { version: commit.version!, blobs: commit.blobs ?? [] } : commit);
             if ((this.#commits += 1) % 3 === 0) this.#snapshot();
           } catch (error) {
             return Promise.reject(error as Error);
           }
           faults?.onCommit(commit);
         }
-        if (crash === undefined) return Promise.resolve();
+        if (crash === undefined) return latency();
         kill();
         faults?.onCrash();
         return never();
@@ -79,23 +115,115 @@ export class Disk {
       version: (model, version) => alive(this.#versions.get(`${model} ${version}`)),
       newestVersion: (model) => alive(ofModel(model).at(-1)),
       versions: (model) => alive(ofModel(model)),
-      models: () => alive([...new Set([...this.#versions.values()].map(({ model }) => model))].sort()),
+      models: () => alive(this.models()),
+      variants: (model, version) => alive(this.variants(model, version)),
       receipt: (updateId) => alive(this.#receipts.get(hex(updateId))),
-      tasks: () => alive([...this.#tasks.values()].sort((a, b) => (a.task < b.task ? -1 : 1))),
+      tasks: () => alive(this.tasks()),
       blobSize: (digest) => alive(this.#blobs.get(hex(digest))?.length),
-      readBlob: (digest, offset, length) =>
-        alive(this.#blobs.get(hex(digest))?.slice(offset, offset + length) ?? new Uint8Array()),
+      readBlob: async (digest, offset, length) => (await alive(this.read(digest)))().slice(offset, offset + length),
+      ...this.keeping((read) => alive(undefined).then(read)),
+      collect: async (model, keep) => {
+        await alive(undefined);
+        return this.collect(model, keep);
+      },
       close: async () => void (isClosed = true),
     };
     return { store, kill };
+  }
+
+  tasks(): TaskRecord[] {
+    return [...this.#tasks.values()].sort((a, b) => (a.task < b.task ? -1 : 1));
+  }
+
+  models(): string[] {
+    return [...new Set([...this.#versions.values()].map(({ model }) => model))].sort();
   }
 
   blob(digest: Uint8Array): Uint8Array | undefined {
     return this.#blobs.get(hex(digest));
   }
 
+  /** What reads a blob as it is now. Throws StoreError where it was let go. */
+  read(digest: Uint8Array): () => Uint8Array {
+    const blob = this.blob(digest);
+    const isCollected = this.#collected.has(hex(digest));
+    return () => {
+      if (isCollected) throw wasCollected(digest);
+      return blob ?? new Uint8Array();
+    };
+  }
+
+  /** What a store says of all that is kept for audits and by policy; each is read at the instant that `at` chooses. */
+  keeping(at: <T>(read: () => T) => Promise<T>): Keeping {
+    return {
+      pins: (model) => at(() => sorted([...this.#pins.values()].filter((pin) => pin.model === model))),
+      retainedVersions: (model) => at(() => sorted(this.#keptOf(model))),
+      retained: (model, version) =>
+        at(() =>
+          this.#keptOf(model)
+            .filter((one) => one.version === version)
+            .map(({ updateId, header }) => ({ updateId, header })),
+        ),
+      retainedPayload: (updateId) =>
+        at(() => {
+          const kept = this.#retained.get(hex(updateId));
+          if (kept === undefined) throw notRetained(updateId);
+          return kept.payload.slice();
+        }),
+      repairBlob: ({ digest, data }: BlobRecord) =>
+        at(() => {
+          if (this.#collected.has(hex(digest))) return false;
+          this.#blobs.set(hex(digest), data.slice());
+          return true;
+        }),
+    };
+  }
+
+  /** All at once: a model of a store has no need of small transactions. */
+  collect(model: string, keep: number): Collected {
+    const all = this.versions(model);
+    const first = (all.at(-1)?.version ?? 0) - keep;
+    const audited = new Set(this.#keptOf(model).flatMap(({ version }) => [version, version - 1]));
+    const old = all.filter(
+      ({ version, isCollected }) =>
+        isCollected !== true && version <= first && !this.#pins.has(`${model} ${version}`) && !audited.has(version),
+    );
+    for (const one of old) this.#versions.set(`${model} ${one.version}`, { ...one, isCollected: true });
+    const kept = [...this.#versions.values()].filter(({ isCollected }) => isCollected !== true);
+    const needed = new Set(kept.flatMap((one) => this.#blobsOf(one)));
+    const collected: Collected = { versions: old.map(({ version }) => version), blobs: 0, bytes: 0 };
+    for (const id of new Set(old.flatMap((one) => this.#blobsOf(one)))) {
+      const blob = this.#blobs.get(id);
+      if (needed.has(id) || blob === undefined) continue;
+      this.#blobs.delete(id);
+      this.#collected.set(id, true);
+      collected.blobs += 1;
+      collected.bytes += blob.length;
+    }
+    return collected;
+  }
+
+  #blobsOf({ model, version, manifest }: VersionRecord): string[] {
+    const list = this.variants(model, version)?.list;
+    const forms = list === undefined ? [] : fromBinary(VariantListSchema, list).variants;
+    return [...fromBinary(ManifestSchema, manifest).artifacts, ...forms].map(({ digest }) => hex(digest));
+  }
+
+  #keptOf(model: string): Kept[] {
+    const kept = [...this.#retained].filter(([, one]) => one.model === model);
+    return kept.sort(([a], [b]) => (a < b ? -1 : 1)).map(([, one]) => one);
+  }
+
   receipt(updateId: string): ReceiptRecord | undefined {
     return this.#receipts.get(updateId);
+  }
+
+  receipts(): ReceiptRecord[] {
+    return [...this.#receipts.values()];
+  }
+
+  variants(model: string, version: number): VariantsRecord | undefined {
+    return this.#variants.get(`${model} ${version}`);
   }
 
   versions(model: string): VersionRecord[] {
@@ -114,10 +242,29 @@ export class Disk {
   }
 
   #tables(): Map<string, unknown>[] {
-    return [this.#versions, this.#children, this.#blobs, this.#receipts, this.#tasks];
+    return [
+      this.#versions,
+      this.#children,
+      this.#blobs,
+      this.#receipts,
+      this.#tasks,
+      this.#retained,
+      this.#pins,
+      this.#collected,
+      this.#variants,
+    ];
   }
 
-  #apply({ version, blobs = [], receipts = [], task }: Commit): void {
+  /** One commit, at one instant. Throws StoreError where it contradicts what is there. */
+  apply({ version, blobs = [], receipts = [], task, variants, retained, pin }: Commit): void {
+    const named = variants === undefined ? undefined : this.#versions.get(`${variants.model} ${variants.version}`);
+    if (variants !== undefined && named === undefined && version === undefined) {
+      throw new StoreError(`cannot commit: there is no version ${variants.version} of ${variants.model}`);
+    }
+    if (named?.isCollected === true && blobs.length > 0)
+      throw new StoreError('it was collected', { kind: 'collected' });
+    const updates = retained?.updates.map(({ payload, ...rest }) => ({ ...rest, payload: payload().slice() }));
+    if (pin !== undefined) this.#pin(pin);
     if (version !== undefined) {
       const child = `${version.model} ${hex(version.parentDigest)}`;
       const key = `${version.model} ${version.version}`;
@@ -128,11 +275,38 @@ export class Disk {
       this.#versions.set(key, version);
       this.#children.set(child, true);
     }
-    for (const { digest, data } of blobs) this.#blobs.set(hex(digest), data.slice());
+    for (const { digest, data } of blobs) {
+      this.#blobs.set(hex(digest), data.slice());
+      this.#collected.delete(hex(digest));
+    }
+    if (version !== undefined && retained !== undefined) this.#retain(version, updates ?? [], retained.versions);
     for (const receipt of receipts) {
       const key = hex(receipt.updateId);
       if (!this.#receipts.has(key)) this.#receipts.set(key, receipt);
     }
     if (task !== undefined) this.#tasks.set(task.task, task);
+    if (variants !== undefined) this.#variants.set(`${variants.model} ${variants.version}`, variants);
+  }
+
+  #pin({ model, version, isPinned }: Commit['pin'] & {}): void {
+    const key = `${model} ${version}`;
+    const record = this.#versions.get(key);
+    if (!isPinned) return void this.#pins.delete(key);
+    if (record === undefined || record.isCollected === true) throw new StoreError(`cannot pin version ${version}`);
+    this.#pins.set(key, { model, version });
+  }
+
+  #retain(
+    { model, version }: VersionRecord,
+    updates: readonly Omit<Kept, 'model' | 'version'>[],
+    versions: number,
+  ): void {
+    for (const one of updates) this.#retained.set(hex(one.updateId), { ...one, model, version });
+    for (const [id, one] of this.#retained) {
+      if (one.model === model && one.version <= version - versions) this.#retained.delete(id);
+    }
   }
 }
+
+const sorted = (all: readonly { version: number }[]): number[] =>
+  [...new Set(all.map(({ version }) => version))].sort((a, b) => a - b);

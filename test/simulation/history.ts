@@ -1,5 +1,6 @@
+import { createHash } from 'node:crypto';
 import { fromBinary } from '@bufbuild/protobuf';
-import { weightsFromBytes } from '@commonweight/core';
+import { FRESH_WEIGHT, weightsFromBytes } from '@commonweight/core';
 import { ContributionListSchema, ManifestSchema, ReceiptSchema, type Receipt } from '@commonweight/proto';
 import type { Commit } from '../../coordinator/src/store/store.ts';
 import type { Disk } from './disk.ts';
@@ -10,6 +11,8 @@ const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 export interface UpdateFacts {
   /** Undefined for an update that must never count. */
   index: number | undefined;
+  /** The version that it was trained on. */
+  baseVersion: number;
 }
 
 /** Something that must never happen did. */
@@ -29,10 +32,22 @@ export class History {
   /** Digest of each version that anybody saw. */
   readonly #versions = new Map<number, string>();
   readonly #parents = new Set<string>();
+  /** The lives whose word counted when a round was published: of the one that published it, and of those that shared it. */
+  readonly #publishedBy = new Map<number, ReadonlySet<number>>();
+  #epoch = 0n;
+  /** The newest version that is a rollback. */
+  #rollback = 0;
   #weights = new Map<number, Float32Array>();
 
-  constructor(disk: Disk) {
+  /** Updates that a life of the coordinator said it took, by life and round. */
+  readonly #taken = new Map<string, Set<string>>();
+  /** Digests of versions that watchers were told of. */
+  readonly #announced = new Set<string>();
+  readonly #task: { serverLearningRate: number; isAsynchronous: boolean };
+
+  constructor(disk: Disk, task: { serverLearningRate: number; isAsynchronous: boolean }) {
     this.#disk = disk;
+    this.#task = task;
   }
 
   get versions(): number {
@@ -55,6 +70,31 @@ export class History {
     this.#accepted.add(id);
   }
 
+  /** A life of the coordinator says that an update is in the sum of a round: then it is in what is made of the round. */
+  taken(id: string, round: number, life: number): void {
+    // Without rounds it may be in the sum of a later one.
+    if (this.#task.isAsynchronous) return;
+    const key = `${life} ${round}`;
+    this.#taken.set(key, (this.#taken.get(key) ?? new Set()).add(id));
+    if (this.#publishedBy.get(round)?.has(life) === true) this.#requireTaken(key);
+  }
+
+  #requireTaken(key: string): void {
+    for (const id of this.#taken.get(key) ?? []) {
+      if (!this.#versionOf.has(id))
+        throw new Violation(`I1: update ${id} was taken into a round and is not in its version`);
+    }
+  }
+
+  /** A watcher is told of a version: it is durable by then, and told once. */
+  announced(manifest: Uint8Array): void {
+    const digest = createHash('sha256').update(manifest).digest('hex');
+    if (![...this.#versions.values()].includes(digest))
+      throw new Violation('I2: a version was told that is not durable');
+    if (this.#announced.has(digest)) throw new Violation('I2: a version was told twice');
+    this.#announced.add(digest);
+  }
+
   receipt(receipt: Receipt): void {
     const id = hex(receipt.updateId);
     const before = this.#told.get(id);
@@ -69,7 +109,7 @@ export class History {
   }
 
   /** Looks at a commit the moment it is durable. */
-  commit({ version, blobs = [], receipts = [] }: Commit): void {
+  commit({ version, blobs = [], receipts = [] }: Commit, lives: ReadonlySet<number>): void {
     if (version === undefined) return;
     const manifest = fromBinary(ManifestSchema, version.manifest);
     const number = Number(manifest.version);
@@ -78,6 +118,11 @@ export class History {
       if (found === undefined) throw new Violation(`I2: version ${number} names a blob that is not there`);
       return found;
     };
+    // I5: nothing of an older leader follows.
+    if (manifest.epoch < this.#epoch) {
+      throw new Violation(`I5: version ${number} of epoch ${manifest.epoch} follows one of epoch ${this.#epoch}`);
+    }
+    this.#epoch = manifest.epoch;
     const parent = hex(manifest.parentDigest);
     // I2: one version a number, one child a parent.
     if (this.#versions.has(number)) throw new Violation(`I2: version ${number} was committed twice`);
@@ -88,6 +133,13 @@ export class History {
     if (weightsOf === undefined) throw new Violation(`I2: version ${number} has no weights`);
     const weights = weightsFromBytes(blob(weightsOf.digest));
     this.#weights.set(number, weights);
+    const restored = Number(manifest.restoredVersion);
+    if (restored > 0) {
+      const older = this.#weights.get(restored);
+      if (older?.length !== weights.length || weights.some((value, i) => !Object.is(value, older[i])))
+        throw new Violation(`I2: version ${number} has other weights than version ${restored}, which it restores`);
+      this.#rollback = number;
+    }
     if (manifest.contributionsDigest.length === 0) return;
     const { accepted } = fromBinary(ContributionListSchema, blob(manifest.contributionsDigest));
     const total = accepted.reduce((sum, { weight }) => sum + weight, 0n);
@@ -99,22 +151,32 @@ export class History {
     const mean = new Float32Array(expected.length);
     for (const { updateId, weight } of accepted) {
       const id = hex(updateId);
-      const index = this.#updates.get(id)?.index;
+      const { index, baseVersion = 0 } = this.#updates.get(id) ?? {};
       // I6: nothing bad counts.
       if (index === undefined) throw new Violation(`I6: version ${number} counts update ${id}, which it must not`);
+      if (baseVersion < this.#rollback) {
+        const from = `of version ${baseVersion}, from before the rollback in version ${this.#rollback}`;
+        throw new Violation(`I6: version ${number} counts update ${id} ${from}`);
+      }
       // I1: an update is in one manifest at most.
       if (this.#versionOf.has(id)) {
         throw new Violation(`I1: update ${id} is in versions ${this.#versionOf.get(id)} and ${number}`);
       }
       this.#versionOf.set(id, number);
       mean[index] = Number(weight) / Number(total);
+      // Without rounds an update counts by its staleness, whoever else is in the buffer.
+      if (this.#task.isAsynchronous) mean[index] *= Number(total) / (accepted.length * FRESH_WEIGHT);
       if (!receipts.some((receipt) => hex(receipt.updateId) === id)) {
         throw new Violation(`I1: update ${id} of version ${number} got no receipt in the same commit`);
       }
     }
+    const round = Number(manifest.round);
+    if (this.#publishedBy.has(round)) throw new Violation(`I2: round ${round} was published twice`);
+    this.#publishedBy.set(round, lives);
+    for (const life of lives) this.#requireTaken(`${life} ${round}`);
     // I3: agent i brought the unit vector i, so each component shows whether its update is there, and once.
     for (const [i, value] of weights.entries()) {
-      const should = Math.fround((expected[i] ?? 0) + (mean[i] ?? 0));
+      const should = Math.fround((expected[i] ?? 0) + this.#task.serverLearningRate * (mean[i] ?? 0));
       if (value !== should) {
         throw new Violation(`I3: version ${number} has ${value} at ${i}, and its list gives ${should}`);
       }

@@ -2,10 +2,12 @@
 import { parseArgs } from 'node:util';
 import { simulate } from './cluster.ts';
 
-const USAGE = `usage: npm run simulate -- [--seed N | --seeds A..B] [--trace]
+const USAGE = `usage: npm run simulate -- [--seed N | --seeds A..B] [--minutes M] [--trace]
   --seed N      one seed (1)
   --seeds A..B  all seeds from A to B
-  --trace       print what happens`;
+  --minutes M   how long the storm of a seed lasts, in simulated minutes (2.5)
+  --trace       print what happens
+This looks for bugs in crashes and networks. To see how well strategies learn: commonweight simulate --help`;
 
 function wrongUsage(problem: string): never {
   console.error(`${problem}\n${USAGE}`);
@@ -16,12 +18,13 @@ function whole(text: string): number {
   return /^\d{1,9}$/.test(text) ? Number(text) : wrongUsage(`'${text}' is not a seed: give a whole number`);
 }
 
-function argumentsOf(): { from: number; to: number; trace: boolean } {
+function argumentsOf(): { from: number; to: number; stormMs?: number; trace: boolean } {
   try {
     const { values } = parseArgs({
       options: {
         seed: { type: 'string' },
         seeds: { type: 'string' },
+        minutes: { type: 'string' },
         trace: { type: 'boolean', default: false },
         help: { type: 'boolean', short: 'h', default: false },
       },
@@ -31,14 +34,23 @@ function argumentsOf(): { from: number; to: number; trace: boolean } {
       process.exit(0);
     }
     if (values.seed !== undefined && values.seeds !== undefined) wrongUsage('either --seed or --seeds');
-    const [from = '', to = from] = (values.seeds ?? values.seed ?? '1').split('..');
-    return { from: whole(from), to: whole(to), trace: values.trace };
+    const [first = '', last = first, ...more] = values.seeds?.split('..') ?? [values.seed ?? '1'];
+    const [from, to] = [whole(first), whole(last)];
+    if (more.length > 0 || from > to) wrongUsage(`'${values.seeds}' is no range: give A..B, the smaller first`);
+    const { minutes, trace } = values;
+    if (minutes === undefined) return { from, to, trace };
+    const stormMs = 60_000 * Number(minutes);
+    if (!(stormMs > 0 && stormMs <= 6e7)) wrongUsage(`'${minutes}' is no number of minutes up to 1000`);
+    return { from, to, stormMs, trace };
   } catch (error) {
     return wrongUsage((error as Error).message);
   }
 }
 
-const { from, to, trace } = argumentsOf();
+// A reader such as `head` has seen enough.
+process.stdout.on('error', () => process.exit());
+
+const { from, to, trace, ...weather } = argumentsOf();
 let failed = 0;
 let versions = 0;
 let contributions = 0;
@@ -47,7 +59,7 @@ let simulatedMs = 0;
 const startMs = performance.now();
 for (let seed = from; seed <= to; seed++) {
   try {
-    const report = await simulate(seed, trace ? { trace: (line) => console.log(line) } : {});
+    const report = await simulate(seed, { ...weather, ...(trace ? { trace: (line) => console.log(line) } : {}) });
     versions += report.versions;
     contributions += report.contributions;
     crashes += report.crashes;

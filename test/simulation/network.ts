@@ -7,9 +7,11 @@ export interface Weather {
   duplication: number;
   /** Of a message being held up for minutes. */
   delay: number;
+  /** Of a piece of a blob or an update being altered on the way. */
+  damage: number;
 }
 
-export const fair: Weather = { loss: 0, duplication: 0, delay: 0 };
+export const fair: Weather = { loss: 0, duplication: 0, delay: 0, damage: 0 };
 
 const USUAL_MS = 40;
 const HELD_UP_MS = 180_000;
@@ -47,8 +49,13 @@ export class Network {
     });
   }
 
+  /** What a message takes that is not held up. */
+  usualMs(): number {
+    return this.#random.uniform() * USUAL_MS;
+  }
+
   #travelMs(): number {
     const heldUp = this.#random.uniform() < this.weather.delay;
-    return this.#random.uniform() * (heldUp ? HELD_UP_MS : USUAL_MS);
+    return heldUp ? this.#random.uniform() * HELD_UP_MS : this.usualMs();
   }
 }

@@ -1,3 +1,4 @@
+import type { RandomStream } from '@commonweight/core';
 import type { Clock } from '../../coordinator/src/clock.ts';
 
 interface Due {
@@ -51,6 +52,28 @@ export class VirtualTime implements Clock {
     return new Promise((resolve) => this.after(ms, resolve));
   }
 
+  /**
+   * Puts this time and a seeded chance in the place of the process's own, for code that is not given any: back-off, retries, timeouts.
+   * The returned function puts the process's own back.
+   */
+  takeOver(random: RandomStream): () => void {
+    const timers = {
+      setTimeout: (work: () => void, ms = 0) => this.after(ms, work),
+      clearTimeout: (stop?: () => void) => stop?.(),
+      setInterval: (work: () => void, ms: number) => this.every(ms, work),
+      clearInterval: (stop?: () => void) => stop?.(),
+    };
+    const undo = [
+      replace(globalThis, timers),
+      replace(Math, { random: () => random.uniform() }),
+      replace(Date, { now: () => this.nowMs() }),
+      replace(performance, { now: () => this.monotonicMs() }),
+    ];
+    return () => {
+      for (const putBack of undo) putBack();
+    };
+  }
+
   /** Does what is due next and lets every promise settle; false when the end is reached first. */
   async next(endMs: number): Promise<boolean> {
     for (;;) {
@@ -91,6 +114,20 @@ export class VirtualTime implements Clock {
     }
     heap[i] = last;
   }
+}
+
+/** Replaces properties; gives what puts back those that were there. */
+function replace(target: object, properties: Record<string, unknown>): () => void {
+  const before = Object.keys(properties).map((key) => [key, Object.getOwnPropertyDescriptor(target, key)] as const);
+  for (const [key, value] of Object.entries(properties)) {
+    Object.defineProperty(target, key, { value, configurable: true, writable: true });
+  }
+  return () => {
+    for (const [key, descriptor] of before) {
+      if (descriptor === undefined) Reflect.deleteProperty(target, key);
+      else Object.defineProperty(target, key, descriptor);
+    }
+  };
 }
 
 const before = (a: Due, b: Due): boolean => a.atMs < b.atMs || (a.atMs === b.atMs && a.order < b.order);

@@ -3,6 +3,7 @@ import { AdminService, grpcMethods, ImportModelRequestSchema, type ImportModelRe
 import {
   CreateTaskRequestSchema,
   GetTaskRequestSchema,
+  PauseTaskRequestSchema,
   StartTaskRequestSchema,
   type TaskStatus,
 } from '@commonweight/proto';
@@ -13,6 +14,7 @@ export interface Admin {
   importModel(model: string, onnx: Uint8Array): Promise<ImportModelResponse>;
   createTask(task: string, config: object): Promise<TaskStatus>;
   startTask(task: string): Promise<TaskStatus>;
+  pauseTask(task: string): Promise<TaskStatus>;
   task(task: string): Promise<TaskStatus>;
   close(): void;
 }
@@ -51,6 +53,7 @@ export function adminOf(port: number): Admin {
     createTask: (task, config) =>
       status('createTask', create(CreateTaskRequestSchema, { task, configJson: JSON.stringify(config) })),
     startTask: (task) => status('startTask', create(StartTaskRequestSchema, { task })),
+    pauseTask: (task) => status('pauseTask', create(PauseTaskRequestSchema, { task })),
     task: (task) => status('getTask', create(GetTaskRequestSchema, { task })),
     close: () => client.close(),
   };

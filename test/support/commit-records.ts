@@ -1,8 +1,11 @@
 import { createHash } from 'node:crypto';
+import { create, toBinary } from '@bufbuild/protobuf';
+import { ArtifactSchema, ManifestSchema } from '@commonweight/proto';
 import type {
   BlobRecord,
   Commit,
   ReceiptRecord,
+  RetainedUpdate,
   TaskRecord,
   VersionRecord,
 } from '../../coordinator/src/store/store.ts';
@@ -30,6 +33,21 @@ export function versionOf(model: string, version: number, changes: Partial<Versi
   };
 }
 
+/** A version whose manifest names its blobs, as that of a real one does: the first is the graph, the second the weights. */
+export function releaseOf(model: string, version: number, blobs: readonly BlobRecord[]): VersionRecord {
+  const artifacts = blobs.map(({ digest, data }, i) =>
+    create(ArtifactSchema, { role: i === 0 ? 'graph' : 'weights', digest, size: BigInt(data.length) }),
+  );
+  const manifest = toBinary(ManifestSchema, create(ManifestSchema, { model, version: BigInt(version), artifacts }));
+  return versionOf(model, version, { manifest });
+}
+
+export const retainedOf = (seed: number, size: number): RetainedUpdate => ({
+  updateId: sha256(text(`update ${seed}`)),
+  header: text(`header ${seed}`),
+  payload: () => blobOf(seed, size).data,
+});
+
 export const receiptOf = (seed: number): ReceiptRecord => ({
   updateId: sha256(text(`update ${seed}`)),
   receipt: text(`receipt ${seed}`),
@@ -44,10 +62,14 @@ export const taskOf = (task: string, round: number): TaskRecord => ({
   countersJson: `{"accepted":${round}}`,
 });
 
+/** A commit of a version with all that a round's end writes; forms come later. */
+export type WholeCommit = Required<Omit<Commit, 'variants' | 'retained' | 'pin'>>;
+
 /** Everything that a round's end writes, labelled with its number. */
-export const commitOf = (version: number, blobBytes = 1000): Required<Commit> => ({
+export const commitOf = (version: number, blobBytes = 1000): WholeCommit => ({
   version: versionOf('m', version),
   blobs: [blobOf(2 * version, blobBytes), blobOf(2 * version + 1, blobBytes + 1)],
   receipts: [receiptOf(2 * version), receiptOf(2 * version + 1)],
   task: taskOf('t', version),
+  round: { task: 't', round: version, open: false },
 });

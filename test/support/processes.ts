@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -17,21 +17,38 @@ export interface Program {
 export const temporaryFolder = (name: string): string => mkdtempSync(join(tmpdir(), `commonweight-${name}-`));
 
 /** The `commonweight` command from its sources, in a process of its own. */
-export const commonweight = (...args: string[]): Program => sourceProgram('cli/src/main.ts', ...args);
+export const commonweight = (...args: string[]): Program => commonweightWith({}, ...args);
+
+/** The same, with more in its environment. */
+export const commonweightWith = (env: Readonly<Record<string, string>>, ...args: string[]): Program =>
+  program(process.execPath, [...SOURCE_FLAGS, join(root, 'cli/src/main.ts'), ...args], env);
+
+const SOURCE_FLAGS = ['--disable-warning=ExperimentalWarning', '--conditions=@commonweight/source'];
 
 /** A source file, by its path from the root, in a process of its own. */
 export function sourceProgram(path: string, ...args: string[]): Program {
-  const flags = ['--disable-warning=ExperimentalWarning', '--conditions=@commonweight/source'];
-  return program(process.execPath, [...flags, join(root, path), ...args]);
+  return program(process.execPath, [...SOURCE_FLAGS, join(root, path), ...args]);
 }
 
 /** A real NATS server on a port; found on PATH, where `npm test` put it. */
 export const natsServer = (port: number): Program =>
   program('nats-server', ['--addr', '127.0.0.1', '--port', String(port)]);
 
-function program(command: string, args: string[]): Program {
+/** One that browsers can reach as well. */
+export function natsServerWithWebSocket(port: number, webSocketPort: number): Program {
+  const file = join(temporaryFolder('nats'), 'nats.conf');
+  const webSocket = `websocket { host: "127.0.0.1", port: ${webSocketPort}, no_tls: true }`;
+  writeFileSync(file, `host: "127.0.0.1"\nport: ${port}\n${webSocket}\n`);
+  return program('nats-server', ['--config', file]);
+}
+
+/** A program with all that it prints. */
+export function program(command: string, args: string[], more: Readonly<Record<string, string>> = {}): Program {
   const path = `${process.env['PATH'] ?? ''}:/usr/sbin`;
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, PATH: path } });
+  const child = spawn(command, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, PATH: path, ...more },
+  });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (output += String(text)));
   const gone = new Promise<void>((resolve) => {

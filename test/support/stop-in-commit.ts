@@ -3,7 +3,7 @@
 import { writeSync } from 'node:fs';
 import type { Commit } from '../../coordinator/src/store/store.ts';
 import { SqliteStore } from '../../coordinator/src/store/sqlite-store.ts';
-import { commitOf } from './commit-records.ts';
+import { commitOf, type WholeCommit } from './commit-records.ts';
 
 const [, , folder = '', place = ''] = process.argv;
 const store = SqliteStore.open(folder);
@@ -11,7 +11,7 @@ await store.commit(commitOf(1));
 await store.commit(stopping(commitOf(2), place));
 
 /** The same commit, in which reading one part never comes to an end. */
-function stopping({ version, blobs, receipts, task }: Required<Commit>, at: string): Commit {
+function stopping({ version, blobs, receipts, task }: WholeCommit, at: string): Commit {
   switch (at) {
     case 'blobs':
       return { version, blobs: [blobs[0]!, stop(blobs[1]!, 'data')], receipts, task };

@@ -1,0 +1,119 @@
+import { join } from 'node:path';
+import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
+import { fedAvg2nn, writeModel } from '@commonweight/core';
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { preview, type PreviewServer } from 'vite';
+import { freePort } from '../support/free-port.ts';
+import { listening, natsServerWithWebSocket, temporaryFolder, type Program } from '../support/processes.ts';
+import { publishNext } from '../support/publish-next.ts';
+import { buildExample } from './build.ts';
+import { launchChromium } from './chromium.ts';
+
+let browser: Browser;
+let pages: PreviewServer;
+let nats: Program;
+let coordinator: RunningCoordinator;
+let [natsPort, webSocketPort, pagePort] = [0, 0, 0];
+const dataDir = temporaryFolder('browser');
+
+const start = async (http: string): Promise<RunningCoordinator> =>
+  startCoordinator({ dataDir, grpc: '127.0.0.1:0', http, nats: `nats://127.0.0.1:${natsPort}` });
+
+beforeAll(async () => {
+  [natsPort, webSocketPort, pagePort] = [await freePort(), await freePort(), await freePort()];
+  nats = natsServerWithWebSocket(natsPort, webSocketPort);
+  await listening(webSocketPort, nats);
+  coordinator = await start('127.0.0.1:0');
+  const outDir = join(temporaryFolder('page'), 'dist');
+  await buildExample(outDir);
+  pages = await preview({
+    configFile: false,
+    logLevel: 'error',
+    build: { outDir },
+    preview: { host: '127.0.0.1', port: pagePort, strictPort: true },
+  });
+  browser = await launchChromium();
+});
+
+afterAll(async () => {
+  await browser.close();
+  await pages.close();
+  await coordinator.close();
+  await nats.end('SIGTERM');
+});
+
+const opened: Page[] = [];
+const faults: Error[] = [];
+afterEach(async () => {
+  await Promise.all(opened.splice(0).map((page) => page.context().close()));
+  expect(faults.splice(0)).toEqual([]);
+});
+
+async function open(url: string, model: string, context = browser.newContext()): Promise<Page> {
+  const page = await (await context).newPage();
+  opened.push(page);
+  page.on('pageerror', (error) => faults.push(error));
+  await page.goto(`http://127.0.0.1:${pagePort}/?url=${encodeURIComponent(url)}&model=${model}`);
+  return page;
+}
+
+const serves = (page: Page, version: number): Promise<unknown> =>
+  page.waitForSelector(`body[data-version="${version}"]`);
+
+/** A stroke from the top to the bottom, and the digit that the page makes of it. */
+async function drawOne(page: Page): Promise<string> {
+  const box = await page.locator('#canvas').boundingBox();
+  if (box === null) throw new Error('the page has a canvas');
+  await page.mouse.move(box.x + 140, box.y + 40);
+  await page.mouse.down();
+  await page.mouse.move(box.x + 140, box.y + 240, { steps: 20 });
+  await page.mouse.up();
+  await page.waitForSelector('#guess:not(:empty)');
+  return (await page.locator('#guess').textContent()) ?? '';
+}
+
+describe.each([
+  ['http', () => `http://127.0.0.1:${coordinator.httpPort}`],
+  ['ws', () => `ws://127.0.0.1:${webSocketPort}`],
+])('a page over %s', (kind, url) => {
+  test('says what was drawn, by the newest version, and goes on from one version to the next', async () => {
+    const model = `drawn-${kind}`;
+    await coordinator.service.importModel(model, writeModel(fedAvg2nn(1)));
+    const page = await open(url(), model);
+    await serves(page, 1);
+    expect(await drawOne(page)).toMatch(/^[0-9]$/);
+    await publishNext(coordinator.service, model, 0.001);
+    await serves(page, 2);
+    await page.waitForSelector('body[data-predicted-by="2"]');
+    expect(await page.locator('#log li').allTextContents()).toEqual(['version 1 → 2 (newer)', 'version 1 (current)']);
+  });
+});
+
+test('a page starts without the coordinator from what it kept, and takes a version back that a person calls bad', async () => {
+  const model = 'kept';
+  await coordinator.service.importModel(model, writeModel(fedAvg2nn(1)));
+  const { httpPort } = coordinator;
+  const url = `http://127.0.0.1:${httpPort}`;
+  const context = browser.newContext();
+  const first = await open(url, model, context);
+  await serves(first, 1);
+  await publishNext(coordinator.service, model, 0.001);
+  await serves(first, 2);
+  await first.close();
+  await coordinator.close();
+  try {
+    const again = await open(url, model, context);
+    await serves(again, 2);
+    expect(await drawOne(again)).toMatch(/^[0-9]$/);
+    await again.click('#bad');
+    await serves(again, 1);
+    expect(await again.locator('#log li').allTextContents()).toContain(
+      'version 2 was taken back: the app said: the person who drew said so',
+    );
+    await again.reload();
+    await serves(again, 1);
+  } finally {
+    coordinator = await start(`127.0.0.1:${httpPort}`);
+  }
+});

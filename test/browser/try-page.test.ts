@@ -1,0 +1,131 @@
+/** The page that the serving endpoint has for trying models by hand, as a browser shows it. */
+import { join } from 'node:path';
+import { writeFile } from 'node:fs/promises';
+import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
+import { logistic, mlp, writeModel } from '@commonweight/core';
+import { startServing, type Serving } from '@commonweight/edge-agent';
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { trainedOnDigits } from '../support/digit-models.ts';
+import { temporaryFolder } from '../support/processes.ts';
+import { launchChromium } from './chromium.ts';
+
+let browser: Browser;
+let coordinator: RunningCoordinator;
+let serving: Serving;
+const folder = temporaryFolder('try-page');
+
+beforeAll(async () => {
+  coordinator = await startCoordinator({ dataDir: join(folder, 'data'), grpc: '127.0.0.1:0', http: '127.0.0.1:0' });
+  const digits = await trainedOnDigits(mlp({ inputs: 784, hidden: [64], outputs: 10, seed: 1 }), 200);
+  await coordinator.service.importModel('digits', writeModel(digits));
+  await coordinator.service.importModel('flowers', writeModel(logistic({ inputs: 4, outputs: 3, seed: 1 })));
+  serving = await startServing({
+    coordinator: `grpc://127.0.0.1:${coordinator.grpcPort}`,
+    models: ['digits', 'flowers'],
+    http: '127.0.0.1:0',
+  });
+  browser = await launchChromium();
+}, 60_000);
+afterAll(async () => {
+  await browser.close();
+  await serving.close();
+  await coordinator.close();
+});
+
+const faults: Error[] = [];
+const opened: Page[] = [];
+afterEach(async () => {
+  await Promise.all(opened.splice(0).map((page) => page.context().close()));
+  // A script or a resource that the page's own policy refuses is one as well.
+  expect(faults.splice(0)).toEqual([]);
+});
+
+const url = (): string => `http://127.0.0.1:${serving.httpPort}`;
+
+async function open(model: string): Promise<Page> {
+  const page = await (await browser.newContext()).newPage();
+  opened.push(page);
+  page.on('pageerror', (error) => faults.push(error));
+  page.on('console', (message) => message.type() === 'error' && faults.push(new Error(message.text())));
+  await page.goto(url());
+  await page.locator('main').waitFor();
+  await page.getByLabel('Model').selectOption(model);
+  return page;
+}
+
+/** What the endpoint answers a program. */
+async function asked(model: string, data: readonly number[]): Promise<number[]> {
+  const inputs = [{ name: 'input', datatype: 'FP32', shape: [1, data.length], data }];
+  const response = await fetch(`${url()}/v2/models/${model}/infer`, {
+    method: 'POST',
+    body: JSON.stringify({ inputs }),
+  });
+  const { outputs } = (await response.json()) as { outputs: { data: number[] }[] };
+  return outputs[0]!.data;
+}
+
+const shown = async (page: Page): Promise<string> => (await page.locator('#outputs').textContent()) ?? '';
+
+test('a stroke from top to bottom is answered with a one, and nothing is asked before', async () => {
+  const page = await open('digits');
+  expect(await shown(page)).toBe('nothing was asked yet');
+  const pad = await page.locator('#pad').boundingBox();
+  const [x, y] = [pad!.x + 140, pad!.y + 50];
+  await page.mouse.move(x, y);
+  await page.mouse.down();
+  await page.mouse.move(x, y + 180, { steps: 10 });
+  await page.mouse.up();
+  await page.getByText('largest at 1').waitFor();
+  expect(await page.locator('.bars .bar').count()).toBe(10);
+  // The pixels that were sent are there to be read.
+  expect((await page.getByLabel('Numbers of one row').inputValue()).split(',')).toHaveLength(784);
+  await page.getByRole('button', { name: 'Clear' }).click();
+  expect(await page.getByLabel('Numbers of one row').inputValue()).toBe('');
+});
+
+test('a row of numbers gets what a program gets', async () => {
+  const page = await open('flowers');
+  expect(await page.locator('#drawing').isHidden()).toBe(true);
+  await page.getByLabel('Numbers of one row').fill('5.1, 3.5, 1.4, 0.2');
+  await page.getByRole('button', { name: 'Predict' }).click();
+  const values = await asked('flowers', [5.1, 3.5, 1.4, 0.2]);
+  await page.getByText(`largest at ${values.indexOf(Math.max(...values))}`).waitFor();
+  for (const value of values) expect(await shown(page)).toContain(value.toPrecision(3));
+});
+
+test('a CSV file with a header and labels is read row by row', async () => {
+  const file = join(folder, 'flowers.csv');
+  await writeFile(file, '\uFEFFa,b,c,d,kind\r\n5.1,3.5,1.4,0.2,setosa\r\n\r\n6.3,2.5,5,1.9,virginica\r\n');
+  const page = await open('flowers');
+  await page.getByLabel('or a CSV file').setInputFiles(file);
+  await page.getByText('row 1 of 2').waitFor();
+  await page.getByLabel('row', { exact: true }).fill('2');
+  await page.getByText('row 2 of 2').waitFor();
+  expect(await page.getByLabel('Numbers of one row').inputValue()).toBe('6.3,2.5,5,1.9');
+  await page.getByRole('button', { name: 'Predict' }).click();
+  const [first] = await asked('flowers', [6.3, 2.5, 5, 1.9]);
+  await page.getByText(first!.toPrecision(3)).waitFor();
+});
+
+test('what is wrong is said in the words of the endpoint, and the next try is answered', async () => {
+  const page = await open('flowers');
+  const row = page.getByLabel('Numbers of one row');
+  const predict = page.getByRole('button', { name: 'Predict' });
+  // The endpoint's refusal is told by the browser's console as well.
+  const isRefusal = (error: Error): boolean => error.message.includes('400 (Bad Request)');
+  await row.fill('5.1, 3.5');
+  await predict.click();
+  await page.getByText("input 'input' has 2 values, and shape [1, 4] holds 4").waitFor();
+  await row.fill('5.1, 3.5, x, 0.2');
+  await predict.click();
+  await page.getByText("value 2 of input 'input' is 'x'; FP32 takes numbers").waitFor();
+  expect(faults.splice(0).filter((error) => !isRefusal(error))).toEqual([]);
+  await row.fill('1,2,3,4');
+  await predict.click();
+  await page.getByText('largest at').waitFor();
+  const file = join(folder, 'words.csv');
+  await writeFile(file, 'kind,name\nsetosa,iris\n');
+  await page.getByLabel('or a CSV file').setInputFiles(file);
+  await page.getByText('the file has no row of numbers').waitFor();
+});

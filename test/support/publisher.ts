@@ -1,0 +1,157 @@
+import { generateKeyPairSync, sign } from 'node:crypto';
+import { create, toBinary } from '@bufbuild/protobuf';
+import { sha256 } from '@commonweight/client-sdk';
+import { openCoordinator, type CoordinatorService } from '@commonweight/coordinator';
+import { contractOf, splitModel, weightsToBytes, type ModelProto } from '@commonweight/core';
+import { ManifestSchema, signedBytes, SignedManifestSchema, type SignedManifest } from '@commonweight/proto';
+import { serveGrpc } from '../../coordinator/src/edges/grpc/server.ts';
+import { serveHttp } from '../../coordinator/src/edges/http/server.ts';
+import { serveNats } from '../../coordinator/src/edges/nats/server.ts';
+import { temporaryFolder } from './processes.ts';
+
+/** A release as it goes over the wire, with its blobs. */
+export interface Published {
+  signed: SignedManifest;
+  graph: Uint8Array;
+  weights: Uint8Array;
+}
+
+export interface PublishOptions {
+  model?: string;
+  change?: (weights: Float32Array) => void;
+  /** What the manifest says of the blobs, if not the truth. */
+  sizeError?: bigint;
+}
+
+/** Where it listens; `nats` is where the server of that is. */
+export interface Ports {
+  grpc: number;
+  http: number;
+  nats: number;
+}
+
+/**
+ * A coordinator whose edges are the real ones and whose releases are what a test wants them to be: damaged, unsigned,
+ * older, rolled back.
+ */
+export class Publisher {
+  readonly #keys = generateKeyPairSync('ed25519');
+  readonly #blobs = new Map<string, Uint8Array>();
+  readonly #versions = new Map<string, SignedManifest>();
+  readonly #newest = new Map<string, SignedManifest>();
+  readonly #watchers = new Set<(model: string, release: SignedManifest) => void>();
+  readonly #inner: CoordinatorService;
+  #edges: { close(): Promise<void> }[] = [];
+  readonly #ports: Ports;
+  /** What a reader gets instead of a blob's bytes. */
+  damage: (data: Uint8Array) => Uint8Array = (data) => data;
+  bytesRead = 0;
+
+  private constructor(inner: CoordinatorService, ports: Ports) {
+    this.#inner = inner;
+    this.#ports = ports;
+  }
+
+  static async open(ports: Ports): Promise<Publisher> {
+    const publisher = new Publisher(await openCoordinator({ dataDir: temporaryFolder('publisher') }), ports);
+    await publisher.start();
+    return publisher;
+  }
+
+  /** Listens, again after `stop`. */
+  async start(): Promise<void> {
+    const [host, service, { grpc, http, nats }] = ['127.0.0.1', this.#service(), this.#ports];
+    this.#edges = [
+      await serveGrpc(service, { host, port: grpc }),
+      await serveHttp(service, { host, port: http }),
+      await serveNats(service, { url: `nats://${host}:${nats}`, log: () => {} }),
+    ];
+  }
+
+  /** Is away, and forgets nothing. */
+  async stop(): Promise<void> {
+    await Promise.all(this.#edges.splice(0).map((edge) => edge.close()));
+  }
+
+  publish(version: number, model: ModelProto, options: PublishOptions = {}): Published {
+    const { change = () => {}, sizeError = 0n, model: name = 'm' } = options;
+    const { graph, weights } = splitModel(model);
+    change(weights);
+    const blobs = { graph, weights: weightsToBytes(weights) };
+    const artifacts = Object.entries(blobs).map(([role, bytes]) => {
+      const digest = sha256(bytes);
+      this.#blobs.set(Buffer.from(digest).toString('hex'), bytes);
+      return { role, variant: 'fp32', digest, size: BigInt(bytes.length) + sizeError };
+    });
+    const { inputs, outputs } = contractOf(model);
+    const wire = ({ name: tensor, dtype, dims }: (typeof inputs)[number]) => ({
+      name: tensor,
+      dtype,
+      dims: dims.map(BigInt),
+    });
+    const contract = { inputs: inputs.map(wire), outputs: outputs.map(wire) };
+    const manifest = create(ManifestSchema, { model: name, version: BigInt(version), artifacts, ...contract });
+    const signed = this.signed(toBinary(ManifestSchema, manifest));
+    this.#versions.set(`${name} ${version}`, signed);
+    this.announce(signed, name);
+    return { signed, ...blobs };
+  }
+
+  signed(manifest: Uint8Array): SignedManifest {
+    const { privateKey, publicKey } = this.#keys;
+    return create(SignedManifestSchema, {
+      manifest,
+      signature: sign(null, signedBytes('Manifest', manifest), privateKey),
+      publicKey: publicKey.export({ format: 'der', type: 'spki' }).subarray(-32),
+    });
+  }
+
+  /** Says that this is the newest, whatever it is. */
+  announce(signed: SignedManifest, model: string = 'm'): void {
+    this.#newest.set(model, signed);
+    for (const tell of this.#watchers) tell(model, signed);
+  }
+
+  #service(): CoordinatorService {
+    const overrides: Partial<CoordinatorService> = {
+      // Whatever version is asked for after a lie was announced, the lie is told on.
+      getModel: (model, version) => {
+        const newest = this.#newest.get(model);
+        if (newest === undefined) return this.#inner.getModel(model, version);
+        return Promise.resolve(version === 0 ? newest : (this.#versions.get(`${model} ${version}`) ?? newest));
+      },
+      watchModel: (model, onRelease) => {
+        const tell = (of: string, release: SignedManifest): void => {
+          if (of === model) onRelease(release);
+        };
+        const newest = this.#newest.get(model);
+        if (newest !== undefined) onRelease(newest);
+        return this.#watch(tell);
+      },
+      watchReleases: (onRelease) => this.#watch(onRelease),
+      readBlob: (digest, offset, lengthMax) => {
+        const blob = this.#blobs.get(Buffer.from(digest).toString('hex'));
+        if (blob === undefined) return this.#inner.readBlob(digest, offset, lengthMax);
+        const data = this.damage(blob.slice(offset, offset + lengthMax));
+        this.bytesRead += data.length;
+        return Promise.resolve({ data, totalSize: blob.length });
+      },
+    };
+    return new Proxy(this.#inner, {
+      get: (of, name: keyof CoordinatorService) => {
+        const value = overrides[name] ?? of[name];
+        return typeof value === 'function' ? (value as () => unknown).bind(of) : value;
+      },
+    });
+  }
+
+  #watch(tell: (model: string, release: SignedManifest) => void): () => void {
+    this.#watchers.add(tell);
+    return () => this.#watchers.delete(tell);
+  }
+
+  async close(): Promise<void> {
+    await this.stop();
+    await this.#inner.close();
+  }
+}

@@ -1,0 +1,119 @@
+import { createHash } from 'node:crypto';
+import { create, fromBinary } from '@bufbuild/protobuf';
+import { encodings, logistic, seeded, writeModel, type GridSpec } from '@commonweight/core';
+import {
+  Encoding,
+  headerDigest,
+  HelloSchema,
+  ReceiptSchema,
+  SessionRequestSchema,
+  UpdateHeaderSchema,
+  updateId,
+  type Assignment,
+  type SessionResponse,
+  type UpdateHeader,
+} from '@commonweight/proto';
+import type { AgentSession, CoordinatorService } from '../../coordinator/src/service.ts';
+
+export const sha256 = (bytes: Uint8Array): Uint8Array => new Uint8Array(createHash('sha256').update(bytes).digest());
+/** Parameters of the model of these tests: 12 inputs, 3 outputs. */
+export const LENGTH = 12 * 3 + 3;
+/** A task over it, for three agents. */
+export const config = {
+  model: 'flowers',
+  plan: { loss: 'cross-entropy', optimizer: { name: 'sgd', learningRate: 0.1 }, epochs: 1, batchSize: 4 },
+  cohort: { min: 3, max: 3 },
+  rounds: 2,
+  seed: 5,
+};
+
+/** Imports the model, makes the task and starts it. */
+export async function startTraining(service: CoordinatorService, changes: object = {}): Promise<void> {
+  await service.importModel('flowers', writeModel(logistic({ inputs: 12, outputs: 3, seed: 1 })));
+  await service.createTask('train', JSON.stringify({ ...config, ...changes }));
+  await service.startTask('train');
+}
+
+/** An agent in this process: it keeps what it was told. */
+export class TestAgent {
+  readonly messages: SessionResponse[] = [];
+  readonly id: string;
+  readonly #session: AgentSession;
+  readonly #service: CoordinatorService;
+
+  constructor(service: CoordinatorService, id: string) {
+    this.id = id;
+    this.#service = service;
+    const sink = { send: (message: SessionResponse) => this.messages.push(message), close: () => {} };
+    this.#session = service.connectAgent(create(HelloSchema, { agentId: id, sessionId: id }), sink);
+  }
+
+  say(message: Parameters<typeof create<typeof SessionRequestSchema>>[1]): void {
+    this.#session.receive(create(SessionRequestSchema, message));
+  }
+
+  ready(): void {
+    this.say({ message: { case: 'ready', value: {} } });
+  }
+
+  close(): void {
+    this.#session.closed();
+  }
+
+  assignments(): Assignment[] {
+    return this.messages.flatMap(({ message }) => (message.case === 'assignment' ? [message.value] : []));
+  }
+
+  receipts(): { round: bigint; outcome: unknown }[] {
+    return this.messages.flatMap(({ message }) =>
+      message.case === 'receipt' ? [fromBinary(ReceiptSchema, message.value.receipt)] : [],
+    );
+  }
+
+  submit({ header, payload }: { header: UpdateHeader; payload: Uint8Array }) {
+    return this.#service.submitChunk(this.id, header, 0, payload);
+  }
+}
+
+/** A header with the digest that belongs to it. */
+export const sealed = (header: UpdateHeader): UpdateHeader => ({
+  ...header,
+  headerDigest: headerDigest(header, sha256),
+});
+
+let draws = 0;
+
+/** The update that an agent makes; with changes it is another one each time. */
+export function updateOf(
+  agentId: string,
+  grid: GridSpec,
+  changes: Partial<Omit<UpdateHeader, '$typeName' | '$unknown'>> & { payload?: Uint8Array } = {},
+) {
+  const random = seeded(Object.keys(changes).length === 0 ? agentId : `${agentId} ${draws++}`);
+  const values = Float32Array.from({ length: LENGTH }, () => random.normal() * 0.1);
+  const { payload = encodings.mxint8.encode(values, grid, random), ...rest } = changes;
+  const payloadDigest = sha256(payload);
+  const [round, baseVersion] = [Number(changes.round ?? 1n), Number(changes.baseVersion ?? 1n)];
+  const id = updateId({ agentId, task: 'train', round, baseVersion, payloadDigest }, sha256);
+  const header = create(UpdateHeaderSchema, {
+    updateId: id,
+    agentId,
+    task: 'train',
+    round: BigInt(round),
+    baseVersion: BigInt(baseVersion),
+    encoding: Encoding.MXINT8,
+    weight: 10n,
+    payloadDigest,
+    payloadSize: BigInt(payload.length),
+    ...rest,
+  });
+  return { header: sealed(header), payload };
+}
+
+export const offerOf = ({ updateId, task, round, baseVersion, payloadDigest }: UpdateHeader) => ({
+  updateId,
+  task,
+  round,
+  baseVersion,
+  payloadDigest,
+});
