@@ -82,11 +82,11 @@ run(
   inside,
 );
 if (process.argv.includes('--for-tests')) {
-  run(
-    'looking for PostgreSQL',
-    join(bin, 'node'),
-    ['--disable-warning=ExperimentalWarning', 'test/support/install-postgres.ts'],
-    'see the line above',
-    inside,
-  );
+  for (const [what, file] of [
+    ['PostgreSQL', 'install-postgres.ts'],
+    ['Chromium', 'install-chromium.ts'],
+  ]) {
+    const flags = ['--disable-warning=ExperimentalWarning', `test/support/${file}`];
+    run(`looking for ${what}`, join(bin, 'node'), flags, 'see the line above', inside);
+  }
 }
