@@ -3,6 +3,7 @@ import { create } from '@bufbuild/protobuf';
 import {
   CodecError,
   ConfigError,
+  encodings,
   invariant,
   layoutOf,
   localMethodOf,
@@ -408,10 +409,14 @@ export class Agent {
   }
 
   /** The base manifest, once its signature, its age and what is asked for were checked. */
-  async #checked({ base, task, encoding, grid }: Assignment): Promise<Manifest> {
+  async #checked({ base, task, encoding, topK, grid }: Assignment): Promise<Manifest> {
     const { key } = this.#parts.disk.pin;
-    if (base === undefined || key === undefined || grid === undefined || encodingFromWire(encoding) === undefined) {
+    const name = encodingFromWire(encoding);
+    if (base === undefined || key === undefined || grid === undefined || name === undefined) {
       throw new CodecError('the assignment is incomplete: is the coordinator of a newer version?');
+    }
+    if (encodings[name].sends === 'largest' && !(topK > 0 && topK <= 1)) {
+      throw new CodecError(`the assignment asks for the share ${topK} of the values`);
     }
     if (!isName(task)) throw new CodecError('the assignment has no proper task name');
     const manifest = openManifest(base, key, verifyEd25519);

@@ -20,7 +20,7 @@ export interface MadeUpdate extends OutboxEntry {
 /** What of an assignment an update depends on. */
 export type UpdateAssignment = Pick<
   Assignment,
-  'task' | 'round' | 'planJson' | 'encoding' | 'grid' | 'seed' | 'invitation'
+  'task' | 'round' | 'planJson' | 'encoding' | 'topK' | 'grid' | 'seed' | 'invitation'
 >;
 
 /** The update of a training, encoded on the round's grid. Throws RangeError where a number of it has no room there. */
@@ -39,7 +39,8 @@ export function makeUpdate(input: {
   const { shape } = localMethodOf(parsePlan(JSON.parse(assignment.planJson)));
   const delta = pack(parts, shape, grid);
   const random = seeded(assignment.seed).fork('rounding');
-  const encoded = encodeWithFeedback({ delta, residual, encoding: encodings[name], grid, random });
+  const { topK } = assignment;
+  const encoded = encodeWithFeedback({ delta, residual, encoding: encodings[name], topK, grid, random });
   const { payload } = encoded;
   const payloadDigest = sha256(payload);
   const { task } = assignment;

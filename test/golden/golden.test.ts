@@ -1,10 +1,10 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fromBinary } from '@bufbuild/protobuf';
-import { encodings, type EncodingName } from '@commonweight/core';
+import { encodings, valueEncodings, type EncodingName, type ValueEncodingName } from '@commonweight/core';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { grid, inputs } from './inputs.ts';
+import { grid, inputs, sparseInputs } from './inputs.ts';
 import { samples } from './messages.ts';
 import { files, type Vectors } from './vectors.ts';
 
@@ -72,7 +72,7 @@ const widths = [
 ] as const;
 
 test.each(widths)('any bytes of %s mean what the OCP specification says', (name, width) => {
-  const { byteLength, decode } = encodings[name];
+  const { byteLength, decode } = valueEncodings[name];
   fc.assert(
     fc.property(fc.integer({ min: 0, max: 100 }), fc.uint8Array({ minLength: 104, maxLength: 104 }), (length, bytes) => {
       const payload = bytes.subarray(0, byteLength(length));
@@ -106,3 +106,58 @@ test.each<EncodingName>(['float32', 'mxint8', 'mxint4'])('the golden payloads of
     }
   }
 });
+
+/** A payload of the largest values by the letter of core/src/weights/top-k.ts, told here once more. */
+function plainSparse(values: ValueEncodingName, payload: Buffer, length: number): Float32Array {
+  const blocks = Math.ceil(length / 8192);
+  const entries = Array.from({ length: blocks }, (_, block) => ({
+    count: payload.readUInt16LE(4 * block),
+    bytes: payload.readUInt16LE(4 * block + 2),
+  }));
+  const sizes = { float32: [0, 4], mxint8: [1, 1], mxint4: [1, 0.5] } as const;
+  const [perBlock, perValue] = sizes[values];
+  const exponentBytes = (count: number): number => perBlock * Math.ceil(count / 32);
+  const total = (of: (entry: (typeof entries)[number]) => number, until = blocks): number =>
+    entries.slice(0, until).reduce((sum, entry) => sum + of(entry), 0);
+  const exponentsAt = 4 * blocks + total(({ bytes }) => bytes);
+  const elementsAt = exponentsAt + total(({ count }) => exponentBytes(count));
+  const decoded = new Float32Array(length);
+  for (const [block, { count, bytes }] of entries.entries()) {
+    const own = Math.min(8192, length - 8192 * block);
+    const at = 4 * blocks + total((entry) => entry.bytes, block);
+    const positions: number[] = [];
+    if (bytes === Math.ceil(own / 8)) {
+      for (let i = 0; i < 8 * bytes; i++) if (payload[at + (i >> 3)]! & (1 << (i & 7))) positions.push(i);
+    } else {
+      let next = 0;
+      for (const gap of payload.subarray(at, at + bytes)) {
+        next += gap;
+        if (gap < 255) positions.push(next++);
+      }
+    }
+    expect(positions.length).toBe(count);
+    const start = exponentsAt + total((entry) => exponentBytes(entry.count), block);
+    const first = elementsAt + total((entry) => Math.ceil(perValue * entry.count), block);
+    const exponents = payload.subarray(start, start + exponentBytes(count));
+    const elements = payload.subarray(first, first + Math.ceil(perValue * count));
+    const alone = Buffer.concat([exponents, elements]);
+    const sent =
+      values === 'float32'
+        ? Float32Array.from({ length: count }, (_, i) => alone.readFloatLE(4 * i))
+        : plainMxint(values === 'mxint8' ? 8 : 4, alone, count);
+    for (const [i, position] of positions.entries()) decoded[8192 * block + position] = sent[i]!;
+  }
+  return decoded;
+}
+
+test.each(Object.keys(valueEncodings) as ValueEncodingName[])(
+  'the golden payloads of the largest values in %s mean what their format says',
+  (values) => {
+    for (const [name, hex] of Object.entries(stored(`topk-${values}.json`))) {
+      const { length } = sparseInputs[name]!;
+      const payload = Buffer.from(hex, 'hex');
+      const decoded = encodings[`topk-${values}`].decode(new Uint8Array(payload), length, grid);
+      expect(Buffer.compare(Buffer.from(decoded.buffer), Buffer.from(plainSparse(values, payload, length).buffer)), name).toBe(0);
+    }
+  },
+);

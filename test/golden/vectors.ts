@@ -6,7 +6,7 @@ import { encodings, ExactSum, seeded, type EncodingName } from '@commonweight/co
 import { Encoding, headerDigest, ManifestSchema, ReceiptSchema, UpdateHeaderSchema, updateId } from '@commonweight/proto';
 import { openSigner } from '../../coordinator/src/identity/signer.ts';
 import { temporaryFolder } from '../support/processes.ts';
-import { grid, inputs, SEED } from './inputs.ts';
+import { grid, inputs, SEED, sparseInputs, TOP_K } from './inputs.ts';
 import { samples } from './messages.ts';
 
 /** A file of vectors: what it is, by name, as hexadecimal bytes. */
@@ -20,6 +20,9 @@ export const files: Readonly<Record<string, () => Vectors>> = {
   'float32.json': () => payloads('float32'),
   'mxint8.json': () => payloads('mxint8'),
   'mxint4.json': () => payloads('mxint4'),
+  'topk-float32.json': () => payloads('topk-float32', sparseInputs),
+  'topk-mxint8.json': () => payloads('topk-mxint8', sparseInputs),
+  'topk-mxint4.json': () => payloads('topk-mxint4', sparseInputs),
   'update-id.json': updateIds,
   'header-digest.json': headerDigests,
   'signed.json': signed,
@@ -28,10 +31,10 @@ export const files: Readonly<Record<string, () => Vectors>> = {
 };
 
 export const payloadOf = (encoding: EncodingName, values: Float32Array): Uint8Array =>
-  encodings[encoding].encode(values, grid, seeded(SEED));
+  encodings[encoding].encode(values, grid, seeded(SEED), TOP_K);
 
-const payloads = (encoding: EncodingName): Vectors =>
-  Object.fromEntries(Object.entries(inputs).map(([name, values]) => [name, hex(payloadOf(encoding, values))]));
+const payloads = (encoding: EncodingName, of: typeof inputs = inputs): Vectors =>
+  Object.fromEntries(Object.entries(of).map(([name, values]) => [name, hex(payloadOf(encoding, values))]));
 
 function headerDigests(): Vectors {
   const update = {

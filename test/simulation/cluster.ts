@@ -2,6 +2,7 @@ import { createHash, generateKeyPairSync, sign } from 'node:crypto';
 import { create, toBinary } from '@bufbuild/protobuf';
 import {
   encodings,
+  formatOf,
   joinModel,
   readModel,
   splitModel,
@@ -44,6 +45,7 @@ import { VirtualTime } from './virtual-time.ts';
 const AGENTS = 6;
 const COHORT_MIN = 3;
 const ENCODINGS = ['float32', 'mxint8', 'mxint4'] as const;
+const TOP_K = 0.25;
 const COLLECT_MS = 20_000;
 /** Faults happen this long; then everything is well again. */
 const STORM_MS = 150_000;
@@ -189,7 +191,10 @@ class Cluster {
     };
     this.#random = seeded(seed);
     this.#network = new Network(this.#time, this.#random.fork('network'));
-    this.#encoding = ENCODINGS[this.#random.fork('encoding').integer(ENCODINGS.length)]!;
+    const values = ENCODINGS[this.#random.fork('encoding').integer(ENCODINGS.length)]!;
+    // Every seventh seed sends the largest values alone; of a unit vector that is all of it.
+    const topK = seed % 7 === 3 ? { topK: TOP_K } : {};
+    this.#encoding = formatOf({ encoding: values, ...topK }).encoding;
     // Every fifth seed is one without rounds.
     const isAsynchronous = seed % 5 === 0;
     const buffer = { name: 'fedBuff', bufferSize: 3, stalenessMax: 3 };
@@ -198,7 +203,8 @@ class Cluster {
         model: 'digits',
         plan: { loss: 'cross-entropy', optimizer: { name: 'sgd', learningRate: 0.1 }, epochs: 1, batchSize: 1 },
         strategy: { ...(isAsynchronous ? buffer : { name: 'fedAvg' }), serverLearningRate: SERVER_LEARNING_RATE },
-        encoding: this.#encoding,
+        encoding: values,
+        ...topK,
         cohort: { min: COHORT_MIN, max: AGENTS },
         collectMs: COLLECT_MS,
         rounds: Math.ceil(stormMs / (isAsynchronous ? BUFFER_MS : ROUND_MS)),
@@ -678,12 +684,16 @@ class Cluster {
   /** Twos, which no agent sends; or what is not even on the grid. */
   #badPayload(what: (typeof BAD)[number], random: RandomStream): Uint8Array {
     const twos = new Float32Array(LENGTH).fill(2);
-    const payload = encodings[this.#encoding].encode(twos, gridOf(this.#config), random);
-    if (what === 'too long') return new Uint8Array(payload.length + 4);
+    const { encode, sends, values } = encodings[this.#encoding];
+    const payload = encode(twos, gridOf(this.#config), random, TOP_K);
+    // Longer than the largest that may be sent.
+    if (what === 'too long') return new Uint8Array(4 * LENGTH + 100);
     if (what !== 'NaN' && what !== 'too large') return payload;
-    if (this.#encoding === 'float32')
-      new DataView(payload.buffer).setFloat32(4, what === 'NaN' ? Number.NaN : 1e30, true);
-    else payload[0] = what === 'NaN' ? 0xff : 200;
+    // Of the largest alone, a table and a bitmap come first.
+    const first = sends === 'largest' ? 4 + Math.ceil(LENGTH / 8) : 0;
+    if (values === 'float32')
+      new DataView(payload.buffer).setFloat32(first, what === 'NaN' ? Number.NaN : 1e30, true);
+    else payload[first] = what === 'NaN' ? 0xff : 200;
     return payload;
   }
 

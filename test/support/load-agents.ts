@@ -80,7 +80,7 @@ class LoadAgent {
     }
   }
 
-  async #work({ task, round, base, grid, encoding }: Assignment): Promise<void> {
+  async #work({ task, round, base, grid, encoding, topK }: Assignment): Promise<void> {
     const kind = encodingFromWire(encoding);
     if (base === undefined || grid === undefined || kind === undefined) throw new Error('an assignment is whole');
     const { version, artifacts } = fromBinary(ManifestSchema, base.manifest);
@@ -93,7 +93,7 @@ class LoadAgent {
     if (payload === undefined) {
       const random = seeded(name);
       const delta = Float32Array.from({ length }, () => random.normal() * 1e-3);
-      payload = encodings[kind].encode(delta, gridFromWire(grid), random);
+      payload = encodings[kind].encode(delta, gridFromWire(grid), random, topK);
       payloads.set(`${kind} ${length}`, payload);
     }
     const payloadDigest = sha256(payload);

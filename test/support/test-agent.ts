@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { create, fromBinary } from '@bufbuild/protobuf';
-import { encodings, logistic, seeded, writeModel, type GridSpec } from '@commonweight/core';
+import { encodings, logistic, seeded, writeModel, type EncodingName, type GridSpec } from '@commonweight/core';
 import {
-  Encoding,
+  encodingToWire,
   headerDigest,
   HelloSchema,
   ReceiptSchema,
@@ -83,15 +83,19 @@ export const sealed = (header: UpdateHeader): UpdateHeader => ({
 
 let draws = 0;
 
+/** Share of the values that an update sends here, where its encoding sends the largest alone. */
+export const TOP_K = 0.25;
+
 /** The update that an agent makes; with changes it is another one each time. */
 export function updateOf(
   agentId: string,
   grid: GridSpec,
   changes: Partial<Omit<UpdateHeader, '$typeName' | '$unknown'>> & { payload?: Uint8Array } = {},
+  encoding: EncodingName = 'mxint8',
 ) {
   const random = seeded(Object.keys(changes).length === 0 ? agentId : `${agentId} ${draws++}`);
   const values = Float32Array.from({ length: LENGTH }, () => random.normal() * 0.1);
-  const { payload = encodings.mxint8.encode(values, grid, random), ...rest } = changes;
+  const { payload = encodings[encoding].encode(values, grid, random, TOP_K), ...rest } = changes;
   const payloadDigest = sha256(payload);
   const [round, baseVersion] = [Number(changes.round ?? 1n), Number(changes.baseVersion ?? 1n)];
   const id = updateId({ agentId, task: 'train', round, baseVersion, payloadDigest }, sha256);
@@ -101,7 +105,7 @@ export function updateOf(
     task: 'train',
     round: BigInt(round),
     baseVersion: BigInt(baseVersion),
-    encoding: Encoding.MXINT8,
+    encoding: encodingToWire(encoding),
     weight: 10n,
     payloadDigest,
     payloadSize: BigInt(payload.length),

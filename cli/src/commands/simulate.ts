@@ -1,4 +1,4 @@
-import { encodings, losses, optimizerNames, readModel, type ModelProto } from '@commonweight/core';
+import { losses, optimizerNames, readModel, valueEncodings, type ModelProto } from '@commonweight/core';
 import type { Dataset, Dealing } from '@commonweight/edge-agent';
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
@@ -69,7 +69,12 @@ export function addSimulate(program: Command): void {
     .option('--momentum <x>', 'of sgd and nesterov', number(0))
     .option('--optimizer <name>', optimizerNames.join(', '), oneOf(...optimizerNames))
     .option('--loss <name>', 'what training makes small', oneOf(...Object.keys(losses)))
-    .option('--encoding <name>', 'how updates are encoded', oneOf(...Object.keys(encodings)))
+    .option(
+      '--encoding <name>',
+      'how updates are encoded: float32, mxint8 (the default) or mxint4',
+      oneOf(...Object.keys(valueEncodings)),
+    )
+    .option('--top-k <share>', 'send this share of the values alone, the largest; the rest follows later', share)
     .option('--attack <name>', `what hostile clients do: ${attackNames.join(', ')}`, oneOf(...attackNames))
     .option('--attackers <x>', 'share of the clients that are hostile (0.2)', share)
     .option('--attack-scale <x>', 'how strong the attack is', number(0))

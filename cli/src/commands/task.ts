@@ -1,11 +1,11 @@
 import { Backoff, sleep, TransportError } from '@commonweight/client-sdk';
 import { parseTaskConfig } from '@commonweight/coordinator';
-import { ConfigError, encodings, losses, optimizerNames, strategies } from '@commonweight/core';
+import { ConfigError, losses, optimizerNames, strategies, valueEncodings } from '@commonweight/core';
 import type { TaskStatus } from '@commonweight/proto';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { withAdmin } from '../admin/admin-client.ts';
-import { gathered, name, names, number, oneOf, option, talking, whole } from '../output/arguments.ts';
+import { gathered, name, names, number, oneOf, option, share, talking, whole } from '../output/arguments.ts';
 import { CommandError, describeError } from '../output/failure.ts';
 import { table } from '../output/format.ts';
 import { LiveView } from '../output/live-view.ts';
@@ -50,7 +50,12 @@ export function addTask(program: Command): void {
     .option('--loss <name>', 'what training makes small', oneOf(...Object.keys(losses)))
     .option('--metrics <names>', 'what agents measure of each version before they train it, such as accuracy,f1', names)
     .option('--hold-out <share>', "of an agent's examples, to measure with and never train on (0.1)", number(0))
-    .option('--encoding <name>', 'how updates travel', oneOf(...Object.keys(encodings)))
+    .option(
+      '--encoding <name>',
+      'how updates travel: float32, mxint8 (the default) or mxint4',
+      oneOf(...Object.keys(valueEncodings)),
+    )
+    .option('--top-k <share>', 'send this share of the values alone, the largest; the rest follows later', share)
     .option('--collect-ms <n>', 'how long a round waits for updates', whole(1))
     .option('--pause-ms <n>', 'between two rounds', whole(0))
     .option('--retain-updates <n>', 'newest versions whose updates are kept, for `model audit`; 0 is none', whole(0))

@@ -5,6 +5,7 @@ import type { TaskConfig } from '@commonweight/coordinator';
 import {
   encodings,
   ExactSum,
+  formatOf,
   gridFor,
   improvedByRule,
   improvedBySum,
@@ -24,6 +25,7 @@ import {
   type RandomStream,
   type Strategy,
   type TrainingPlan,
+  type UpdateFormat,
   type UpdateShape,
 } from '@commonweight/core';
 import { dealOut, type Dataset, type Evaluation } from '@commonweight/edge-agent';
@@ -95,6 +97,7 @@ class Simulation {
   readonly #plan: TrainingPlan;
   readonly #grid: GridSpec;
   readonly #shape: UpdateShape;
+  readonly #format: UpdateFormat;
   readonly #random: RandomStream;
   readonly #parts: readonly Int32Array[];
   readonly #attackers: ReadonlySet<number>;
@@ -111,6 +114,7 @@ class Simulation {
     this.#plan = this.#strategy.instruct(this.#task.plan);
     this.#grid = gridFor({ ...this.#task, cohortMax: this.#task.cohort.max });
     this.#shape = localMethodOf(this.#plan).shape;
+    this.#format = formatOf(this.#task);
     this.#random = seeded(settings.seed).fork('simulation');
     const dealing = { ...settings.split, parts: settings.clients, seed: settings.seed };
     this.#parts = input.parts ?? dealOut(train.labels, dealing).map((part) => Int32Array.from(part));
@@ -212,7 +216,8 @@ class Simulation {
           round: BigInt(round),
           planJson,
           invitation: new Uint8Array(),
-          encoding: encodingToWire(this.#task.encoding),
+          encoding: encodingToWire(this.#format.encoding),
+          topK: this.#format.topK,
           grid: gridToWire(this.#grid),
           seed: (BigInt(seed.bits()) << 32n) | BigInt(seed.bits()),
         };
@@ -239,7 +244,7 @@ class Simulation {
     const hostile = sent.filter(({ client }) => this.#attackers.has(client));
     if (attack === undefined || attack.name === 'label-flip' || hostile.length === 0) return sent;
     const { forge, scale } = attacks[attack.name];
-    const encoding = encodings[this.#task.encoding];
+    const encoding = encodings[this.#format.encoding];
     const length = packedLength(this.#shape, this.#first.length, this.#grid);
     const values = ({ payload }: Sent): Float32Array => encoding.decode(payload, length, this.#grid);
     const deltaOf = (whole: Float32Array): Float32Array => whole.slice(0, this.#first.length);
@@ -251,7 +256,7 @@ class Simulation {
       const site = { own: deltaOf(whole), honest, clients: sent.length, attackers: hostile.length, random };
       // What an update carries besides its delta stays as it was trained.
       whole.set(forge(site, attack.scale ?? scale));
-      return { ...one, payload: encoding.encode(whole, this.#grid, random) };
+      return { ...one, payload: encoding.encode(whole, this.#grid, random, this.#format.topK) };
     });
   }
 
@@ -264,7 +269,7 @@ class Simulation {
     const sum = new ExactSum(packedLength(this.#shape, this.#first.length, this.#grid), this.#grid);
     const accepted = sent.flatMap((one) => {
       const weight = this.#strategy.weigh(one.examples, this.#task.weightMax);
-      return sum.add(this.#task.encoding, one.payload, weight) === undefined ? [{ ...one, weight }] : [];
+      return sum.add(this.#format.encoding, one.payload, weight) === undefined ? [{ ...one, weight }] : [];
     });
     const refused = sent.length - accepted.length;
     // A round of which every update is refused is abandoned.
@@ -275,14 +280,14 @@ class Simulation {
     }
     const ordered = accepted.toSorted((a, b) => Buffer.compare(a.updateId, b.updateId));
     const updates = payloadBlocks({
-      encoding: this.#task.encoding,
+      encoding: this.#format.encoding,
       grid: this.#grid,
       length: this.#first.length,
-      weights: ordered.map(({ weight }) => weight),
-      readBytes: (update, into, offset) => {
-        const payload = ordered[update]?.payload ?? new Uint8Array();
-        into.set(payload.subarray(offset, offset + into.length));
-      },
+      updates: ordered.map(({ payload, weight }) => ({
+        bytes: payload.length,
+        weight,
+        read: (into, offset) => into.set(payload.subarray(offset, offset + into.length)),
+      })),
     });
     const aggregate = robust.rule(updates, before.memory);
     const weight = ordered.reduce((total, one) => total + one.weight, 0);

@@ -19,6 +19,7 @@ export interface TaskFlags {
   loss?: string;
   localLayers?: string[];
   encoding?: string;
+  topK?: number;
   collectMs?: number;
   pauseMs?: number;
   seed?: number;
@@ -46,7 +47,7 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
   const isAsynchronous = isOwn || asynchronous !== undefined;
   const config: Config = {
     ...file,
-    ...given({ model: flags.model, rounds: flags.rounds, encoding: flags.encoding }),
+    ...given({ model: flags.model, rounds: flags.rounds, encoding: flags.encoding, topK: flags.topK }),
     ...variantsOf((file['variants'] ?? {}) as Config, flags),
     ...given({ collectMs: flags.collectMs, pauseMs: flags.pauseMs, seed: flags.seed }),
     ...given({ retainUpdates: flags.retainUpdates }),

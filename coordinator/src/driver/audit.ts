@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fromBinary } from '@bufbuild/protobuf';
-import { weightsToBytes } from '@commonweight/core';
+import { formatOf, weightsToBytes } from '@commonweight/core';
 import {
   ContributionListSchema,
   encodingFromWire,
@@ -179,7 +179,7 @@ function requireOfRound(
       throw new Different(`update ${id} is of round ${header.round} on version ${header.baseVersion}`);
     }
   }
-  requireSame(`the encoding of update ${id}`, encodingFromWire(header.encoding) ?? '', config.encoding);
+  requireSame(`the encoding of update ${id}`, encodingFromWire(header.encoding) ?? '', formatOf(config).encoding);
   if (!equalBytes(sha256(payload), header.payloadDigest)) throw new Different(`update ${id} has another payload`);
   if (hex(header.updateId) !== id || !ownsId(header.agentId, header)) {
     throw new Different(`update ${id} does not have the id that its agent, round, base and payload make`);

@@ -1,5 +1,5 @@
 import { create } from '@bufbuild/protobuf';
-import { weightsToBytes, type GridSpec, type Strategy } from '@commonweight/core';
+import { formatOf, weightsToBytes, type GridSpec, type Strategy } from '@commonweight/core';
 import {
   AssignmentSchema,
   digestOf,
@@ -75,12 +75,14 @@ export class Invitations {
 
   #make(state: Collecting, { signed, weights }: Pick<OpenVersion, 'signed' | 'weights'>): Assignment {
     const isSmall = 4 * weights.length <= WEIGHTS_INLINE_BYTES_MAX;
+    const { encoding, topK } = formatOf(this.#config);
     return create(AssignmentSchema, {
       task: this.#task,
       round: BigInt(state.round),
       base: signed,
       planJson: JSON.stringify(this.#strategy.instruct(this.#config.plan)),
-      encoding: encodingToWire(this.#config.encoding),
+      encoding: encodingToWire(encoding),
+      ...(topK < 1 ? { topK } : {}),
       grid: gridToWire(this.#grid),
       ...(isSmall ? { weightsInline: weightsToBytes(weights) } : {}),
     });

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import {
-  encodings,
   ExactSum,
+  formatOf,
   improvedByRule,
   improvedBySum,
   invariant,
@@ -13,6 +13,7 @@ import {
   type Improvement,
   type Strategy,
   type UpdateFault,
+  type UpdateFormat,
   type UpdateShape,
 } from '@commonweight/core';
 import { equalBytes, SubmitUpdateRequestSchema, UpdateHeaderSchema, type UpdateHeader } from '@commonweight/proto';
@@ -38,6 +39,7 @@ export class RoundSum {
   readonly #config: TaskConfig;
   readonly #strategy: Strategy;
   readonly #grid: GridSpec;
+  readonly #format: UpdateFormat;
   readonly #parameters: number;
   readonly #shape: UpdateShape;
   /** Values of an update. */
@@ -53,6 +55,7 @@ export class RoundSum {
     this.#config = config;
     this.#strategy = strategy;
     this.#grid = grid;
+    this.#format = formatOf(config);
     this.#parameters = parameters;
     this.#shape = localMethodOf(strategy.instruct(config.plan)).shape;
     this.length = packedLength(this.#shape, parameters, grid);
@@ -60,7 +63,7 @@ export class RoundSum {
     if (strategy.robust !== undefined || config.retainUpdates > 0) {
       // Names that differ only in case are one file on some systems.
       const path = join(spoolDir, `${Buffer.from(task).toString('hex')}.updates`);
-      this.#spool = new RoundSpool(path, encodings[config.encoding].byteLength(this.length));
+      this.#spool = new RoundSpool(path);
     }
   }
 
@@ -88,7 +91,7 @@ export class RoundSum {
   }
 
   async #fold(updateId: string, payload: Uint8Array, counted: Counted): Promise<UpdateFault | undefined> {
-    const fault = this.#sum.add(this.#config.encoding, payload, counted.weight);
+    const fault = this.#sum.add(this.#format.encoding, payload, counted.weight);
     if (fault !== undefined) return fault;
     await this.#spool?.append(updateId, payload);
     this.#counted.set(updateId, counted);
@@ -137,7 +140,7 @@ export class RoundSum {
   takeOut(updateId: string, payload: Uint8Array): void {
     const counted = this.#counted.get(updateId);
     invariant(counted !== undefined, 'only what is in a sum is taken out');
-    this.#sum.remove(this.#config.encoding, payload, counted.weight);
+    this.#sum.remove(this.#format.encoding, payload, counted.weight);
     this.#counted.delete(updateId);
     this.#headers.delete(updateId);
   }
@@ -182,19 +185,19 @@ export class RoundSum {
       invariant(total === this.#sum.totalWeight, 'a sum has the updates of its list and no others');
       return { improvement: improvedBySum(this.#strategy, base, this.#sum, this.#shape), weights: new Map(weights) };
     }
-    const { slots, ...spooled } = this.#spool.round;
+    const { path, payloads } = this.#spool.round;
     const updates = weights.map(([id, weight]) => {
-      const slot = slots.get(id);
-      invariant(slot !== undefined, 'accepted updates are in the spool');
-      return { slot, weight };
+      const payload = payloads.get(id);
+      invariant(payload !== undefined, 'accepted updates are in the spool');
+      return { ...payload, weight };
     });
-    const { strategy, encoding } = this.#config;
+    const { strategy } = this.#config;
     const own = loadedStrategy(strategy.name);
     const aggregate = await runRule({
-      ...spooled,
+      path,
       ...(own === undefined ? {} : { own }),
       strategy,
-      encoding,
+      encoding: this.#format.encoding,
       grid: this.#grid,
       length: this.#parameters,
       updates,

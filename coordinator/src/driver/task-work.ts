@@ -1,4 +1,4 @@
-import { encodings, type Asynchronous } from '@commonweight/core';
+import { encodings, formatOf, type Asynchronous } from '@commonweight/core';
 import { create } from '@bufbuild/protobuf';
 import {
   encodingFromWire,
@@ -73,8 +73,11 @@ export function refusalOf(
   if (verdict !== 'accepted') return verdict;
   if (asynchronous !== undefined && !equalBytes(header.invitation, invitationToken(signer, header)))
     return 'not-invited';
-  if (encodingFromWire(header.encoding) !== config.encoding) return 'wrong-encoding';
-  if (Number(header.payloadSize) !== encodings[config.encoding].byteLength(length)) return 'wrong-size';
+  const { encoding, topK } = formatOf(config);
+  if (encodingFromWire(header.encoding) !== encoding) return 'wrong-encoding';
+  const bytes = Number(header.payloadSize);
+  const { bytesMin, bytesMax } = encodings[encoding];
+  if (bytes < bytesMin(length) || bytes > bytesMax(length, topK)) return 'wrong-size';
   const weight = Number(header.weight);
   return weight >= 1 && weight <= config.weightMax ? undefined : 'weight-out-of-range';
 }

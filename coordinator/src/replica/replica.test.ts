@@ -1,7 +1,7 @@
 import { copyFileSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fromBinary } from '@bufbuild/protobuf';
-import { logistic, seeded, writeModel, type GridSpec } from '@commonweight/core';
+import { formatOf, logistic, seeded, writeModel, type EncodingName, type GridSpec } from '@commonweight/core';
 import {
   ContributionListSchema,
   ManifestSchema,
@@ -9,6 +9,7 @@ import {
   ReceiptSchema,
   UpdateHeaderSchema,
   type Manifest,
+  type UpdateHeader,
 } from '@commonweight/proto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { PostgresServer } from '../../../test/support/postgres.ts';
@@ -20,6 +21,7 @@ import {
   sealed,
   startTraining,
   TestAgent,
+  TOP_K,
   updateOf,
 } from '../../../test/support/training.ts';
 import { openCoordinator, type CoordinatorOptions } from '../coordinator.ts';
@@ -108,7 +110,11 @@ describe('one round by several coordinators', () => {
     ['a server optimizer', { strategy: { name: 'fedAdam' } }],
     ['without rounds', { strategy: { name: 'fedBuff', bufferSize: 6 } }],
     ['a rule without rounds', { strategy: { name: 'median' }, asynchronous: { bufferSize: 6 } }],
-  ])('%s: the same bytes as by one', async (_, changes) => {
+    ['the largest values alone', { encoding: 'mxint4', topK: TOP_K }],
+    ['a rule that sees the largest values alone', { strategy: { name: 'trimmedMean' }, topK: TOP_K }],
+    ['the largest values alone, without rounds', { strategy: { name: 'fedBuff', bufferSize: 6 }, topK: TOP_K }],
+  ])('%s: the same bytes as by one', async (_, changes: object) => {
+    const { encoding } = formatOf({ encoding: 'mxint8', ...changes });
     const published = new Set<string>();
     for (const count of [1, 2, 3]) {
       const services = await replicas(count);
@@ -116,9 +122,8 @@ describe('one round by several coordinators', () => {
       const order = count === 2 ? agents.toReversed() : agents;
       for (const agent of order) {
         const { invitation } = agent.assignments()[0]!;
-        const update = updateOf(agent.id, grid, { metrics: metricsOf(agent.id), weight: 7n, invitation });
-        // The id is of the payload, which is drawn anew where something was changed.
-        expect(await agent.submit(same(update, agent.id, grid))).toMatchObject({ accepted: true });
+        const counted = { metrics: metricsOf(agent.id), weight: 7n, invitation };
+        expect(await agent.submit(same(counted, agent.id, grid, encoding))).toMatchObject({ accepted: true });
       }
       await expect.poll(() => versionOf(services.at(-1)!), { timeout: 10_000 }).toBe(2);
       published.add(
@@ -135,11 +140,15 @@ describe('one round by several coordinators', () => {
   });
 });
 
-/** With the payload that depends on the agent alone. */
-function same({ header }: ReturnType<typeof updateOf>, id: string, grid: GridSpec): ReturnType<typeof updateOf> {
-  const plain = updateOf(id, grid);
-  const { invitation, metrics, weight } = header;
-  return { header: sealed({ ...plain.header, invitation, metrics, weight }), payload: plain.payload };
+/** With the payload that depends on the agent alone: it is drawn anew where the update is to have something changed. */
+function same(
+  changes: Partial<Pick<UpdateHeader, 'invitation' | 'metrics' | 'weight'>>,
+  id: string,
+  grid: GridSpec,
+  encoding?: EncodingName,
+): ReturnType<typeof updateOf> {
+  const plain = updateOf(id, grid, {}, encoding);
+  return { header: sealed({ ...plain.header, ...changes }), payload: plain.payload };
 }
 
 test('without rounds: agents of any replica are invited as they come, and a stale update counts the same wherever it comes', async () => {

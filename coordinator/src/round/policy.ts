@@ -2,7 +2,6 @@ import {
   asynchronously,
   BUFFERED_UPDATES_MAX,
   ConfigError,
-  encodings,
   FRESH_WEIGHT,
   gridFor,
   localMethodOf,
@@ -10,21 +9,21 @@ import {
   parsePlan,
   strategyFrom,
   type Asynchronous,
-  type EncodingName,
+  type FormatChoice,
   type GridSpec,
   type Strategy,
   type TrainingPlan,
 } from '@commonweight/core';
 import { isName } from '@commonweight/proto';
 import { parseVariantPolicy, type VariantPolicy } from '../variants/forms.ts';
+import { FORMAT_KEYS, parseFormat } from './format-config.ts';
 import type { RoundPolicy } from './round.ts';
 
 /** A task as the engineer configures it. */
-export interface TaskConfig {
+export interface TaskConfig extends FormatChoice {
   model: string;
   strategy: { name: string } & Record<string, number | string>;
   plan: TrainingPlan;
-  encoding: EncodingName;
   cohort: { min: number; max: number };
   /** Milliseconds that a round waits for updates. */
   collectMs: number;
@@ -60,11 +59,11 @@ export const taskDefaults = {
 
 const GATHER_MS = 1_000;
 const GRACE_MS = 5_000;
-const KEYS = [
+const KEYS: readonly string[] = [
   'model',
   'strategy',
   'plan',
-  'encoding',
+  ...FORMAT_KEYS,
   'cohort',
   'collectMs',
   'pauseMs',
@@ -83,11 +82,8 @@ export function parseTaskConfig(json: string): TaskConfig {
   const unknown = Object.keys(given).find((key) => !KEYS.includes(key));
   if (unknown !== undefined)
     throw new ConfigError(`key "${unknown}" is not known: the keys are ${KEYS.join(', ')}`, unknown);
-  const { model, encoding, variants } = given as Record<string, unknown>;
+  const { model, variants } = given as Record<string, unknown>;
   if (typeof model !== 'string' || !isName(model)) throw new ConfigError('model must be the name of a model', 'model');
-  if (typeof encoding !== 'string' || !Object.hasOwn(encodings, encoding)) {
-    throw new ConfigError(`encoding must be one of ${Object.keys(encodings).join(', ')}`, 'encoding');
-  }
   const strategy = record(given.strategy, 'strategy') as TaskConfig['strategy'];
   const plan = parsePlan((given as Record<string, unknown>)['plan']);
   // Agents parse what they are instructed: an option that makes a plan they refuse is refused here.
@@ -109,12 +105,7 @@ export function parseTaskConfig(json: string): TaskConfig {
       'strategy',
     );
   }
-  if (encoding === 'mxint4' && shape.numbersMax.length > 0) {
-    throw new ConfigError(
-      `${recipe.name} adds numbers to updates, and mxint4 is too coarse for them: choose mxint8`,
-      'encoding',
-    );
-  }
+  const format = parseFormat(given, { strategy: recipe.name, shape });
   const cohort = record((given as Record<string, unknown>)['cohort'], 'cohort');
   const min = whole(cohort, 'min', 'cohort.min', 1, 1_000_000);
   const max = whole(cohort, 'max', 'cohort.max', min, 1_000_000);
@@ -125,7 +116,7 @@ export function parseTaskConfig(json: string): TaskConfig {
     model,
     ...own,
     plan,
-    encoding: encoding as EncodingName,
+    ...format,
     cohort: { min, max },
     collectMs: whole(given, 'collectMs', 'collectMs', 1, 7 * 86_400_000),
     pauseMs,

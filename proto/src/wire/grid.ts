@@ -7,6 +7,9 @@ const ENCODINGS: Record<EncodingName, Encoding> = {
   float32: Encoding.FLOAT32,
   mxint8: Encoding.MXINT8,
   mxint4: Encoding.MXINT4,
+  'topk-float32': Encoding.TOPK_FLOAT32,
+  'topk-mxint8': Encoding.TOPK_MXINT8,
+  'topk-mxint4': Encoding.TOPK_MXINT4,
 };
 
 export const encodingToWire = (name: EncodingName): Encoding => ENCODINGS[name];
