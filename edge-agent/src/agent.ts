@@ -3,7 +3,6 @@ import { create } from '@bufbuild/protobuf';
 import {
   CodecError,
   ConfigError,
-  encodings,
   invariant,
   layoutOf,
   localMethodOf,
@@ -23,8 +22,8 @@ import {
   verifyEd25519,
 } from '@commonweight/client-sdk';
 import {
-  encodingFromWire,
   equalBytes,
+  formatFromWire,
   gridFromWire,
   HelloSchema,
   isName,
@@ -409,14 +408,11 @@ export class Agent {
   }
 
   /** The base manifest, once its signature, its age and what is asked for were checked. */
-  async #checked({ base, task, encoding, topK, grid }: Assignment): Promise<Manifest> {
+  async #checked(assignment: Assignment): Promise<Manifest> {
+    const { base, task, grid } = assignment;
     const { key } = this.#parts.disk.pin;
-    const name = encodingFromWire(encoding);
-    if (base === undefined || key === undefined || grid === undefined || name === undefined) {
+    if (base === undefined || key === undefined || grid === undefined || formatFromWire(assignment) === undefined) {
       throw new CodecError('the assignment is incomplete: is the coordinator of a newer version?');
-    }
-    if (encodings[name].sends === 'largest' && !(topK > 0 && topK <= 1)) {
-      throw new CodecError(`the assignment asks for the share ${topK} of the values`);
     }
     if (!isName(task)) throw new CodecError('the assignment has no proper task name');
     const manifest = openManifest(base, key, verifyEd25519);

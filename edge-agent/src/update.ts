@@ -1,12 +1,13 @@
 import { create } from '@bufbuild/protobuf';
-import { encodings, encodeWithFeedback, invariant, localMethodOf, pack, parsePlan, seeded } from '@commonweight/core';
+import { encodeWithFeedback, invariant, localMethodOf, pack, parsePlan, seeded } from '@commonweight/core';
 import {
-  encodingFromWire,
+  formatFromWire,
   gridFromWire,
   headerDigest,
   UpdateHeaderSchema,
   updateId,
   type Assignment,
+  type FormatOnWire,
 } from '@commonweight/proto';
 import { sha256 } from '@commonweight/client-sdk';
 import type { RoundOutcome } from './local-round.ts';
@@ -20,7 +21,7 @@ export interface MadeUpdate extends OutboxEntry {
 /** What of an assignment an update depends on. */
 export type UpdateAssignment = Pick<
   Assignment,
-  'task' | 'round' | 'planJson' | 'encoding' | 'topK' | 'grid' | 'seed' | 'invitation'
+  'task' | 'round' | 'planJson' | 'grid' | 'seed' | 'invitation' | keyof FormatOnWire
 >;
 
 /** The update of a training, encoded on the round's grid. Throws RangeError where a number of it has no room there. */
@@ -33,14 +34,13 @@ export function makeUpdate(input: {
 }): MadeUpdate {
   const { agentId, assignment, baseVersion, outcome, residual } = input;
   const { result, parts } = outcome;
-  const name = encodingFromWire(assignment.encoding);
-  invariant(name !== undefined && assignment.grid !== undefined, 'an assignment is checked before it is trained');
+  const format = formatFromWire(assignment);
+  invariant(format !== undefined && assignment.grid !== undefined, 'an assignment is checked before it is trained');
   const grid = gridFromWire(assignment.grid);
   const { shape } = localMethodOf(parsePlan(JSON.parse(assignment.planJson)));
   const delta = pack(parts, shape, grid);
   const random = seeded(assignment.seed).fork('rounding');
-  const { topK } = assignment;
-  const encoded = encodeWithFeedback({ delta, residual, encoding: encodings[name], topK, grid, random });
+  const encoded = encodeWithFeedback({ delta, residual, format, grid, random });
   const { payload } = encoded;
   const payloadDigest = sha256(payload);
   const { task } = assignment;

@@ -1,10 +1,10 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fromBinary } from '@bufbuild/protobuf';
-import { encodings, valueEncodings, type EncodingName, type ValueEncodingName } from '@commonweight/core';
+import { decodeUpdate, encodings, seeded, valueEncodings, type EncodingName, type ValueEncodingName } from '@commonweight/core';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { grid, inputs, sparseInputs } from './inputs.ts';
+import { grid, inputs, ROTATION_SEED, sparseInputs } from './inputs.ts';
 import { samples } from './messages.ts';
 import { files, type Vectors } from './vectors.ts';
 
@@ -161,3 +161,35 @@ test.each(Object.keys(valueEncodings) as ValueEncodingName[])(
     }
   },
 );
+
+test.each(['mxint8', 'mxint4'] as const)('the golden payloads of turned %s mean their inputs', (encoding) => {
+  const format = { encoding, topK: 1, rotationSeed: ROTATION_SEED };
+  for (const [name, hex] of Object.entries(stored(`rotated-${encoding}.json`))) {
+    if (name === 'the mean of two') continue;
+    const values = inputs[name]!;
+    const decoded = decodeUpdate(new Uint8Array(Buffer.from(hex, 'hex')), format, values.length, grid);
+    // By the definition: y = H·D·x with the signs of the seed, in blocks of a power of two; H has the parity of common bits.
+    const turned = decodeMatrix(values, encoding, Buffer.from(hex, 'hex'));
+    for (const [i, value] of decoded.entries()) expect(value).toBeCloseTo(turned[i]!, 5);
+    const step = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0) / (encoding === 'mxint8' ? 8 : 0.5);
+    for (const [i, value] of values.entries()) expect(Math.abs(decoded[i]! - value)).toBeLessThanOrEqual(step);
+  }
+});
+
+/** The inverse as a matrix, element by element, for vectors of at most one block. */
+function decodeMatrix(values: Float32Array, encoding: 'mxint8' | 'mxint4', payload: Buffer): Float32Array {
+  const size = values.length === 0 ? 0 : Math.max(32, 2 ** Math.ceil(Math.log2(values.length)));
+  const sent = plainMxint(encoding === 'mxint8' ? 8 : 4, payload, size);
+  const random = seeded(ROTATION_SEED).fork('rotation');
+  const bits = Array.from({ length: Math.ceil(size / 32) }, () => random.bits());
+  const scale = 2 ** -Math.floor(Math.log2(Math.max(1, size)) / 2);
+  return Float32Array.from(values, (_, i) => {
+    let sum = 0;
+    for (let j = 0; j < size; j++) {
+      const common = (i & j).toString(2).replaceAll('0', '').length;
+      sum += common % 2 === 0 ? sent[j]! : -sent[j]!;
+    }
+    const isNegative = (bits[i >> 5]! >>> (31 - (i & 31))) & 1;
+    return sum * scale * (isNegative === 1 ? -1 : 1);
+  });
+}

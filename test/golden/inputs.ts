@@ -22,6 +22,9 @@ export const inputs: Readonly<Record<string, Float32Array>> = {
   nothing: new Float32Array(0),
 };
 
+/** What the turn of rotated values follows from. */
+export const ROTATION_SEED = 11n;
+
 /** Share of the values of these that an encoding of the largest sends. */
 export const TOP_K = 0.125;
 

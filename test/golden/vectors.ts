@@ -2,11 +2,21 @@ import { createHash, createPrivateKey } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { create, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
-import { encodings, ExactSum, seeded, type EncodingName } from '@commonweight/core';
+import {
+  DELTA_ONLY,
+  encodeUpdate,
+  encodings,
+  ExactSum,
+  fedAvg,
+  improvedBySum,
+  seeded,
+  sentLength,
+  type EncodingName,
+} from '@commonweight/core';
 import { Encoding, headerDigest, ManifestSchema, ReceiptSchema, UpdateHeaderSchema, updateId } from '@commonweight/proto';
 import { openSigner } from '../../coordinator/src/identity/signer.ts';
 import { temporaryFolder } from '../support/processes.ts';
-import { grid, inputs, SEED, sparseInputs, TOP_K } from './inputs.ts';
+import { grid, inputs, ROTATION_SEED, SEED, sparseInputs, TOP_K } from './inputs.ts';
 import { samples } from './messages.ts';
 
 /** A file of vectors: what it is, by name, as hexadecimal bytes. */
@@ -23,6 +33,8 @@ export const files: Readonly<Record<string, () => Vectors>> = {
   'topk-float32.json': () => payloads('topk-float32', sparseInputs),
   'topk-mxint8.json': () => payloads('topk-mxint8', sparseInputs),
   'topk-mxint4.json': () => payloads('topk-mxint4', sparseInputs),
+  'rotated-mxint8.json': () => rotated('mxint8'),
+  'rotated-mxint4.json': () => rotated('mxint4'),
   'update-id.json': updateIds,
   'header-digest.json': headerDigests,
   'signed.json': signed,
@@ -35,6 +47,25 @@ export const payloadOf = (encoding: EncodingName, values: Float32Array): Uint8Ar
 
 const payloads = (encoding: EncodingName, of: typeof inputs = inputs): Vectors =>
   Object.fromEntries(Object.entries(of).map(([name, values]) => [name, hex(payloadOf(encoding, values))]));
+
+/** What is turned before, and the mean of two turned back. */
+function rotated(encoding: 'mxint8' | 'mxint4'): Vectors {
+  const format = { encoding, topK: 1, rotationSeed: ROTATION_SEED };
+  const names = ['zeros', 'powers of two', 'three blocks, the last one cut', 'nothing'];
+  const encoded = (values: Float32Array): Uint8Array => encodeUpdate(values, format, grid, seeded(SEED));
+  const values = inputs['three blocks, the last one cut']!;
+  const sum = new ExactSum(sentLength(format, values.length), grid);
+  sum.add(encoding, encoded(values), 3);
+  sum.add(encoding, encoded(values.map((value) => value * value)), 4);
+  const { weights } = improvedBySum(fedAvg(), { weights: new Float32Array(values.length), memory: [] }, sum, {
+    shape: DELTA_ONLY,
+    format,
+  });
+  return {
+    ...Object.fromEntries(names.map((name) => [name, hex(encoded(inputs[name]!))])),
+    'the mean of two': hex(new Uint8Array(weights.buffer)),
+  };
+}
 
 function headerDigests(): Vectors {
   const update = {

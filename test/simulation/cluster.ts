@@ -1,6 +1,8 @@
 import { createHash, generateKeyPairSync, sign } from 'node:crypto';
 import { create, toBinary } from '@bufbuild/protobuf';
 import {
+  decodeUpdate,
+  encodeUpdate,
   encodings,
   formatOf,
   joinModel,
@@ -8,11 +10,11 @@ import {
   splitModel,
   logistic,
   seeded,
-  type EncodingName,
+  type UpdateFormat,
   type RandomStream,
 } from '@commonweight/core';
 import {
-  encodingToWire,
+  formatToWire,
   ReceiptSchema,
   signedBytes,
   SignedReceiptSchema,
@@ -153,7 +155,7 @@ class Cluster {
   readonly #history: History;
   readonly #digest = createHash('sha256');
   readonly #agents = new Map<string, Member>();
-  readonly #encoding: EncodingName;
+  readonly #format: UpdateFormat;
   /** Every real update, for somebody to send it again. */
   readonly #made: OutboxEntry[] = [];
   /** Every tenth seed is played on a real file. */
@@ -193,8 +195,8 @@ class Cluster {
     this.#network = new Network(this.#time, this.#random.fork('network'));
     const values = ENCODINGS[this.#random.fork('encoding').integer(ENCODINGS.length)]!;
     // Every seventh seed sends the largest values alone; of a unit vector that is all of it.
-    const topK = seed % 7 === 3 ? { topK: TOP_K } : {};
-    this.#encoding = formatOf({ encoding: values, ...topK }).encoding;
+    const topK: { topK?: number } = seed % 7 === 3 ? { topK: TOP_K } : {};
+    this.#format = formatOf({ encoding: values, ...topK, seed });
     // Every fifth seed is one without rounds.
     const isAsynchronous = seed % 5 === 0;
     const buffer = { name: 'fedBuff', bufferSize: 3, stalenessMax: 3 };
@@ -583,7 +585,7 @@ class Cluster {
 
   /** What the other checks build on: agent i's update is the unit vector i. */
   #requireUnit({ payload }: OutboxEntry, index: number): void {
-    const values = encodings[this.#encoding].decode(payload, LENGTH, gridOf(this.#config));
+    const values = decodeUpdate(payload, this.#format, LENGTH, gridOf(this.#config));
     if (values.every((value, i) => value === (i === index ? 1 : 0))) return;
     throw new Violation(`agent ${index} made ${values.join(' ')} and not its unit vector`);
   }
@@ -673,7 +675,7 @@ class Cluster {
       task: 'train',
       round: BigInt(round),
       baseVersion: BigInt(version),
-      encoding: encodingToWire(this.#encoding),
+      encoding: formatToWire(this.#format).encoding,
       weight: what === 'weightless' ? 0n : 1n,
       payloadDigest,
       payloadSize: BigInt(payload.length),
@@ -684,15 +686,14 @@ class Cluster {
   /** Twos, which no agent sends; or what is not even on the grid. */
   #badPayload(what: (typeof BAD)[number], random: RandomStream): Uint8Array {
     const twos = new Float32Array(LENGTH).fill(2);
-    const { encode, sends, values } = encodings[this.#encoding];
-    const payload = encode(twos, gridOf(this.#config), random, TOP_K);
+    const { sends, values } = encodings[this.#format.encoding];
+    const payload = encodeUpdate(twos, this.#format, gridOf(this.#config), random);
     // Longer than the largest that may be sent.
     if (what === 'too long') return new Uint8Array(4 * LENGTH + 100);
     if (what !== 'NaN' && what !== 'too large') return payload;
     // Of the largest alone, a table and a bitmap come first.
     const first = sends === 'largest' ? 4 + Math.ceil(LENGTH / 8) : 0;
-    if (values === 'float32')
-      new DataView(payload.buffer).setFloat32(first, what === 'NaN' ? Number.NaN : 1e30, true);
+    if (values === 'float32') new DataView(payload.buffer).setFloat32(first, what === 'NaN' ? Number.NaN : 1e30, true);
     else payload[first] = what === 'NaN' ? 0xff : 200;
     return payload;
   }

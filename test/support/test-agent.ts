@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { create, fromBinary } from '@bufbuild/protobuf';
-import { encodings, logistic, seeded, writeModel, type EncodingName, type GridSpec } from '@commonweight/core';
+import { encodeUpdate, logistic, seeded, writeModel, type GridSpec, type UpdateFormat } from '@commonweight/core';
 import {
-  encodingToWire,
+  formatToWire,
   headerDigest,
   HelloSchema,
   ReceiptSchema,
@@ -91,11 +91,11 @@ export function updateOf(
   agentId: string,
   grid: GridSpec,
   changes: Partial<Omit<UpdateHeader, '$typeName' | '$unknown'>> & { payload?: Uint8Array } = {},
-  encoding: EncodingName = 'mxint8',
+  format: UpdateFormat = { encoding: 'mxint8', topK: 1 },
 ) {
   const random = seeded(Object.keys(changes).length === 0 ? agentId : `${agentId} ${draws++}`);
   const values = Float32Array.from({ length: LENGTH }, () => random.normal() * 0.1);
-  const { payload = encodings[encoding].encode(values, grid, random, TOP_K), ...rest } = changes;
+  const { payload = encodeUpdate(values, format, grid, random), ...rest } = changes;
   const payloadDigest = sha256(payload);
   const [round, baseVersion] = [Number(changes.round ?? 1n), Number(changes.baseVersion ?? 1n)];
   const id = updateId({ agentId, task: 'train', round, baseVersion, payloadDigest }, sha256);
@@ -105,7 +105,7 @@ export function updateOf(
     task: 'train',
     round: BigInt(round),
     baseVersion: BigInt(baseVersion),
-    encoding: encodingToWire(encoding),
+    encoding: formatToWire(format).encoding,
     weight: 10n,
     payloadDigest,
     payloadSize: BigInt(payload.length),

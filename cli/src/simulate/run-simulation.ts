@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import type { TaskConfig } from '@commonweight/coordinator';
 import {
-  encodings,
+  decodeUpdate,
+  encodeUpdate,
   ExactSum,
   formatOf,
   gridFor,
@@ -16,6 +17,7 @@ import {
   payloadBlocks,
   readModel,
   seeded,
+  sentLength,
   splitModel,
   strategyFrom,
   weightsFromBytes,
@@ -29,7 +31,7 @@ import {
   type UpdateShape,
 } from '@commonweight/core';
 import { dealOut, type Dataset, type Evaluation } from '@commonweight/edge-agent';
-import { encodingToWire, gridToWire } from '@commonweight/proto';
+import { formatToWire, gridToWire } from '@commonweight/proto';
 import { readFile } from 'node:fs/promises';
 import { attacks } from './attacks.ts';
 import { Journal, type Standing } from './journal.ts';
@@ -216,8 +218,7 @@ class Simulation {
           round: BigInt(round),
           planJson,
           invitation: new Uint8Array(),
-          encoding: encodingToWire(this.#format.encoding),
-          topK: this.#format.topK,
+          ...formatToWire(this.#format),
           grid: gridToWire(this.#grid),
           seed: (BigInt(seed.bits()) << 32n) | BigInt(seed.bits()),
         };
@@ -238,15 +239,18 @@ class Simulation {
     );
   }
 
+  /** Values of an update. */
+  get #length(): number {
+    return packedLength(this.#shape, this.#first.length, this.#grid);
+  }
+
   /** The same updates, those of attackers forged. */
   #attacked(sent: readonly Sent[], round: number): readonly Sent[] {
     const { attack } = this.#settings;
     const hostile = sent.filter(({ client }) => this.#attackers.has(client));
     if (attack === undefined || attack.name === 'label-flip' || hostile.length === 0) return sent;
     const { forge, scale } = attacks[attack.name];
-    const encoding = encodings[this.#format.encoding];
-    const length = packedLength(this.#shape, this.#first.length, this.#grid);
-    const values = ({ payload }: Sent): Float32Array => encoding.decode(payload, length, this.#grid);
+    const values = ({ payload }: Sent): Float32Array => decodeUpdate(payload, this.#format, this.#length, this.#grid);
     const deltaOf = (whole: Float32Array): Float32Array => whole.slice(0, this.#first.length);
     const honest = sent.filter((one) => !hostile.includes(one)).map((one) => deltaOf(values(one)));
     return sent.map((one) => {
@@ -256,7 +260,7 @@ class Simulation {
       const site = { own: deltaOf(whole), honest, clients: sent.length, attackers: hostile.length, random };
       // What an update carries besides its delta stays as it was trained.
       whole.set(forge(site, attack.scale ?? scale));
-      return { ...one, payload: encoding.encode(whole, this.#grid, random, this.#format.topK) };
+      return { ...one, payload: encodeUpdate(whole, this.#format, this.#grid, random) };
     });
   }
 
@@ -266,7 +270,7 @@ class Simulation {
     sent: readonly Sent[],
   ): { improvement: Improvement; weights: number[]; refused: number; leftOut: number } {
     const { robust } = this.#strategy;
-    const sum = new ExactSum(packedLength(this.#shape, this.#first.length, this.#grid), this.#grid);
+    const sum = new ExactSum(sentLength(this.#format, this.#length), this.#grid);
     const accepted = sent.flatMap((one) => {
       const weight = this.#strategy.weigh(one.examples, this.#task.weightMax);
       return sum.add(this.#format.encoding, one.payload, weight) === undefined ? [{ ...one, weight }] : [];
@@ -275,7 +279,8 @@ class Simulation {
     // A round of which every update is refused is abandoned.
     if (accepted.length === 0) return { improvement: before, weights: [], refused, leftOut: 0 };
     if (robust === undefined) {
-      const improvement = improvedBySum(this.#strategy, before, sum, this.#shape);
+      const kind = { shape: this.#shape, format: this.#format };
+      const improvement = improvedBySum(this.#strategy, before, sum, kind);
       return { improvement, weights: accepted.map(({ weight }) => weight), refused, leftOut: 0 };
     }
     const ordered = accepted.toSorted((a, b) => Buffer.compare(a.updateId, b.updateId));

@@ -20,6 +20,7 @@ export interface TaskFlags {
   localLayers?: string[];
   encoding?: string;
   topK?: number;
+  rotate?: true;
   collectMs?: number;
   pauseMs?: number;
   seed?: number;
@@ -47,7 +48,13 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
   const isAsynchronous = isOwn || asynchronous !== undefined;
   const config: Config = {
     ...file,
-    ...given({ model: flags.model, rounds: flags.rounds, encoding: flags.encoding, topK: flags.topK }),
+    ...given({
+      model: flags.model,
+      rounds: flags.rounds,
+      encoding: flags.encoding,
+      topK: flags.topK,
+      rotate: flags.rotate,
+    }),
     ...variantsOf((file['variants'] ?? {}) as Config, flags),
     ...given({ collectMs: flags.collectMs, pauseMs: flags.pauseMs, seed: flags.seed }),
     ...given({ retainUpdates: flags.retainUpdates }),

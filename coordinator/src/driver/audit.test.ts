@@ -1,11 +1,11 @@
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import type { EncodingName } from '@commonweight/core';
+import { formatOf, type UpdateFormat } from '@commonweight/core';
 import { UpdateHeaderSchema } from '@commonweight/proto';
 import { afterEach, describe, expect, test } from 'vitest';
 import { temporaryFolder } from '../../../test/support/processes.ts';
-import { invited, sha256, startTraining, TestAgent, TOP_K, updateOf } from '../../../test/support/training.ts';
+import { config, invited, sha256, startTraining, TestAgent, TOP_K, updateOf } from '../../../test/support/training.ts';
 import { openCoordinator } from '../coordinator.ts';
 import { openSigner } from '../identity/signer.ts';
 import { SqliteStore } from '../store/sqlite-store.ts';
@@ -19,7 +19,7 @@ afterEach(async () => {
 /** A folder in which a task has published versions from updates of these agents. */
 async function trained(
   changes: object,
-  { rounds = 1, ids = ['a', 'b', 'c'], encoding }: { rounds?: number; ids?: string[]; encoding?: EncodingName } = {},
+  { rounds = 1, ids = ['a', 'b', 'c'], format }: { rounds?: number; ids?: string[]; format?: UpdateFormat } = {},
 ): Promise<string> {
   const folder = join(temporaryFolder('audit'), 'data');
   const service = await openCoordinator({ dataDir: folder });
@@ -31,7 +31,7 @@ async function trained(
     const grid = await invited(agents, round);
     for (const [i, agent] of agents.entries()) {
       const header = { round: BigInt(round), baseVersion: BigInt(round), weight: BigInt(i + 1) };
-      const update = updateOf(agent.id, grid, { ...header, metrics: { loss: 1 / (i + round) } }, encoding);
+      const update = updateOf(agent.id, grid, { ...header, metrics: { loss: 1 / (i + round) } }, format);
       expect(await agent.submit(update)).toMatchObject({ accepted: true });
     }
     await expect.poll(async () => (await service.getTask('train')).version).toBe(BigInt(round + 1));
@@ -73,9 +73,13 @@ describe('a version whose updates are retained', () => {
     }
   });
 
-  test.each([{}, { strategy: { name: 'multiKrum' } }])('is made again of the largest values alone: %o', async (changes) => {
-    const task = { retainUpdates: 5, encoding: 'mxint4', topK: TOP_K, ...changes };
-    const folder = await trained(task, { ids: FIVE, encoding: 'topk-mxint4' });
+  test.each([
+    { encoding: 'mxint4', topK: TOP_K },
+    { encoding: 'mxint4', topK: TOP_K, strategy: { name: 'multiKrum' } },
+    { encoding: 'mxint4', rotate: true },
+  ] as const)('is made again in any format: %o', async (changes) => {
+    const format = formatOf({ ...config, ...changes });
+    const folder = await trained({ retainUpdates: 5, ...changes }, { ids: FIVE, format });
     expect(await audited(folder)).toMatchObject({ verdict: 'same', version: 2, updates: 5 });
   });
 

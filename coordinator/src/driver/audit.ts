@@ -5,8 +5,9 @@ import { fromBinary } from '@bufbuild/protobuf';
 import { formatOf, weightsToBytes } from '@commonweight/core';
 import {
   ContributionListSchema,
-  encodingFromWire,
+  encodingName,
   equalBytes,
+  formatToWire,
   openManifest,
   UpdateHeaderSchema,
   type Contribution,
@@ -179,7 +180,8 @@ function requireOfRound(
       throw new Different(`update ${id} is of round ${header.round} on version ${header.baseVersion}`);
     }
   }
-  requireSame(`the encoding of update ${id}`, encodingFromWire(header.encoding) ?? '', formatOf(config).encoding);
+  const { encoding } = formatToWire(formatOf(config));
+  requireSame(`the encoding of update ${id}`, encodingName(header.encoding), encodingName(encoding));
   if (!equalBytes(sha256(payload), header.payloadDigest)) throw new Different(`update ${id} has another payload`);
   if (hex(header.updateId) !== id || !ownsId(header.agentId, header)) {
     throw new Different(`update ${id} does not have the id that its agent, round, base and payload make`);

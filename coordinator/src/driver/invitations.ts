@@ -3,7 +3,7 @@ import { formatOf, weightsToBytes, type GridSpec, type Strategy } from '@commonw
 import {
   AssignmentSchema,
   digestOf,
-  encodingToWire,
+  formatToWire,
   gridToWire,
   SessionResponseSchema,
   WEIGHTS_INLINE_BYTES_MAX,
@@ -75,14 +75,12 @@ export class Invitations {
 
   #make(state: Collecting, { signed, weights }: Pick<OpenVersion, 'signed' | 'weights'>): Assignment {
     const isSmall = 4 * weights.length <= WEIGHTS_INLINE_BYTES_MAX;
-    const { encoding, topK } = formatOf(this.#config);
     return create(AssignmentSchema, {
       task: this.#task,
       round: BigInt(state.round),
       base: signed,
       planJson: JSON.stringify(this.#strategy.instruct(this.#config.plan)),
-      encoding: encodingToWire(encoding),
-      ...(topK < 1 ? { topK } : {}),
+      ...formatToWire(formatOf(this.#config)),
       grid: gridToWire(this.#grid),
       ...(isSmall ? { weightsInline: weightsToBytes(weights) } : {}),
     });

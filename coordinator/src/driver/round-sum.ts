@@ -9,6 +9,7 @@ import {
   invariant,
   localMethodOf,
   packedLength,
+  sentLength,
   type GridSpec,
   type Improvement,
   type Strategy,
@@ -58,7 +59,7 @@ export class RoundSum {
     this.#format = formatOf(config);
     this.#parameters = parameters;
     this.#shape = localMethodOf(strategy.instruct(config.plan)).shape;
-    this.length = packedLength(this.#shape, parameters, grid);
+    this.length = sentLength(this.#format, packedLength(this.#shape, parameters, grid));
     this.#sum = new ExactSum(this.length, grid);
     if (strategy.robust !== undefined || config.retainUpdates > 0) {
       // Names that differ only in case are one file on some systems.
@@ -183,7 +184,8 @@ export class RoundSum {
     if (this.#spool === undefined || this.#strategy.robust === undefined) {
       const total = weights.reduce((sum, [, weight]) => sum + weight, 0);
       invariant(total === this.#sum.totalWeight, 'a sum has the updates of its list and no others');
-      return { improvement: improvedBySum(this.#strategy, base, this.#sum, this.#shape), weights: new Map(weights) };
+      const kind = { shape: this.#shape, format: this.#format };
+      return { improvement: improvedBySum(this.#strategy, base, this.#sum, kind), weights: new Map(weights) };
     }
     const { path, payloads } = this.#spool.round;
     const updates = weights.map(([id, weight]) => {

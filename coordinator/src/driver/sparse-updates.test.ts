@@ -27,7 +27,7 @@ async function begun(changes: object = {}) {
 }
 
 const sparse = (id: string, grid: GridSpec, payload?: Uint8Array) =>
-  updateOf(id, grid, payload === undefined ? {} : { payload }, KIND);
+  updateOf(id, grid, payload === undefined ? {} : { payload }, { encoding: KIND, topK: TOP_K });
 
 async function weightsDigest(service: CoordinatorService): Promise<string> {
   const { version, artifacts } = fromBinary(ManifestSchema, (await service.getModel('flowers', 0)).manifest);

@@ -1,8 +1,8 @@
 import { encodings, formatOf, type Asynchronous } from '@commonweight/core';
 import { create } from '@bufbuild/protobuf';
 import {
-  encodingFromWire,
   equalBytes,
+  formatToWire,
   headerDigest,
   SessionResponseSchema,
   updateId as updateIdOf,
@@ -73,8 +73,9 @@ export function refusalOf(
   if (verdict !== 'accepted') return verdict;
   if (asynchronous !== undefined && !equalBytes(header.invitation, invitationToken(signer, header)))
     return 'not-invited';
-  const { encoding, topK } = formatOf(config);
-  if (encodingFromWire(header.encoding) !== encoding) return 'wrong-encoding';
+  const format = formatOf(config);
+  const { encoding, topK } = format;
+  if (header.encoding !== formatToWire(format).encoding) return 'wrong-encoding';
   const bytes = Number(header.payloadSize);
   const { bytesMin, bytesMax } = encodings[encoding];
   if (bytes < bytesMin(length) || bytes > bytesMax(length, topK)) return 'wrong-size';

@@ -1,7 +1,7 @@
 import { copyFileSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fromBinary } from '@bufbuild/protobuf';
-import { formatOf, logistic, seeded, writeModel, type EncodingName, type GridSpec } from '@commonweight/core';
+import { formatOf, logistic, seeded, writeModel, type GridSpec, type UpdateFormat } from '@commonweight/core';
 import {
   ContributionListSchema,
   ManifestSchema,
@@ -112,9 +112,14 @@ describe('one round by several coordinators', () => {
     ['a rule without rounds', { strategy: { name: 'median' }, asynchronous: { bufferSize: 6 } }],
     ['the largest values alone', { encoding: 'mxint4', topK: TOP_K }],
     ['a rule that sees the largest values alone', { strategy: { name: 'trimmedMean' }, topK: TOP_K }],
+    ['turned values', { encoding: 'mxint4', rotate: true }],
+    [
+      'turned values, without rounds',
+      { strategy: { name: 'fedBuff', bufferSize: 6 }, encoding: 'mxint4', rotate: true },
+    ],
     ['the largest values alone, without rounds', { strategy: { name: 'fedBuff', bufferSize: 6 }, topK: TOP_K }],
   ])('%s: the same bytes as by one', async (_, changes: object) => {
-    const { encoding } = formatOf({ encoding: 'mxint8', ...changes });
+    const format = formatOf({ encoding: 'mxint8', ...config, ...changes });
     const published = new Set<string>();
     for (const count of [1, 2, 3]) {
       const services = await replicas(count);
@@ -123,7 +128,7 @@ describe('one round by several coordinators', () => {
       for (const agent of order) {
         const { invitation } = agent.assignments()[0]!;
         const counted = { metrics: metricsOf(agent.id), weight: 7n, invitation };
-        expect(await agent.submit(same(counted, agent.id, grid, encoding))).toMatchObject({ accepted: true });
+        expect(await agent.submit(same(counted, agent.id, grid, format))).toMatchObject({ accepted: true });
       }
       await expect.poll(() => versionOf(services.at(-1)!), { timeout: 10_000 }).toBe(2);
       published.add(
@@ -145,9 +150,9 @@ function same(
   changes: Partial<Pick<UpdateHeader, 'invitation' | 'metrics' | 'weight'>>,
   id: string,
   grid: GridSpec,
-  encoding?: EncodingName,
+  format?: UpdateFormat,
 ): ReturnType<typeof updateOf> {
-  const plain = updateOf(id, grid, {}, encoding);
+  const plain = updateOf(id, grid, {}, format);
   return { header: sealed({ ...plain.header, ...changes }), payload: plain.payload };
 }
 

@@ -9,6 +9,8 @@ test('a task says how its updates travel; nothing said is mxint8 of all values',
   expect(parsed({})).toMatchObject({ encoding: 'mxint8' });
   expect(parsed({})).not.toHaveProperty('topK');
   expect(parsed({ encoding: 'mxint4', topK: 0.1 })).toMatchObject({ encoding: 'mxint4', topK: 0.1 });
+  expect(parsed({ encoding: 'mxint4', rotate: true })).toMatchObject({ encoding: 'mxint4', rotate: true });
+  expect(parsed({ rotate: false })).not.toHaveProperty('rotate');
 });
 
 test.each([
@@ -20,6 +22,13 @@ test.each([
   [{ topK: 0.1, strategy: { name: 'scaffold' } }, 'topK', /scaffold adds vectors to updates.*leave topK out/],
   [{ topK: 0.1, strategy: { name: 'fedNova' } }, 'topK', /fedNova adds numbers to updates/],
   [{ encoding: 'mxint4', strategy: { name: 'fedNova' } }, 'encoding', /mxint4 is too coarse/],
+  [{ rotate: 1 }, 'rotate', /true or false/],
+  [{ rotate: true, encoding: 'float32' }, 'rotate', /float32 has all of them.*choose mxint4/],
+  [{ rotate: true, topK: 0.1 }, 'rotate', /leave out rotate or topK/],
+  [{ rotate: true, strategy: { name: 'scaffold' } }, 'rotate', /vectors that scaffold adds/],
+  [{ rotate: true, strategy: { name: 'qFedAvg' } }, 'rotate', /numbers that qFedAvg adds/],
+  [{ rotate: true, strategy: { name: 'median' } }, 'rotate', /rule of median looks at updates one by one/],
+  [{ rotate: true, plan: { ...config.plan, localLayers: ['output*'] } }, 'rotate', /leave out rotate or localLayers/],
 ])('%o is refused by the key to change', (changes, key, message) => {
   expect(() => parsed(changes)).toThrow(message);
   expect(() => parsed(changes)).toThrow(expect.objectContaining({ key }) as ConfigError);

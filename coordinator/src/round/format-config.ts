@@ -7,17 +7,24 @@ import {
 } from '@commonweight/core';
 
 /** The keys of a task's configuration that say how its updates travel. */
-export const FORMAT_KEYS = ['encoding', 'topK'] as const;
+export const FORMAT_KEYS = ['encoding', 'topK', 'rotate'] as const;
 
 /** What an update carries, and whose strategy asks for that. */
 interface Carried {
   strategy: string;
   shape: UpdateShape;
+  /** The strategy's rule sees each update. */
+  isRobust: boolean;
+  /** Some parameters are 0 in every update. */
+  localLayers: boolean;
 }
 
+type Given = Readonly<Record<string, unknown>>;
+
 /** How updates travel, from a task's configuration. Throws ConfigError naming the key and the mend. */
-export function parseFormat(given: Readonly<Record<string, unknown>>, { strategy, shape }: Carried): FormatChoice {
-  const { encoding, topK } = given;
+export function parseFormat(given: Given, carried: Carried): FormatChoice {
+  const { encoding, topK, rotate } = given;
+  const { strategy, shape } = carried;
   if (typeof encoding !== 'string' || !Object.hasOwn(valueEncodings, encoding)) {
     throw new ConfigError(`encoding must be one of ${Object.keys(valueEncodings).join(', ')}`, 'encoding');
   }
@@ -27,16 +34,49 @@ export function parseFormat(given: Readonly<Record<string, unknown>>, { strategy
       'encoding',
     );
   }
-  if (topK === undefined) return { encoding: encoding as ValueEncodingName };
+  const choice = { encoding: encoding as ValueEncodingName };
+  if (rotate === true) {
+    requireTurning(given, carried);
+    return { ...choice, rotate };
+  }
+  if (rotate !== undefined && rotate !== false) throw new ConfigError('rotate is true or false', 'rotate');
+  if (topK === undefined) return choice;
   if (typeof topK !== 'number' || !(topK > 0 && topK < 1)) {
     throw new ConfigError('topK is the share of the values that is sent: give a number above 0 and below 1', 'topK');
   }
-  if (shape.vectors > 1 || shape.numbersMax.length > 0) {
-    const more = shape.vectors > 1 ? 'vectors' : 'numbers';
+  if (!isDeltaAlone(shape)) {
     throw new ConfigError(
-      `${strategy} adds ${more} to updates, and topK may leave out any part of them: leave topK out`,
+      `${strategy} adds ${addedBy(shape)} to updates, and topK may leave out any part of them: leave topK out`,
       'topK',
     );
   }
-  return { encoding: encoding as ValueEncodingName, topK };
+  return { ...choice, topK };
 }
+
+/** Turned values say nothing of single parameters: what needs these is refused. Throws ConfigError. */
+function requireTurning({ encoding, topK }: Given, { strategy, shape, isRobust, localLayers }: Carried): void {
+  const refused = (why: string): ConfigError => new ConfigError(`rotate ${why}`, 'rotate');
+  if (encoding === 'float32') {
+    throw refused('helps encodings of few bits, and float32 has all of them: leave rotate out, or choose mxint4');
+  }
+  if (topK !== undefined) {
+    throw refused('spreads every value over its block, so that none is large: leave out rotate or topK');
+  }
+  if (!isDeltaAlone(shape)) {
+    throw refused(
+      `would mix the ${addedBy(shape)} that ${strategy} adds to updates with their deltas: leave rotate out`,
+    );
+  }
+  if (isRobust) {
+    throw refused(`hides single parameters, and the rule of ${strategy} looks at updates one by one: leave rotate out`);
+  }
+  if (localLayers) {
+    throw refused(
+      'would spread rounding over the layers that agents keep to themselves: leave out rotate or localLayers',
+    );
+  }
+}
+
+const isDeltaAlone = ({ vectors, numbersMax }: UpdateShape): boolean => vectors === 1 && numbersMax.length === 0;
+
+const addedBy = ({ vectors }: UpdateShape): string => (vectors > 1 ? 'vectors' : 'numbers');

@@ -105,7 +105,9 @@ export function parseTaskConfig(json: string): TaskConfig {
       'strategy',
     );
   }
-  const format = parseFormat(given, { strategy: recipe.name, shape });
+  const isRobust = recipe.robust !== undefined;
+  const localLayers = plan.localLayers !== undefined;
+  const format = parseFormat(given, { strategy: recipe.name, shape, isRobust, localLayers });
   const cohort = record((given as Record<string, unknown>)['cohort'], 'cohort');
   const min = whole(cohort, 'min', 'cohort.min', 1, 1_000_000);
   const max = whole(cohort, 'max', 'cohort.max', min, 1_000_000);

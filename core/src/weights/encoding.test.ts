@@ -1,9 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { ExactSum } from '../aggregation/exact-sum.ts';
 import { seeded } from '../random/stream.ts';
 import {
-  encodeWithFeedback,
   encodings,
   valueEncodings,
   type EncodingName,
@@ -58,45 +56,9 @@ test('stochastic rounding has no bias: the mean of 20,000 draws is within four s
   expect(Math.abs(mean - Math.fround(value))).toBeLessThan((4 * deviation) / Math.sqrt(draws.length));
 });
 
-test('error feedback: what is sent plus what is left over is what was wanted', () => {
-  const random = seeded(5);
-  const delta = Float32Array.from({ length: 1000 }, () => random.normal() * 0.01);
-  let residual: Float32Array | undefined;
-  const sent = new Float32Array(1000);
-  for (let round = 0; round < 20; round++) {
-    const encoded = encodeWithFeedback({ delta, residual, encoding: encodings.mxint8, grid, random });
-    encodings.mxint8.decode(encoded.payload, 1000, grid).forEach((value, i) => (sent[i] = (sent[i] ?? 0) + value));
-    residual = encoded.residual;
-  }
-  for (const [i, value] of delta.entries()) expect((sent[i] ?? 0) + (residual?.[i] ?? 0)).toBeCloseTo(20 * value, 5);
-});
-
 test('a grid that would be too coarse to train is refused by the key to change', () => {
   expect(() => gridFor({ valueMaxExponent: 20, weightMax: 2 ** 23, cohortMax: 2 ** 30 })).toThrow(/lower weightMax/);
 });
-
-test.each(Object.keys(encodings) as EncodingName[])(
-  '%s says NaN as NaN: a sum refuses it, and the next update is free of it',
-  (name) => {
-    const encoding = encodings[name];
-    const delta = Float32Array.from({ length: 70 }, (_, i) => (i === 40 ? Number.NaN : i / 64));
-    const first = { delta, residual: undefined, topK: 0.1, encoding, grid, random: seeded(1) };
-    const { payload, residual } = encodeWithFeedback(first);
-    expect(encoding.decode(payload, 70, grid)[40]).toBeNaN();
-    expect(new ExactSum(70, grid).add(name, payload, 1)).toBe('not-finite');
-    expect(residual.every(Number.isFinite)).toBe(true);
-    const infinite = encodeWithFeedback({
-      delta: Float32Array.of(Infinity, -Infinity, 1),
-      residual: undefined,
-      topK: 1,
-      encoding,
-      grid,
-      random: seeded(1),
-    });
-    expect(infinite.residual.every(Number.isFinite)).toBe(true);
-    expect(new ExactSum(3, grid).add(name, infinite.payload, 1)).toBeUndefined();
-  },
-);
 
 const stored = (payload: Uint8Array): StoredPayload => ({
   bytes: payload.length,

@@ -56,28 +56,3 @@ export const encodings: Record<EncodingName, Encoding> = {
   'topk-mxint8': topK(mxint8),
   'topk-mxint4': topK(mxint4),
 };
-
-/**
- * Encodes a delta and what earlier encodings left over; gives the payload and what this one leaves over.
- * Source: Seide et al. 2014, "1-bit stochastic gradient descent" (error feedback); Stich et al. 2018, "Sparsified SGD with Memory", for the
- * largest alone.
- */
-export function encodeWithFeedback(input: {
-  delta: Float32Array;
-  residual: Float32Array | undefined;
-  encoding: Encoding;
-  /** Share of the values that are sent, where the encoding sends the largest alone. */
-  topK?: number;
-  grid: GridSpec;
-  random: RandomStream;
-}): { payload: Uint8Array; residual: Float32Array } {
-  const { delta, residual, encoding, grid, random } = input;
-  const wanted = residual === undefined ? delta : delta.map((value, i) => value + (residual[i] ?? 0));
-  const payload = encoding.encode(wanted, grid, random, input.topK);
-  const sent = encoding.decode(payload, wanted.length, grid);
-  // What is not finite is not carried on: it would spoil every later update of the agent.
-  const leftOver = (value: number, i: number): number => finiteOr0(value - (sent[i] ?? 0));
-  return { payload, residual: wanted.map(leftOver) };
-}
-
-const finiteOr0 = (value: number): number => (Number.isFinite(value) ? value : 0);

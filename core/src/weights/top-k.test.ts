@@ -3,9 +3,10 @@ import { describe, expect, test } from 'vitest';
 import { ExactSum } from '../aggregation/exact-sum.ts';
 import { CodecError } from '../errors.ts';
 import { seeded } from '../random/stream.ts';
-import { encodeWithFeedback, encodings, valueEncodings, type ValueEncodingName } from './encoding.ts';
+import { encodings, valueEncodings, type ValueEncodingName } from './encoding.ts';
 import { gridFor } from './grid.ts';
 import { SPARSE_BLOCK } from './sparse-frame.ts';
+import { encodeWithFeedback } from './update-format.ts';
 
 const grid = gridFor({ valueMaxExponent: 3, weightMax: 1000, cohortMax: 100 });
 const LENGTH = 2 * SPARSE_BLOCK + 1000;
@@ -56,7 +57,8 @@ describe.each(Object.keys(valueEncodings) as ValueEncodingName[])('the largest v
     let residual: Float32Array | undefined;
     const random = seeded(6);
     for (let round = 0; round < 60; round++) {
-      const encoded = encodeWithFeedback({ delta, residual, encoding, topK: 0.1, grid, random });
+      const format = { encoding: encoding.name, topK: 0.1 };
+      const encoded = encodeWithFeedback({ delta, residual, format, grid, random });
       for (const [i, value] of encoding.decode(encoded.payload, delta.length, grid).entries()) sent[i]! += value;
       residual = encoded.residual;
     }
