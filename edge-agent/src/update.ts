@@ -10,6 +10,7 @@ import {
   type FormatOnWire,
 } from '@commonweight/proto';
 import { sha256 } from '@commonweight/client-sdk';
+import { deflated } from './deflate.ts';
 import type { RoundOutcome } from './local-round.ts';
 import type { OutboxEntry } from './outbox/outbox.ts';
 
@@ -41,7 +42,8 @@ export function makeUpdate(input: {
   const delta = pack(parts, shape, grid);
   const random = seeded(assignment.seed).fork('rounding');
   const encoded = encodeWithFeedback({ delta, residual, format, grid, random });
-  const { payload } = encoded;
+  const { payload, rawSize } =
+    format.compression === 'zstd' ? deflated(encoded.payload) : { payload: encoded.payload, rawSize: 0 };
   const payloadDigest = sha256(payload);
   const { task } = assignment;
   const id = updateId({ agentId, task, round: Number(assignment.round), baseVersion, payloadDigest }, sha256);
@@ -55,6 +57,7 @@ export function makeUpdate(input: {
     weight: BigInt(Math.min(result.examples, grid.weightMax)),
     payloadDigest,
     payloadSize: BigInt(payload.length),
+    rawSize: BigInt(rawSize),
     metrics: { loss: result.loss, trainMs: result.ms, ...result.metrics },
     invitation: assignment.invitation,
   });

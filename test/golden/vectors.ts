@@ -80,6 +80,7 @@ function headerDigests(): Vectors {
     'no metrics': update,
     'another weight': { ...update, weight: 601n },
     'an invitation': { ...update, invitation: Uint8Array.of(1, 2, 3) },
+    'a compressed payload': { ...update, rawSize: 70n },
   };
   const digest = (one: MessageInitShape<typeof UpdateHeaderSchema>) =>
     hex(headerDigest(create(UpdateHeaderSchema, one), sha256));

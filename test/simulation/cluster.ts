@@ -40,6 +40,7 @@ import { History, Violation } from './history.ts';
 import type { Edge } from './link.ts';
 import { SimulatedProcess } from './process.ts';
 import { SharedDatabase, type Client, type PlantedInShares } from './shared-database.ts';
+import { inflated } from '../../coordinator/src/driver/inflate.ts';
 import { SqliteDisk } from './sqlite-disk.ts';
 import { fair, Network } from './network.ts';
 import { VirtualTime } from './virtual-time.ts';
@@ -196,7 +197,7 @@ class Cluster {
     const values = ENCODINGS[this.#random.fork('encoding').integer(ENCODINGS.length)]!;
     // Every seventh seed sends the largest values alone; of a unit vector that is all of it.
     const topK: { topK?: number } = seed % 7 === 3 ? { topK: TOP_K } : {};
-    this.#format = formatOf({ encoding: values, ...topK, seed });
+    this.#format = formatOf({ encoding: values, compression: 'zstd', ...topK, seed });
     // Every fifth seed is one without rounds.
     const isAsynchronous = seed % 5 === 0;
     const buffer = { name: 'fedBuff', bufferSize: 3, stalenessMax: 3 };
@@ -584,8 +585,9 @@ class Cluster {
   }
 
   /** What the other checks build on: agent i's update is the unit vector i. */
-  #requireUnit({ payload }: OutboxEntry, index: number): void {
-    const values = decodeUpdate(payload, this.#format, LENGTH, gridOf(this.#config));
+  #requireUnit({ header, payload }: OutboxEntry, index: number): void {
+    const raw = inflated(header, payload) ?? new Uint8Array();
+    const values = decodeUpdate(raw, this.#format, LENGTH, gridOf(this.#config));
     if (values.every((value, i) => value === (i === index ? 1 : 0))) return;
     throw new Violation(`agent ${index} made ${values.join(' ')} and not its unit vector`);
   }

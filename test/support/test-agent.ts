@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { zstdCompressSync } from 'node:zlib';
 import { create, fromBinary } from '@bufbuild/protobuf';
 import { encodeUpdate, logistic, seeded, writeModel, type GridSpec, type UpdateFormat } from '@commonweight/core';
 import {
@@ -112,6 +113,21 @@ export function updateOf(
     ...rest,
   });
   return { header: sealed(header), payload };
+}
+
+/** The same update, compressed. */
+export function compressed({ header, payload }: ReturnType<typeof updateOf>): ReturnType<typeof updateOf> {
+  const smaller = new Uint8Array(zstdCompressSync(payload));
+  const { agentId, task } = header;
+  const identity = { agentId, task, round: Number(header.round), baseVersion: Number(header.baseVersion) };
+  const payloadDigest = sha256(smaller);
+  const changed = {
+    updateId: updateId({ ...identity, payloadDigest }, sha256),
+    payloadDigest,
+    payloadSize: BigInt(smaller.length),
+    rawSize: BigInt(payload.length),
+  };
+  return { header: sealed({ ...header, ...changed }), payload: smaller };
 }
 
 export const offerOf = ({ updateId, task, round, baseVersion, payloadDigest }: UpdateHeader) => ({

@@ -76,6 +76,7 @@ export function addSimulate(program: Command): void {
     )
     .option('--top-k <share>', 'send this share of the values alone, the largest; the rest follows later', share)
     .option('--rotate', 'turn updates at random before they are encoded, so that no value stands out: helps few bits')
+    .option('--compression <how>', 'of updates where it pays: zstd (the default) or none', oneOf('zstd', 'none'))
     .option('--attack <name>', `what hostile clients do: ${attackNames.join(', ')}`, oneOf(...attackNames))
     .option('--attackers <x>', 'share of the clients that are hostile (0.2)', share)
     .option('--attack-scale <x>', 'how strong the attack is', number(0))

@@ -10,6 +10,7 @@ import {
   weightsFromBytes,
   weightsToBytes,
 } from '@commonweight/core';
+import { inflated } from '@commonweight/coordinator';
 import {
   evaluate,
   LoadedGraphs,
@@ -53,8 +54,11 @@ async function play(job: ClientJob): Promise<ClientResult> {
     await writeFile(file, weightsToBytes(vector));
     files[name] = file;
   }
+  const payload = inflated(update.header, update.payload);
+  if (payload === undefined) throw new Error('an update can be inflated again');
   return {
-    payload: update.payload,
+    payload,
+    sentBytes: update.payload.length,
     updateId: update.header.updateId,
     examples: Number(update.header.weight),
     loss: outcome.result.loss,

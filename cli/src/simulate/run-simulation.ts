@@ -199,7 +199,7 @@ class Simulation {
       attackers: sent.length - honest.length,
       steps: sent.reduce((sum, { steps }) => sum + steps, 0),
       totalWeight: weights.reduce((sum, weight) => sum + weight, 0),
-      payloadBytes: sent.reduce((sum, { payload }) => sum + payload.length, 0),
+      payloadBytes: sent.reduce((sum, { sentBytes }) => sum + sentBytes, 0),
       seconds: Number(((performance.now() - startMs) / 1000).toFixed(3)),
     };
     return { round, ...improvement, kept, records: [...before.records, record] };

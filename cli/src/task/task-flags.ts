@@ -21,6 +21,7 @@ export interface TaskFlags {
   encoding?: string;
   topK?: number;
   rotate?: true;
+  compression?: string;
   collectMs?: number;
   pauseMs?: number;
   seed?: number;
@@ -54,6 +55,7 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
       encoding: flags.encoding,
       topK: flags.topK,
       rotate: flags.rotate,
+      compression: flags.compression,
     }),
     ...variantsOf((file['variants'] ?? {}) as Config, flags),
     ...given({ collectMs: flags.collectMs, pauseMs: flags.pauseMs, seed: flags.seed }),

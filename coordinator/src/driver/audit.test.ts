@@ -78,7 +78,7 @@ describe('a version whose updates are retained', () => {
     { encoding: 'mxint4', topK: TOP_K, strategy: { name: 'multiKrum' } },
     { encoding: 'mxint4', rotate: true },
   ] as const)('is made again in any format: %o', async (changes) => {
-    const format = formatOf({ ...config, ...changes });
+    const format = formatOf({ ...config, compression: 'none', ...changes });
     const folder = await trained({ retainUpdates: 5, ...changes }, { ids: FIVE, format });
     expect(await audited(folder)).toMatchObject({ verdict: 'same', version: 2, updates: 5 });
   });

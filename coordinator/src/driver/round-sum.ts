@@ -22,6 +22,7 @@ import type { TaskConfig } from '../round/policy.ts';
 import { StoreError, type Commit } from '../store/store.ts';
 import { loadedStrategy } from '../strategies/load-strategy.ts';
 import { metricMeans, type Metrics } from './counters.ts';
+import { inflated } from './inflate.ts';
 import { runRule } from './run-rule.ts';
 import { RoundSpool } from './spool.ts';
 import { hex } from './task-work.ts';
@@ -86,22 +87,28 @@ export class RoundSum {
   /** Folds an update in, or says why not: then nothing has changed. Throws StoreError where its bytes find no room. */
   async fold(header: UpdateHeader, payload: Uint8Array, counted: Counted): Promise<UpdateFault | undefined> {
     const id = hex(header.updateId);
-    const fault = await this.#fold(id, payload, counted);
+    const raw = inflated(header, payload);
+    const fault = raw === undefined ? 'wrong-size' : await this.#fold(id, raw, counted, payload);
     if (fault === undefined && this.#config.retainUpdates > 0) this.#headers.set(id, header);
     return fault;
   }
 
-  async #fold(updateId: string, payload: Uint8Array, counted: Counted): Promise<UpdateFault | undefined> {
-    const fault = this.#sum.add(this.#format.encoding, payload, counted.weight);
+  /** `sent` is what came over the wire, `raw` what that was before it was compressed. */
+  async #fold(id: string, raw: Uint8Array, counted: Counted, sent: Uint8Array): Promise<UpdateFault | undefined> {
+    const fault = this.#sum.add(this.#format.encoding, raw, counted.weight);
     if (fault !== undefined) return fault;
-    await this.#spool?.append(updateId, payload);
-    this.#counted.set(updateId, counted);
+    // Rules read ranges of values, and audits want what the agent signed for.
+    const isRead = this.#strategy.robust !== undefined;
+    if (isRead) await this.#spool?.append(id, raw);
+    const isThere = isRead && sent === raw;
+    if (this.#config.retainUpdates > 0 && !isThere) await this.#spool?.append(sentName(id), sent);
+    this.#counted.set(id, counted);
     return undefined;
   }
 
   /** What goes into the rows that replicas share of an update that must be there in the end: its header only where it is retained. */
   toRow(header: UpdateHeader, payload: Uint8Array): Uint8Array {
-    if (this.#config.retainUpdates === 0) return payload;
+    if (this.#config.retainUpdates === 0) return rawOf(header, payload);
     return toBinary(SubmitUpdateRequestSchema, create(SubmitUpdateRequestSchema, { header, data: payload }));
   }
 
@@ -109,7 +116,9 @@ export class RoundSum {
   async foldRow(updateId: string, row: Uint8Array, counted: Counted): Promise<void> {
     const { header, data } =
       this.#config.retainUpdates === 0 ? { data: row } : fromBinary(SubmitUpdateRequestSchema, row);
-    const fault = await (header === undefined ? this.#fold(updateId, data, counted) : this.fold(header, data, counted));
+    const fault = await (header === undefined
+      ? this.#fold(updateId, data, counted, data)
+      : this.fold(header, data, counted));
     invariant(fault === undefined, 'what a replica took is an update');
   }
 
@@ -131,19 +140,20 @@ export class RoundSum {
 
   #spooled(id: string, { payloadDigest }: UpdateHeader): Uint8Array {
     invariant(this.#spool !== undefined, 'retained updates are spooled');
-    const payload = this.#spool.read(id);
+    const payload = this.#spool.read(this.#spool.round.payloads.has(sentName(id)) ? sentName(id) : id);
     // The spool is not synced and not checked: nothing is kept for audits that is not what the agent sent.
     if (equalBytes(createHash('sha256').update(payload).digest(), payloadDigest)) return payload;
     throw new StoreError(`update ${id} is damaged in the spool: the round is asked for again`);
   }
 
   /** Takes an update out again, exactly. */
-  takeOut(updateId: string, payload: Uint8Array): void {
-    const counted = this.#counted.get(updateId);
+  takeOut(header: UpdateHeader, payload: Uint8Array): void {
+    const id = hex(header.updateId);
+    const counted = this.#counted.get(id);
     invariant(counted !== undefined, 'only what is in a sum is taken out');
-    this.#sum.remove(this.#format.encoding, payload, counted.weight);
-    this.#counted.delete(updateId);
-    this.#headers.delete(updateId);
+    this.#sum.remove(this.#format.encoding, rawOf(header, payload), counted.weight);
+    this.#counted.delete(id);
+    this.#headers.delete(id);
   }
 
   /** The sum as bytes: a part of a round's that another coordinator adds to its own. */
@@ -217,6 +227,16 @@ export class RoundSum {
     await this.#spool?.settled();
   }
 }
+
+/** What an update that was folded was before it was compressed. */
+function rawOf(header: UpdateHeader, payload: Uint8Array): Uint8Array {
+  const raw = inflated(header, payload);
+  invariant(raw !== undefined, 'what was folded could be inflated');
+  return raw;
+}
+
+/** In the spool a payload as it was sent stands beside its values. */
+const sentName = (id: string): string => `${id} as sent`;
 
 interface RoundParts {
   task: string;

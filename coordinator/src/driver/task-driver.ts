@@ -17,7 +17,7 @@ import {
 } from '@commonweight/proto';
 import type { Signer } from '../identity/signer.ts';
 import { blobOf, type OpenVersion, type Registry } from '../registry/registry.ts';
-import { gridOf, parseTaskConfig, policyOf, strategyOf, type TaskConfig } from '../round/policy.ts';
+import { gridOf, parseTaskConfig, policyOf, strategyOf, taskDefaults, type TaskConfig } from '../round/policy.ts';
 import {
   awaited,
   awaits,
@@ -646,9 +646,13 @@ export class TaskDriver implements TaskWork {
   }
 }
 
-/** Without what is off: a coordinator of the version before, which shares the database, does not know it. */
-function written({ retainUpdates, ...config }: TaskConfig): object {
-  return retainUpdates === 0 ? config : { ...config, retainUpdates };
+/** Without what is as it is by default: a coordinator of the version before, which shares the database, does not know it. */
+function written({ retainUpdates, compression, ...config }: TaskConfig): object {
+  return {
+    ...config,
+    ...(retainUpdates === 0 ? {} : { retainUpdates }),
+    ...(compression === taskDefaults.compression ? {} : { compression }),
+  };
 }
 
 /** Sorted by id, so that the list does not tell who was first. */

@@ -74,11 +74,14 @@ export function refusalOf(
   if (asynchronous !== undefined && !equalBytes(header.invitation, invitationToken(signer, header)))
     return 'not-invited';
   const format = formatOf(config);
-  const { encoding, topK } = format;
   if (header.encoding !== formatToWire(format).encoding) return 'wrong-encoding';
-  const bytes = Number(header.payloadSize);
-  const { bytesMin, bytesMax } = encodings[encoding];
-  if (bytes < bytesMin(length) || bytes > bytesMax(length, topK)) return 'wrong-size';
+  const isCompressed = header.rawSize > 0n;
+  if (isCompressed && format.compression === undefined) return 'wrong-encoding';
+  // What would be larger compressed is not compressed: an upload takes no more memory than its values do.
+  if (isCompressed && header.payloadSize >= header.rawSize) return 'wrong-size';
+  const bytes = Number(isCompressed ? header.rawSize : header.payloadSize);
+  const { bytesMin, bytesMax } = encodings[format.encoding];
+  if (bytes < bytesMin(length) || bytes > bytesMax(length, format.topK)) return 'wrong-size';
   const weight = Number(header.weight);
   return weight >= 1 && weight <= config.weightMax ? undefined : 'weight-out-of-range';
 }

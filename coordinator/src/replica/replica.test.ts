@@ -15,6 +15,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { PostgresServer } from '../../../test/support/postgres.ts';
 import { temporaryFolder } from '../../../test/support/processes.ts';
 import {
+  compressed,
   config,
   invited,
   offerOf,
@@ -112,14 +113,16 @@ describe('one round by several coordinators', () => {
     ['a rule without rounds', { strategy: { name: 'median' }, asynchronous: { bufferSize: 6 } }],
     ['the largest values alone', { encoding: 'mxint4', topK: TOP_K }],
     ['a rule that sees the largest values alone', { strategy: { name: 'trimmedMean' }, topK: TOP_K }],
+    ['compressed payloads', { strategy: { name: 'median' }, retainUpdates: 3 }, true],
+    ['compressed payloads of a rule alone', { strategy: { name: 'median' } }, true],
     ['turned values', { encoding: 'mxint4', rotate: true }],
     [
       'turned values, without rounds',
       { strategy: { name: 'fedBuff', bufferSize: 6 }, encoding: 'mxint4', rotate: true },
     ],
     ['the largest values alone, without rounds', { strategy: { name: 'fedBuff', bufferSize: 6 }, topK: TOP_K }],
-  ])('%s: the same bytes as by one', async (_, changes: object) => {
-    const format = formatOf({ encoding: 'mxint8', ...config, ...changes });
+  ] as [string, object, boolean?][])('%s: the same bytes as by one', async (_, changes, isCompressed = false) => {
+    const format = formatOf({ encoding: 'mxint8', compression: 'none', ...config, ...changes });
     const published = new Set<string>();
     for (const count of [1, 2, 3]) {
       const services = await replicas(count);
@@ -128,7 +131,8 @@ describe('one round by several coordinators', () => {
       for (const agent of order) {
         const { invitation } = agent.assignments()[0]!;
         const counted = { metrics: metricsOf(agent.id), weight: 7n, invitation };
-        expect(await agent.submit(same(counted, agent.id, grid, format))).toMatchObject({ accepted: true });
+        const update = same(counted, agent.id, grid, format);
+        expect(await agent.submit(isCompressed ? squeezed(update) : update)).toMatchObject({ accepted: true });
       }
       await expect.poll(() => versionOf(services.at(-1)!), { timeout: 10_000 }).toBe(2);
       published.add(
@@ -144,6 +148,12 @@ describe('one round by several coordinators', () => {
     expect(published.size).toBe(1);
   });
 });
+
+/** With a payload that compression makes smaller: the same for all values. */
+function squeezed({ header }: ReturnType<typeof updateOf>): ReturnType<typeof updateOf> {
+  const payload = new Uint8Array(41).fill(header.agentId.charCodeAt(0) - 90).fill(122, 0, 2);
+  return compressed({ header, payload });
+}
 
 /** With the payload that depends on the agent alone: it is drawn anew where the update is to have something changed. */
 function same(

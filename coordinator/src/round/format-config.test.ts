@@ -6,7 +6,8 @@ import { parseTaskConfig } from './policy.ts';
 const parsed = (changes: object) => parseTaskConfig(JSON.stringify({ ...config, ...changes }));
 
 test('a task says how its updates travel; nothing said is mxint8 of all values', () => {
-  expect(parsed({})).toMatchObject({ encoding: 'mxint8' });
+  expect(parsed({})).toMatchObject({ encoding: 'mxint8', compression: 'zstd' });
+  expect(parsed({ compression: 'none' })).toMatchObject({ compression: 'none' });
   expect(parsed({})).not.toHaveProperty('topK');
   expect(parsed({ encoding: 'mxint4', topK: 0.1 })).toMatchObject({ encoding: 'mxint4', topK: 0.1 });
   expect(parsed({ encoding: 'mxint4', rotate: true })).toMatchObject({ encoding: 'mxint4', rotate: true });
@@ -23,6 +24,7 @@ test.each([
   [{ topK: 0.1, strategy: { name: 'fedNova' } }, 'topK', /fedNova adds numbers to updates/],
   [{ encoding: 'mxint4', strategy: { name: 'fedNova' } }, 'encoding', /mxint4 is too coarse/],
   [{ rotate: 1 }, 'rotate', /true or false/],
+  [{ compression: 'gzip' }, 'compression', /must be zstd or none/],
   [{ rotate: true, encoding: 'float32' }, 'rotate', /float32 has all of them.*choose mxint4/],
   [{ rotate: true, topK: 0.1 }, 'rotate', /leave out rotate or topK/],
   [{ rotate: true, strategy: { name: 'scaffold' } }, 'rotate', /vectors that scaffold adds/],

@@ -7,7 +7,7 @@ import {
 } from '@commonweight/core';
 
 /** The keys of a task's configuration that say how its updates travel. */
-export const FORMAT_KEYS = ['encoding', 'topK', 'rotate'] as const;
+export const FORMAT_KEYS = ['encoding', 'topK', 'rotate', 'compression'] as const;
 
 /** What an update carries, and whose strategy asks for that. */
 interface Carried {
@@ -23,7 +23,7 @@ type Given = Readonly<Record<string, unknown>>;
 
 /** How updates travel, from a task's configuration. Throws ConfigError naming the key and the mend. */
 export function parseFormat(given: Given, carried: Carried): FormatChoice {
-  const { encoding, topK, rotate } = given;
+  const { encoding, topK, rotate, compression } = given;
   const { strategy, shape } = carried;
   if (typeof encoding !== 'string' || !Object.hasOwn(valueEncodings, encoding)) {
     throw new ConfigError(`encoding must be one of ${Object.keys(valueEncodings).join(', ')}`, 'encoding');
@@ -34,7 +34,10 @@ export function parseFormat(given: Given, carried: Carried): FormatChoice {
       'encoding',
     );
   }
-  const choice = { encoding: encoding as ValueEncodingName };
+  if (compression !== 'zstd' && compression !== 'none') {
+    throw new ConfigError('compression must be zstd or none', 'compression');
+  }
+  const choice = { encoding: encoding as ValueEncodingName, compression } as const;
   if (rotate === true) {
     requireTurning(given, carried);
     return { ...choice, rotate };

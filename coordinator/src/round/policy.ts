@@ -48,6 +48,7 @@ export interface TaskConfig extends FormatChoice {
 export const taskDefaults = {
   strategy: { name: 'fedAvg' },
   encoding: 'mxint8',
+  compression: 'zstd',
   collectMs: 600_000,
   pauseMs: 0,
   rounds: 0,

@@ -10,6 +10,8 @@ export interface UpdateFormat {
   topK: number;
   /** Where updates are turned before they are encoded: what the turn follows from, the same for all that go into one sum. */
   rotationSeed?: bigint;
+  /** Payloads may be compressed, where that makes them smaller. */
+  compression?: 'zstd';
 }
 
 /** What of a format a person chooses. */
@@ -20,12 +22,18 @@ export interface FormatChoice {
   topK?: number;
   /** Turns updates at random before they are encoded, so that no value stands out of its block. */
   rotate?: true;
+  /** Whether payloads may be compressed. */
+  compression: 'zstd' | 'none';
 }
 
 /** The format of a choice; chance follows from the task's seed. */
-export function formatOf({ encoding, topK, rotate: isRotated, seed }: FormatChoice & { seed: number }): UpdateFormat {
-  if (topK !== undefined) return { encoding: `topk-${encoding}`, topK };
-  return isRotated === true ? { encoding, topK: 1, rotationSeed: BigInt(seed) } : { encoding, topK: 1 };
+export function formatOf(choice: FormatChoice & { seed: number }): UpdateFormat {
+  const { encoding, topK, compression, seed } = choice;
+  return {
+    ...(topK === undefined ? { encoding, topK: 1 } : { encoding: `topk-${encoding}`, topK }),
+    ...(choice.rotate === true ? { rotationSeed: BigInt(seed) } : {}),
+    ...(compression === 'none' ? {} : { compression }),
+  };
 }
 
 /** Values of an update on the wire, and in the sum, of one that has `length`. */

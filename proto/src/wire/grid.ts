@@ -18,23 +18,25 @@ const ROTATED: Partial<Record<EncodingName, Encoding>> = {
 };
 
 /** What an assignment says of the format of updates. */
-export type FormatOnWire = Pick<Assignment, 'encoding' | 'topK' | 'rotationSeed'>;
+export type FormatOnWire = Pick<Assignment, 'encoding' | 'topK' | 'rotationSeed' | 'zstd'>;
 
-export function formatToWire({ encoding, topK, rotationSeed }: UpdateFormat): FormatOnWire {
+export function formatToWire({ encoding, topK, rotationSeed, compression }: UpdateFormat): FormatOnWire {
   const number = rotationSeed === undefined ? ENCODINGS[encoding] : ROTATED[encoding];
   invariant(number !== undefined, 'encodings of floats and of the largest values are not turned');
-  return { encoding: number, topK: topK < 1 ? topK : 0, rotationSeed: rotationSeed ?? 0n };
+  const zstd = compression === 'zstd';
+  return { encoding: number, topK: topK < 1 ? topK : 0, rotationSeed: rotationSeed ?? 0n, zstd };
 }
 
 /** The format, or undefined for one that this version does not know. */
-export function formatFromWire({ encoding, topK, rotationSeed }: FormatOnWire): UpdateFormat | undefined {
+export function formatFromWire({ encoding, topK, rotationSeed, zstd }: FormatOnWire): UpdateFormat | undefined {
   const isRotated = Object.values(ROTATED).includes(encoding);
   const numbers = isRotated ? ROTATED : ENCODINGS;
   const name = (Object.keys(numbers) as EncodingName[]).find((one) => numbers[one] === encoding);
   if (name === undefined) return undefined;
-  if (isRotated) return { encoding: name, topK: 1, rotationSeed };
-  if (encodings[name].sends === 'all') return { encoding: name, topK: 1 };
-  return topK > 0 && topK <= 1 ? { encoding: name, topK } : undefined;
+  const compression = zstd ? ({ compression: 'zstd' } as const) : {};
+  if (isRotated) return { encoding: name, topK: 1, rotationSeed, ...compression };
+  if (encodings[name].sends === 'all') return { encoding: name, topK: 1, ...compression };
+  return topK > 0 && topK <= 1 ? { encoding: name, topK, ...compression } : undefined;
 }
 
 /** An encoding in words, such as `rotated-mxint4`; `unknown` for one that this version does not know. */
