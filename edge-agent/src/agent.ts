@@ -20,6 +20,7 @@ import {
   TransportError,
   TrustError,
   verifyEd25519,
+  weightsByDeltas,
 } from '@commonweight/client-sdk';
 import {
   equalBytes,
@@ -424,19 +425,43 @@ export class Agent {
   async #weights({ weightsInline }: Assignment, manifest: Manifest): Promise<Float32Array> {
     const artifact = artifactOf(manifest, 'weights');
     const isWhole = weightsInline.length > 0 && equalBytes(sha256(weightsInline), artifact.digest);
-    return weightsFromBytes(isWhole ? weightsInline : await this.#blob(artifact));
+    if (isWhole) return weightsFromBytes(weightsInline);
+    const cached = await this.#cached(artifact.digest);
+    if (cached !== undefined) return weightsFromBytes(cached);
+    const { disk, tell } = this.#parts;
+    const made = await weightsByDeltas(manifest, artifact, {
+      blobs: {
+        get: (digest) => this.#cached(digest),
+        has: (digest) => disk.blobs.has(digest),
+        isOf: (digest, bytes) => disk.blobs.isOf(digest, bytes),
+      },
+      download: (delta) => this.#download(delta),
+      onFault: ({ message }) => tell({ type: 'warning', text: message }),
+    });
+    return weightsFromBytes(await this.#keepBlob(artifact.digest, made ?? (await this.#download(artifact))));
   }
 
-  async #blob({ digest, size }: Artifact): Promise<Uint8Array> {
-    const { link, disk, options } = this.#parts;
-    const cached = await disk.blobs.get(digest);
+  async #blob(artifact: Artifact): Promise<Uint8Array> {
+    const cached = await this.#cached(artifact.digest);
+    return cached ?? this.#keepBlob(artifact.digest, await this.#download(artifact));
+  }
+
+  async #cached(digest: Uint8Array): Promise<Uint8Array | undefined> {
+    const cached = await this.#parts.disk.blobs.get(digest);
+    // Used just now, so the last to go.
     if (cached !== undefined) {
-      // Used just now, so the last to go.
       this.#digests = [digest, ...this.#digests.filter((known) => !equalBytes(known, digest))];
-      return cached;
     }
-    const read = link.readBlob.bind(link);
-    const blob = await downloadBlob(read, digest, Number(size), { sha256, signal: options.signal });
+    return cached;
+  }
+
+  #download({ digest, size }: Artifact): Promise<Uint8Array> {
+    const { link, options } = this.#parts;
+    return downloadBlob(link.readBlob.bind(link), digest, Number(size), { sha256, signal: options.signal });
+  }
+
+  async #keepBlob(digest: Uint8Array, blob: Uint8Array): Promise<Uint8Array> {
+    const { disk } = this.#parts;
     await disk.blobs.put(digest, blob);
     this.#digests = [digest, ...this.#digests].slice(0, DIGESTS_KEPT);
     await disk.blobs.keepOnly(this.#digests);

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fromBinary } from '@bufbuild/protobuf';
-import { decodeUpdate, encodings, seeded, valueEncodings, type EncodingName, type ValueEncodingName } from '@commonweight/core';
+import { decodeUpdate, encodings, seeded, stepped, valueEncodings, type EncodingName, type ValueEncodingName } from '@commonweight/core';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { grid, inputs, ROTATION_SEED, sparseInputs } from './inputs.ts';
@@ -193,3 +193,16 @@ function decodeMatrix(values: Float32Array, encoding: 'mxint8' | 'mxint4', paylo
     return sum * scale * (isNegative === 1 ? -1 : 1);
   });
 }
+
+test('the golden deltas lead from their base to their version', () => {
+  const was = stored('step.json');
+  const base = inputs['three blocks, the last one cut']!;
+  for (const downlink of ['mxint8', 'mxint4']) {
+    const delta = new Uint8Array(Buffer.from(was[`its delta in ${downlink}`]!, 'hex'));
+    const version = Buffer.from(stepped(base, delta).buffer).toString('hex');
+    expect(version).toBe(was[`a version in ${downlink}`]);
+  }
+  const large = new Uint8Array(Buffer.from(was['numbers of every size']!, 'hex'));
+  const steps = [0, 1, -1, 95, -96, 96, 200, -1000, 2 ** 20, -(2 ** 29), 2 ** 30 - 1];
+  expect([...stepped(new Float32Array(steps.length), large)]).toEqual(steps.map((step) => Math.fround(step * 2 ** -12)));
+});

@@ -4,13 +4,16 @@ import { join } from 'node:path';
 import { create, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import {
   DELTA_ONLY,
+  encodeStep,
   encodeUpdate,
   encodings,
   ExactSum,
   fedAvg,
   improvedBySum,
+  roundedVersion,
   seeded,
   sentLength,
+  weightsToBytes,
   type EncodingName,
 } from '@commonweight/core';
 import { Encoding, headerDigest, ManifestSchema, ReceiptSchema, UpdateHeaderSchema, updateId } from '@commonweight/proto';
@@ -35,6 +38,7 @@ export const files: Readonly<Record<string, () => Vectors>> = {
   'topk-mxint4.json': () => payloads('topk-mxint4', sparseInputs),
   'rotated-mxint8.json': () => rotated('mxint8'),
   'rotated-mxint4.json': () => rotated('mxint4'),
+  'step.json': steps,
   'update-id.json': updateIds,
   'header-digest.json': headerDigests,
   'signed.json': signed,
@@ -65,6 +69,33 @@ function rotated(encoding: 'mxint8' | 'mxint4'): Vectors {
     ...Object.fromEntries(names.map((name) => [name, hex(encoded(inputs[name]!))])),
     'the mean of two': hex(new Uint8Array(weights.buffer)),
   };
+}
+
+/** Steps as they travel, and a version that was rounded to one, with what rounding left. */
+function steps(): Vectors {
+  const numbers = {
+    'no weights': [],
+    'all the same': Array<number>(40).fill(0),
+    'small numbers': Array.from({ length: 50 }, (_, i) => ((i * 37) % 7) - 3),
+    'numbers of every size': [0, 1, -1, 95, -96, 96, 200, -1000, 2 ** 20, -(2 ** 29), 2 ** 30 - 1],
+    'two blocks': Array.from({ length: 16_384 + 5 }, (_, i) => (i % 4096 === 17 ? i >> 10 : 0)),
+  };
+  const encoded = Object.entries(numbers).map(([name, some]) => [
+    name,
+    hex(encodeStep({ exponent: -12, numbers: Int32Array.from(some) })),
+  ]);
+  const base = inputs['three blocks, the last one cut']!;
+  const wanted = base.map((value, i) => value + Math.fround(((i * 13) % 17) / 4096 - 0.002));
+  const left = base.map((_, i) => ((i * 7) % 5) / 65_536);
+  const rounded = (['mxint8', 'mxint4'] as const).flatMap((downlink) => {
+    const { weights, remainder, step } = roundedVersion(base, wanted, left, downlink)!;
+    return [
+      [`a version in ${downlink}`, hex(weightsToBytes(weights))],
+      [`what rounding to ${downlink} leaves`, hex(weightsToBytes(remainder))],
+      [`its delta in ${downlink}`, hex(encodeStep(step))],
+    ];
+  });
+  return Object.fromEntries([...encoded, ...rounded]) as Vectors;
 }
 
 function headerDigests(): Vectors {

@@ -11,7 +11,13 @@ import {
   type ModelProto,
   type TensorSpec,
 } from '@commonweight/core';
-import { openManifest, SignedManifestSchema, type Manifest, type SignedManifest } from '@commonweight/proto';
+import {
+  openManifest,
+  SignedManifestSchema,
+  type Artifact,
+  type Manifest,
+  type SignedManifest,
+} from '@commonweight/proto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import { toBinary } from '@bufbuild/protobuf';
@@ -183,6 +189,7 @@ async function showModel(model: string, options: Options): Promise<void> {
     String(m.round),
     m.strategy,
     String(m.totalWeight),
+    deltaOf(m),
     when(m.createdMs),
     keptOf(m.version)
       .map((how) => (how === 'retained' ? 'auditable' : how))
@@ -192,7 +199,7 @@ async function showModel(model: string, options: Options): Promise<void> {
   const shape = (specs: readonly { name: string; dtype: string; dims: bigint[] }[]): string =>
     specs.map((spec) => showSpec({ ...spec, dims: spec.dims.map(Number) })).join(', ');
   output.say(
-    `${model}: ${shape(inputs)} -> ${shape(outputs)}\n${table(['version', 'task', 'round', 'strategy', 'weight', 'created', ''], rows)}`,
+    `${model}: ${shape(inputs)} -> ${shape(outputs)}\n${table(['version', 'task', 'round', 'strategy', 'weight', 'delta', 'created', ''], rows)}`,
     {},
   );
 }
@@ -298,11 +305,27 @@ async function writeTypes(
 /** The manifest inside, once its own signature was verified. */
 const opened = (signed: SignedManifest): Manifest => openManifest(signed, signed.publicKey, verifyEd25519);
 
-const recordOf = ({ $typeName: _, inputs, outputs, artifacts, ...rest }: Manifest): object => ({
+const recordOf = ({ $typeName: _, inputs, outputs, artifacts, earlierDeltas, ...rest }: Manifest): object => ({
   ...rest,
   inputs: inputs.map(({ name, dtype, dims }) => ({ name, dtype, dims })),
   outputs: outputs.map(({ name, dtype, dims }) => ({ name, dtype, dims })),
-  artifacts: artifacts.map(({ role, variant, digest, size }) => ({ role, variant, digest, size })),
+  artifacts: artifacts.map(artifactRecord),
+  earlierDeltas: earlierDeltas.map(artifactRecord),
 });
+
+const artifactRecord = ({ role, variant, digest, size, fromDigest, toDigest }: Artifact): object => ({
+  role,
+  variant,
+  digest,
+  size,
+  ...(role === 'delta' ? { fromDigest, toDigest } : {}),
+});
+
+/** What who has the version before fetches instead of the weights. */
+function deltaOf({ artifacts }: Manifest): string {
+  const [delta, weights] = ['delta', 'weights'].map((role) => artifacts.find((artifact) => artifact.role === role));
+  if (delta === undefined || weights === undefined) return '';
+  return `${bytes(delta.size)} (${percent(Number(delta.size) / Number(weights.size))})`;
+}
 
 const when = (ms: bigint): string => new Date(Number(ms)).toISOString().slice(0, 19).replace('T', ' ');

@@ -1,6 +1,6 @@
 import { Backoff, sleep, TransportError } from '@commonweight/client-sdk';
 import { parseTaskConfig } from '@commonweight/coordinator';
-import { ConfigError, losses, optimizerNames, strategies, valueEncodings } from '@commonweight/core';
+import { ConfigError, downlinkNames, losses, optimizerNames, strategies, valueEncodings } from '@commonweight/core';
 import type { TaskStatus } from '@commonweight/proto';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
@@ -58,6 +58,11 @@ export function addTask(program: Command): void {
     .option('--top-k <share>', 'send this share of the values alone, the largest; the rest follows later', share)
     .option('--rotate', 'turn updates at random before they are encoded, so that no value stands out: helps few bits')
     .option('--compression <how>', 'of updates where it pays: zstd (the default) or none', oneOf('zstd', 'none'))
+    .option(
+      '--downlink <name>',
+      `round versions, so that who has the last one fetches a small delta: ${downlinkNames.join(', ')}`,
+      oneOf(...downlinkNames),
+    )
     .option('--collect-ms <n>', 'how long a round waits for updates', whole(1))
     .option('--pause-ms <n>', 'between two rounds', whole(0))
     .option('--retain-updates <n>', 'newest versions whose updates are kept, for `model audit`; 0 is none', whole(0))

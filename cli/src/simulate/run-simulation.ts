@@ -4,6 +4,7 @@ import { basename, join } from 'node:path';
 import type { TaskConfig } from '@commonweight/coordinator';
 import {
   decodeUpdate,
+  encodeStep,
   encodeUpdate,
   ExactSum,
   formatOf,
@@ -16,6 +17,7 @@ import {
   packedLength,
   payloadBlocks,
   readModel,
+  publishedVersion,
   seeded,
   sentLength,
   splitModel,
@@ -34,6 +36,7 @@ import { dealOut, type Dataset, type Evaluation } from '@commonweight/edge-agent
 import { formatToWire, gridToWire } from '@commonweight/proto';
 import { readFile } from 'node:fs/promises';
 import { attacks } from './attacks.ts';
+import { fetched, noDownloads } from './downloads.ts';
 import { Journal, type Standing } from './journal.ts';
 import type { ClientResult } from './messages.ts';
 import { ClientPool } from './pool.ts';
@@ -167,7 +170,7 @@ class Simulation {
   }
 
   #beginning(): Standing {
-    return { round: 0, weights: this.#first, memory: [], kept: {}, records: [] };
+    return { round: 0, weights: this.#first, memory: [], downloads: noDownloads, kept: {}, records: [] };
   }
 
   async #round(pool: ClientPool, before: Standing): Promise<Standing> {
@@ -179,8 +182,10 @@ class Simulation {
       .shuffle(everybody)
       .slice(0, cohortOf(this.#settings))
       .sort((a, b) => a - b);
+    const { bytes: downloadBytes, downloads } = fetched(before.downloads, cohort, round, 4 * before.weights.length);
     const sent = await this.#collect(pool, before, round, cohort);
-    const { improvement, weights, refused, leftOut } = this.#combine(before, this.#attacked(sent, round));
+    const { improvement: wanted, weights, refused, leftOut } = this.#combine(before, this.#attacked(sent, round));
+    const { stepBytes, ...improvement } = this.#rounded(before, wanted);
     const kept = { ...before.kept };
     for (const { client, kept: files } of sent) {
       kept[client] = Object.fromEntries(Object.entries(files).map(([name, file]) => [name, basename(file)]));
@@ -200,9 +205,32 @@ class Simulation {
       steps: sent.reduce((sum, { steps }) => sum + steps, 0),
       totalWeight: weights.reduce((sum, weight) => sum + weight, 0),
       payloadBytes: sent.reduce((sum, { sentBytes }) => sum + sentBytes, 0),
+      downloadBytes,
       seconds: Number(((performance.now() - startMs) / 1000).toFixed(3)),
     };
-    return { round, ...improvement, kept, records: [...before.records, record] };
+    const steps = [...downloads.steps, stepBytes];
+    return {
+      round,
+      ...improvement,
+      downloads: { ...downloads, steps },
+      kept,
+      records: [...before.records, record],
+    };
+  }
+
+  /** The next version as it is published, and the bytes of the step to it; 0 where it travels whole. */
+  #rounded(
+    before: Standing,
+    { weights, memory }: Improvement,
+  ): Improvement & { remainder: Float32Array | undefined; stepBytes: number } {
+    const { step, ...published } = publishedVersion(before, weights, this.#task.downlink);
+    const { remainder } = published;
+    return {
+      weights: published.weights,
+      memory,
+      remainder,
+      stepBytes: step === undefined ? 0 : encodeStep(step).length,
+    };
   }
 
   /** What the clients of a round send, in their order. */

@@ -22,6 +22,7 @@ export interface TaskFlags {
   topK?: number;
   rotate?: true;
   compression?: string;
+  downlink?: string;
   collectMs?: number;
   pauseMs?: number;
   seed?: number;
@@ -56,6 +57,7 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
       topK: flags.topK,
       rotate: flags.rotate,
       compression: flags.compression,
+      downlink: flags.downlink,
     }),
     ...variantsOf((file['variants'] ?? {}) as Config, flags),
     ...given({ collectMs: flags.collectMs, pauseMs: flags.pauseMs, seed: flags.seed }),

@@ -494,8 +494,12 @@ export class Model<T extends ModelTypes = AnyModel> {
     const reason = before === undefined ? 'first' : isBack ? 'rollback' : 'newer';
     await cache.makeRoom(release, before?.release);
     const { version } = release;
-    const bytes = await fetchRelease(release, cache.blobs, link, (held, bytesTotal) =>
-      this.#emitter.emit('progress', { version, bytes: held, bytesTotal }),
+    const bytes = await fetchRelease(
+      release,
+      cache.blobs,
+      link,
+      (held, bytesTotal) => this.#emitter.emit('progress', { version, bytes: held, bytesTotal }),
+      (error) => this.#emitter.emit('error', error),
     );
     const published = await this.#published(release);
     if (before !== undefined && this.#swapsInPlace(release, before.release))

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import {
+  encodeStep,
   ExactSum,
   formatOf,
   improvedByRule,
@@ -9,6 +10,7 @@ import {
   invariant,
   localMethodOf,
   packedLength,
+  publishedVersion,
   sentLength,
   type GridSpec,
   type Improvement,
@@ -18,6 +20,8 @@ import {
   type UpdateShape,
 } from '@commonweight/core';
 import { equalBytes, SubmitUpdateRequestSchema, UpdateHeaderSchema, type UpdateHeader } from '@commonweight/proto';
+import type { Rounding } from '../registry/delta-chain.ts';
+import type { OpenVersion } from '../registry/registry.ts';
 import type { TaskConfig } from '../round/policy.ts';
 import { StoreError, type Commit } from '../store/store.ts';
 import { loadedStrategy } from '../strategies/load-strategy.ts';
@@ -186,7 +190,18 @@ export class RoundSum {
    */
   async combine(
     counted: ReadonlyMap<string, Counted>,
-    base: { weights: Float32Array; memory: readonly Float32Array[] },
+    base: Base,
+  ): Promise<{ improvement: Improvement; rounding?: Rounding | undefined; weights: ReadonlyMap<string, number> }> {
+    const { improvement, weights } = await this.#improved(counted, base);
+    const published = publishedVersion(base, improvement.weights, this.#config.downlink);
+    const { step, remainder } = published;
+    const rounding = step === undefined ? undefined : { step: encodeStep(step), remainder };
+    return { improvement: { ...improvement, weights: published.weights }, rounding, weights };
+  }
+
+  async #improved(
+    counted: ReadonlyMap<string, Counted>,
+    base: Base,
   ): Promise<{ improvement: Improvement; weights: ReadonlyMap<string, number> }> {
     // Sorted by id, so that the order of arrival cannot show.
     const sorted = [...counted].sort(([a], [b]) => (a < b ? -1 : 1));
@@ -237,6 +252,16 @@ function rawOf(header: UpdateHeader, payload: Uint8Array): Uint8Array {
 
 /** In the spool a payload as it was sent stands beside its values. */
 const sentName = (id: string): string => `${id} as sent`;
+
+/** The version that a round improves. */
+export type Base = Pick<OpenVersion, 'weights' | 'memory' | 'remainder'>;
+
+/**
+ * What of a version a task goes on from: another task's memory, of another strategy perhaps, would be no help; what rounding left was learned
+ * all the same.
+ */
+export const ofTask = ({ manifest, weights, memory, remainder }: OpenVersion, task: string): Base =>
+  manifest.task === task ? { weights, memory, remainder } : { weights, memory: [], remainder };
 
 interface RoundParts {
   task: string;

@@ -37,7 +37,7 @@ import { noCounts, properMetrics, type Counters } from './counters.ts';
 import type { Fleet } from './fleet.ts';
 import { Invitations } from './invitations.ts';
 import { committedReceipt, isFinal, rejectedReceipt, type Refusal } from './receipts.ts';
-import { meansOf, RoundSum, type Counted } from './round-sum.ts';
+import { meansOf, ofTask, RoundSum, type Counted } from './round-sum.ts';
 import { SharedRound } from './shared-round.ts';
 import {
   endedBefore,
@@ -553,12 +553,12 @@ export class TaskDriver implements TaskWork {
     const collected = await this.#collect(accepted);
     if (collected === undefined) return;
     const means = meansOf(collected);
-    const base = { weights: this.#base.weights, memory: this.#memory() };
-    const { improvement, weights } = await this.#sum.combine(collected, base);
+    const { improvement, rounding, weights } = await this.#sum.combine(collected, ofTask(this.#base, this.task));
     const contributions = blobOf(contributionList(weights));
     const next = registry.child(this.#base, {
       model: this.config.model,
       ...improvement,
+      rounding,
       manifest: {
         task: this.task,
         round: BigInt(round),
@@ -604,11 +604,6 @@ export class TaskDriver implements TaskWork {
     await this.#step(this.#tick());
   }
 
-  /** Another task's memory, of another strategy perhaps, would be no help. */
-  #memory(): readonly Float32Array[] {
-    return this.#base.manifest.task === this.task ? this.#base.memory : [];
-  }
-
   #record(state: RoundState): TaskRecord {
     return {
       task: this.task,
@@ -647,9 +642,10 @@ export class TaskDriver implements TaskWork {
 }
 
 /** Without what is as it is by default: a coordinator of the version before, which shares the database, does not know it. */
-function written({ retainUpdates, compression, ...config }: TaskConfig): object {
+function written({ retainUpdates, compression, downlink, ...config }: TaskConfig): object {
   return {
     ...config,
+    ...(downlink === taskDefaults.downlink ? {} : { downlink }),
     ...(retainUpdates === 0 ? {} : { retainUpdates }),
     ...(compression === taskDefaults.compression ? {} : { compression }),
   };

@@ -115,6 +115,7 @@ describe('one round by several coordinators', () => {
     ['a rule that sees the largest values alone', { strategy: { name: 'trimmedMean' }, topK: TOP_K }],
     ['compressed payloads', { strategy: { name: 'median' }, retainUpdates: 3 }, true],
     ['compressed payloads of a rule alone', { strategy: { name: 'median' } }, true],
+    ['versions that are steps', { downlink: 'mxint4' }],
     ['turned values', { encoding: 'mxint4', rotate: true }],
     [
       'turned values, without rounds',

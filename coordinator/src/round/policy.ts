@@ -2,6 +2,7 @@ import {
   asynchronously,
   BUFFERED_UPDATES_MAX,
   ConfigError,
+  downlinkNames,
   FRESH_WEIGHT,
   gridFor,
   localMethodOf,
@@ -9,6 +10,7 @@ import {
   parsePlan,
   strategyFrom,
   type Asynchronous,
+  type DownlinkName,
   type FormatChoice,
   type GridSpec,
   type Strategy,
@@ -40,6 +42,8 @@ export interface TaskConfig extends FormatChoice {
   retainUpdates: number;
   /** Work without rounds, with any strategy that sees deltas alone. `fedBuff` and `fedAsync` have it in their own options. */
   asynchronous?: Asynchronous;
+  /** How versions travel to who has an older one: whole, or as steps on a grid that they are rounded to. */
+  downlink: DownlinkName;
   /** Forms that each version is to have; without it, float32 alone. */
   variants?: VariantPolicy;
 }
@@ -49,6 +53,7 @@ export const taskDefaults = {
   strategy: { name: 'fedAvg' },
   encoding: 'mxint8',
   compression: 'zstd',
+  downlink: 'float32',
   collectMs: 600_000,
   pauseMs: 0,
   rounds: 0,
@@ -65,6 +70,7 @@ const KEYS: readonly string[] = [
   'strategy',
   'plan',
   ...FORMAT_KEYS,
+  'downlink',
   'cohort',
   'collectMs',
   'pauseMs',
@@ -85,6 +91,8 @@ export function parseTaskConfig(json: string): TaskConfig {
     throw new ConfigError(`key "${unknown}" is not known: the keys are ${KEYS.join(', ')}`, unknown);
   const { model, variants } = given as Record<string, unknown>;
   if (typeof model !== 'string' || !isName(model)) throw new ConfigError('model must be the name of a model', 'model');
+  const downlink = downlinkNames.find((name) => name === given.downlink);
+  if (downlink === undefined) throw new ConfigError(`downlink must be one of ${downlinkNames.join(', ')}`, 'downlink');
   const strategy = record(given.strategy, 'strategy') as TaskConfig['strategy'];
   const plan = parsePlan((given as Record<string, unknown>)['plan']);
   // Agents parse what they are instructed: an option that makes a plan they refuse is refused here.
@@ -120,6 +128,7 @@ export function parseTaskConfig(json: string): TaskConfig {
     ...own,
     plan,
     ...format,
+    downlink,
     cohort: { min, max },
     collectMs: whole(given, 'collectMs', 'collectMs', 1, 7 * 86_400_000),
     pauseMs,
