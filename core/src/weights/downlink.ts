@@ -42,19 +42,29 @@ export function roundedVersion(
   remainder: Float32Array | undefined,
   downlink: Exclude<DownlinkName, 'float32'>,
 ): RoundedVersion | undefined {
-  const goal = (i: number): number => (wanted[i] ?? 0) + (remainder?.[i] ?? 0);
-  const changes = base.map((weight, i) => goal(i) - weight);
-  if (!changes.every(Number.isFinite)) return undefined;
+  const { length } = base;
+  const changes = new Float32Array(length);
+  for (let i = 0; i < length; i++) {
+    const change = (wanted[i] ?? 0) + (remainder === undefined ? 0 : (remainder[i] ?? 0)) - (base[i] ?? 0);
+    if (!Number.isFinite(change)) return undefined;
+    changes[i] = change;
+  }
   const exponent = exponentFor(changes, HUNDREDTH_BITS[downlink]);
   const size = 2 ** exponent;
-  const numbers = new Int32Array(base.length);
-  const weights = new Float32Array(base.length);
-  for (let i = 0; i < base.length; i++) {
-    const number = toEven((goal(i) - (base[i] ?? 0)) / size);
-    numbers[i] = Math.max(-NUMBER_MAX, Math.min(NUMBER_MAX, number));
-    weights[i] = (base[i] ?? 0) + (numbers[i] ?? 0) * size;
+  const perUnit = 2 ** -exponent;
+  const numbers = new Int32Array(length);
+  const weights = new Float32Array(length);
+  const left = new Float32Array(length);
+  for (let i = 0; i < length; i++) {
+    const weight = base[i] ?? 0;
+    const goal = (wanted[i] ?? 0) + (remainder === undefined ? 0 : (remainder[i] ?? 0));
+    const number = Math.max(-NUMBER_MAX, Math.min(NUMBER_MAX, toEven((goal - weight) * perUnit)));
+    const rounded = Math.fround(weight + number * size);
+    numbers[i] = number;
+    weights[i] = rounded;
+    left[i] = goal - rounded;
   }
-  return { weights, remainder: weights.map((weight, i) => goal(i) - weight), step: { exponent, numbers } };
+  return { weights, remainder: left, step: { exponent, numbers } };
 }
 
 /** A version as it is published: with the step from its base where it is rounded to one. Nothing of what was left before is lost either way. */
@@ -70,7 +80,8 @@ export function publishedVersion(
 
 /** Of the power of two nearest to the hundredth largest of the changes that are not 0, over 2^numberBits. */
 function exponentFor(changes: Float32Array, numberBits: number): number {
-  const changed = changes.reduce((count, change) => (change === 0 ? count : count + 1), 0);
+  let changed = 0;
+  for (let i = 0; i < changes.length; i++) if (changes[i] !== 0) changed++;
   if (changed === 0) return 0;
   const { bits } = thresholdOf(changes, Math.ceil(changed / 100));
   // As float32: logarithms are not the same everywhere in their last bit.
