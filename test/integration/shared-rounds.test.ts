@@ -170,4 +170,4 @@ test('three replicas share the rounds; one is killed, the leader is killed, one 
   expect(new Set(epochs).size).toBe(2);
   // What an agent was told is true.
   expect([...committed].filter((id) => !ids.includes(id))).toEqual([]);
-}, 300_000);
+}, 600_000);

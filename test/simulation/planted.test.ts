@@ -113,7 +113,7 @@ const ANY = /^(I\d|bug): /;
 /** A fault that shows in one seed of a hundred is still found. */
 const SEEDS_MAX = 500;
 
-describe('the checker sees', { timeout: 240_000 }, () => {
+describe('the checker sees', { timeout: 900_000 }, () => {
   /** The first violation, whoever notices it: the history, or a check of the product's own that is a bug to trip. */
   async function firstViolation(faults: Planted = {}, replicas?: number): Promise<string> {
     for (let seed = 1; seed <= SEEDS_MAX; seed++) {

@@ -5,7 +5,7 @@ const SEEDS = 1000;
 const BATCH = 250;
 const HOUR_MS = 3_600_000;
 
-describe('whole clusters in bad weather', { timeout: 240_000 }, () => {
+describe('whole clusters in bad weather', { timeout: 900_000 }, () => {
   const batches = Array.from({ length: SEEDS / BATCH }, (_, i) => 1 + i * BATCH);
   test.each(batches)(`lose nothing and count nothing twice: ${BATCH} seeds from %i`, async (from) => {
     let crashes = 0;

@@ -120,15 +120,15 @@ describe('one round by several coordinators', () => {
         // The id is of the payload, which is drawn anew where something was changed.
         expect(await agent.submit(same(update, agent.id, grid))).toMatchObject({ accepted: true });
       }
-      await expect.poll(() => versionOf(services.at(-1)!), { timeout: 10_000 }).toBe(2);
+      await expect.poll(() => versionOf(services.at(-1)!)).toBe(2);
       published.add(
         JSON.stringify(await essence(services[0]!), (__, value) => (typeof value === 'bigint' ? String(value) : value)),
       );
       for (const agent of agents) {
         await expect
-          .poll(() => agent.receipts(), { timeout: 10_000 })
+          .poll(() => agent.receipts())
           .toMatchObject([{ round: 1n, outcome: { case: 'committedVersion', value: 2n } }]);
-        await expect.poll(() => agent.assignments().length, { timeout: 10_000 }).toBe(2);
+        await expect.poll(() => agent.assignments().length).toBe(2);
       }
     }
     expect(published.size).toBe(1);
@@ -160,12 +160,12 @@ test('without rounds: agents of any replica are invited as they come, and a stal
       return updateOf(id, grid, { payload, round: version, baseVersion: version, invitation });
     };
     for (const agent of [a, b]) expect(await agent.submit(update(agent, 1n))).toMatchObject({ accepted: true });
-    await expect.poll(() => versionOf(services.at(-1)!), { timeout: 10_000 }).toBe(2);
-    await expect.poll(() => a.assignments().length, { timeout: 10_000 }).toBe(2);
+    await expect.poll(() => versionOf(services.at(-1)!)).toBe(2);
+    await expect.poll(() => a.assignments().length).toBe(2);
     expect(await a.submit(update(a, 2n))).toMatchObject({ accepted: true });
     // On the version before.
     expect(await c.submit(update(c, 1n))).toMatchObject({ accepted: true });
-    await expect.poll(() => versionOf(services.at(-1)!), { timeout: 10_000 }).toBe(3);
+    await expect.poll(() => versionOf(services.at(-1)!)).toBe(3);
     await expect
       .poll(() => c.receipts().map(({ outcome }) => outcome))
       .toEqual([{ case: 'committedVersion', value: 3n }]);
@@ -184,7 +184,7 @@ test.each([
     const update = updateOf(agent.id, grid, { metrics: metricsOf(agent.id), weight: 7n });
     expect(await agent.submit(update)).toMatchObject({ accepted: true });
   }
-  await expect.poll(() => versionOf(services.at(-1)!), { timeout: 10_000 }).toBe(2);
+  await expect.poll(() => versionOf(services.at(-1)!)).toBe(2);
   const { publicKey } = services[0]!;
   const reads = await PostgresReads.open(parsePostgresUrl(server.url(lastDatabase)), publicKey);
   open.push(reads);
@@ -207,10 +207,10 @@ test('a pin that a follower is asked for holds, and followers say what the leade
       const update = updateOf(agent.id, grid, { round: BigInt(round), baseVersion: BigInt(round) });
       expect(await agent.submit(update)).toMatchObject({ accepted: true });
     }
-    await expect.poll(() => versionOf(follower!), { timeout: 10_000 }).toBe(round + 1);
+    await expect.poll(() => versionOf(follower!)).toBe(round + 1);
   }
   const kept = { collected: [2], pinned: [1], retained: [] };
-  await expect.poll(() => follower!.listKept('flowers'), { timeout: 10_000 }).toEqual(kept);
+  await expect.poll(() => follower!.listKept('flowers')).toEqual(kept);
   const { manifest } = await follower!.getModel('flowers', 2);
   const { digest } = fromBinary(ManifestSchema, manifest).artifacts.find(({ role }) => role === 'weights')!;
   await expect(follower!.readBlob(digest, 0, 10)).rejects.toThrow(/^blob \w{64} was collected/);
@@ -232,7 +232,7 @@ test.each([
       return agent.submit(updateOf(agent.id, grid, { round, baseVersion, invitation }));
     };
     for (const agent of agents) await submit(agent, 1n, 1n);
-    for (const agent of agents) await expect.poll(() => agent.assignments().length, { timeout: 10_000 }).toBe(2);
+    for (const agent of agents) await expect.poll(() => agent.assignments().length).toBe(2);
     // One that the follower took for the round that is open.
     expect(await submit(agents[1]!, 2n, 2n)).toMatchObject({ accepted: true });
 
@@ -241,13 +241,13 @@ test.each([
     expect(task).toBe('train');
     expect(fromBinary(ManifestSchema, release.manifest)).toMatchObject({ version: 3n, restoredVersion: 1n });
     for (const agent of agents) agent.ready();
-    for (const agent of agents) await expect.poll(() => agent.assignments().length, { timeout: 10_000 }).toBe(3);
+    for (const agent of agents) await expect.poll(() => agent.assignments().length).toBe(3);
     for (const agent of agents) {
       const { base, round } = agent.assignments()[2]!;
       expect(fromBinary(ManifestSchema, base!.manifest).version).toBe(3n);
       expect(await submit(agent, round, 3n)).toMatchObject({ accepted: true });
     }
-    await expect.poll(() => versionOf(services[1]!), { timeout: 10_000 }).toBe(4);
+    await expect.poll(() => versionOf(services[1]!)).toBe(4);
     const { contributionsDigest } = await newest(services[1]!);
     const { data } = await services[1]!.readBlob(contributionsDigest, 0, 10_000);
     expect(fromBinary(ContributionListSchema, data).accepted).toHaveLength(2);
@@ -287,7 +287,7 @@ test('an update of an old round is refused by a follower, and its agent hears wh
   const services = await replicas(2);
   const { agents, grid } = await spread(services, {}, ['a', 'b']);
   for (const agent of agents) await agent.submit(updateOf(agent.id, grid));
-  await expect.poll(() => agents[1]!.assignments().length, { timeout: 10_000 }).toBe(2);
+  await expect.poll(() => agents[1]!.assignments().length).toBe(2);
   const late = updateOf('b', grid, { baseVersion: 1n });
   agents[1]!.say({ message: { case: 'offer', value: { updates: [offerOf(late.header)] } } });
   const rejected = { outcome: { case: 'rejected', value: Reason.STALE_ROUND } };
@@ -300,7 +300,7 @@ test('a follower that ends in order leaves its part, and nobody is asked again',
   for (const i of [1, 3]) await agents[i]!.submit(updateOf(agents[i]!.id, grid));
   await follower!.close();
   for (const i of [0, 2]) await agents[i]!.submit(updateOf(agents[i]!.id, grid));
-  await expect.poll(() => versionOf(leader!), { timeout: 10_000 }).toBe(2);
+  await expect.poll(() => versionOf(leader!)).toBe(2);
   expect(await newest(leader!)).toMatchObject({ totalWeight: 40n });
 });
 
@@ -317,8 +317,8 @@ test('a leader that ends in order leaves its part to the follower that leads the
       return false;
     }
   };
-  await expect.poll(submitted, { timeout: 15_000 }).toBe(true);
-  await expect.poll(() => versionOf(follower!), { timeout: 15_000 }).toBe(2);
+  await expect.poll(submitted).toBe(true);
+  await expect.poll(() => versionOf(follower!)).toBe(2);
   const manifest = await newest(follower!);
   expect(manifest).toMatchObject({ totalWeight: 40n, epoch: 2n });
   const { data } = await follower!.readBlob(manifest.contributionsDigest, 0, 10_000);
@@ -353,6 +353,6 @@ test('apps at a follower hear of new versions', async () => {
   // A hint comes only for what is watched already.
   await new Promise((resolve) => setTimeout(resolve, 700));
   for (const agent of agents) await agent.submit(updateOf(agent.id, grid));
-  await expect.poll(() => told, { timeout: 10_000 }).toEqual([1n, 2n]);
+  await expect.poll(() => told).toEqual([1n, 2n]);
   stop();
 });
