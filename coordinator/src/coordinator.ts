@@ -18,7 +18,7 @@ import {
   type TaskStatus,
   type UpdateHeader,
 } from '@commonweight/proto';
-import { sleep, systemClock, type Clock } from './clock.ts';
+import { evenTime, sleep, systemClock, type Clock } from './clock.ts';
 import { AgentSessions } from './driver/agent-sessions.ts';
 import { Fleet } from './driver/fleet.ts';
 import { rejectedReceipt } from './driver/receipts.ts';
@@ -149,6 +149,7 @@ export class Coordinator implements CoordinatorService {
   readonly #drivers = new Map<string, TaskDriver>();
   readonly #taskWatchers = new Map<string, Set<(status: TaskStatus) => void>>();
   readonly #nowMs: () => number;
+  readonly #dateMs: () => number;
   readonly #world: DriverWorld;
   readonly #onFatal: (error: Error) => void;
   readonly #onClose: () => void;
@@ -173,7 +174,8 @@ export class Coordinator implements CoordinatorService {
       keepVersions,
     }: ServiceOptions,
   ) {
-    const nowMs = (): number => clock.nowMs();
+    const nowMs = evenTime(clock);
+    this.#dateMs = () => clock.nowMs();
     this.#store = store;
     this.#signer = signer;
     this.#registry = new Registry(store, signer);
@@ -195,6 +197,7 @@ export class Coordinator implements CoordinatorService {
       fleet: this.#fleet,
       spoolDir,
       nowMs,
+      dateMs: this.#dateMs,
       monotonicMs: () => clock.monotonicMs(),
       sleep: (ms) => sleep(clock, ms),
       log,
@@ -330,7 +333,7 @@ export class Coordinator implements CoordinatorService {
 
   async importModel(model: string, onnx: Uint8Array): Promise<SignedManifest> {
     requireName('model', model);
-    const release = await understandable(() => this.#registry.importModel(model, onnx, this.#nowMs())).catch(
+    const release = await understandable(() => this.#registry.importModel(model, onnx, this.#dateMs())).catch(
       (error: unknown) => {
         if (error instanceof StoreError) this.#failed(error);
         throw error;
@@ -403,7 +406,7 @@ export class Coordinator implements CoordinatorService {
     return this.#oneByOne(async () => {
       const driver = this.#busyWith(model);
       if (driver !== undefined) return { release: await driver.rollback(version), task: driver.task };
-      const restored = await this.#registry.restored(model, version, this.#nowMs());
+      const restored = await this.#registry.restored(model, version, this.#dateMs());
       await this.#commit({ version: restored.version });
       this.#world.announce(model, restored.open.signed);
       return { release: restored.open.signed, task: '' };

@@ -10,7 +10,7 @@ import {
   type TaskStatus,
   type UpdateHeader,
 } from '@commonweight/proto';
-import { sleep, type Clock } from '../clock.ts';
+import { evenTime, sleep, type Clock } from '../clock.ts';
 import { AgentSessions } from '../driver/agent-sessions.ts';
 import { Fleet } from '../driver/fleet.ts';
 import { CHECKPOINT_MS } from '../driver/neighbours.ts';
@@ -74,7 +74,7 @@ export class Follower implements CoordinatorService {
     const { store, shares, signer, spoolDir, clock, log, onFatal } = options;
     this.#options = options;
     const registry = new RegistryReads(store, signer.publicKey);
-    const nowMs = (): number => clock.nowMs();
+    const nowMs = evenTime(clock);
     this.#world = {
       store,
       shares,
@@ -82,7 +82,6 @@ export class Follower implements CoordinatorService {
       signer,
       fleet: this.#fleet,
       spoolDir,
-      nowMs,
       monotonicMs: () => clock.monotonicMs(),
       sleep: (ms) => sleep(clock, ms),
       failed: onFatal,
