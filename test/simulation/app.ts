@@ -26,10 +26,20 @@ const never = <T>(): Promise<T> => new Promise<T>(() => {});
 /** Longest that a write to the disk takes, and that loading a version takes. */
 const WRITE_MS = 30;
 const LOAD_MS = 200;
+/** What an app that says so too early takes to write. */
+const LATE_MS = 60_000;
 /** How often the state is read, beside what is announced. */
 const READ_EVERY_MS = 30_000;
 /** Where a first version did not come in time, the app tries again after this. */
 const AGAIN_MS = 5_000;
+
+/** Faults to plant in apps. */
+export interface PlantedInApp {
+  /** It takes bytes without looking at their digest. */
+  believesAnyBytes?: boolean;
+  /** Writes are said to be done long before they are. */
+  saysTooEarly?: boolean;
+}
 
 export interface AppWorld extends Asker {
   time: VirtualTime;
@@ -41,6 +51,7 @@ export interface AppWorld extends Asker {
   onCommitted(version: number): void;
   /** A prediction of a version came from these weights. */
   onAnswer(version: number, weights: readonly number[]): void;
+  planted: PlantedInApp;
 }
 
 /** One life of an app: the production SDK between a simulated link, a disk that outlives it, and a runtime that says which weights it has. */
@@ -126,7 +137,9 @@ export class SimulatedApp {
 
   /** Writes take time; those that a kill cuts off are not there, and nobody hears of them. */
   #disk(durable: Storage): Storage {
+    const { time, planted } = this.#world;
     const write = async (apply: () => Promise<void>): Promise<void> => {
+      if (planted.saysTooEarly === true) return void time.after(LATE_MS, () => this.#isAlive && void apply());
       await this.#wait(WRITE_MS);
       await apply();
       await this.#wait(WRITE_MS);
@@ -212,7 +225,7 @@ class SimulatedModelLink implements ModelLink {
   download(digest: Uint8Array, size: number, onProgress?: (bytes: number) => void): Promise<Uint8Array> {
     const { signal } = this.#closed;
     return downloadBlob((blob, offset, stop) => this.#read(blob, offset, stop), digest, size, {
-      sha256,
+      sha256: this.#world.planted.believesAnyBytes === true ? () => digest : sha256,
       signal,
       onProgress,
     });

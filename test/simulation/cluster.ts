@@ -32,7 +32,7 @@ import { StoreError, type Commit } from '../../coordinator/src/store/store.ts';
 import type { OutboxEntry } from '../../edge-agent/src/outbox/outbox.ts';
 import { emptyDisk, hex, type Durable } from './agent-disk.ts';
 import { SimulatedAgent, type PlantedInAgent } from './agent.ts';
-import { emptyStorage, SimulatedApp } from './app.ts';
+import { emptyStorage, SimulatedApp, type PlantedInApp } from './app.ts';
 import type { Edge } from './ask.ts';
 import { badUpdate } from './bad-updates.ts';
 import { Disk, type CrashPoint, type DiskFaults, type PlantedOnDisk } from './disk.ts';
@@ -78,7 +78,7 @@ const LENGTH = 2 * AGENTS + 2;
 const SERVER_LEARNING_RATE = 2 ** -40;
 
 /** Faults to plant, so that it shows whether the checker sees them. */
-export type Planted = PlantedOnDisk & PlantedInAgent & PlantedInShares;
+export type Planted = PlantedOnDisk & PlantedInAgent & PlantedInShares & PlantedInApp;
 
 export interface Report {
   seed: number;
@@ -718,6 +718,7 @@ class Cluster {
       onCommitted: (version) => this.#history.keptFor(name, version),
       onAnswer: (version, weights) => this.#check(() => this.#history.answered(name, version, weights)),
       onBug: (error) => this.#bug(error),
+      planted: this.#planted,
     });
     this.#apps.set(name, { app, disk });
   }

@@ -90,8 +90,7 @@ export class VirtualTime implements Clock {
       if (first.cancelled) continue;
       this.#nowMs = first.atMs;
       first.work();
-      // All microtasks run before this resolves.
-      await new Promise((resolve) => setImmediate(resolve));
+      await settled();
       return true;
     }
   }
@@ -122,6 +121,9 @@ export class VirtualTime implements Clock {
     heap[i] = last;
   }
 }
+
+/** Resolves once every promise that can settle has: Node runs what is due at the next tick when no microtask is left. */
+const settled = (): Promise<void> => new Promise((resolve) => process.nextTick(resolve));
 
 /** Replaces properties; gives what puts back those that were there. */
 function replace(target: object, properties: Record<string, unknown>): () => void {

@@ -36,7 +36,7 @@ function record<Name extends keyof ModelEvents>(model: Model, name: Name): Model
 
 async function until(condition: () => boolean): Promise<void> {
   for (let tries = 0; !condition(); tries += 1) {
-    if (tries > 1000) throw new Error('waited 10 s in vain');
+    if (tries > 6000) throw new Error('waited a minute in vain');
     await sleep(10);
   }
 }
@@ -190,6 +190,23 @@ test('an older version, another key and a changed manifest are not believed', as
   await until(() => errors.length > 0);
   expect(errors.pop()?.message).toMatch(/signs with key .* is trusted/);
   expect(model.version).toBe(2);
+});
+
+test('a refused release that comes again and again does not keep newer ones out', async () => {
+  const link = new MemoryLink();
+  link.publish(1, small(1));
+  const old = link.newest;
+  link.publish(2, small(2));
+  const model = await open(link);
+  const errors = record(model, 'error');
+  for (let time = 1; time <= 3; time += 1) {
+    link.announce(old!);
+    await until(() => errors.length === 1);
+    await sleep(5);
+  }
+  expect(errors).toHaveLength(1);
+  link.publish(3, small(3));
+  await until(() => model.version === 3);
 });
 
 test('an app starts offline from its cache and catches up later', async () => {

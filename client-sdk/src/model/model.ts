@@ -405,6 +405,8 @@ export class Model<T extends ModelTypes = AnyModel> {
   }
 
   async #takeAll(): Promise<void> {
+    // In a turn of its own: what was done before its first wait would be taken for under way for ever.
+    await Promise.resolve();
     for (let signed = this.#inbox.shift(); signed !== undefined; signed = this.#inbox.shift()) {
       try {
         if (!this.#wasRefused(signed)) await this.#take(signed);
