@@ -60,6 +60,8 @@ const ROUND_MS = 30_000;
 const BUFFER_MS = 10_000;
 /** I7: how long after the storm the rest may take. */
 const CALM_MS = 600_000;
+/** How long what is asked for in good weather may take. */
+const FINISH_MS = 600_000;
 /** Longest that a read or half a write of the coordinator's disk takes. */
 const LATENCY_MS = 20;
 /** Longest that a replica is stopped, and that somebody is cut off. */
@@ -314,7 +316,8 @@ class Cluster {
             this.#time.sleep(30_000).then(() => 'no answer'),
           ]);
           this.#trace(`${what} the task: ${outcome}`);
-          if (outcome === 'done') return;
+          // One that is finished is not started again.
+          if (outcome === 'done' || outcome.includes('is finished')) return;
         }
         await this.#time.sleep(1_000);
       }
@@ -392,7 +395,9 @@ class Cluster {
   async #finish(work: Promise<unknown>): Promise<void> {
     let isDone = false;
     const done = work.finally(() => (isDone = true));
-    while (!isDone && (await this.#time.next(Infinity))) if (this.#violation !== undefined) throw this.#violation;
+    const endMs = this.#time.elapsedMs + FINISH_MS;
+    while (!isDone && (await this.#time.next(endMs))) if (this.#violation !== undefined) throw this.#violation;
+    if (!isDone) throw new Violation(`I7: what was asked for is not done after ${FINISH_MS / 1000} s of good weather`);
     await done;
   }
 

@@ -103,7 +103,8 @@ export class History {
     // I4: from the network an app takes what is newer than all it ever served; what it starts with is what it kept for good, or newer.
     const leastMust = isKept ? before.kept : before.last + 1;
     if (version < leastMust) throw new Violation(`I4: ${app} serves version ${version} after version ${leastMust}`);
-    if (!this.#versions.has(version)) throw new Violation(`I4: ${app} serves version ${version}, which was never committed`);
+    if (!this.#versions.has(version))
+      throw new Violation(`I4: ${app} serves version ${version}, which was never committed`);
     this.#served.set(app, { ...before, last: Math.max(before.last, version) });
   }
 
