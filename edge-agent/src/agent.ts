@@ -51,8 +51,10 @@ import {
   type SessionState,
   type Work,
 } from './session/session.ts';
-import type { EngineName } from './training/engines.ts';
-import { Trainer } from './training/trainer.ts';
+import type { EngineName } from './training/engine.ts';
+import { cpuBudget } from './training/engines/cpu-budget.ts';
+import { openTrainer } from './training/node-trainer.ts';
+import type { Trainer } from './training/trainer.ts';
 import { makeUpdate } from './update.ts';
 
 export interface AgentOptions {
@@ -65,10 +67,12 @@ export interface AgentOptions {
   dataDir: string;
   /** Serve only this task; any without it. */
   task?: string;
-  /** Of the training; 1 by default. */
+  /** Of the training; one for each physical core but one by default. */
   threads?: number;
-  /** What trains; the CPU by default, and where another does not work. */
-  engine?: EngineName;
+  /** Share of the machine's cores that training may keep busy, above 0 and up to 1. */
+  cpuShare?: number;
+  /** What trains; without it, or with `auto`, what is fastest here. One that does not work makes way for another. */
+  engine?: EngineName | 'auto';
   /** Ends the agent. */
   signal: AbortSignal;
   onEvent?: (event: AgentEvent) => void;
@@ -107,8 +111,12 @@ export async function runAgent(options: AgentOptions): Promise<void> {
         text: `the outbox in ${options.dataDir} holds updates of agent ${other}: only that agent can send them`,
       });
     }
-    const { engine = 'cpu', threads = 1 } = options;
-    const { trainer, examples } = await Trainer.open(options.data, { engine, threads }, (text) =>
+    const { engine = 'auto', threads, cpuShare: share } = options;
+    const budget = cpuBudget({
+      ...(threads === undefined ? {} : { threads }),
+      ...(share === undefined ? {} : { share }),
+    });
+    const { trainer, examples } = await openTrainer(options.data, { engine, budget }, (text) =>
       tell({ type: 'warning', text }),
     );
     tell({ type: 'data', examples });
@@ -131,7 +139,7 @@ export interface AgentParts {
   options: Pick<AgentOptions, 'agentId' | 'task' | 'coordinator' | 'signal'>;
   link: AgentLink;
   disk: AgentDisk;
-  trainer: Pick<Trainer, 'train'>;
+  trainer: Pick<Trainer<never>, 'train'>;
   examples: number;
   tell(event: AgentEvent): void;
 }
@@ -155,6 +163,10 @@ export class Agent {
   #state: SessionState = firstState;
   #session: OpenSession | undefined;
   #digests: Uint8Array[] = [];
+  /** How long the agent rests after failures. */
+  readonly #rests = new Backoff();
+  /** What trained last, and what of it ran elsewhere; the CPU alone is nothing to speak of. */
+  #trainedOn = 'ort-cpu';
 
   constructor(parts: AgentParts) {
     this.#parts = parts;
@@ -298,7 +310,15 @@ export class Agent {
         this.#parts.tell({ type: 'failure', task, round, reason });
         return this.#session?.send({ case: 'failure', value: { task, round: BigInt(round), reason } });
       }
+      case 'Rest':
+        return this.#track(this.#rest());
     }
+  }
+
+  async #rest(): Promise<void> {
+    const { signal } = this.#parts.options;
+    await sleep(this.#rests.nextMs(), signal);
+    if (!signal.aborted) this.#do({ type: 'Rested' });
   }
 
   /** This agent's updates that have not ended, newest first. Another's, from a folder that two have used, are not its to send. */
@@ -328,6 +348,7 @@ export class Agent {
       const assignment = this.#assignments.get(keyOf(work));
       if (assignment === undefined) throw new Error('the assignment is gone');
       this.#trained.set(keyOf(work), await this.#trainOn(assignment));
+      this.#rests.connected();
       this.#do({ type: 'Trained', ...work });
     } catch (error) {
       this.#failed(work, error);
@@ -360,7 +381,10 @@ export class Agent {
         return trained;
       },
     );
-    const { loss, examples, steps, ms } = outcome.result;
+    const { loss, examples, steps, ms, engine, elsewhere } = outcome.result;
+    const trainedOn = [engine, ...elsewhere].join(' ');
+    if (trainedOn !== this.#trainedOn) tell({ type: 'engine', engine, elsewhere });
+    this.#trainedOn = trainedOn;
     tell({ type: 'trained', ...work, loss, examples, steps, trainMs: Math.round(ms) });
     invariant(assignment.grid !== undefined, 'an assignment is checked before it is trained');
     return {

@@ -14,8 +14,9 @@ import {
   evaluate,
   LoadedGraphs,
   localRound,
+  LocalTrainer,
   makeUpdate,
-  OrtTrainer,
+  openEngine,
   subset,
   type Dataset,
 } from '@commonweight/edge-agent';
@@ -28,8 +29,7 @@ const GRAPHS_MAX = 16;
 const port = parentPort;
 if (port === null) throw new Error('this file is a worker');
 const setup = workerData as WorkerSetup;
-const on = { engine: 'cpu', threads: 1 } as const;
-const graphs = new LoadedGraphs(on, GRAPHS_MAX);
+const graphs = new LoadedGraphs(await openEngine('ort-cpu', { threads: 1 }), GRAPHS_MAX);
 const { length } = layoutOf(readModel(setup.graph));
 
 async function play(job: ClientJob): Promise<ClientResult> {
@@ -37,7 +37,7 @@ async function play(job: ClientJob): Promise<ClientResult> {
   const plan = parsePlan(JSON.parse(assignment.planJson));
   if (assignment.grid === undefined) throw new Error('an assignment has a grid');
   const { memory, base } = job;
-  const trainer = new OrtTrainer(dataOf(job.client), on, graphs);
+  const trainer = new LocalTrainer(dataOf(job.client), graphs);
   const outcome = await localRound(
     { graph: setup.graph, base, memory, plan, seed: assignment.seed },
     (name, ownLength) => kept(job.kept[name], ownLength),

@@ -1,0 +1,3 @@
+import { runTrainingEngineContract } from '../../../../test/contract/training-engine.ts';
+
+runTrainingEngineContract('ort-web');
