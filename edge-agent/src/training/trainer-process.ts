@@ -12,5 +12,10 @@ const answer = serveTrainings<string>({
 
 // Ctrl-C reaches the whole group: the agent decides when this ends.
 process.on('SIGINT', () => {});
+// A message that there is no memory for ends it as the JavaScript engine ends it when it has none.
+process.on('uncaughtException', (error: NodeJS.ErrnoException) => {
+  console.error(error);
+  process.exit(error.code === 'ERR_MEMORY_ALLOCATION_FAILED' ? 134 : 1);
+});
 process.on('message', (message: ToTrainer<string>) => void answer(message));
 process.on('disconnect', () => process.exit(0));
