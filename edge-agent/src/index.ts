@@ -1,4 +1,4 @@
-export { runAgent, type AgentOptions } from './agent.ts';
+export { runAgent, type AgentOptions } from './run-agent.ts';
 export type { AgentEvent } from './events.ts';
 export { DataError, subset, type Dataset } from './data/dataset.ts';
 export { dealOut, type Dealing } from './data/partition.ts';

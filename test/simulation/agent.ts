@@ -1,3 +1,4 @@
+import { nodePlatform } from '@commonweight/client-sdk';
 import { Agent } from '../../edge-agent/src/agent.ts';
 import type { TrainingJob, TrainingResult } from '../../edge-agent/src/training/messages.ts';
 import type { OutboxEntry } from '../../edge-agent/src/outbox/outbox.ts';
@@ -81,6 +82,7 @@ export class SimulatedAgent {
     };
     const agent = new Agent({
       options: { agentId: id, coordinator: 'the coordinator', signal: this.#stop.signal },
+      crypto: nodePlatform.crypto,
       link: this.link,
       disk,
       trainer: { train },

@@ -3,7 +3,8 @@
 import { join } from 'node:path';
 import { loadDataset, LoadedGraphs, LocalTrainer, openEngine } from '@commonweight/edge-agent';
 import { Agent } from '../../edge-agent/src/agent.ts';
-import { openAgentDisk } from '../../edge-agent/src/disk.ts';
+import { nodePlatform } from '@commonweight/client-sdk';
+import { openAgentDisk } from '../../edge-agent/src/folder-disk.ts';
 import { openAgentLink } from '../../edge-agent/src/link/agent-link.ts';
 
 export interface PacedFleet {
@@ -25,6 +26,7 @@ async function runOne({ id, data, deviceMs }: PacedFleet['agents'][number]): Pro
   const agent = new Agent({
     options: { agentId: id, coordinator: url, signal: stop.signal },
     link,
+    crypto: nodePlatform.crypto,
     disk: await openAgentDisk(join(folder, id), warn),
     trainer: {
       train: async (job) => {

@@ -20,6 +20,7 @@ import {
   subset,
   type Dataset,
 } from '@commonweight/edge-agent';
+import { sha256 } from '@commonweight/client-sdk';
 import { gridFromWire } from '@commonweight/proto';
 import type { ClientJob, ClientResult, FromWorker, ToWorker, WorkerSetup } from './messages.ts';
 
@@ -46,7 +47,7 @@ async function play(job: ClientJob): Promise<ClientResult> {
   const values = packedLength(localMethodOf(plan).shape, length, gridFromWire(assignment.grid));
   const residual = await kept(job.kept['residual'], values);
   const { agentId, baseVersion } = job;
-  const update = makeUpdate({ agentId, assignment, baseVersion, outcome, residual });
+  const update = await makeUpdate({ sha256, agentId, assignment, baseVersion, outcome, residual });
   const files: Record<string, string> = {};
   for (const [name, vector] of [['residual', update.residual] as const, ...outcome.own]) {
     const file = `${job.keepAs}.${name}.f32`;

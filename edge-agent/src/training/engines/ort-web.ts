@@ -24,7 +24,7 @@ export function ortWeb(
         ? {}
         : { preferredOutputLocation: Object.fromEntries(onDevice.map((output) => [output, 'gpu-buffer'])) }),
     });
-  return new OrtTrainingEngine('ort-web', isOnGpu ? { pooling: 'comparison' } : {}, {
+  return new OrtTrainingEngine(isOnGpu ? 'ort-webgpu' : 'ort-web', isOnGpu ? { pooling: 'comparison' } : {}, {
     Tensor,
     createSession,
     keeps: isOnGpu ? 'on-device' : 'as-given',
