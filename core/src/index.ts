@@ -4,7 +4,18 @@ export { joinModel, layoutOf, parametersOf, splitModel } from './onnx/parameters
 export type { ParameterSpec, SplitModel, WeightLayout } from './onnx/parameters.ts';
 export { contractOf } from './onnx/contract.ts';
 export type { ModelContract, TensorSpec } from './onnx/contract.ts';
-export type { ModelProto } from './onnx/gen/onnx/onnx_pb.ts';
+export type { ModelProto, NodeProto, TensorProto } from './onnx/gen/onnx/onnx_pb.ts';
+// What an engine needs that computes graphs by itself.
+export { openGraph } from './onnx/open-graph.ts';
+export type { GraphBuilder } from './onnx/graph-builder.ts';
+export { floatAttribute, intAttribute, intsAttribute, stringAttribute } from './onnx/nodes.ts';
+export { dimsOf, floatValues, integerValues } from './onnx/tensor-data.ts';
+export { transposedWindowsOf, windowsOf } from './onnx/windows.ts';
+export type { Windows } from './onnx/windows.ts';
+export { contractionOf } from './onnx/einsum.ts';
+export { cutsOf } from './onnx/slices.ts';
+export { padMatrix, resizedAxes, resizeMatrix } from './onnx/resampling.ts';
+export { ancestors } from './autodiff/reachability.ts';
 export { fedAvg2nn, logistic, mlp } from './models/mlp.ts';
 export type { LogisticOptions, MlpOptions } from './models/mlp.ts';
 export { cnn, fedAvgCnn } from './models/cnn.ts';

@@ -29,6 +29,8 @@ export interface Program {
 /** Compiles graphs and runs them. One lives in a process, or in a browser's worker, of its own. */
 export interface Engine {
   readonly name: EngineName;
+  /** The library that computes, where there are several. */
+  readonly runsOn?: string;
   /** How its graphs want to be written. */
   readonly forms: StepForms;
   compile(graph: StepGraph): Promise<Program>;

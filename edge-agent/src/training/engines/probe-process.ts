@@ -48,7 +48,13 @@ try {
     throw new Error(`what it computes is wrong: the loss is ${loss} after ${mlpSteps} steps`);
   const large = small.ms > MLP_MS_MAX ? undefined : await measured(cnn({ seed: 1 }), 2);
   const elsewhere = [...new Set([...small.result.elsewhere, ...(large?.result.elsewhere ?? [])])].sort();
-  tell({ mlpMs: small.ms, elsewhere, ...(large === undefined ? {} : { cnnMs: large.ms }) });
+  const { runsOn } = engine;
+  tell({
+    mlpMs: small.ms,
+    elsewhere,
+    ...(large === undefined ? {} : { cnnMs: large.ms }),
+    ...(runsOn === undefined ? {} : { runsOn }),
+  });
 } catch (error) {
   tell({ why: plainReason(error) });
 }
