@@ -41,12 +41,15 @@ export type {
   ServerStream,
 } from './connection/grpc-channel.ts';
 export { openNats } from './connection/nats-connection.ts';
+export { loadNats } from './connection/load-nats.ts';
+export type { Nats } from './connection/load-nats.ts';
 export { findCoordinator, isAway, natsRequest, NatsRequests } from './connection/nats-request.ts';
 export type { OpenNatsOptions } from './connection/nats-request.ts';
 export { verifyEd25519 } from './trust/ed25519.ts';
 export { sha256 } from './trust/sha256.ts';
 export { KeyPin } from './trust/key-pin.ts';
 export { Ratchet } from './trust/ratchet.ts';
+export { hex } from './hex.ts';
 export { BlobCache } from './cache/blob-cache.ts';
 export { readIfThere, writeAtomic } from './cache/atomic-file.ts';
 export { FolderStorage } from './platform/folder-storage.ts';
@@ -54,6 +57,7 @@ export { MemoryStorage } from './platform/storage.ts';
 export type { Storage } from './platform/storage.ts';
 export type { Platform, Sha256, TrustCrypto } from './platform/platform.ts';
 export { nodePlatform } from './platform/node.ts';
+export { webCrypto } from './platform/web-crypto.ts';
 export { OrtEngine } from './runtime/ort-engine.ts';
 export type { Engine, Session } from './runtime/engine.ts';
 export { elementKind } from './runtime/tensor.ts';
