@@ -1,0 +1,171 @@
+/**
+ * One release at a time is fetched, loaded beside the one that serves, warmed up and swapped in. The newest offer wins: whatever
+ * lies between is superseded.
+ *
+ *   offered -> fetching -> staged -> serving (standing.ts)
+ *                  |          |
+ *                  v          v
+ *            set aside   quarantined
+ */
+import { Backoff, sleep } from '../connection/backoff.ts';
+import { asError, ContractError, ModelError, TransportError, WorkerLostError } from '../errors.ts';
+import type { PublishedForms } from '../runtime/variant.ts';
+import { sizeOf, type Release } from '../trust/release.ts';
+import { contractBreak, contractIn } from './contract.ts';
+import type { SwapReason } from './events.ts';
+import type { Life } from './life.ts';
+import type { Loader } from './loader.ts';
+import type { Serving } from './serving.ts';
+import { fetchRelease, type ReleaseBytes, type Staged } from './stage.ts';
+import type { Standing } from './standing.ts';
+
+/** Memory of a loaded model, in bytes of its weights (measured with ONNX Runtime, weights prepacked). */
+const MEMORY_FACTOR = 1.95;
+
+export class Swaps {
+  readonly #life: Life;
+  readonly #serving: Serving;
+  readonly #loader: Loader;
+  readonly #standing: Standing;
+  readonly #onHopeless: (error: Error) => void;
+  /** Versions that could not be used and are not tried again by this process. */
+  readonly #aside = new Set<number>();
+  #next: Release | undefined;
+  #pumping: Promise<void> | undefined;
+
+  /** `onHopeless` hears why nothing serves, and nothing is to come. */
+  constructor(
+    life: Life,
+    { serving, loader, standing }: { serving: Serving; loader: Loader; standing: Standing },
+    onHopeless: (error: Error) => void,
+  ) {
+    this.#life = life;
+    this.#serving = serving;
+    this.#loader = loader;
+    this.#standing = standing;
+    this.#onHopeless = onHopeless;
+  }
+
+  /** Takes a verified release, unless it is known to be of no use or not newer than what there is. */
+  offer(release: Release): void {
+    const known = Math.max(this.#serving.active?.release.version ?? 0, this.#next?.version ?? 0);
+    const isUseless = this.#aside.has(release.version) || this.#life.quarantine.has(release.content);
+    if (release.version <= known || isUseless) return;
+    this.#next = release;
+    if (!this.#life.closed.aborted) this.#pumping ??= this.#pump();
+  }
+
+  /** Loads the version that serves once more, unless that is under way or a newer one comes. */
+  reload(lost: Staged): void {
+    if (this.#serving.active !== lost || this.#life.closed.aborted) return;
+    this.#next ??= lost.release;
+    this.#pumping ??= this.#pump();
+  }
+
+  /** Resolves once nothing is being swapped in. */
+  async settled(): Promise<void> {
+    await this.#pumping;
+  }
+
+  /** Swaps in the newest release until there is none. */
+  async #pump(): Promise<void> {
+    const { closed, options } = this.#life;
+    const backoff = options.newBackoff?.() ?? new Backoff();
+    try {
+      while (this.#next !== undefined && !closed.aborted) {
+        const waitMs = await this.#trySwap(this.#next, backoff);
+        if (waitMs > 0) await sleep(waitMs, closed);
+      }
+    } finally {
+      // In the same turn as the last look at what is next: an offer from now on starts another pump.
+      this.#pumping = undefined;
+    }
+  }
+
+  /** Swaps a release in, sets it aside for good, or says how long to wait before the next try. */
+  async #trySwap(release: Release, backoff: Backoff): Promise<number> {
+    const { closed, emitter } = this.#life;
+    let failure: Error;
+    try {
+      await this.#swap(release);
+      if (this.#next === release) this.#next = undefined;
+      return 0;
+    } catch (error) {
+      failure = asError(error);
+    }
+    if (closed.aborted) return 0;
+    emitter.emit('error', failure);
+    const { version } = release;
+    if (failure instanceof WorkerLostError) return backoff.nextMs();
+    if (failure instanceof ContractError) {
+      emitter.emit('incompatible', { version, reason: failure.message });
+    } else if (failure instanceof ModelError) {
+      await this.#standing.quarantine(release, failure.message);
+    } else if (failure instanceof TransportError && failure.code === 'corrupted') {
+      // Not kept over a restart: what came was not this release, so nothing is known of it.
+      emitter.emit('quarantined', { version, reason: `digest-mismatch: ${failure.message}` });
+    } else if (!(failure instanceof TransportError) || failure.passing) return backoff.nextMs();
+    this.#aside.add(version);
+    if (this.#next === release) this.#next = undefined;
+    if (this.#serving.active === undefined && this.#next === undefined) this.#onHopeless(failure);
+    return 0;
+  }
+
+  async #swap(release: Release): Promise<void> {
+    const { cache, closed, emitter, link, name, pin, ratchet } = this.#life;
+    const before = this.#serving.active;
+    const broken = before === undefined ? undefined : contractBreak(before.contract, contractIn(release.manifest));
+    if (broken !== undefined) {
+      throw new ContractError(
+        `version ${release.version} of '${name}' would break this app: ${broken}; publish it under another name`,
+      );
+    }
+    const served =
+      before === undefined || release.content === before.release.content ? false : await cache.holds(release);
+    const isBack = served || release.manifest.restoredVersion > 0n;
+    const reason = before === undefined ? 'first' : isBack ? 'rollback' : 'newer';
+    await cache.makeRoom(release, before?.release);
+    const { version } = release;
+    const bytes = await fetchRelease(release, cache.blobs, link, (held, bytesTotal) =>
+      emitter.emit('progress', { version, bytes: held, bytesTotal }),
+    );
+    const published = await this.#loader.published(release);
+    if (before !== undefined && this.#swapsInPlace(release, before.release))
+      return await this.#swapInPlace(release, bytes, reason, published);
+    const staged = await this.#loader.load(release, bytes, published);
+    await Promise.all([pin.saved(), ratchet.saved()]);
+    if (closed.aborted) return void (await staged.session.retire());
+    if (before?.release.version === version) return this.#standing.putBack(before, staged);
+    await this.#standing.activate(staged, reason, this.#serving.active);
+  }
+
+  #swapsInPlace(next: Release, serving: Release): boolean {
+    const { swap, memoryBytesMax = Infinity } = this.#life.options;
+    return swap === 'resource' || MEMORY_FACTOR * (sizeOf(next) + sizeOf(serving)) > memoryBytesMax;
+  }
+
+  /** Lets go of what serves before the next is loaded, for want of memory; calls wait. What served is loaded again if that fails. */
+  async #swapInPlace(
+    release: Release,
+    bytes: ReleaseBytes,
+    reason: SwapReason,
+    published: PublishedForms | undefined,
+  ): Promise<void> {
+    const { pin, ratchet } = this.#life;
+    const serving = this.#serving;
+    await Promise.all([this.#standing.settled(), pin.saved(), ratchet.saved()]);
+    const before = serving.now();
+    await serving.gated(async () => {
+      await before.session.retire();
+      serving.active = undefined;
+      let staged: Staged;
+      try {
+        staged = await this.#loader.load(release, bytes, published);
+      } catch (error) {
+        serving.active = await this.#loader.loadAgain(before.release);
+        throw error;
+      }
+      await this.#standing.activate(staged, reason, before, false);
+    });
+  }
+}
