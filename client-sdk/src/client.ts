@@ -1,5 +1,6 @@
-import { isName } from '@commonweight/proto';
+import { isLabelValue, isName, LABELS_MAX, LATEST } from '@commonweight/proto';
 import { ReleaseCache } from './cache/release-cache.ts';
+import { openClientId } from './client-id.ts';
 import type { ModelLink } from './connection/model-link.ts';
 import { ModelError } from './errors.ts';
 import type { ModelOptions, Variants } from './model/life.ts';
@@ -9,8 +10,10 @@ import type { Platform, TrustCrypto } from './platform/platform.ts';
 import type { Storage } from './platform/storage.ts';
 import type { Engine } from './runtime/engine.ts';
 import type { VariantOptions } from './runtime/variant.ts';
+import { ChannelRatchet } from './trust/channel-ratchet.ts';
 import { KeyPin } from './trust/key-pin.ts';
 import { Ratchet } from './trust/ratchet.ts';
+import type { Who } from './trust/rollout.ts';
 
 /** How a client is set up; what is said of models here holds for those of which nothing else is said. */
 export interface ConnectOptions extends Omit<ModelOptions, 'bootstrap' | 'golden'> {
@@ -18,6 +21,10 @@ export interface ConnectOptions extends Omit<ModelOptions, 'bootstrap' | 'golden
   cacheDir?: string;
   /** Raw Ed25519 key of the coordinator. Without it the first key met is trusted. */
   trustKey?: Uint8Array;
+  /** Who this installation is: rollouts are dealt out by it. Without it, a random one that is kept in `cacheDir`. */
+  clientId?: string;
+  /** What the app says of itself, such as `{ region: 'eu' }`, for rollouts to name. It stays here. */
+  labels?: Readonly<Record<string, string>>;
   /** Threads of one prediction. */
   threads?: number;
   /** Which form of each version serves; without it, the one that was published. In Node only. */
@@ -31,6 +38,7 @@ export interface ClientParts {
   engine: Engine;
   storage: Storage;
   crypto: TrustCrypto;
+  who: Who;
   variants?: Variants;
 }
 
@@ -47,24 +55,32 @@ export class Client {
     this.#options = options;
   }
 
-  /** The live model of a name, once it has a version to serve. Asked twice, the same one, with the options of the first time. */
+  /** The live model of a name and channel, once it has a version to serve. Asked twice, the same one, with the options of the first time. */
   model<T extends ModelTypes = AnyModel>(name: string, options: ModelOptions = {}): Promise<Model<T>> {
     if (this.#closed) return Promise.reject(new ModelError('the client is closed'));
     if (!isName(name))
       return Promise.reject(new ModelError(`'${name}' is not a model's name: letters, digits, - and _`));
-    let model = this.#models.get(name);
+    const { channel = LATEST } = { ...this.#options, ...options };
+    if (!isName(channel))
+      return Promise.reject(new ModelError(`'${channel}' is not a channel's name: letters, digits, - and _`));
+    const key = `${name} ${channel}`;
+    let model = this.#models.get(key);
     if (model === undefined) {
-      model = this.#open(name, { ...this.#options, ...options });
-      this.#models.set(name, model);
-      model.catch(() => this.#models.delete(name));
+      model = this.#open(name, channel, { ...this.#options, ...options });
+      this.#models.set(key, model);
+      model.catch(() => this.#models.delete(key));
     }
     // The types are the app's word: what the model really takes is checked at each call.
     return model as Promise<Model<T>>;
   }
 
-  async #open(name: string, options: ModelOptions): Promise<Model> {
-    const { link, pin, engine, storage, crypto, variants } = this.#parts;
-    const folder = `models/${name}`;
+  async #open(name: string, channel: string, options: ModelOptions): Promise<Model> {
+    const { link, pin, engine, storage, crypto, variants, who } = this.#parts;
+    const isLatest = channel === LATEST;
+    const folder = isLatest ? `models/${name}` : `models/${name}/channels/${channel}`;
+    const ratchet = isLatest
+      ? undefined
+      : await ChannelRatchet.open(crypto.sha256, { storage, path: `${folder}/revision` });
     const model = new Model(
       {
         name,
@@ -75,6 +91,8 @@ export class Client {
         ratchet: await Ratchet.open({ storage, path: `${folder}/highest` }),
         cache: new ReleaseCache(storage, folder, crypto.sha256, options.diskBytesMax),
         quarantine: await Quarantine.open(storage, folder, await engine.runtime()),
+        who,
+        ...(ratchet === undefined ? {} : { channel: { name: channel, ratchet } }),
         ...(variants === undefined ? {} : { variants }),
       },
       options,
@@ -104,13 +122,25 @@ export class Client {
 
 /** A client made of what a platform has. */
 export async function connectOn(platform: Platform, url: string, options: ConnectOptions): Promise<Client> {
-  const { cacheDir, trustKey, threads = 1, variant } = options;
+  const { cacheDir, trustKey, threads = 1, variant, clientId, labels = {} } = options;
+  requireLabels(labels);
   if (variant !== undefined && platform.openVariants === undefined)
     throw new TypeError('forms of a version are made and measured in Node only: leave out `variant`');
   const storage = platform.openStorage(cacheDir);
   const kept = cacheDir === undefined ? {} : { storage };
   const pin = await KeyPin.open({ given: trustKey, ...kept });
-  const parts = { link: platform.openLink(url), pin, engine: platform.openEngine({ threads }), storage };
+  const who = { clientId: await openClientId(clientId, storage), labels };
+  const parts = { link: platform.openLink(url), pin, engine: platform.openEngine({ threads }), storage, who };
   const variants = variant && platform.openVariants?.(variant, { threads, place: cacheDir });
   return new Client({ ...parts, crypto: platform.crypto, ...(variants && { variants }) }, options);
+}
+
+function requireLabels(labels: Readonly<Record<string, string>>): void {
+  const all = Object.entries(labels);
+  const wrong = all.find(([key, value]) => !isName(key) || typeof value !== 'string' || !isLabelValue(value));
+  if (wrong === undefined && all.length <= LABELS_MAX) return;
+  const what = wrong === undefined ? `${all.length} labels` : `label ${wrong[0]}`;
+  throw new TypeError(
+    `${what}: there are up to ${LABELS_MAX}, each of up to 64 characters, and names have letters, digits, - and _`,
+  );
 }

@@ -8,16 +8,22 @@ import {
   isName,
   ManifestSchema,
   type AgentStatus,
+  type ChannelStatus,
   type GetUpdateStatusResponse,
   type Hello,
   type ModelSummary,
   type OfferedUpdate,
+  type SignedChannel,
   type SignedManifest,
   type SignedVariantList,
   type SubmitUpdateResponse,
   type TaskStatus,
   type UpdateHeader,
 } from '@commonweight/proto';
+import { ChannelReads } from './channels/channel-reads.ts';
+import type { Promotion } from './channels/channel.ts';
+import { CHANNEL_LIFETIME_MS, Channels, type ChannelName } from './channels/channels.ts';
+import type { Verdict } from './channels/guard.ts';
 import { evenTime, sleep, systemClock, type Clock } from './clock.ts';
 import { AgentSessions } from './driver/agent-sessions.ts';
 import { Fleet } from './driver/fleet.ts';
@@ -28,7 +34,8 @@ import type { Offered } from './driver/task-work.ts';
 import { openSigner, type Signer } from './identity/signer.ts';
 import { Collector, type KeepVersions } from './registry/collector.ts';
 import { Registry } from './registry/registry.ts';
-import { Releases, watch } from './registry/releases.ts';
+import { watch } from './registry/announcements.ts';
+import { Releases } from './registry/releases.ts';
 import { Replica } from './replica/replica.ts';
 import {
   ServiceError,
@@ -64,6 +71,8 @@ export interface CoordinatorOptions {
   sessionsMax?: number;
   /** How many versions of each model are kept whole; without it, all. */
   keepVersions?: KeepVersions;
+  /** How long what a channel says holds, in milliseconds; it is said anew when half of that is over. */
+  channelLifetimeMs?: number;
   clock?: Clock;
   /** A commit failed and nobody may go on: the process is to end, and a restart goes on from what is saved. By default it does. */
   onFatal?: (error: Error) => void;
@@ -74,9 +83,14 @@ export interface CoordinatorOptions {
 const FULL_RETRY_MS = 5_000;
 /** How often deadlines are looked at. */
 const TICK_MS = 250;
+/** How often channels are looked at. */
+const CHANNELS_MS = 1_000;
 
 /** What a coordinator over a given store may be told. */
-type ServiceOptions = Pick<CoordinatorOptions, 'clock' | 'log' | 'onFatal' | 'sessionsMax' | 'keepVersions'> & {
+type ServiceOptions = Pick<
+  CoordinatorOptions,
+  'clock' | 'log' | 'onFatal' | 'sessionsMax' | 'keepVersions' | 'channelLifetimeMs'
+> & {
   /** Folder for the updates of rounds whose strategy has to see them all. */
   spoolDir: string;
   onClose?: () => void;
@@ -144,6 +158,8 @@ export class Coordinator implements CoordinatorService {
   readonly #registry: Registry;
   readonly #releases: Releases;
   readonly #variants: Variants;
+  readonly #channelReads: ChannelReads;
+  readonly #channels: Channels;
   readonly #fleet = new Fleet();
   readonly #sessions: AgentSessions;
   readonly #drivers = new Map<string, TaskDriver>();
@@ -153,7 +169,7 @@ export class Coordinator implements CoordinatorService {
   readonly #world: DriverWorld;
   readonly #onFatal: (error: Error) => void;
   readonly #onClose: () => void;
-  readonly #stopTicking: () => void;
+  readonly #stopTicking: (() => void)[];
   readonly #neighbours: Neighbours | undefined;
   readonly #collector: Collector | undefined;
   #turn: Promise<unknown> = Promise.resolve();
@@ -172,6 +188,7 @@ export class Coordinator implements CoordinatorService {
       onClose = () => {},
       sessionsMax,
       keepVersions,
+      channelLifetimeMs = CHANNEL_LIFETIME_MS,
     }: ServiceOptions,
   ) {
     const nowMs = evenTime(clock);
@@ -184,6 +201,18 @@ export class Coordinator implements CoordinatorService {
       store,
       registry: this.#registry,
       signer,
+      log,
+      failed: (error) => this.#failed(error),
+    });
+    const verdictOn = (): Verdict => ({ is: 'unknown', why: 'nobody reports' });
+    this.#channelReads = new ChannelReads(store, signer.publicKey, { verdictOn, log });
+    this.#channels = new Channels({
+      store,
+      signer,
+      reads: this.#channelReads,
+      lifetimeMs: channelLifetimeMs,
+      nowMs,
+      verdictOn,
       log,
       failed: (error) => this.#failed(error),
     });
@@ -225,7 +254,10 @@ export class Coordinator implements CoordinatorService {
       refusesUploads: () =>
         this.diskIsFull ? `the disk of the coordinator is full: try again in ${FULL_RETRY_MS / 1000} s` : undefined,
     });
-    this.#stopTicking = clock.every(TICK_MS, () => this.#tick());
+    this.#stopTicking = [
+      clock.every(TICK_MS, () => this.#tick()),
+      clock.every(CHANNELS_MS, () => this.#lookAtChannels()),
+    ];
     void store.lease.lost.then((error) => this.#failed(error));
     if (store.shares !== undefined) {
       this.#neighbours = new Neighbours(store.shares, this.#fleet, {
@@ -248,6 +280,7 @@ export class Coordinator implements CoordinatorService {
       this.#drivers.set(record.task, await TaskDriver.load(this.#world, record));
     }
     for (const driver of this.#drivers.values()) this.#wantVariants(driver);
+    await this.#channels.recover();
     // What was due when the last process ended, or by a policy that is new.
     const collector = this.#collector;
     if (collector !== undefined) for (const model of await this.#store.models()) collector.collect(model);
@@ -361,6 +394,34 @@ export class Coordinator implements CoordinatorService {
     return number;
   }
 
+  getChannel(model: string, channel: string): Promise<SignedChannel> {
+    return this.#channelReads.get(model, channel);
+  }
+
+  watchChannel(model: string, channel: string, onRecord: (record: SignedChannel) => void): () => void {
+    return this.#channelReads.watch(model, channel, onRecord);
+  }
+
+  watchChannels(onRecord: (model: string, channel: string, record: SignedChannel) => void): () => void {
+    return this.#channelReads.watchAll(onRecord);
+  }
+
+  listChannels(model: string): Promise<ChannelStatus[]> {
+    return this.#channelReads.list(model);
+  }
+
+  promoteVersion(of: ChannelName, promotion: Promotion): Promise<ChannelStatus> {
+    return this.#channels.promote(of, promotion);
+  }
+
+  holdChannel(of: ChannelName, reason: string | undefined): Promise<ChannelStatus> {
+    return this.#channels.hold(of, reason);
+  }
+
+  rollbackChannel(of: ChannelName, version: number | undefined): Promise<ChannelStatus> {
+    return this.#channels.rollBack(of, version);
+  }
+
   getVariants(model: string, version: number): Promise<SignedVariantList | undefined> {
     return this.#registry.variants(model, version);
   }
@@ -467,12 +528,13 @@ export class Coordinator implements CoordinatorService {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    this.#stopTicking();
+    for (const stop of this.#stopTicking) stop();
     await this.#neighbours?.stop();
     this.#onClose();
     this.#fleet.closeAll('the coordinator is stopping');
     try {
       await this.#variants.close();
+      await this.#channels.close();
       for (const driver of this.#drivers.values()) await driver.close();
       await this.#collector?.close();
     } finally {
@@ -496,6 +558,11 @@ export class Coordinator implements CoordinatorService {
   #tick(): void {
     if (this.diskIsFull) return;
     this.#forDrivers((driver) => (driver.isRunning ? driver.tick() : Promise.resolve()));
+  }
+
+  /** What went wrong was told; the next look tries again. */
+  #lookAtChannels(): void {
+    if (!this.#closed && !this.diskIsFull) this.#channels.look().catch(() => {});
   }
 
   #changed(task: string): void {

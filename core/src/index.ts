@@ -32,6 +32,8 @@ export { replaceHead } from './adapters/head.ts';
 export { trainOnly } from './adapters/train-only.ts';
 export type { HeadOptions } from './adapters/head.ts';
 export { CodecError, ConfigError, invariant } from './errors.ts';
+export { addedSpreads, difference, meanOf, NO_SPREAD, spreadOf, withValue } from './sketch/spread.ts';
+export type { Spread } from './sketch/spread.ts';
 export { seeded } from './random/stream.ts';
 export type { RandomStream } from './random/stream.ts';
 export { gridFor } from './weights/grid.ts';

@@ -2,6 +2,7 @@ import { create, ScalarType, type DescField, type DescMessage, type Message } fr
 import {
   file_commonweight_v1_admin,
   file_commonweight_v1_agent,
+  file_commonweight_v1_channel,
   file_commonweight_v1_model,
   file_commonweight_v1_release,
 } from '@commonweight/proto';
@@ -9,6 +10,7 @@ import {
 const files = [
   file_commonweight_v1_admin,
   file_commonweight_v1_agent,
+  file_commonweight_v1_channel,
   file_commonweight_v1_model,
   file_commonweight_v1_release,
 ];

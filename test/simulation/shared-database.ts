@@ -273,6 +273,8 @@ export class SharedDatabase {
       versions: (model: string) => read(() => this.#disk.versions(model)),
       models: () => read(() => this.#disk.models()),
       variants: (model: string, version: number) => read(() => this.#disk.variants(model, version)),
+      channel: (model: string, channel: string) => read(() => this.#disk.channel(model, channel)),
+      channels: () => read(() => this.#disk.channels()),
       receipt: (updateId: Uint8Array) => read(() => this.#disk.receipt(hex(updateId))),
       tasks: () => read(() => this.#disk.tasks()),
       blobSize: (digest: Uint8Array) => read(() => this.#disk.blob(digest)?.length),

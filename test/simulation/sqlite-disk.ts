@@ -62,6 +62,8 @@ export class SqliteDisk {
       versions: (name) => alive(() => file.versions(name)),
       models: () => alive(() => file.models()),
       variants: (name, version) => alive(() => file.variants(name, version)),
+      channel: (name, channel) => alive(() => file.channel(name, channel)),
+      channels: () => alive(() => file.channels()),
       receipt: (updateId) => alive(() => file.receipt(updateId)),
       tasks: () => alive(() => file.tasks()),
       blobSize: (digest) => alive(() => file.blobSize(digest)),

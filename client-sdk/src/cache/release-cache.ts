@@ -36,10 +36,11 @@ export class ReleaseCache {
     this.blobs = new BlobCache(storage, `${folder}/blobs`, sha256);
   }
 
-  /** Signed manifests, newest first; not yet verified. */
-  async load(): Promise<SignedManifest[]> {
+  /** Signed manifests, newest first, but for one that is to come before all; not yet verified. */
+  async load(first?: number): Promise<SignedManifest[]> {
     const slots = await this.#slots();
-    return slots.map(({ signed }) => signed);
+    const ordered = slots.toSorted((a, b) => Number(b.version === first) - Number(a.version === first));
+    return ordered.map(({ signed }) => signed);
   }
 
   /** Makes room for a release beside the one that serves: the slot before it goes first. Throws ModelError where two do not fit. */
@@ -77,13 +78,26 @@ export class ReleaseCache {
   }
 
   /** The version that passed its probation last. */
-  async committed(): Promise<number | undefined> {
-    const text = await readText(this.#storage, `${this.#model}/committed`);
-    return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+  committed(): Promise<number | undefined> {
+    return this.#noted('committed');
   }
 
   commit(version: number): Promise<void> {
     return writeText(this.#storage, `${this.#model}/committed`, String(version));
+  }
+
+  /** The version that served last, where that need not be the newest on disk. */
+  current(): Promise<number | undefined> {
+    return this.#noted('current');
+  }
+
+  point(version: number): Promise<void> {
+    return writeText(this.#storage, `${this.#model}/current`, String(version));
+  }
+
+  async #noted(name: 'committed' | 'current'): Promise<number | undefined> {
+    const text = await readText(this.#storage, `${this.#model}/${name}`);
+    return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
   }
 
   /** Forgets a release that must not serve again. */

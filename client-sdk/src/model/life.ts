@@ -5,8 +5,10 @@ import type { TrustCrypto } from '../platform/platform.ts';
 import type { ChosenVariant, VariantSubject } from '../runtime/choose-variant.ts';
 import type { Engine } from '../runtime/engine.ts';
 import type { RecentInputs } from '../runtime/example-inputs.ts';
+import type { ChannelRatchet } from '../trust/channel-ratchet.ts';
 import type { KeyPin } from '../trust/key-pin.ts';
 import type { Ratchet } from '../trust/ratchet.ts';
+import type { Who } from '../trust/rollout.ts';
 import type { Bundle } from './bundle.ts';
 import type { ModelEmitter } from './events.ts';
 import type { Golden } from './golden.ts';
@@ -14,6 +16,8 @@ import type { ProbationPolicy } from './probation.ts';
 import type { Quarantine } from './quarantine.ts';
 
 export interface ModelOptions {
+  /** Which of the model's channels says what serves; `latest` is always the newest version. */
+  channel?: string;
   /** How long `model()` waits for a first version. */
   readyTimeoutMs?: number;
   /** Silence after which a model says that it is stale. */
@@ -51,6 +55,9 @@ export interface ModelParts {
   ratchet: Ratchet;
   cache: ReleaseCache;
   quarantine: Quarantine;
+  /** What says which version serves; without it, the newest does. */
+  channel?: { name: string; ratchet: ChannelRatchet };
+  who: Who;
   /** Which form of each version serves; without it, the one that was published. */
   variants?: Variants;
 }

@@ -38,13 +38,14 @@ export class Loader {
     return stage(release, bytes, engine, { takeVariant: this.#takeVariant(undefined) });
   }
 
-  /** The newest release on disk before a bad one that is not in quarantine, loaded. */
+  /** The newest release on disk that is not in quarantine, loaded: before a bad one, unless a channel may go back. */
   async loadBefore(bad: Release): Promise<Staged | undefined> {
-    const { cache, crypto, emitter, link, name, pin, quarantine } = this.#life;
+    const { cache, channel, crypto, emitter, link, name, pin, quarantine } = this.#life;
     for (const signed of await cache.load()) {
       try {
         const release = await openRelease(name, signed, pin, crypto);
-        if (release.version >= bad.version || quarantine.has(release.content)) continue;
+        const isLater = channel === undefined && release.version >= bad.version;
+        if (isLater || quarantine.has(release.content)) continue;
         return await this.load(release, await fetchRelease(release, cache.blobs, link));
       } catch (error) {
         emitter.emit('error', asError(error));

@@ -1,14 +1,15 @@
 /** The handle that an app holds on a model: what serves is swapped underneath (swaps.ts), tried and taken back (standing.ts). */
 import { fromBinary } from '@bufbuild/protobuf';
-import { equalBytes, SignedManifestSchema, type SignedManifest } from '@commonweight/proto';
+import { equalBytes, LATEST, SignedManifestSchema, type SignedChannel, type SignedManifest } from '@commonweight/proto';
 import { sleep } from '../connection/backoff.ts';
-import { asError, ModelError, TransportError, WorkerLostError } from '../errors.ts';
+import { asError, ModelError, TransportError, TrustError, WorkerLostError } from '../errors.ts';
 import { RecentInputs } from '../runtime/example-inputs.ts';
 import { isFinite, type Tensor } from '../runtime/tensor.ts';
 import { PLAIN_VARIANT, type ServedVariant } from '../runtime/variant.ts';
 import { openRelease, type Release } from '../trust/release.ts';
 import type { Contract } from './contract.ts';
 import { ModelEmitter, type ModelEvents, type ModelListener } from './events.ts';
+import { ChannelFollower } from './follow-channel.ts';
 import { Freshness } from './freshness.ts';
 import { feedsFor, type Inputs } from './inputs.ts';
 import type { Life, ModelOptions, ModelParts } from './life.ts';
@@ -54,7 +55,9 @@ export class Model<T extends ModelTypes = AnyModel> {
   readonly #closed = new AbortController();
   readonly #first: PromiseWithResolvers<void> = Promise.withResolvers<void>();
   readonly #freshness: Freshness;
-  readonly #offers: Offers;
+  readonly #offers: Offers<SignedManifest>;
+  readonly #records: Offers<SignedChannel>;
+  readonly #follower: ChannelFollower | undefined;
   readonly #serving: Serving;
   readonly #loader: Loader;
   readonly #standing: Standing;
@@ -66,7 +69,7 @@ export class Model<T extends ModelTypes = AnyModel> {
     const emitter = new ModelEmitter();
     const recent = parts.variants?.needsExamples === true ? new RecentInputs() : undefined;
     this.#life = { ...parts, options, emitter, recent, closed: this.#closed.signal };
-    this.#freshness = new Freshness(this.#life);
+    this.#freshness = new Freshness(this.#life, () => this.version);
     this.#serving = new Serving(this.#life);
     this.#loader = new Loader(this.#life);
     this.#standing = new Standing(this.#life, this.#serving, this.#loader, () => this.#first.resolve());
@@ -75,11 +78,26 @@ export class Model<T extends ModelTypes = AnyModel> {
       { serving: this.#serving, loader: this.#loader, standing: this.#standing },
       (error) => this.#first.reject(error),
     );
+    const onError = (error: Error): void => emitter.emit('error', error);
     this.#offers = new Offers(
+      ({ manifest }) => manifest,
       (signed) => this.#take(signed),
-      (error) => emitter.emit('error', error),
+      onError,
+    );
+    const { channel } = parts;
+    const parted = { freshness: this.#freshness, standing: this.#standing, swaps: this.#swaps };
+    this.#follower = channel === undefined ? undefined : new ChannelFollower(this.#life, channel, parted);
+    this.#records = new Offers(
+      ({ record }) => record,
+      async (signed) => this.#follower?.take(signed),
+      onError,
     );
     this.#first.promise.catch(() => {});
+  }
+
+  /** What says which version serves. */
+  get channel(): string {
+    return this.#life.channel?.name ?? LATEST;
   }
 
   /** The version that serves; undefined before the first. */
@@ -108,15 +126,24 @@ export class Model<T extends ModelTypes = AnyModel> {
     await this.#startFromCache();
     if (this.#serving.active === undefined) await this.#startFromBundle();
     if (this.#serving.active === undefined) await this.#require();
-    this.#unwatch = this.#life.link.watchModel(
-      this.name,
-      (signed) => {
-        this.#freshness.hearAlive();
-        this.#offers.hear(signed);
-      },
-      (error) => this.#hearDown(error),
-    );
+    this.#unwatch = this.#watch();
     if (this.#serving.active === undefined) await this.#untilFirst();
+  }
+
+  #watch(): () => void {
+    const onDown = (error: TransportError): void => this.#freshness.hearDown(error);
+    if (this.#follower !== undefined) {
+      const onRecord = (signed: SignedChannel): void => {
+        this.#freshness.hearAlive();
+        this.#records.hear(signed);
+      };
+      return this.#follower.watch(onRecord, onDown);
+    }
+    const onRelease = (signed: SignedManifest): void => {
+      this.#freshness.hearAlive();
+      this.#offers.hear(signed);
+    };
+    return this.#life.link.watchModel(this.name, onRelease, onDown);
   }
 
   async #untilFirst(): Promise<void> {
@@ -235,15 +262,16 @@ export class Model<T extends ModelTypes = AnyModel> {
     this.#standing.close();
     this.#first.reject(new ModelError(`'${this.name}' was closed`));
     await this.#offers.settled();
+    await this.#records.settled();
     await this.#swaps.settled();
     await this.#standing.settled();
     await this.#serving.close();
   }
 
   async #startFromCache(): Promise<void> {
-    const { cache, crypto, emitter, pin, quarantine } = this.#life;
+    const { cache, channel, crypto, emitter, pin, quarantine } = this.#life;
     await this.#standing.recall();
-    for (const signed of await cache.load()) {
+    for (const signed of await cache.load(channel === undefined ? undefined : await cache.current())) {
       let release: Release | undefined;
       try {
         release = await openRelease(this.name, signed, pin, crypto);
@@ -260,13 +288,13 @@ export class Model<T extends ModelTypes = AnyModel> {
   }
 
   async #startFromBundle(): Promise<void> {
-    const { cache, crypto, emitter, options, pin, quarantine, ratchet } = this.#life;
+    const { cache, crypto, emitter, options, pin, quarantine } = this.#life;
     if (options.bootstrap === undefined) return;
     try {
       const bundle = await options.bootstrap();
       const release = await openRelease(this.name, fromBinary(SignedManifestSchema, bundle.release), pin, crypto);
       if (quarantine.has(release.content)) return;
-      ratchet.raise(this.name, release.version);
+      await this.#requireNotOlder(release);
       for (const [{ role, digest }, bytes] of [
         [release.graph, bundle.graph],
         [release.weights, bundle.weights],
@@ -281,18 +309,30 @@ export class Model<T extends ModelTypes = AnyModel> {
     }
   }
 
+  /** Throws TrustError where a release that comes with the app is older than what served here. */
+  async #requireNotOlder({ version }: Release): Promise<void> {
+    const { cache, channel, ratchet } = this.#life;
+    if (channel === undefined) return ratchet.raise(this.name, version);
+    const current = await cache.current();
+    if (current !== undefined && version < current)
+      throw new TrustError(
+        `version ${version} in the bundle of '${this.name}' is older than version ${current}, which served here`,
+      );
+  }
+
   /** The first answer decides whether the model exists at all; while nobody answers, the watch goes on trying. */
   async #require(): Promise<void> {
     try {
-      await this.#take(await this.#life.link.getModel(this.name, 0));
+      if (this.#follower !== undefined) await this.#follower.require();
+      else await this.#take(await this.#life.link.getModel(this.name, 0));
     } catch (error) {
-      if (error instanceof TransportError && error.code === 'not-found') {
+      if (this.#follower === undefined && error instanceof TransportError && error.code === 'not-found') {
         throw new TransportError('not-found', `the coordinator has no model '${this.name}'; import it first`, {
           cause: error,
         });
       }
       if (!(error instanceof TransportError && error.passing)) throw error;
-      this.#hearDown(error);
+      this.#freshness.hearDown(error);
     }
   }
 
@@ -302,9 +342,5 @@ export class Model<T extends ModelTypes = AnyModel> {
     const release = await openRelease(this.name, signed, pin, crypto);
     ratchet.raise(this.name, release.version);
     this.#swaps.offer(release);
-  }
-
-  #hearDown(error: TransportError): void {
-    this.#freshness.hearDown(error, () => this.version);
   }
 }

@@ -1,26 +1,32 @@
-import { equalBytes, type SignedManifest } from '@commonweight/proto';
+import { equalBytes } from '@commonweight/proto';
 import { asError } from '../errors.ts';
 
-/** Releases that were heard of and not looked at yet. */
+/** What was heard of and not looked at yet. */
 const INBOX_MAX = 16;
-/** How long the same refused release is not spoken of again. */
+/** How long what was refused is not spoken of again. */
 const REFUSED_MS = 60_000;
 
-/** Looks at releases in the order in which they were heard of: verifying takes a moment. */
-export class Offers {
-  readonly #take: (signed: SignedManifest) => Promise<void>;
+/** Looks at what is signed in the order in which it was heard of: verifying takes a moment. */
+export class Offers<T extends { signature: Uint8Array; publicKey: Uint8Array }> {
+  readonly #take: (signed: T) => Promise<void>;
+  readonly #payloadOf: (signed: T) => Uint8Array;
   readonly #onError: (error: Error) => void;
-  readonly #inbox: SignedManifest[] = [];
+  readonly #inbox: T[] = [];
   #taking: Promise<void> | undefined;
-  #refused: { signed: SignedManifest; untilMs: number } | undefined;
+  #refused: { signed: T; untilMs: number } | undefined;
 
-  /** `take` throws where a release must not be believed. */
-  constructor(take: (signed: SignedManifest) => Promise<void>, onError: (error: Error) => void) {
+  /** `take` throws where an offer must not be believed. */
+  constructor(
+    payloadOf: (signed: T) => Uint8Array,
+    take: (signed: T) => Promise<void>,
+    onError: (error: Error) => void,
+  ) {
+    this.#payloadOf = payloadOf;
     this.#take = take;
     this.#onError = onError;
   }
 
-  hear(signed: SignedManifest): void {
+  hear(signed: T): void {
     if (this.#inbox.length >= INBOX_MAX) this.#inbox.shift();
     this.#inbox.push(signed);
     this.#taking ??= this.#takeAll();
@@ -45,13 +51,13 @@ export class Offers {
     this.#taking = undefined;
   }
 
-  #wasRefused({ manifest, signature, publicKey }: SignedManifest): boolean {
+  #wasRefused(offered: T): boolean {
     if (this.#refused === undefined || performance.now() >= this.#refused.untilMs) return false;
     const { signed } = this.#refused;
     return (
-      equalBytes(signed.manifest, manifest) &&
-      equalBytes(signed.signature, signature) &&
-      equalBytes(signed.publicKey, publicKey)
+      equalBytes(this.#payloadOf(signed), this.#payloadOf(offered)) &&
+      equalBytes(signed.signature, offered.signature) &&
+      equalBytes(signed.publicKey, offered.publicKey)
     );
   }
 }

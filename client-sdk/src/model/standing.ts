@@ -41,6 +41,11 @@ export class Standing {
     return this.#passed > 0;
   }
 
+  /** The version that serves is being taken back. */
+  get isReverting(): boolean {
+    return this.#reverting !== undefined;
+  }
+
   get isOnProbation(): boolean {
     return this.#probation !== undefined;
   }
@@ -61,7 +66,7 @@ export class Standing {
     before: Staged | undefined,
     isResident: boolean = true,
   ): Promise<void> {
-    const { cache, emitter } = this.#life;
+    const { cache, channel, emitter } = this.#life;
     const serving = this.#serving;
     const wasOnProbation = this.#endProbation();
     // Where versions come faster than a probation lasts, one that answered well is what its successor falls back to.
@@ -77,8 +82,9 @@ export class Standing {
     }
     const to = staged.release.version;
     const from = before?.release.version;
-    for (let version = this.#passed + 1; this.#passed > 0 && version < to; version += 1)
-      emitter.emit('superseded', { version });
+    // A channel passes by what was never for it.
+    const firstPassed = channel === undefined && this.#passed > 0 ? this.#passed + 1 : to;
+    for (let version = firstPassed; version < to; version += 1) emitter.emit('superseded', { version });
     this.#passed = Math.max(this.#passed, to);
     const isTried =
       before !== undefined || (reason === 'cached' && this.#committed !== to && this.#committed !== undefined);
@@ -87,6 +93,7 @@ export class Standing {
     this.#onServing();
     try {
       await cache.keep(staged.release, this.#committed);
+      if (channel !== undefined) await cache.point(to);
       if (promoted !== undefined) await this.#commit(promoted);
       if (!isTried) await this.#commit(staged);
     } catch (cause) {
@@ -171,7 +178,7 @@ export class Standing {
   }
 
   async #takeBack(bad: Staged, reason: string): Promise<void> {
-    const { cache, emitter, name } = this.#life;
+    const { cache, channel, emitter, name } = this.#life;
     const serving = this.#serving;
     const from = bad.release.version;
     this.#endProbation();
@@ -191,6 +198,7 @@ export class Standing {
     this.#committed = to;
     await cache.drop(from);
     await cache.commit(to);
+    if (channel !== undefined) await cache.point(to);
     emitter.emit('reverted', { from, to, reason });
     emitter.emit('version', { from, to, reason: 'reverted' });
   }

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { fromBinary } from '@bufbuild/protobuf';
 import { logistic, seeded, writeModel, type GridSpec } from '@commonweight/core';
 import {
+  ChannelSchema,
   ContributionListSchema,
   ManifestSchema,
   Reason,
@@ -22,6 +23,7 @@ import {
   TestAgent,
   updateOf,
 } from '../../../test/support/training.ts';
+import { GUARD } from '../channels/guard.ts';
 import { openCoordinator, type CoordinatorOptions } from '../coordinator.ts';
 import { auditVersion } from '../driver/audit.ts';
 import { serveGrpc } from '../edges/grpc/server.ts';
@@ -339,6 +341,34 @@ test('an administrator may ask any of them', async () => {
   const told: string[] = [];
   const stop = follower!.watchTask('train', ({ state }) => told.push(state));
   await expect.poll(() => told.includes('running')).toBe(true);
+  stop();
+});
+
+test('channels are changed by any of them, told by all, and go on with whoever leads', async () => {
+  const [leader, follower] = await replicas(2);
+  const { agents, grid } = await spread([leader!, follower!], {}, ['a', 'b']);
+  for (const agent of agents) await agent.submit(updateOf(agent.id, grid));
+  await expect.poll(() => versionOf(leader!), { timeout: 10_000 }).toBe(2);
+  const of = { model: 'flowers', channel: 'stable' };
+  const promotion = { cohorts: [], stages: [], everyMs: 0, guard: GUARD, needsReports: false };
+  expect(await follower!.promoteVersion(of, { version: 1, ...promotion })).toMatchObject({ version: 1n, revision: 1n });
+  const told: bigint[] = [];
+  const stop = follower!.watchChannel('flowers', 'stable', ({ record }) => {
+    const { revision } = fromBinary(ChannelSchema, record);
+    if (told.at(-1) !== revision) told.push(revision);
+  });
+  await expect.poll(() => told, { timeout: 20_000 }).toEqual([1n]);
+  await leader!.promoteVersion(of, { version: 2, ...promotion, stages: [1, 100], everyMs: 60_000 });
+  await follower!.holdChannel(of, 'holidays');
+  await expect.poll(() => told.at(-1), { timeout: 20_000 }).toBe(3n);
+  await leader!.close();
+  // The one that leads then has the rollout, and its hold.
+  const released = async (): Promise<unknown> => follower!.holdChannel(of, undefined).catch(() => undefined);
+  await expect
+    .poll(released, { timeout: 30_000 })
+    .toMatchObject({ held: false, revision: 4n, rollout: { percent: 1 } });
+  expect(await follower!.rollbackChannel(of, undefined)).toMatchObject({ version: 1n, revision: 5n });
+  await expect.poll(() => told.at(-1), { timeout: 20_000 }).toBe(5n);
   stop();
 });
 

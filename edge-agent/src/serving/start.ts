@@ -16,6 +16,10 @@ export interface ServingOptions {
   /** The same for gRPC; without it there is none. */
   grpc?: string;
   models: readonly string[];
+  /** What says which versions are served; the newest are. */
+  channel?: string;
+  /** What rollouts may know of this endpoint. */
+  labels?: Readonly<Record<string, string>>;
   /** Folder of verified releases, of the coordinator's key and of what was measured. */
   cacheDir?: string;
   /** Of one prediction; 1 by default. */
@@ -59,6 +63,8 @@ export async function startServing(options: ServingOptions): Promise<Serving> {
   const client = await connect(options.coordinator, {
     threads,
     ...(cacheDir === undefined ? {} : { cacheDir }),
+    ...(options.channel === undefined ? {} : { channel: options.channel }),
+    ...(options.labels === undefined ? {} : { labels: options.labels }),
     ...(variant === undefined
       ? {}
       : {

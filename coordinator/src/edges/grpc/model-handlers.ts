@@ -1,12 +1,17 @@
 import { create } from '@bufbuild/protobuf';
 import type { UntypedServiceImplementation } from '@grpc/grpc-js';
 import {
+  GetChannelResponseSchema,
   GetModelResponseSchema,
   GetVariantsResponseSchema,
   ModelServiceDownloadResponseSchema,
+  WatchChannelResponseSchema,
   WatchModelResponseSchema,
+  type GetChannelRequest,
   type GetModelRequest,
   type GetVariantsRequest,
+  type WatchChannelRequest,
+  type WatchChannelResponse,
   type WatchModelRequest,
   type WatchModelResponse,
 } from '@commonweight/proto';
@@ -25,6 +30,13 @@ export const modelHandlers = (service: CoordinatorService, closing: AbortSignal)
     // Answers not-found at once; a watch of nothing would only wait.
     await service.getModel(model, 0);
     return service.watchModel(model, (release) => tell(create(WatchModelResponseSchema, { release })));
+  }),
+  getChannel: unary(async ({ model, channel }: GetChannelRequest) =>
+    create(GetChannelResponseSchema, { record: await service.getChannel(model, channel) }),
+  ),
+  watchChannel: latest<WatchChannelRequest, WatchChannelResponse>(closing, async ({ model, channel }, tell) => {
+    await service.getChannel(model, channel);
+    return service.watchChannel(model, channel, (record) => tell(create(WatchChannelResponseSchema, { record })));
   }),
   download: download(service, (chunk) => create(ModelServiceDownloadResponseSchema, chunk)),
 });

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { toJson } from '@bufbuild/protobuf';
-import { AgentStatusSchema, ModelSummarySchema, TaskStatusSchema } from '@commonweight/proto';
+import { AgentStatusSchema, ChannelStatusSchema, ModelSummarySchema, TaskStatusSchema } from '@commonweight/proto';
 import type { CoordinatorService } from '../../service.ts';
 import { portError, type Listening } from '../grpc/server.ts';
 import { answer as answerWith } from './answer.ts';
@@ -143,5 +143,6 @@ async function statusOf(service: CoordinatorService): Promise<object> {
     tasks: tasks.map((task) => toJson(TaskStatusSchema, task)),
     agents: agents.slice(0, 200).map((agent) => toJson(AgentStatusSchema, agent)),
     models: models.map((model) => toJson(ModelSummarySchema, model)),
+    channels: (await service.listChannels('')).map((channel) => toJson(ChannelStatusSchema, channel)),
   };
 }
