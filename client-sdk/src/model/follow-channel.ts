@@ -12,7 +12,6 @@ export class ChannelFollower {
   readonly #life: Life;
   readonly #channel: NonNullable<ModelParts['channel']>;
   readonly #freshness: Freshness;
-  readonly #standing: Standing;
   readonly #swaps: Swaps;
   #record: ChannelRecord | undefined;
 
@@ -24,7 +23,6 @@ export class ChannelFollower {
     this.#life = life;
     this.#channel = channel;
     this.#freshness = freshness;
-    this.#standing = standing;
     this.#swaps = swaps;
     const again = ({ version }: { version: number }): void => {
       swaps.setAside(version);

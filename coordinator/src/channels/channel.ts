@@ -110,7 +110,7 @@ export function promoted(
 
 function requirePromotable(
   state: ChannelState | undefined,
-  { model, channel }: { model: string; channel: string },
+  { channel }: { channel: string },
   promotion: Promotion,
 ): void {
   const { version, percent, cohorts, stages, everyMs } = promotion;
