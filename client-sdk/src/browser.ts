@@ -4,6 +4,7 @@ import { browserPlatform } from './platform/browser.ts';
 
 export { Client } from './client.ts';
 export type { ConnectOptions } from './client.ts';
+export type { ReportOptions } from './reports/reporter.ts';
 export { Model } from './model/model.ts';
 export type { AnyModel, Held, ModelStatus, ModelTypes, Prediction } from './model/model.ts';
 export type { ModelOptions } from './model/life.ts';

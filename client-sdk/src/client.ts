@@ -8,6 +8,7 @@ import { Model, type AnyModel, type ModelTypes } from './model/model.ts';
 import { Quarantine } from './model/quarantine.ts';
 import type { Platform, TrustCrypto } from './platform/platform.ts';
 import type { Storage } from './platform/storage.ts';
+import { Reporter, type ReportOptions } from './reports/reporter.ts';
 import type { Engine } from './runtime/engine.ts';
 import type { VariantOptions } from './runtime/variant.ts';
 import { ChannelRatchet } from './trust/channel-ratchet.ts';
@@ -25,6 +26,8 @@ export interface ConnectOptions extends Omit<ModelOptions, 'bootstrap' | 'golden
   clientId?: string;
   /** What the app says of itself, such as `{ region: 'eu' }`, for rollouts to name. It stays here. */
   labels?: Readonly<Record<string, string>>;
+  /** Whether and how often it tells the coordinator which versions do how here: counts and times, never inputs or outputs. */
+  reports?: boolean | ReportOptions;
   /** Threads of one prediction. */
   threads?: number;
   /** Which form of each version serves; without it, the one that was published. In Node only. */
@@ -48,11 +51,18 @@ export class Client {
   readonly #options: ConnectOptions;
   readonly #models = new Map<string, Promise<Model>>();
   readonly #opened = new Set<Model>();
+  readonly #reporter: Reporter | undefined;
   #closed = false;
 
   constructor(parts: ClientParts, options: ConnectOptions) {
     this.#parts = parts;
     this.#options = options;
+    const { link, who, crypto } = parts;
+    const { reports = true } = options;
+    if (reports !== false) {
+      const wanted = reports === true ? {} : reports;
+      this.#reporter = new Reporter({ link, clientId: who.clientId, sha256: crypto.sha256 }, wanted);
+    }
   }
 
   /** The live model of a name and channel, once it has a version to serve. Asked twice, the same one, with the options of the first time. */
@@ -81,6 +91,7 @@ export class Client {
     const ratchet = isLatest
       ? undefined
       : await ChannelRatchet.open(crypto.sha256, { storage, path: `${folder}/revision` });
+    const runtime = await engine.runtime();
     const model = new Model(
       {
         name,
@@ -90,7 +101,7 @@ export class Client {
         crypto,
         ratchet: await Ratchet.open({ storage, path: `${folder}/highest` }),
         cache: new ReleaseCache(storage, folder, crypto.sha256, options.diskBytesMax),
-        quarantine: await Quarantine.open(storage, folder, await engine.runtime()),
+        quarantine: await Quarantine.open(storage, folder, runtime),
         who,
         ...(ratchet === undefined ? {} : { channel: { name: channel, ratchet } }),
         ...(variants === undefined ? {} : { variants }),
@@ -100,6 +111,8 @@ export class Client {
     this.#opened.add(model);
     try {
       await model.start();
+      const reported = { name, channel, uses: model.uses, runtime };
+      this.#reporter?.add({ ...reported, version: () => model.version, variant: () => model.variant.name });
       return model;
     } catch (error) {
       this.#opened.delete(model);
@@ -113,6 +126,7 @@ export class Client {
     this.#closed = true;
     // At once, so that no prediction begins any more; the link's end is what ends their downloads.
     const closing = [...this.#opened].map((model) => model.close());
+    await this.#reporter?.close();
     await this.#parts.link.close();
     await Promise.all(closing);
     await Promise.allSettled(this.#models.values());

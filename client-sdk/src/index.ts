@@ -1,6 +1,7 @@
 export { Client } from './client.ts';
 export type { ConnectOptions } from './client.ts';
 export { connect } from './connect.ts';
+export type { ReportOptions } from './reports/reporter.ts';
 export { Model } from './model/model.ts';
 export type { AnyModel, Held, ModelStatus, ModelTypes, Prediction } from './model/model.ts';
 export type { ModelOptions, ModelParts } from './model/life.ts';

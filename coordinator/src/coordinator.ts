@@ -9,6 +9,8 @@ import {
   ManifestSchema,
   type AgentStatus,
   type ChannelStatus,
+  type ClientReport,
+  type FleetStatus,
   type GetUpdateStatusResponse,
   type Hello,
   type ModelSummary,
@@ -21,9 +23,9 @@ import {
   type UpdateHeader,
 } from '@commonweight/proto';
 import { ChannelReads } from './channels/channel-reads.ts';
-import type { Promotion } from './channels/channel.ts';
+import type { ChannelState, Promotion } from './channels/channel.ts';
 import { CHANNEL_LIFETIME_MS, Channels, type ChannelName } from './channels/channels.ts';
-import type { Verdict } from './channels/guard.ts';
+import { verdictOver, type Evidence, type Verdict } from './channels/guard.ts';
 import { evenTime, sleep, systemClock, type Clock } from './clock.ts';
 import { AgentSessions } from './driver/agent-sessions.ts';
 import { Fleet } from './driver/fleet.ts';
@@ -37,6 +39,8 @@ import { Registry } from './registry/registry.ts';
 import { watch } from './registry/announcements.ts';
 import { Releases } from './registry/releases.ts';
 import { Replica } from './replica/replica.ts';
+import { checkedReports } from './reports/checked-report.ts';
+import { FleetReports, type ReportCounts } from './reports/fleet-reports.ts';
 import {
   ServiceError,
   type AgentSession,
@@ -73,6 +77,8 @@ export interface CoordinatorOptions {
   keepVersions?: KeepVersions;
   /** How long what a channel says holds, in milliseconds; it is said anew when half of that is over. */
   channelLifetimeMs?: number;
+  /** Over how long what clients report is summed up, in milliseconds; six of these count. */
+  reportWindowMs?: number;
   clock?: Clock;
   /** A commit failed and nobody may go on: the process is to end, and a restart goes on from what is saved. By default it does. */
   onFatal?: (error: Error) => void;
@@ -85,11 +91,13 @@ const FULL_RETRY_MS = 5_000;
 const TICK_MS = 250;
 /** How often channels are looked at. */
 const CHANNELS_MS = 1_000;
+/** How often what clients report is put into the store. */
+const SNAPSHOT_MS = 60_000;
 
 /** What a coordinator over a given store may be told. */
 type ServiceOptions = Pick<
   CoordinatorOptions,
-  'clock' | 'log' | 'onFatal' | 'sessionsMax' | 'keepVersions' | 'channelLifetimeMs'
+  'clock' | 'log' | 'onFatal' | 'sessionsMax' | 'keepVersions' | 'channelLifetimeMs' | 'reportWindowMs'
 > & {
   /** Folder for the updates of rounds whose strategy has to see them all. */
   spoolDir: string;
@@ -160,6 +168,7 @@ export class Coordinator implements CoordinatorService {
   readonly #variants: Variants;
   readonly #channelReads: ChannelReads;
   readonly #channels: Channels;
+  readonly #reports: FleetReports;
   readonly #fleet = new Fleet();
   readonly #sessions: AgentSessions;
   readonly #drivers = new Map<string, TaskDriver>();
@@ -189,6 +198,7 @@ export class Coordinator implements CoordinatorService {
       sessionsMax,
       keepVersions,
       channelLifetimeMs = CHANNEL_LIFETIME_MS,
+      reportWindowMs,
     }: ServiceOptions,
   ) {
     const nowMs = evenTime(clock);
@@ -204,7 +214,8 @@ export class Coordinator implements CoordinatorService {
       log,
       failed: (error) => this.#failed(error),
     });
-    const verdictOn = (): Verdict => ({ is: 'unknown', why: 'nobody reports' });
+    this.#reports = new FleetReports(reportWindowMs === undefined ? {} : { windowMs: reportWindowMs });
+    const verdictOn = (state: ChannelState): Verdict => this.#verdictOn(state);
     this.#channelReads = new ChannelReads(store, signer.publicKey, { verdictOn, log });
     this.#channels = new Channels({
       store,
@@ -213,6 +224,7 @@ export class Coordinator implements CoordinatorService {
       lifetimeMs: channelLifetimeMs,
       nowMs,
       verdictOn,
+      begun: (model, version) => this.#reports.forget(model, version),
       log,
       failed: (error) => this.#failed(error),
     });
@@ -257,6 +269,7 @@ export class Coordinator implements CoordinatorService {
     this.#stopTicking = [
       clock.every(TICK_MS, () => this.#tick()),
       clock.every(CHANNELS_MS, () => this.#lookAtChannels()),
+      clock.every(SNAPSHOT_MS, () => void this.#keepReports()),
     ];
     void store.lease.lost.then((error) => this.#failed(error));
     if (store.shares !== undefined) {
@@ -281,6 +294,7 @@ export class Coordinator implements CoordinatorService {
     }
     for (const driver of this.#drivers.values()) this.#wantVariants(driver);
     await this.#channels.recover();
+    for (const { model, sumsJson } of await this.#store.reportSnapshots()) this.#reports.restore(model, sumsJson);
     // What was due when the last process ended, or by a policy that is new.
     const collector = this.#collector;
     if (collector !== undefined) for (const model of await this.#store.models()) collector.collect(model);
@@ -422,6 +436,45 @@ export class Coordinator implements CoordinatorService {
     return this.#channels.rollBack(of, version);
   }
 
+  async reportUse(reports: readonly ClientReport[]): Promise<number> {
+    try {
+      for (const report of await checkedReports(reports, (model) => this.#newestOf(model)))
+        this.#reports.take(report, this.#nowMs());
+    } catch (error) {
+      this.#reports.counts.refused += 1;
+      throw error;
+    }
+    return this.#reports.nextAfterMs();
+  }
+
+  async #newestOf(model: string): Promise<number> {
+    return (await this.#store.newestVersion(model))?.version ?? 0;
+  }
+
+  async getFleets(model: string): Promise<FleetStatus[]> {
+    if (model !== '') await this.#registry.release(model, 0);
+    const models = model === '' ? this.#reports.models() : [model];
+    return models.map((each) => this.#reports.fleet(each, this.#nowMs()));
+  }
+
+  get reportCounts(): ReportCounts {
+    return this.#reports.counts;
+  }
+
+  #verdictOn({ model, version, rollout }: ChannelState): Verdict {
+    if (rollout === undefined) return { is: 'unknown', why: 'there is no rollout' };
+    const said = (of: number): Evidence[] => this.#reports.evidence(model, of, this.#nowMs());
+    return verdictOver(rollout.guard, said(version), said(rollout.version));
+  }
+
+  /** So that a restart does not forget how rollouts go. What a commit fails of is told by it. */
+  async #keepReports(): Promise<void> {
+    if (this.diskIsFull) return;
+    const snapshots = this.#reports.snapshots(this.#nowMs());
+    const reports = snapshots.map(({ model, text }) => ({ model, sumsJson: text }));
+    if (reports.length > 0) await this.#commit({ reports }).catch(() => {});
+  }
+
   getVariants(model: string, version: number): Promise<SignedVariantList | undefined> {
     return this.#registry.variants(model, version);
   }
@@ -535,6 +588,7 @@ export class Coordinator implements CoordinatorService {
     try {
       await this.#variants.close();
       await this.#channels.close();
+      await this.#keepReports();
       for (const driver of this.#drivers.values()) await driver.close();
       await this.#collector?.close();
     } finally {

@@ -1,10 +1,13 @@
 import type { ChannelName } from './channels/channels.ts';
 import type { Promotion } from './channels/channel.ts';
+import type { ReportCounts } from './reports/fleet-reports.ts';
 import type { VariantPolicy } from './variants/forms.ts';
 import type { VariantReport } from './variants/variants.ts';
 import type {
   AgentStatus,
   ChannelStatus,
+  ClientReport,
+  FleetStatus,
   GetUpdateStatusResponse,
   Hello,
   ModelSummary,
@@ -107,6 +110,12 @@ export interface CoordinatorService {
   holdChannel(of: ChannelName, reason: string | undefined): Promise<ChannelStatus>;
   /** Ends a rollout, or goes back to a version; without one, to what was there before. */
   rollbackChannel(of: ChannelName, version: number | undefined): Promise<ChannelStatus>;
+  /** Takes what a client says of its models, and says in how many milliseconds the next report is welcome. */
+  reportUse(reports: readonly ClientReport[]): Promise<number>;
+  /** What clients run of a model, and what they said of it; of all models where none is named. */
+  getFleets(model: string): Promise<FleetStatus[]>;
+  /** What became of reports since the start. */
+  readonly reportCounts: ReportCounts;
   /** The forms of a version, 0 being the newest; undefined where none were made. */
   getVariants(model: string, version: number): Promise<SignedVariantList | undefined>;
   makeVariants(model: string, version: number, policy: VariantPolicy): Promise<SignedVariantList>;

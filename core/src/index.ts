@@ -32,6 +32,7 @@ export { replaceHead } from './adapters/head.ts';
 export { trainOnly } from './adapters/train-only.ts';
 export type { HeadOptions } from './adapters/head.ts';
 export { CodecError, ConfigError, invariant } from './errors.ts';
+export { BUCKETS, LogHistogram } from './sketch/log-histogram.ts';
 export { addedSpreads, difference, meanOf, NO_SPREAD, spreadOf, withValue } from './sketch/spread.ts';
 export type { Spread } from './sketch/spread.ts';
 export { seeded } from './random/stream.ts';

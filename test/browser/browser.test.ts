@@ -117,6 +117,10 @@ describe.each([
     await coordinator.service.rollbackChannel(of, undefined);
     await serves(page, 1);
     expect(await page.locator('#log li').allTextContents()).toContain('version 2 → 1 (rollback)');
+    // What the page runs is told, some seconds after it began.
+    await expect
+      .poll(async () => (await coordinator.service.getFleets(model))[0]?.versions, { timeout: 30_000 })
+      .toContainEqual(expect.objectContaining({ version: 1n, runtimes: { 'onnxruntime-web 1.30.0 wasm': 1 } }));
     const again = await open('http://127.0.0.1:1', model, { context, channel: 'stable' });
     await serves(again, 1);
     expect(await drawOne(again)).toMatch(/^[0-9]$/);

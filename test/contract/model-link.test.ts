@@ -1,11 +1,12 @@
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fromBinary } from '@bufbuild/protobuf';
+import { create, fromBinary } from '@bufbuild/protobuf';
 import { fedAvg2nn, logistic, writeModel } from '@commonweight/core';
 import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
 import {
   ChannelSchema,
+  ClientReportSchema,
   ManifestSchema,
   VariantListSchema,
   equalBytes,
@@ -148,6 +149,20 @@ describe.each([
     await coordinator.service.rollbackChannel(of, undefined);
     expect(heard).not.toContain(6n);
     expect(heard).toEqual(heard.toSorted((a, b) => Number(a - b)));
+  });
+
+  test('says how versions do, and hears when to say so again', async () => {
+    const model = `reported-${kind}`;
+    await coordinator.service.importModel(model, writeModel(logistic({ inputs: 4, outputs: 3, seed: 1 })));
+    const who = { client: new Uint8Array(16).fill(7), id: new Uint8Array(8) };
+    const report = create(ClientReportSchema, { model, channel: 'latest', ...who, version: 1n, variant: 'fp32' });
+    const link = open();
+    expect((await link.report?.([report]))?.nextAfterMs).toBe(1_000);
+    expect(await coordinator.service.getFleets(model)).toMatchObject([
+      { clients: 1, versions: [{ variants: { fp32: 1 } }] },
+    ]);
+    const wrong = create(ClientReportSchema, { ...report, version: 99n });
+    await expect(link.report?.([wrong])).rejects.toMatchObject({ code: 'invalid' });
   });
 
   test('tells of the newest release at once and of each newer one', async () => {

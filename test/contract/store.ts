@@ -78,6 +78,7 @@ export function storeContract(name: string, fresh: () => () => Promise<Store>): 
       expect(await store.variants('m', 1)).toBeUndefined();
       expect(await store.channel('m', 'stable')).toBeUndefined();
       expect(await store.channels()).toEqual([]);
+      expect(await store.reportSnapshots()).toEqual([]);
       expect(await store.tasks()).toEqual([]);
       expect(await store.blobSize(sha256(text('?')))).toBeUndefined();
       expect(await store.readBlob(sha256(text('?')), 0, 10)).toHaveLength(0);
@@ -356,6 +357,17 @@ export function storeContract(name: string, fresh: () => () => Promise<Store>): 
         channelOf(1, { channel: 'beta' }),
         channelOf(2, { version: 2, before: 1 }),
       ]);
+    });
+
+    test('of what clients said of a model the last snapshot stays', async () => {
+      const open = fresh();
+      const store = await opened(open);
+      const said = (model: string, sumsJson: string) => ({ model, sumsJson });
+      await store.commit({ reports: [said('n', '{}'), said('m', '{"windows":[]}')] });
+      await store.commit({ reports: [said('m', '{"windows":[1]}')] });
+      await closed(store);
+      const again = await opened(open);
+      expect(await again.reportSnapshots()).toEqual([said('m', '{"windows":[1]}'), said('n', '{}')]);
     });
 
     test('versions that a channel names, or may go back to, are never collected; one that was cannot be named', async () => {

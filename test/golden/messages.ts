@@ -5,6 +5,7 @@ import {
   file_commonweight_v1_channel,
   file_commonweight_v1_model,
   file_commonweight_v1_release,
+  file_commonweight_v1_report,
 } from '@commonweight/proto';
 
 const files = [
@@ -13,6 +14,7 @@ const files = [
   file_commonweight_v1_channel,
   file_commonweight_v1_model,
   file_commonweight_v1_release,
+  file_commonweight_v1_report,
 ];
 
 /** A message with every field set; one for each case where only one field can be. */

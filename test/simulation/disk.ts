@@ -7,6 +7,7 @@ import type {
   Collected,
   Commit,
   ReceiptRecord,
+  ReportSnapshot,
   RetainedUpdate,
   Store,
   StoreReads,
@@ -65,6 +66,7 @@ export class Disk {
   readonly #collected = new Map<string, true>();
   readonly #variants = new Map<string, VariantsRecord>();
   readonly #channels = new Map<string, ChannelRecord>();
+  readonly #reports = new Map<string, ReportSnapshot>();
   #commits = 0;
   #epoch = 0;
   /** What a disk that loses commits goes back to. */
@@ -121,6 +123,7 @@ export class Disk {
       variants: (model, version) => alive(this.variants(model, version)),
       channel: (model, channel) => alive(this.channel(model, channel)),
       channels: () => alive(this.channels()),
+      reportSnapshots: () => alive(this.reportSnapshots()),
       receipt: (updateId) => alive(this.#receipts.get(hex(updateId))),
       tasks: () => alive(this.tasks()),
       blobSize: (digest) => alive(this.#blobs.get(hex(digest))?.length),
@@ -244,6 +247,10 @@ export class Disk {
     return [...this.#channels].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, one]) => one);
   }
 
+  reportSnapshots(): ReportSnapshot[] {
+    return [...this.#reports.values()].sort((a, b) => (a.model < b.model ? -1 : 1));
+  }
+
   versions(model: string): VersionRecord[] {
     return [...this.#versions.values()].filter((one) => one.model === model).sort((a, b) => a.version - b.version);
   }
@@ -271,11 +278,12 @@ export class Disk {
       this.#collected,
       this.#variants,
       this.#channels,
+      this.#reports,
     ];
   }
 
   /** One commit, at one instant. Throws StoreError where it contradicts what is there. */
-  apply({ version, blobs = [], receipts = [], task, variants, retained, pin, channel }: Commit): void {
+  apply({ version, blobs = [], receipts = [], task, variants, retained, pin, channel, reports = [] }: Commit): void {
     const named = variants === undefined ? undefined : this.#versions.get(`${variants.model} ${variants.version}`);
     if (variants !== undefined && named === undefined && version === undefined) {
       throw new StoreError(`cannot commit: there is no version ${variants.version} of ${variants.model}`);
@@ -285,6 +293,7 @@ export class Disk {
     const updates = retained?.updates.map(({ payload, ...rest }) => ({ ...rest, payload: payload().slice() }));
     if (pin !== undefined) this.#pin(pin);
     if (channel !== undefined) this.#putChannel(channel);
+    for (const snapshot of reports) this.#reports.set(snapshot.model, snapshot);
     if (version !== undefined) {
       const child = `${version.model} ${hex(version.parentDigest)}`;
       const key = `${version.model} ${version.version}`;

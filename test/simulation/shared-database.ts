@@ -275,6 +275,7 @@ export class SharedDatabase {
       variants: (model: string, version: number) => read(() => this.#disk.variants(model, version)),
       channel: (model: string, channel: string) => read(() => this.#disk.channel(model, channel)),
       channels: () => read(() => this.#disk.channels()),
+      reportSnapshots: () => read(() => this.#disk.reportSnapshots()),
       receipt: (updateId: Uint8Array) => read(() => this.#disk.receipt(hex(updateId))),
       tasks: () => read(() => this.#disk.tasks()),
       blobSize: (digest: Uint8Array) => read(() => this.#disk.blob(digest)?.length),

@@ -64,6 +64,7 @@ export class SqliteDisk {
       variants: (name, version) => alive(() => file.variants(name, version)),
       channel: (name, channel) => alive(() => file.channel(name, channel)),
       channels: () => alive(() => file.channels()),
+      reportSnapshots: () => alive(() => file.reportSnapshots()),
       receipt: (updateId) => alive(() => file.receipt(updateId)),
       tasks: () => alive(() => file.tasks()),
       blobSize: (digest) => alive(() => file.blobSize(digest)),

@@ -3,6 +3,7 @@ import { openGrpcChannel, type GrpcChannel } from '@commonweight/client-sdk';
 import {
   AdminService,
   type ChannelStatus,
+  type FleetStatus,
   type HoldChannelRequestSchema,
   type PromoteVersionRequestSchema,
   type ReportVariantRequestSchema,
@@ -63,6 +64,10 @@ export class AdminClient {
 
   async listChannels(model: string): Promise<ChannelStatus[]> {
     return (await this.#channel.unary(AdminService.method.listChannels, { model })).channels;
+  }
+
+  async getFleets(model: string): Promise<FleetStatus[]> {
+    return (await this.#channel.unary(AdminService.method.getFleet, { model })).fleets;
   }
 
   async promoteVersion(request: MessageInitShape<typeof PromoteVersionRequestSchema>): Promise<ChannelStatus> {

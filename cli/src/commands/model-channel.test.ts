@@ -1,5 +1,7 @@
 import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
+import { create } from '@bufbuild/protobuf';
 import { logistic, writeModel } from '@commonweight/core';
+import { ClientReportSchema, SwapFault, SwapOutcome } from '@commonweight/proto';
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -54,6 +56,37 @@ test('a channel is made, gets a rollout, is held, released and rolled back, and 
   );
   const { stdout } = await model('promote', 'digits', '--channel', 'stable', '--json');
   expect(JSON.parse(stdout)).toMatchObject({ event: 'promoted', channel: 'stable', version: 2, versionBefore: 1 });
+});
+
+test('a fleet is shown by version, and that nobody has reported is said', async () => {
+  expect((await model('fleet', 'digits')).stdout).toBe('digits: no app has reported\n');
+  await coordinator.service.reportUse([
+    create(ClientReportSchema, {
+      model: 'digits',
+      channel: 'stable',
+      client: new Uint8Array(16),
+      id: new Uint8Array(8),
+      version: 1n,
+      variant: 'fp32',
+      uses: [
+        {
+          version: 1n,
+          predictions: 200n,
+          errors: 3n,
+          latency: { buckets: [30], counts: [197n] },
+          labelled: 4n,
+          right: 3n,
+        },
+        { version: 2n, swaps: [{ outcome: SwapOutcome.REVERTED, fault: SwapFault.SLOW, count: 1 }] },
+      ],
+    }),
+  ]);
+  const { stdout } = await model('fleet', 'digits');
+  expect(stdout).toMatch(/^digits: 1 apps; counts since /);
+  expect(stdout).toMatch(/^1 +1 +200 +1.5 % +1.5 ms +1.5 ms +0 +0 +75.0 % of 4 +fp32 1$/m);
+  expect(stdout).toMatch(/^2 +0 +0 +0 +1$/m);
+  expect(stdout).toMatch(/^ +version 2: slow 1$/m);
+  expect((await model('fleet', 'nothing')).stderr).toMatch(/there is no model "nothing"/);
 });
 
 test.each([

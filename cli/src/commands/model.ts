@@ -28,6 +28,7 @@ import { standardOutput, type Output } from '../output/output.ts';
 import { addModelChannel } from './model-channel.ts';
 import { addModelCheck, showSpec } from './model-check.ts';
 import { addModelAudit, modelVersion, type ModelVersion } from './model-audit.ts';
+import { addModelFleet } from './model-fleet.ts';
 import { addModelQuantize } from './model-quantize.ts';
 import { addModelVariants } from './model-variants.ts';
 
@@ -110,6 +111,7 @@ export function addModel(program: Command): void {
   addModelQuantize(model);
   addModelVariants(model);
   addModelChannel(model);
+  addModelFleet(model);
 }
 
 async function createModel(

@@ -34,7 +34,7 @@ async function predict(model: string, options: Options): Promise<void> {
   }
   const given = options.input === undefined ? await exampleOf(options.data ?? '', options.index) : undefined;
   const json: unknown = options.input === undefined ? undefined : JSON.parse(await readFile(options.input, 'utf8'));
-  const client = await connect(options.coordinator, { readyTimeoutMs: options.timeout * 1000 });
+  const client = await connect(options.coordinator, { readyTimeoutMs: options.timeout * 1000, reports: false });
   try {
     const { channel } = options;
     const live = await client.model(model, channel === undefined ? {} : { channel });

@@ -31,6 +31,10 @@ export function span(ms: number): string {
 /** Milliseconds since 1970 as `2026-11-28 09:15:00`. */
 export const time = (ms: bigint): string => new Date(Number(ms)).toISOString().slice(0, 19).replace('T', ' ');
 
+/** Milliseconds with two digits that count; nothing where there are none. */
+export const milliseconds = (ms: number): string =>
+  Number.isFinite(ms) ? `${ms >= 10 ? Math.round(ms) : Number(ms.toPrecision(2))} ms` : '';
+
 export const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
 
 const BARS = '▁▂▃▄▅▆▇█';

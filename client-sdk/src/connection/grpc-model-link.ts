@@ -1,4 +1,11 @@
-import { ModelService, type SignedChannel, type SignedManifest, type SignedVariantList } from '@commonweight/proto';
+import {
+  ModelService,
+  type ClientReport,
+  type ReportUseResponse,
+  type SignedChannel,
+  type SignedManifest,
+  type SignedVariantList,
+} from '@commonweight/proto';
 import { asError, TransportError } from '../errors.ts';
 import { Backoff, sleep } from './backoff.ts';
 import { downloadBlob, type BlobChunk } from './download.ts';
@@ -6,6 +13,8 @@ import type { GrpcChannel } from './grpc-channel.ts';
 import type { ModelLink } from './model-link.ts';
 import { sha256 } from '../trust/sha256.ts';
 import { recordIn, releaseIn } from './release-in.ts';
+
+const REPORT_MS = 10_000;
 
 /** Models over gRPC. */
 export class GrpcModelLink implements ModelLink {
@@ -89,6 +98,10 @@ export class GrpcModelLink implements ModelLink {
       onDown?.(failure);
       await sleep(backoff.nextMs(), signal);
     }
+  }
+
+  report(reports: ClientReport[]): Promise<ReportUseResponse> {
+    return this.#channel.unary(ModelService.method.reportUse, { reports }, { deadlineMs: REPORT_MS });
   }
 
   download(digest: Uint8Array, size: number, onProgress?: (bytes: number) => void): Promise<Uint8Array> {

@@ -5,14 +5,18 @@
  *   streaming -> (broken) reading now and then, trying the stream each time -> (for streamPatienceMs) polling
  *   polling -> (every streamRetryMs) trying the stream -> streaming
  */
-import { fromBinary, type DescMessage, type MessageShape } from '@bufbuild/protobuf';
+import { create, fromBinary, toBinary, type DescMessage, type MessageShape } from '@bufbuild/protobuf';
 import {
   ChannelSchema,
   isName,
   ManifestSchema,
+  ReportUseRequestSchema,
+  ReportUseResponseSchema,
   SignedChannelSchema,
   SignedManifestSchema,
   SignedVariantListSchema,
+  type ClientReport,
+  type ReportUseResponse,
   type SignedChannel,
   type SignedManifest,
   type SignedVariantList,
@@ -337,6 +341,16 @@ export class HttpModelLink implements ModelLink {
     }
   }
 
+  /** Also once the link is closed: the last report is sent then. */
+  async report(reports: ClientReport[]): Promise<ReportUseResponse> {
+    const path = '/v1/reports';
+    const deadline = AbortSignal.timeout(REQUEST_MS);
+    const body = toBinary(ReportUseRequestSchema, create(ReportUseRequestSchema, { reports }));
+    const headers = { 'Content-Type': 'application/x-protobuf' };
+    const response = await this.#ask(path, headers, deadline, 'no-store', body);
+    return messageIn(ReportUseResponseSchema, response, path, deadline);
+  }
+
   download(digest: Uint8Array, size: number, onProgress?: (bytes: number) => void): Promise<Uint8Array> {
     const read = (blob: Uint8Array, offset: number, signal: AbortSignal): AsyncIterable<BlobChunk> =>
       this.#readBlob(blob, offset, size, signal);
@@ -364,10 +378,16 @@ export class HttpModelLink implements ModelLink {
     headers: Record<string, string>,
     signal: AbortSignal,
     cache: 'default' | 'no-cache' | 'no-store',
+    body?: Uint8Array,
   ): Promise<Response> {
     let response: Response;
     try {
-      response = await this.#options.fetch(`${this.#base}${path}`, { headers, signal, cache });
+      response = await this.#options.fetch(`${this.#base}${path}`, {
+        headers,
+        signal,
+        cache,
+        ...(body === undefined ? {} : { method: 'POST', body: body as Uint8Array<ArrayBuffer> }),
+      });
     } catch (cause) {
       throw fromFetch(cause, `${this.#base}${path}`, signal);
     }

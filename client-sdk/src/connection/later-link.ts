@@ -1,4 +1,10 @@
-import type { SignedChannel, SignedManifest, SignedVariantList } from '@commonweight/proto';
+import type {
+  ClientReport,
+  ReportUseResponse,
+  SignedChannel,
+  SignedManifest,
+  SignedVariantList,
+} from '@commonweight/proto';
 import { TransportError } from '../errors.ts';
 import type { ModelLink } from './model-link.ts';
 
@@ -59,6 +65,12 @@ export class LaterLink implements ModelLink {
 
   async getVariants(model: string, version: number): Promise<SignedVariantList | undefined> {
     return (await this.#loading).getVariants?.(model, version);
+  }
+
+  async report(reports: ClientReport[]): Promise<ReportUseResponse> {
+    const link = await this.#loading;
+    if (link.report === undefined) throw new TransportError('invalid', 'this link takes no reports');
+    return link.report(reports);
   }
 
   async download(digest: Uint8Array, size: number, onProgress?: (bytes: number) => void): Promise<Uint8Array> {

@@ -1,4 +1,10 @@
-import type { SignedChannel, SignedManifest, SignedVariantList } from '@commonweight/proto';
+import type {
+  ClientReport,
+  ReportUseResponse,
+  SignedChannel,
+  SignedManifest,
+  SignedVariantList,
+} from '@commonweight/proto';
 import type { TransportError } from '../errors.ts';
 import { openGrpcChannel } from './grpc-channel.ts';
 import { GrpcModelLink } from './grpc-model-link.ts';
@@ -33,6 +39,8 @@ export interface ModelLink {
     onRecord: (record: SignedChannel) => void,
     onDown?: (error: TransportError) => void,
   ): () => void;
+  /** Says how models do here. A link without it tells nobody. */
+  report?(reports: ClientReport[]): Promise<ReportUseResponse>;
   /** A blob whose bytes were checked against the digest. Resumes where a break left off. */
   download(digest: Uint8Array, size: number, onProgress?: (bytes: number) => void): Promise<Uint8Array>;
   close(): Promise<void>;

@@ -12,12 +12,17 @@ import {
   MODEL_CHANNEL_SUBJECT,
   MODEL_DOWNLOAD_SUBJECT,
   MODEL_GET_SUBJECT,
+  MODEL_REPORT_SUBJECT,
   MODEL_VARIANTS_SUBJECT,
   ModelServiceDownloadRequestSchema,
   ModelServiceDownloadResponseSchema,
   releaseSubject,
+  ReportUseRequestSchema,
+  ReportUseResponseSchema,
   WatchChannelResponseSchema,
   WatchModelResponseSchema,
+  type ClientReport,
+  type ReportUseResponse,
   type SignedChannel,
   type SignedManifest,
   type SignedVariantList,
@@ -213,6 +218,12 @@ export class NatsModelLink implements ModelLink {
     timeout.abort();
     if (requests === undefined) throw new TransportError('unavailable', `cannot reach ${this.#url}`);
     return requests;
+  }
+
+  async report(reports: ClientReport[]): Promise<ReportUseResponse> {
+    const schemas = { input: ReportUseRequestSchema, output: ReportUseResponseSchema };
+    const requests = await this.#connected();
+    return requests.ask(MODEL_REPORT_SUBJECT, schemas, { reports });
   }
 
   download(digest: Uint8Array, size: number, onProgress?: (bytes: number) => void): Promise<Uint8Array> {

@@ -4,6 +4,7 @@ import type { ModelLink } from '../connection/model-link.ts';
 import type { TrustCrypto } from '../platform/platform.ts';
 import type { ChosenVariant, VariantSubject } from '../runtime/choose-variant.ts';
 import type { Engine } from '../runtime/engine.ts';
+import type { UseCounts } from '../reports/use-counts.ts';
 import type { RecentInputs } from '../runtime/example-inputs.ts';
 import type { ChannelRatchet } from '../trust/channel-ratchet.ts';
 import type { KeyPin } from '../trust/key-pin.ts';
@@ -68,6 +69,8 @@ export interface Life extends ModelParts {
   emitter: ModelEmitter;
   /** What apps asked lately, where somebody wants to know. */
   recent: RecentInputs | undefined;
+  /** How versions do here. */
+  uses: UseCounts;
   /** Aborts when the model is closed. */
   closed: AbortSignal;
 }

@@ -21,7 +21,7 @@ export class Loader {
       const reason = `version ${release.version} of '${name}' ended the process while it was being activated, twice`;
       await quarantine.add(release.content, release.version, reason);
       await quarantine.ended();
-      throw new ModelError(reason);
+      throw new ModelError(reason, { fault: 'crash' });
     }
     try {
       const takeVariant = this.#takeVariant(published);

@@ -3,6 +3,7 @@ import { fromBinary } from '@bufbuild/protobuf';
 import { equalBytes, LATEST, SignedManifestSchema, type SignedChannel, type SignedManifest } from '@commonweight/proto';
 import { sleep } from '../connection/backoff.ts';
 import { asError, ModelError, TransportError, TrustError, WorkerLostError } from '../errors.ts';
+import { UseCounts } from '../reports/use-counts.ts';
 import { RecentInputs } from '../runtime/example-inputs.ts';
 import { isFinite, type Tensor } from '../runtime/tensor.ts';
 import { PLAIN_VARIANT, type ServedVariant } from '../runtime/variant.ts';
@@ -68,7 +69,7 @@ export class Model<T extends ModelTypes = AnyModel> {
     this.name = parts.name;
     const emitter = new ModelEmitter();
     const recent = parts.variants?.needsExamples === true ? new RecentInputs() : undefined;
-    this.#life = { ...parts, options, emitter, recent, closed: this.#closed.signal };
+    this.#life = { ...parts, options, emitter, recent, uses: new UseCounts(), closed: this.#closed.signal };
     this.#freshness = new Freshness(this.#life, () => this.version);
     this.#serving = new Serving(this.#life);
     this.#loader = new Loader(this.#life);
@@ -103,6 +104,11 @@ export class Model<T extends ModelTypes = AnyModel> {
   /** The version that serves; undefined before the first. */
   get version(): number | undefined {
     return this.#serving.active?.release.version;
+  }
+
+  /** How versions do here. */
+  get uses(): UseCounts {
+    return this.#life.uses;
   }
 
   /** Inputs and outputs of the version that serves. */
@@ -181,17 +187,20 @@ export class Model<T extends ModelTypes = AnyModel> {
     try {
       outputs = await run(active, feeds);
     } catch (error) {
+      if (!isMadeUp) this.#life.uses.failed(active.release.version);
       if (error instanceof WorkerLostError) {
         this.#swaps.reload(active);
         throw error;
       }
       // On probation it is the version that is to blame, not the call: the one before answers.
       if (standing.isOnProbationWith(active))
-        await standing.revert(active, `a prediction failed: ${asError(error).message}`);
+        await standing.revert(active, `a prediction failed: ${asError(error).message}`, 'prediction');
       if (this.#serving.active === active || this.#serving.active === undefined) throw error;
       return this.predict(inputs, { isMadeUp });
     }
-    standing.timed(active, performance.now() - startMs);
+    const ms = performance.now() - startMs;
+    standing.timed(active, ms);
+    if (!isMadeUp) this.#life.uses.predicted(active.release.version, active.variant.name, ms);
     if (standing.isOnProbationWith(active)) {
       const instead = await this.#judge(active, inputs as Inputs, outputs, areFinite);
       if (instead !== undefined) return instead;
@@ -212,29 +221,36 @@ export class Model<T extends ModelTypes = AnyModel> {
       // A model may well say -Infinity; it is to blame only where the one before would not have.
       const other = before === undefined ? undefined : await run(before, feedsFor(before.contract.inputs, inputs));
       if (other !== undefined && nonFinite(other) !== undefined) return undefined;
-      await this.#standing.revert(active, `output '${broken}' is not finite`);
+      await this.#standing.revert(active, `output '${broken}' is not finite`, 'not_finite');
       return other === undefined || before === undefined
         ? undefined
         : { outputs: other, version: before.release.version };
     }
     const slow = this.#standing.slowness();
-    if (slow !== undefined) await this.#standing.revert(active, slow);
+    if (slow !== undefined) await this.#standing.revert(active, slow, 'slow');
     return undefined;
   }
 
   /** The app says that the version that serves is bad: the one before serves again, and this one never does. */
   async reportFailure(reason: string): Promise<void> {
     if (this.#serving.isGated) await this.#serving.turn();
-    await this.#standing.revert(this.#serving.now(), `the app said: ${reason}`);
+    await this.#standing.revert(this.#serving.now(), `the app said: ${reason}`, 'app');
   }
 
   /** Holds the version that serves now, for calls that belong together; for `maxMs` at most. */
   hold({ maxMs = 600_000 }: { maxMs?: number } = {}): Held<T> {
     const held = this.#serving.hold(maxMs);
     const { version } = held;
+    const { uses } = this.#life;
+    const variant = this.variant.name;
     return {
       version,
-      predict: async (inputs) => ({ outputs: await held.run(inputs as Inputs), version }),
+      predict: async (inputs) => {
+        const startMs = performance.now();
+        const outputs = await held.run(inputs as Inputs, () => uses.failed(version));
+        uses.predicted(version, variant, performance.now() - startMs);
+        return { outputs, version };
+      },
       release: () => held.release(),
     };
   }
@@ -282,7 +298,9 @@ export class Model<T extends ModelTypes = AnyModel> {
         // Damaged or signed by another key: the next older one, or the coordinator.
         emitter.emit('error', asError(error));
         const isToBlame = error instanceof ModelError && !(error instanceof WorkerLostError);
-        if (release !== undefined && isToBlame) await this.#standing.quarantine(release, error.message);
+        if (release === undefined || !isToBlame) continue;
+        if (error.fault !== undefined) this.#life.uses.refused(release.version, error.fault);
+        await this.#standing.quarantine(release, error.message);
       }
     }
   }

@@ -70,7 +70,11 @@ export class Serving {
   }
 
   /** Holds what serves now until `release`, for `maxMs` at most. */
-  hold(maxMs: number): { version: number; run(inputs: Inputs): Promise<Record<string, Tensor>>; release(): void } {
+  hold(maxMs: number): {
+    version: number;
+    run(inputs: Inputs, onFailure: () => void): Promise<Record<string, Tensor>>;
+    release(): void;
+  } {
     const { closed, name } = this.#life;
     const { session, contract, release } = this.now();
     const { version } = release;
@@ -78,10 +82,15 @@ export class Serving {
     void session.use(() => sleep(maxMs, AbortSignal.any([over.signal, closed]))).then(() => over.abort());
     return {
       version,
-      run: async (inputs) => {
+      run: async (inputs, onFailure) => {
         if (over.signal.aborted) throw new ModelError(`version ${version} of '${name}' is held no more: hold again`);
         const feeds = feedsFor(contract.inputs, inputs);
-        return withoutTypes(await session.use((held) => held.run(feeds)));
+        try {
+          return withoutTypes(await session.use((held) => held.run(feeds)));
+        } catch (error) {
+          onFailure();
+          throw error;
+        }
       },
       release: () => over.abort(),
     };

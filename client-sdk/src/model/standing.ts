@@ -7,6 +7,7 @@
  *               taken back, quarantined; the one before serves again
  */
 import { asError, ModelError } from '../errors.ts';
+import type { Fault } from '../reports/use-counts.ts';
 import type { Release } from '../trust/release.ts';
 import type { SwapReason } from './events.ts';
 import type { Life } from './life.ts';
@@ -124,10 +125,10 @@ export class Standing {
   }
 
   /** Has the version before serve again, and never this one. */
-  async revert(bad: Staged, reason: string): Promise<void> {
+  async revert(bad: Staged, reason: string, fault: Fault): Promise<void> {
     while (this.#reverting !== undefined) await this.#reverting;
     if (this.#serving.active !== bad) return;
-    this.#reverting = this.#takeBack(bad, reason).finally(() => (this.#reverting = undefined));
+    this.#reverting = this.#takeBack(bad, reason, fault).finally(() => (this.#reverting = undefined));
     await this.#reverting;
   }
 
@@ -173,14 +174,16 @@ export class Standing {
 
   async #commit({ release: { version } }: Staged): Promise<void> {
     this.#committed = version;
+    this.#life.uses.committed(version);
     await this.#life.cache.commit(version);
     this.#life.emitter.emit('committed', { version });
   }
 
-  async #takeBack(bad: Staged, reason: string): Promise<void> {
-    const { cache, channel, emitter, name } = this.#life;
+  async #takeBack(bad: Staged, reason: string, fault: Fault): Promise<void> {
+    const { cache, channel, emitter, name, uses } = this.#life;
     const serving = this.#serving;
     const from = bad.release.version;
+    uses.reverted(from, fault);
     this.#endProbation();
     let good = serving.fallback;
     serving.fallback = undefined;

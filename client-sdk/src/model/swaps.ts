@@ -140,7 +140,7 @@ export class Swaps {
 
   /** Swaps a release in, sets it aside for good, or says how long to wait before the next try. */
   async #trySwap(wanted: Wanted, backoff: Backoff): Promise<number> {
-    const { closed, emitter } = this.#life;
+    const { closed, emitter, uses } = this.#life;
     const { version } = wanted;
     let failure: Error;
     let release: Release | undefined;
@@ -157,10 +157,13 @@ export class Swaps {
     if (failure instanceof WorkerLostError) return backoff.nextMs();
     this.#aside.add(version);
     if (failure instanceof ContractError) {
+      uses.refused(version, 'contract');
       emitter.emit('incompatible', { version, reason: failure.message });
     } else if (failure instanceof ModelError && release !== undefined) {
+      if (failure.fault !== undefined) uses.refused(version, failure.fault);
       await this.#standing.quarantine(release, failure.message);
     } else if (failure instanceof TransportError && failure.code === 'corrupted') {
+      uses.refused(version, 'digest');
       // Not kept over a restart: what came was not this release, so nothing is known of it.
       emitter.emit('quarantined', { version, reason: `digest-mismatch: ${failure.message}` });
     } else if (!(failure instanceof TransportError) || failure.passing) {

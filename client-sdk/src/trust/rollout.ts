@@ -33,7 +33,11 @@ export async function isChosen(
 
 /** A client's place from 0 to 100, as `Rollout` in channel.proto says: even over clients, another for each seed. */
 export async function placeOf(model: string, seed: string, clientId: string, sha256: Sha256): Promise<number> {
-  const digest = await sha256(new TextEncoder().encode(`commonweight.v1.Rollout\n${seed}\n${model}\n${clientId}`));
-  const place = digest.subarray(0, 6).reduce((sum, byte) => sum * 256 + byte, 0);
-  return (100 * place) / PLACES;
+  return 100 * (await shareOf(`commonweight.v1.Rollout\n${seed}\n${model}\n${clientId}`, sha256));
+}
+
+/** A number in [0, 1) that a text always has: the first 48 bits of its SHA-256. */
+export async function shareOf(text: string, sha256: Sha256): Promise<number> {
+  const digest = await sha256(new TextEncoder().encode(text));
+  return digest.subarray(0, 6).reduce((sum, byte) => sum * 256 + byte, 0) / PLACES;
 }

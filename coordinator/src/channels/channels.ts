@@ -19,6 +19,8 @@ export interface ChannelsWorld {
   nowMs(): number;
   /** What reports say of a channel's rollout. */
   verdictOn(state: ChannelState): Verdict;
+  /** A rollout has begun: what was said of its version before does not count. */
+  begun(model: string, version: number): void;
   log(line: string): void;
   /** A commit failed. */
   failed(error: unknown): void;
@@ -112,10 +114,12 @@ export class Channels {
   }
 
   async #commit(before: ChannelState | undefined, state: ChannelState): Promise<void> {
-    const { store, signer, reads, log, failed } = this.#world;
+    const { store, signer, reads, begun, log, failed } = this.#world;
     const record = await recordOf(state, (version) => this.#digestOf(state.model, version), signer);
     await this.#written(record, () => store.commit({ channel: record }), failed);
     this.#states.set(keyOf(state), state);
+    if (state.rollout !== undefined && state.rollout.version !== before?.rollout?.version)
+      begun(state.model, state.rollout.version);
     const change = state.changes.at(-1);
     if (change !== undefined && change.revision !== before?.changes.at(-1)?.revision)
       log(`channel ${state.channel} of ${state.model}: ${change.what}`);

@@ -2,7 +2,7 @@ import { seeded, spreadOf, type RandomStream } from '@commonweight/core';
 import { create } from '@bufbuild/protobuf';
 import { RolloutGuardSchema } from '@commonweight/proto';
 import { expect, test } from 'vitest';
-import { GUARD, parseGuard, verdictOn, type Evidence } from './guard.ts';
+import { GUARD, parseGuard, verdictOn, verdictOver, type Evidence } from './guard.ts';
 
 /** What one client says in a window. */
 interface Said {
@@ -128,4 +128,24 @@ test('a policy is what was asked for, and defaults; what makes no sense is refus
       new RegExp(`guard ${Object.keys(wrong)[0]} is`),
     );
   }
+});
+
+test('over windows the last one alone may be bad, and what a client says again and again is no news', () => {
+  const windows = (...all: Said[][]): Evidence[] => all.map((said) => evidence(...said));
+  const well = windows(many(20), many(20), many(20));
+  // All was well for long, and now it is not.
+  expect(verdictOver(GUARD, well, windows(many(20), many(20), many(20, { failing: 0.5 }))).is).toBe('bad');
+  // It was bad, and few have spoken since.
+  expect(verdictOver(GUARD, well, windows(many(20, { failing: 0.5 }), many(20, { failing: 0.5 }), many(1))).is).toBe(
+    'bad',
+  );
+  // Six times the same five clients are five clients.
+  const few = windows(many(4), many(4), many(4), many(4), many(4), many(4));
+  expect(verdictOver(GUARD, few, few)).toMatchObject({
+    is: 'unknown',
+    why: expect.stringMatching(/^4 of 5 clients/) as string,
+  });
+  // Two of forty that fail in each of six windows are two of forty, not twelve.
+  const grudge = Array.from({ length: 6 }, () => [...many(38), ...many(2, { failing: 1 })]);
+  expect(verdictOver(GUARD, windows(...grudge.map(() => many(40))), windows(...grudge)).is).toBe('good');
 });

@@ -3,7 +3,7 @@
  * window, whatever it says of itself, so that one client moves a mean by its share and no more, and an outlier widens the doubt as
  * much as it moves the mean.
  */
-import { difference, meanOf, type Spread } from '@commonweight/core';
+import { addedSpreads, difference, meanOf, NO_SPREAD, type Spread } from '@commonweight/core';
 import type { RolloutGuard } from '@commonweight/proto';
 import { ServiceError } from '../service.ts';
 
@@ -101,6 +101,40 @@ export function verdictOn(policy: GuardPolicy, champion: Evidence, candidate: Ev
   return {
     is: 'good',
     why: `${candidate.clients} clients report nothing worse than ${champion.clients} of the version before`,
+  };
+}
+
+/**
+ * By what was said in windows that follow one another, those of the two versions side by side. The last one alone may be bad, and all
+ * together, in which a client counts as much as in one: what it says in each window is no news.
+ */
+export function verdictOver(
+  policy: GuardPolicy,
+  champion: readonly Evidence[],
+  candidate: readonly Evidence[],
+): Verdict {
+  const [before, after] = [champion.at(-1), candidate.at(-1)];
+  if (before !== undefined && after !== undefined) {
+    const last = verdictOn(policy, before, after);
+    if (last.is === 'bad') return last;
+  }
+  return verdictOn(policy, together(champion), together(candidate));
+}
+
+function together(windows: readonly Evidence[]): Evidence {
+  const said = windows.filter(({ clients }) => clients > 0);
+  const mean = (of: (evidence: Evidence) => Spread): Spread => {
+    const { count, sum, squares } = said.map(of).reduce(addedSpreads, NO_SPREAD);
+    const times = Math.max(1, said.length);
+    return { count: count / times, sum: sum / times, squares: squares / times };
+  };
+  return {
+    clients: Math.max(0, ...said.map(({ clients }) => clients)),
+    predictions: said.reduce((sum, { predictions }) => sum + predictions, 0),
+    failing: mean(({ failing: spread }) => spread),
+    latency: mean(({ latency }) => latency),
+    reverting: mean(({ reverting }) => reverting),
+    accuracy: mean(({ accuracy }) => accuracy),
   };
 }
 

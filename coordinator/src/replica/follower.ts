@@ -1,7 +1,10 @@
 import {
   AdminService,
+  ModelService,
   type AgentStatus,
   type ChannelStatus,
+  type ClientReport,
+  type FleetStatus,
   type GetUpdateStatusResponse,
   type Hello,
   type ModelSummary,
@@ -24,6 +27,7 @@ import { rejectedReceipt } from '../driver/receipts.ts';
 import type { Signer } from '../identity/signer.ts';
 import { RegistryReads } from '../registry/registry.ts';
 import { Releases } from '../registry/releases.ts';
+import type { ReportCounts } from '../reports/fleet-reports.ts';
 import {
   ServiceError,
   type AgentSession,
@@ -270,6 +274,20 @@ export class Follower implements CoordinatorService {
   async rollbackChannel(of: ChannelName, version: number | undefined): Promise<ChannelStatus> {
     const request = { ...of, version: BigInt(version ?? 0) };
     return given((await this.#leader.unary(AdminService.method.rollbackChannel, request)).status);
+  }
+
+  /** The leader decides by them: it has them, or the client is to say so again. */
+  async reportUse(reports: readonly ClientReport[]): Promise<number> {
+    return (await this.#leader.unary(ModelService.method.reportUse, { reports: [...reports] })).nextAfterMs;
+  }
+
+  async getFleets(model: string): Promise<FleetStatus[]> {
+    return (await this.#leader.unary(AdminService.method.getFleet, { model })).fleets;
+  }
+
+  /** They are the leader's to count. */
+  get reportCounts(): ReportCounts {
+    return { taken: 0, again: 0, full: 0, refused: 0 };
   }
 
   getVariants(model: string, version: number): Promise<SignedVariantList | undefined> {

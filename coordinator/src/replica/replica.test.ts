@@ -1,9 +1,10 @@
 import { copyFileSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { fromBinary } from '@bufbuild/protobuf';
+import { create, fromBinary } from '@bufbuild/protobuf';
 import { logistic, seeded, writeModel, type GridSpec } from '@commonweight/core';
 import {
   ChannelSchema,
+  ClientReportSchema,
   ContributionListSchema,
   ManifestSchema,
   Reason,
@@ -342,6 +343,28 @@ test('an administrator may ask any of them', async () => {
   const stop = follower!.watchTask('train', ({ state }) => told.push(state));
   await expect.poll(() => told.includes('running')).toBe(true);
   stop();
+});
+
+test("what clients report to a follower is the leader's to know, and outlives it", async () => {
+  const [leader, follower] = await replicas(2);
+  await leader!.importModel('flowers', writeModel(logistic({ inputs: 12, outputs: 3, seed: 1 })));
+  const report = (client: number) =>
+    create(ClientReportSchema, {
+      model: 'flowers',
+      channel: 'latest',
+      client: new Uint8Array(16).fill(client),
+      id: new Uint8Array(8).fill(client),
+      version: 1n,
+      uses: [{ version: 1n, predictions: 10n }],
+    });
+  expect(await follower!.reportUse([report(1)])).toBe(1_000);
+  await leader!.reportUse([report(2)]);
+  expect(await leader!.getFleets('flowers')).toMatchObject([{ clients: 2, versions: [{ predictions: 20n }] }]);
+  expect(await follower!.getFleets('')).toMatchObject([{ clients: 2, versions: [{ predictions: 20n }] }]);
+  await leader!.close();
+  // Sums were kept; who is there is heard anew.
+  const known = async () => (await follower!.getFleets('flowers').catch(() => []))[0]?.versions[0]?.predictions;
+  await expect.poll(known, { timeout: 30_000 }).toBe(20n);
 });
 
 test('channels are changed by any of them, told by all, and go on with whoever leads', async () => {

@@ -113,6 +113,9 @@ function serviceOf(replica: Replica): CoordinatorService {
     get undecodable() {
       return now().undecodable;
     },
+    get reportCounts() {
+      return now().reportCounts;
+    },
     get diskIsFull() {
       return now().diskIsFull;
     },
@@ -138,6 +141,8 @@ function serviceOf(replica: Replica): CoordinatorService {
     promoteVersion: (of, promotion) => now().promoteVersion(of, promotion),
     holdChannel: (of, reason) => now().holdChannel(of, reason),
     rollbackChannel: (of, version) => now().rollbackChannel(of, version),
+    reportUse: (reports) => now().reportUse(reports),
+    getFleets: (model) => now().getFleets(model),
     getVariants: (model, version) => now().getVariants(model, version),
     makeVariants: (model, version, policy) => now().makeVariants(model, version, policy),
     reportVariant: (report) => now().reportVariant(report),

@@ -1,5 +1,5 @@
-import { channelDigest } from './rows.ts';
-import { StoreError, type ChannelRecord } from './store.ts';
+import { channelDigest, snapshotDigest } from './rows.ts';
+import { StoreError, type ChannelRecord, type ReportSnapshot } from './store.ts';
 import { statement, type Work } from './work.ts';
 
 /** Puts a channel in place of what it was. Throws StoreError of the kind `refused` where it is not newer, or names what is not there whole. */
@@ -33,4 +33,16 @@ export function* putChannel(of: ChannelRecord): Work<void> {
   throw new StoreError(`channel ${channel} of ${model} has revision ${revision} or a higher one already`, {
     kind: 'refused',
   });
+}
+
+/** Puts what clients said of a model in place of what they had said before. */
+export function* putSnapshot(snapshot: ReportSnapshot): Work<void> {
+  const { model, sumsJson } = snapshot;
+  yield statement(
+    `INSERT INTO report_snapshots (model, sums_json, digest) VALUES (?, ?, ?)
+      ON CONFLICT (model) DO UPDATE SET sums_json = excluded.sums_json, digest = excluded.digest`,
+    model,
+    sumsJson,
+    snapshotDigest(snapshot),
+  );
 }

@@ -11,7 +11,7 @@ import {
   type Range,
 } from './blob-chunks.ts';
 import { putBlob, repairBlob } from './blob-work.ts';
-import { putChannel } from './channel-work.ts';
+import { putChannel, putSnapshot } from './channel-work.ts';
 import { collect, putPin, requireWhole } from './collect-work.ts';
 import type { PostgresAddress } from './postgres-address.ts';
 import { PostgresLease, type Candidate } from './postgres-lease.ts';
@@ -22,6 +22,7 @@ import {
   channelOf,
   numberOf,
   retainedOf,
+  snapshotOf,
   taskDigest,
   taskOf,
   variantsOf,
@@ -39,6 +40,7 @@ import {
   type Commit,
   type Lease,
   type ReceiptRecord,
+  type ReportSnapshot,
   type RetainedUpdate,
   type Store,
   type SharedStore,
@@ -146,6 +148,11 @@ export class PostgresReads implements SharedStore {
   async channels(): Promise<ChannelRecord[]> {
     const rows = await this.#rows('SELECT * FROM channels ORDER BY model COLLATE "C", channel COLLATE "C"');
     return rows.map(channelOf);
+  }
+
+  async reportSnapshots(): Promise<ReportSnapshot[]> {
+    const rows = await this.#rows('SELECT * FROM report_snapshots ORDER BY model COLLATE "C"');
+    return rows.flatMap((row) => snapshotOf(row) ?? []);
   }
 
   async receipt(updateId: Uint8Array): Promise<ReceiptRecord | undefined> {
@@ -331,6 +338,10 @@ export class PostgresStore implements Store {
     return this.#reads.channels();
   }
 
+  reportSnapshots(): Promise<ReportSnapshot[]> {
+    return this.#reads.reportSnapshots();
+  }
+
   receipt(updateId: Uint8Array): Promise<ReceiptRecord | undefined> {
     return this.#reads.receipt(updateId);
   }
@@ -418,7 +429,7 @@ async function requireKey(pool: Pool, publicKey: Uint8Array, { name }: PostgresA
 }
 
 async function write(client: PoolClient, commit: Commit): Promise<void> {
-  const { version, blobs = [], receipts = [], task, variants, round, retained, pin, channel } = commit;
+  const { version, blobs = [], receipts = [], task, variants, round, retained, pin, channel, reports = [] } = commit;
   for (const blob of blobs) await done(client, putBlob(blob));
   if (version !== undefined) {
     const { model, version: number, manifest, signature, digest, parentDigest } = version;
@@ -436,6 +447,7 @@ async function write(client: PoolClient, commit: Commit): Promise<void> {
   }
   if (pin !== undefined) await done(client, putPin(pin));
   if (channel !== undefined) await done(client, putChannel(channel));
+  for (const snapshot of reports) await done(client, putSnapshot(snapshot));
   if (variants !== undefined) {
     await done(client, requireWhole(variants, blobs));
     const { model, version: number, list, signature } = variants;

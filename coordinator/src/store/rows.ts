@@ -3,6 +3,7 @@ import { equalBytes } from '@commonweight/proto';
 import {
   StoreError,
   type ChannelRecord,
+  type ReportSnapshot,
   type RetainedUpdate,
   type TaskRecord,
   type VariantsRecord,
@@ -79,6 +80,17 @@ export function channelDigest({ record, signature, ...rest }: ChannelRecord): Ui
   const said = JSON.stringify([model, channel, revision, version, candidate, before, stateJson]);
   return createHash('sha256').update(said).update(record).update(signature).digest();
 }
+
+/** Undefined where the row is not what was written. */
+export function snapshotOf(row: Row): ReportSnapshot | undefined {
+  const snapshot = { model: String(row['model']), sumsJson: String(row['sums_json']) };
+  return equalBytes(bytesOf(row, 'digest'), snapshotDigest(snapshot)) ? snapshot : undefined;
+}
+
+export const snapshotDigest = ({ model, sumsJson }: ReportSnapshot): Uint8Array =>
+  createHash('sha256')
+    .update(JSON.stringify([model, sumsJson]))
+    .digest();
 
 export const numberOf = (row: Row): number => Number(row['version']);
 

@@ -139,7 +139,8 @@ export const migrations: readonly ((dialect: Dialect) => string)[] = [
     PRIMARY KEY (update_id, position)
   )${strict};
   `,
-  // Which version who is to have. The record is signed; the digest is of the whole row, for the rest is not.
+  // Which version who is to have, and what clients said lately of how versions do. A channel's record is signed; the digest is of the whole
+  // row, for the rest is not.
   ({ bytes, whole, strict }) => `
   CREATE TABLE channels (
     model TEXT NOT NULL,
@@ -153,6 +154,11 @@ export const migrations: readonly ((dialect: Dialect) => string)[] = [
     state_json TEXT NOT NULL,
     digest ${bytes} NOT NULL,
     PRIMARY KEY (model, channel)
+  )${strict};
+  CREATE TABLE report_snapshots (
+    model TEXT PRIMARY KEY,
+    sums_json TEXT NOT NULL,
+    digest ${bytes} NOT NULL
   )${strict};
   `,
 ];

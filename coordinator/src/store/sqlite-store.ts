@@ -12,7 +12,7 @@ import {
   type Range,
 } from './blob-chunks.ts';
 import { putBlob, repairBlob } from './blob-work.ts';
-import { putChannel } from './channel-work.ts';
+import { putChannel, putSnapshot } from './channel-work.ts';
 import { collect, putPin, requireWhole } from './collect-work.ts';
 import { putRetained } from './retained-work.ts';
 import {
@@ -20,6 +20,7 @@ import {
   channelOf,
   numberOf,
   retainedOf,
+  snapshotOf,
   taskDigest,
   taskOf,
   variantsOf,
@@ -35,6 +36,7 @@ import {
   type Commit,
   type Lease,
   type ReceiptRecord,
+  type ReportSnapshot,
   type RetainedUpdate,
   type Store,
   type TaskRecord,
@@ -154,7 +156,17 @@ export class SqliteStore implements Store {
     }
   }
 
-  async commit({ version, blobs = [], receipts = [], task, variants, retained, pin, channel }: Commit): Promise<void> {
+  async commit({
+    version,
+    blobs = [],
+    receipts = [],
+    task,
+    variants,
+    retained,
+    pin,
+    channel,
+    reports = [],
+  }: Commit): Promise<void> {
     this.#transaction(() => {
       for (const blob of blobs) this.#do(putBlob(blob));
       if (version !== undefined) this.#putVersion(version);
@@ -167,6 +179,7 @@ export class SqliteStore implements Store {
       }
       if (pin !== undefined) this.#do(putPin(pin));
       if (channel !== undefined) this.#do(putChannel(channel));
+      for (const snapshot of reports) this.#do(putSnapshot(snapshot));
       if (task !== undefined) this.#putTask(task);
       if (variants !== undefined) {
         this.#do(requireWhole(variants, blobs));
@@ -255,6 +268,10 @@ export class SqliteStore implements Store {
 
   async channels(): Promise<ChannelRecord[]> {
     return this.#all('SELECT * FROM channels ORDER BY model, channel').map(channelOf);
+  }
+
+  async reportSnapshots(): Promise<ReportSnapshot[]> {
+    return this.#all('SELECT * FROM report_snapshots ORDER BY model').flatMap((row) => snapshotOf(row) ?? []);
   }
 
   async receipt(updateId: Uint8Array): Promise<ReceiptRecord | undefined> {

@@ -87,6 +87,12 @@ export interface ChannelRecord {
   stateJson: string;
 }
 
+/** What clients said of a model lately, summed up. */
+export interface ReportSnapshot {
+  model: string;
+  sumsJson: string;
+}
+
 /** All that one commit writes: it is there whole, or not at all. */
 export interface Commit {
   version?: VersionRecord;
@@ -103,6 +109,8 @@ export interface Commit {
   pin?: { model: string; version: number; isPinned: boolean };
   /** Takes the place of what the channel said before. Refused where that had as high a revision, or where a version is not there whole. */
   channel?: ChannelRecord;
+  /** Each takes the place of the one before. */
+  reports?: readonly ReportSnapshot[];
 }
 
 /** The right to commit: one process has it at a time. */
@@ -124,6 +132,8 @@ export interface StoreReads {
   channel(model: string, channel: string): Promise<ChannelRecord | undefined>;
   /** All channels, by model and name. */
   channels(): Promise<ChannelRecord[]>;
+  /** Those that are whole: of what clients said nothing depends on all of it. */
+  reportSnapshots(): Promise<ReportSnapshot[]>;
   receipt(updateId: Uint8Array): Promise<ReceiptRecord | undefined>;
   tasks(): Promise<TaskRecord[]>;
   blobSize(digest: Uint8Array): Promise<number | undefined>;

@@ -30,7 +30,7 @@ export function difference(a: Spread, b: Spread): { mean: number; error: number 
   return { mean, error: Math.sqrt(varianceOf(a) / a.count + varianceOf(b) / b.count) };
 }
 
-/** Of a sample; 0 of fewer than two values. */
+/** Of a sample; 0 of less than two values, of which a share may count. */
 function varianceOf(spread: Spread): number {
   const { count, squares } = spread;
   if (count < 2) return 0;

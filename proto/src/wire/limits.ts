@@ -15,6 +15,12 @@ export const LABELS_MAX = 16;
 /** Characters of the value of a label. */
 export const LABEL_VALUE_LENGTH_MAX = 64;
 
+/** Bytes of one ReportUseRequest. */
+export const REPORT_BYTES_MAX: number = 64 * 1024;
+/** Models of one report, and versions of each. */
+export const REPORT_MODELS_MAX = 16;
+export const REPORT_VERSIONS_MAX = 8;
+
 /** Ids in one offer of an agent's outbox. */
 export const OFFER_UPDATES_MAX = 64;
 

@@ -8,6 +8,7 @@ import {
   ListChannelsResponseSchema,
   PromoteVersionResponseSchema,
   RollbackChannelResponseSchema,
+  GetFleetResponseSchema,
   GetTaskResponseSchema,
   ImportModelResponseSchema,
   ListAgentsResponseSchema,
@@ -23,6 +24,7 @@ import {
   StartTaskResponseSchema,
   WatchTaskResponseSchema,
   type CreateTaskRequest,
+  type GetFleetRequest,
   type GetTaskRequest,
   type HoldChannelRequest,
   type ImportModelRequest,
@@ -92,6 +94,9 @@ export const adminHandlers = (service: CoordinatorService, closing: AbortSignal)
     const status = await service.rollbackChannel(of, version === 0n ? undefined : Number(version));
     return create(RollbackChannelResponseSchema, { status });
   }),
+  getFleet: unary(async ({ model }: GetFleetRequest) =>
+    create(GetFleetResponseSchema, { fleets: await service.getFleets(model) }),
+  ),
   makeVariants: unary(async ({ model, version, forms, accuracyDropPointsMax }: MakeVariantsRequest) => {
     const variants = await service.makeVariants(model, Number(version), policyIn({ forms, accuracyDropPointsMax }));
     return create(MakeVariantsResponseSchema, { variants });

@@ -5,11 +5,13 @@ import {
   GetModelResponseSchema,
   GetVariantsResponseSchema,
   ModelServiceDownloadResponseSchema,
+  ReportUseResponseSchema,
   WatchChannelResponseSchema,
   WatchModelResponseSchema,
   type GetChannelRequest,
   type GetModelRequest,
   type GetVariantsRequest,
+  type ReportUseRequest,
   type WatchChannelRequest,
   type WatchChannelResponse,
   type WatchModelRequest,
@@ -38,5 +40,8 @@ export const modelHandlers = (service: CoordinatorService, closing: AbortSignal)
     await service.getChannel(model, channel);
     return service.watchChannel(model, channel, (record) => tell(create(WatchChannelResponseSchema, { record })));
   }),
+  reportUse: unary(async ({ reports }: ReportUseRequest) =>
+    create(ReportUseResponseSchema, { nextAfterMs: await service.reportUse(reports) }),
+  ),
   download: download(service, (chunk) => create(ModelServiceDownloadResponseSchema, chunk)),
 });

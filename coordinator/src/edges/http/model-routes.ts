@@ -7,12 +7,13 @@ import {
   SignedManifestSchema,
   SignedVariantListSchema,
 } from '@commonweight/proto';
-import { ServiceError, type CoordinatorService, type ServiceErrorCode } from '../../service.ts';
+import { ServiceError, type CoordinatorService } from '../../service.ts';
 import { answer, HEADERS, TEXT } from './answer.ts';
 import { rangeOf } from './byte-range.ts';
 import { allowOrigin, PREFLIGHT, type Origins } from './cross-origin.ts';
 import { channelHints, releaseHints } from './hint-sources.ts';
 import { hintStreams } from './hint-stream.ts';
+import { statusCodes } from './status-codes.ts';
 
 /** How long a cache may answer for the newest version: two seconds late at most, and one request a second for a crowd. */
 const NEWEST = 'public, max-age=1';
@@ -22,14 +23,6 @@ const FOR_EVER = 'public, max-age=31536000, immutable';
 const BLOB_READERS_MAX = 256;
 /** A reader that takes nothing for this long is let go. */
 const IDLE_MS = 60_000;
-
-const CODES: Record<ServiceErrorCode, number> = {
-  'not-found': 404,
-  'already-exists': 409,
-  invalid: 400,
-  unavailable: 503,
-  'resource-exhausted': 429,
-};
 
 /** Answers a request below `/v1/`, or says that it is none. */
 export type ModelRoutes = (request: IncomingMessage, response: ServerResponse, path: string) => Promise<boolean>;
@@ -64,7 +57,7 @@ export function modelRoutes(service: CoordinatorService, origins: Origins): Mode
     } catch (error) {
       if (!(error instanceof ServiceError)) throw error;
       const again = error.code === 'unavailable' ? { 'Retry-After': '5' } : {};
-      answer(response, CODES[error.code], { ...TEXT, ...again }, `${error.message}\n`);
+      answer(response, statusCodes[error.code], { ...TEXT, ...again }, `${error.message}\n`);
     }
     return true;
   };

@@ -25,11 +25,15 @@ import {
   MODEL_CHANNEL_SUBJECT,
   MODEL_DOWNLOAD_SUBJECT,
   MODEL_GET_SUBJECT,
+  MODEL_REPORT_SUBJECT,
   MODEL_VARIANTS_SUBJECT,
   ModelServiceDownloadRequestSchema,
   ModelServiceDownloadResponseSchema,
   ofReplica,
   releaseSubject,
+  REPORT_BYTES_MAX,
+  ReportUseRequestSchema,
+  ReportUseResponseSchema,
   SessionRequestSchema,
   SubmitUpdateRequestSchema,
   SubmitUpdateResponseSchema,
@@ -120,6 +124,11 @@ export async function serveNats(
   reply(ours(MODEL_CHANNEL_SUBJECT), GetChannelRequestSchema, GetChannelResponseSchema, async ({ model, channel }) =>
     create(GetChannelResponseSchema, { record: await service.getChannel(model, channel) }),
   );
+  reply(ours(MODEL_REPORT_SUBJECT), ReportUseRequestSchema, ReportUseResponseSchema, async ({ reports }, { data }) => {
+    if (data.length > REPORT_BYTES_MAX)
+      throw new ServiceError('invalid', `a report has up to ${REPORT_BYTES_MAX} bytes`);
+    return create(ReportUseResponseSchema, { nextAfterMs: await service.reportUse(reports) });
+  });
   // In no queue group: the one that the server would choose may hang.
   const found = toBinary(FoundCoordinatorSchema, create(FoundCoordinatorSchema, { replica }));
   connection.subscribe(COORDINATOR_FIND_SUBJECT, {

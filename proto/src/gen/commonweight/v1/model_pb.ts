@@ -8,13 +8,15 @@ import type { SignedChannel } from "./channel_pb.ts";
 import { file_commonweight_v1_channel } from "./channel_pb.ts";
 import type { SignedManifest, SignedVariantList } from "./release_pb.ts";
 import { file_commonweight_v1_release } from "./release_pb.ts";
+import type { ClientReport } from "./report_pb.ts";
+import { file_commonweight_v1_report } from "./report_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file commonweight/v1/model.proto.
  */
 export const file_commonweight_v1_model: GenFile = /*@__PURE__*/
-  fileDesc("Chtjb21tb253ZWlnaHQvdjEvbW9kZWwucHJvdG8SD2NvbW1vbndlaWdodC52MSIxCg9HZXRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBCJEChBHZXRNb2RlbFJlc3BvbnNlEjAKB3JlbGVhc2UYASABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiNAoSR2V0VmFyaWFudHNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQiSwoTR2V0VmFyaWFudHNSZXNwb25zZRI0Cgh2YXJpYW50cxgBIAEoCzIiLmNvbW1vbndlaWdodC52MS5TaWduZWRWYXJpYW50TGlzdCIiChFXYXRjaE1vZGVsUmVxdWVzdBINCgVtb2RlbBgBIAEoCSJGChJXYXRjaE1vZGVsUmVzcG9uc2USMAoHcmVsZWFzZRgBIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdCIzChFHZXRDaGFubmVsUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIPCgdjaGFubmVsGAIgASgJIkQKEkdldENoYW5uZWxSZXNwb25zZRIuCgZyZWNvcmQYASABKAsyHi5jb21tb253ZWlnaHQudjEuU2lnbmVkQ2hhbm5lbCI1ChNXYXRjaENoYW5uZWxSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB2NoYW5uZWwYAiABKAkiRgoUV2F0Y2hDaGFubmVsUmVzcG9uc2USLgoGcmVjb3JkGAEgASgLMh4uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZENoYW5uZWwiTQobTW9kZWxTZXJ2aWNlRG93bmxvYWRSZXF1ZXN0Eg4KBmRpZ2VzdBgBIAEoDBIOCgZvZmZzZXQYAiABKAQSDgoGbGVuZ3RoGAMgASgEIlAKHE1vZGVsU2VydmljZURvd25sb2FkUmVzcG9uc2USDgoGb2Zmc2V0GAEgASgEEhIKCnRvdGFsX3NpemUYAiABKAQSDAoEZGF0YRgDIAEoDDKzBAoMTW9kZWxTZXJ2aWNlEk8KCEdldE1vZGVsEiAuY29tbW9ud2VpZ2h0LnYxLkdldE1vZGVsUmVxdWVzdBohLmNvbW1vbndlaWdodC52MS5HZXRNb2RlbFJlc3BvbnNlElcKCldhdGNoTW9kZWwSIi5jb21tb253ZWlnaHQudjEuV2F0Y2hNb2RlbFJlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuV2F0Y2hNb2RlbFJlc3BvbnNlMAESWAoLR2V0VmFyaWFudHMSIy5jb21tb253ZWlnaHQudjEuR2V0VmFyaWFudHNSZXF1ZXN0GiQuY29tbW9ud2VpZ2h0LnYxLkdldFZhcmlhbnRzUmVzcG9uc2USVQoKR2V0Q2hhbm5lbBIiLmNvbW1vbndlaWdodC52MS5HZXRDaGFubmVsUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5HZXRDaGFubmVsUmVzcG9uc2USXQoMV2F0Y2hDaGFubmVsEiQuY29tbW9ud2VpZ2h0LnYxLldhdGNoQ2hhbm5lbFJlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuV2F0Y2hDaGFubmVsUmVzcG9uc2UwARJpCghEb3dubG9hZBIsLmNvbW1vbndlaWdodC52MS5Nb2RlbFNlcnZpY2VEb3dubG9hZFJlcXVlc3QaLS5jb21tb253ZWlnaHQudjEuTW9kZWxTZXJ2aWNlRG93bmxvYWRSZXNwb25zZTABYgZwcm90bzM", [file_commonweight_v1_channel, file_commonweight_v1_release]);
+  fileDesc("Chtjb21tb253ZWlnaHQvdjEvbW9kZWwucHJvdG8SD2NvbW1vbndlaWdodC52MSIxCg9HZXRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBCJEChBHZXRNb2RlbFJlc3BvbnNlEjAKB3JlbGVhc2UYASABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiNAoSR2V0VmFyaWFudHNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQiSwoTR2V0VmFyaWFudHNSZXNwb25zZRI0Cgh2YXJpYW50cxgBIAEoCzIiLmNvbW1vbndlaWdodC52MS5TaWduZWRWYXJpYW50TGlzdCIiChFXYXRjaE1vZGVsUmVxdWVzdBINCgVtb2RlbBgBIAEoCSJGChJXYXRjaE1vZGVsUmVzcG9uc2USMAoHcmVsZWFzZRgBIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdCIzChFHZXRDaGFubmVsUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIPCgdjaGFubmVsGAIgASgJIkQKEkdldENoYW5uZWxSZXNwb25zZRIuCgZyZWNvcmQYASABKAsyHi5jb21tb253ZWlnaHQudjEuU2lnbmVkQ2hhbm5lbCI1ChNXYXRjaENoYW5uZWxSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB2NoYW5uZWwYAiABKAkiRgoUV2F0Y2hDaGFubmVsUmVzcG9uc2USLgoGcmVjb3JkGAEgASgLMh4uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZENoYW5uZWwiQgoQUmVwb3J0VXNlUmVxdWVzdBIuCgdyZXBvcnRzGAEgAygLMh0uY29tbW9ud2VpZ2h0LnYxLkNsaWVudFJlcG9ydCIqChFSZXBvcnRVc2VSZXNwb25zZRIVCg1uZXh0X2FmdGVyX21zGAEgASgNIk0KG01vZGVsU2VydmljZURvd25sb2FkUmVxdWVzdBIOCgZkaWdlc3QYASABKAwSDgoGb2Zmc2V0GAIgASgEEg4KBmxlbmd0aBgDIAEoBCJQChxNb2RlbFNlcnZpY2VEb3dubG9hZFJlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBISCgp0b3RhbF9zaXplGAIgASgEEgwKBGRhdGEYAyABKAwyhwUKDE1vZGVsU2VydmljZRJPCghHZXRNb2RlbBIgLmNvbW1vbndlaWdodC52MS5HZXRNb2RlbFJlcXVlc3QaIS5jb21tb253ZWlnaHQudjEuR2V0TW9kZWxSZXNwb25zZRJXCgpXYXRjaE1vZGVsEiIuY29tbW9ud2VpZ2h0LnYxLldhdGNoTW9kZWxSZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLldhdGNoTW9kZWxSZXNwb25zZTABElgKC0dldFZhcmlhbnRzEiMuY29tbW9ud2VpZ2h0LnYxLkdldFZhcmlhbnRzUmVxdWVzdBokLmNvbW1vbndlaWdodC52MS5HZXRWYXJpYW50c1Jlc3BvbnNlElUKCkdldENoYW5uZWwSIi5jb21tb253ZWlnaHQudjEuR2V0Q2hhbm5lbFJlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuR2V0Q2hhbm5lbFJlc3BvbnNlEl0KDFdhdGNoQ2hhbm5lbBIkLmNvbW1vbndlaWdodC52MS5XYXRjaENoYW5uZWxSZXF1ZXN0GiUuY29tbW9ud2VpZ2h0LnYxLldhdGNoQ2hhbm5lbFJlc3BvbnNlMAESUgoJUmVwb3J0VXNlEiEuY29tbW9ud2VpZ2h0LnYxLlJlcG9ydFVzZVJlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuUmVwb3J0VXNlUmVzcG9uc2USaQoIRG93bmxvYWQSLC5jb21tb253ZWlnaHQudjEuTW9kZWxTZXJ2aWNlRG93bmxvYWRSZXF1ZXN0Gi0uY29tbW9ud2VpZ2h0LnYxLk1vZGVsU2VydmljZURvd25sb2FkUmVzcG9uc2UwAWIGcHJvdG8z", [file_commonweight_v1_channel, file_commonweight_v1_release, file_commonweight_v1_report]);
 
 /**
  * @generated from message commonweight.v1.GetModelRequest
@@ -213,6 +215,44 @@ export const WatchChannelResponseSchema: GenMessage<WatchChannelResponse> = /*@_
   messageDesc(file_commonweight_v1_model, 9);
 
 /**
+ * @generated from message commonweight.v1.ReportUseRequest
+ */
+export type ReportUseRequest = Message<"commonweight.v1.ReportUseRequest"> & {
+  /**
+   * One for each model of the app.
+   *
+   * @generated from field: repeated commonweight.v1.ClientReport reports = 1;
+   */
+  reports: ClientReport[];
+};
+
+/**
+ * Describes the message commonweight.v1.ReportUseRequest.
+ * Use `create(ReportUseRequestSchema)` to create a new message.
+ */
+export const ReportUseRequestSchema: GenMessage<ReportUseRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_model, 10);
+
+/**
+ * @generated from message commonweight.v1.ReportUseResponse
+ */
+export type ReportUseResponse = Message<"commonweight.v1.ReportUseResponse"> & {
+  /**
+   * When the next report is welcome.
+   *
+   * @generated from field: uint32 next_after_ms = 1;
+   */
+  nextAfterMs: number;
+};
+
+/**
+ * Describes the message commonweight.v1.ReportUseResponse.
+ * Use `create(ReportUseResponseSchema)` to create a new message.
+ */
+export const ReportUseResponseSchema: GenMessage<ReportUseResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_model, 11);
+
+/**
  * @generated from message commonweight.v1.ModelServiceDownloadRequest
  */
 export type ModelServiceDownloadRequest = Message<"commonweight.v1.ModelServiceDownloadRequest"> & {
@@ -239,7 +279,7 @@ export type ModelServiceDownloadRequest = Message<"commonweight.v1.ModelServiceD
  * Use `create(ModelServiceDownloadRequestSchema)` to create a new message.
  */
 export const ModelServiceDownloadRequestSchema: GenMessage<ModelServiceDownloadRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_model, 10);
+  messageDesc(file_commonweight_v1_model, 12);
 
 /**
  * @generated from message commonweight.v1.ModelServiceDownloadResponse
@@ -266,7 +306,7 @@ export type ModelServiceDownloadResponse = Message<"commonweight.v1.ModelService
  * Use `create(ModelServiceDownloadResponseSchema)` to create a new message.
  */
 export const ModelServiceDownloadResponseSchema: GenMessage<ModelServiceDownloadResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_model, 11);
+  messageDesc(file_commonweight_v1_model, 13);
 
 /**
  * What an app's SDK speaks.
@@ -323,6 +363,16 @@ export const ModelService: GenService<{
     methodKind: "server_streaming";
     input: typeof WatchChannelRequestSchema;
     output: typeof WatchChannelResponseSchema;
+  },
+  /**
+   * Says how versions do with an app.
+   *
+   * @generated from rpc commonweight.v1.ModelService.ReportUse
+   */
+  reportUse: {
+    methodKind: "unary";
+    input: typeof ReportUseRequestSchema;
+    output: typeof ReportUseResponseSchema;
   },
   /**
    * @generated from rpc commonweight.v1.ModelService.Download
