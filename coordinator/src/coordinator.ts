@@ -222,7 +222,8 @@ export class Coordinator implements CoordinatorService {
       signer,
       reads: this.#channelReads,
       lifetimeMs: channelLifetimeMs,
-      nowMs,
+      // What is signed says when it expires, and apps look at their own clocks.
+      nowMs: () => clock.nowMs(),
       verdictOn,
       begun: (model, version) => this.#reports.forget(model, version),
       log,
@@ -439,7 +440,7 @@ export class Coordinator implements CoordinatorService {
   async reportUse(reports: readonly ClientReport[]): Promise<number> {
     try {
       for (const report of await checkedReports(reports, (model) => this.#newestOf(model)))
-        this.#reports.take(report, this.#nowMs());
+        this.#reports.take(report, this.#dateMs());
     } catch (error) {
       this.#reports.counts.refused += 1;
       throw error;
@@ -454,7 +455,7 @@ export class Coordinator implements CoordinatorService {
   async getFleets(model: string): Promise<FleetStatus[]> {
     if (model !== '') await this.#registry.release(model, 0);
     const models = model === '' ? this.#reports.models() : [model];
-    return models.map((each) => this.#reports.fleet(each, this.#nowMs()));
+    return models.map((each) => this.#reports.fleet(each, this.#dateMs()));
   }
 
   get reportCounts(): ReportCounts {
@@ -463,14 +464,14 @@ export class Coordinator implements CoordinatorService {
 
   #verdictOn({ model, version, rollout }: ChannelState): Verdict {
     if (rollout === undefined) return { is: 'unknown', why: 'there is no rollout' };
-    const said = (of: number): Evidence[] => this.#reports.evidence(model, of, this.#nowMs());
+    const said = (of: number): Evidence[] => this.#reports.evidence(model, of, this.#dateMs());
     return verdictOver(rollout.guard, said(version), said(rollout.version));
   }
 
   /** So that a restart does not forget how rollouts go. What a commit fails of is told by it. */
   async #keepReports(): Promise<void> {
     if (this.diskIsFull) return;
-    const snapshots = this.#reports.snapshots(this.#nowMs());
+    const snapshots = this.#reports.snapshots(this.#dateMs());
     const reports = snapshots.map(({ model, text }) => ({ model, sumsJson: text }));
     if (reports.length > 0) await this.#commit({ reports }).catch(() => {});
   }
