@@ -3,9 +3,10 @@ import { ReleaseCache } from './cache/release-cache.ts';
 import { openClientId } from './client-id.ts';
 import type { ModelLink } from './connection/model-link.ts';
 import { ModelError } from './errors.ts';
-import type { ModelOptions, Variants } from './model/life.ts';
+import type { ModelOptions, ModelParts, Variants } from './model/life.ts';
 import { Model, type AnyModel, type ModelTypes } from './model/model.ts';
 import { Quarantine } from './model/quarantine.ts';
+import { within } from './model/shadow.ts';
 import type { Platform, TrustCrypto } from './platform/platform.ts';
 import type { Storage } from './platform/storage.ts';
 import { Reporter, type ReportOptions } from './reports/reporter.ts';
@@ -15,6 +16,9 @@ import { ChannelRatchet } from './trust/channel-ratchet.ts';
 import { KeyPin } from './trust/key-pin.ts';
 import { Ratchet } from './trust/ratchet.ts';
 import type { Who } from './trust/rollout.ts';
+
+/** How long the runtime of shadows may take to end. */
+const SHADOW_MS = 2_000;
 
 /** How a client is set up; what is said of models here holds for those of which nothing else is said. */
 export interface ConnectOptions extends Omit<ModelOptions, 'bootstrap' | 'golden'> {
@@ -41,6 +45,8 @@ export interface ClientParts {
   engine: Engine;
   storage: Storage;
   crypto: TrustCrypto;
+  /** One more runtime, for versions that predict beside others. */
+  openShadowEngine?: () => Engine;
   who: Who;
   variants?: Variants;
 }
@@ -52,6 +58,7 @@ export class Client {
   readonly #models = new Map<string, Promise<Model>>();
   readonly #opened = new Set<Model>();
   readonly #reporter: Reporter | undefined;
+  #shadowEngine: Engine | undefined;
   #closed = false;
 
   constructor(parts: ClientParts, options: ConnectOptions) {
@@ -104,6 +111,7 @@ export class Client {
         quarantine: await Quarantine.open(storage, folder, runtime),
         who,
         ...(ratchet === undefined ? {} : { channel: { name: channel, ratchet } }),
+        ...(await this.#shadowParts(name, channel, folder, options)),
         ...(variants === undefined ? {} : { variants }),
       },
       options,
@@ -121,6 +129,31 @@ export class Client {
     }
   }
 
+  async #shadowParts(
+    name: string,
+    channel: string,
+    folder: string,
+    { shadow }: ModelOptions,
+  ): Promise<Pick<ModelParts, 'shadow'>> {
+    if (shadow === undefined || shadow === false) return {};
+    const { storage, crypto, openShadowEngine } = this.#parts;
+    const other = shadow === true ? undefined : shadow.channel;
+    if (openShadowEngine === undefined) throw new ModelError('there is no runtime here for a shadow');
+    if (other === channel || (other === undefined && channel === LATEST))
+      throw new ModelError(
+        `what is to predict beside channel ${channel} of '${name}'? Say which with shadow: { channel: 'NAME' }`,
+      );
+    if (other !== undefined && !isName(other))
+      throw new ModelError(`'${other}' is not a channel's name: letters, digits, - and _`);
+    const engine = (this.#shadowEngine ??= openShadowEngine());
+    const quarantine = await Quarantine.open(storage, `${folder}/shadow`, await engine.runtime());
+    const place = { storage, path: `${folder}/shadow/${other}-revision` };
+    const isNamed = other !== undefined && other !== LATEST;
+    return {
+      shadow: { engine, quarantine, ratchet: isNamed ? await ChannelRatchet.open(crypto.sha256, place) : undefined },
+    };
+  }
+
   /** Ends everything; predictions that run finish first. */
   async close(): Promise<void> {
     this.#closed = true;
@@ -131,6 +164,8 @@ export class Client {
     await Promise.all(closing);
     await Promise.allSettled(this.#models.values());
     await this.#parts.engine.close();
+    // One that hangs keeps nobody.
+    await within(SHADOW_MS, this.#shadowEngine?.close());
   }
 }
 
@@ -145,8 +180,9 @@ export async function connectOn(platform: Platform, url: string, options: Connec
   const pin = await KeyPin.open({ given: trustKey, ...kept });
   const who = { clientId: await openClientId(clientId, storage), labels };
   const parts = { link: platform.openLink(url), pin, engine: platform.openEngine({ threads }), storage, who };
+  const openShadowEngine = (): Engine => platform.openEngine({ threads: 1 });
   const variants = variant && platform.openVariants?.(variant, { threads, place: cacheDir });
-  return new Client({ ...parts, crypto: platform.crypto, ...(variants && { variants }) }, options);
+  return new Client({ ...parts, openShadowEngine, crypto: platform.crypto, ...(variants && { variants }) }, options);
 }
 
 function requireLabels(labels: Readonly<Record<string, string>>): void {

@@ -9,6 +9,7 @@ export type { Bundle } from './model/bundle.ts';
 export type { Golden } from './model/golden.ts';
 export type { ProbationPolicy } from './model/probation.ts';
 export type { Contract } from './model/contract.ts';
+export type { ShadowOptions } from './model/shadow.ts';
 export type { ModelEvents, ModelListener, SwapReason } from './model/events.ts';
 export type { Inputs } from './model/inputs.ts';
 export type { Feeds, Tensor, TypedArray } from './runtime/tensor.ts';

@@ -15,7 +15,8 @@ const isEmpty = () => paper.getImageData(0, 0, 28, 28).data.every((value, i) => 
 let [isBusy, isDue] = [false, false];
 
 const client = await connect(url, { cacheDir: name });
-const model = await client.model(name, { channel });
+const shadow = parameters.get('shadow');
+const model = await client.model(name, { channel, ...(shadow && { shadow: { channel: shadow } }) });
 model.on('version', ({ from, to, reason }) => {
   $('who').textContent = `version ${to} serves`;
   document.body.dataset.version = String(to);

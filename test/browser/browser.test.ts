@@ -54,12 +54,14 @@ afterEach(async () => {
 async function open(
   url: string,
   model: string,
-  { context = browser.newContext(), channel = 'latest' } = {},
+  { context = browser.newContext(), channel = 'latest', shadow = '' } = {},
 ): Promise<Page> {
   const page = await (await context).newPage();
   opened.push(page);
   page.on('pageerror', (error) => faults.push(error));
-  await page.goto(`http://127.0.0.1:${pagePort}/?url=${encodeURIComponent(url)}&model=${model}&channel=${channel}`);
+  await page.goto(
+    `http://127.0.0.1:${pagePort}/?url=${encodeURIComponent(url)}&model=${model}&channel=${channel}&shadow=${shadow}`,
+  );
   return page;
 }
 
@@ -110,8 +112,15 @@ describe.each([
       });
     await promote(1);
     const context = browser.newContext();
-    const page = await open(url(), model, { context, channel: 'stable' });
+    const page = await open(url(), model, { context, channel: 'stable', shadow: 'latest' });
     await serves(page, 1);
+    // The newest version predicts beside what the channel has, as the person draws on.
+    const besides = async (): Promise<number> => {
+      await drawOne(page);
+      return Number((await coordinator.service.getFleets(model))[0]?.shadows[0]?.rows ?? 0n);
+    };
+    await expect.poll(besides, { timeout: 120_000, interval: 1000 }).toBeGreaterThan(0);
+    expect((await coordinator.service.getFleets(model))[0]?.shadows[0]).toMatchObject({ version: 2n, champion: 1n });
     await promote(2);
     await serves(page, 2);
     await coordinator.service.rollbackChannel(of, undefined);

@@ -1,7 +1,7 @@
 // A rollout as it goes with real apps over every link: what they report takes a bad version back, and leaves a good one alone.
 import { join } from 'node:path';
 import type { Client, Engine, Model, ModelOptions, Session } from '@commonweight/client-sdk';
-import { nodePlatform, OrtEngine } from '@commonweight/client-sdk';
+import { connect, nodePlatform, OrtEngine } from '@commonweight/client-sdk';
 import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
 import { logistic, writeModel } from '@commonweight/core';
 import type { ChannelStatus, FleetStatus } from '@commonweight/proto';
@@ -173,6 +173,29 @@ test('a version whose predictions fail here and there is taken back once it is s
   expect((await status(name)).changes.at(-1)?.what).toMatch(
     /^version 2 taken back: \d+\.\d % of its predictions fail, of the version before 0\.0 %$/,
   );
+});
+
+test('what a version does beside the one that serves is told, and taking it then costs no bytes', async () => {
+  const name = 'beside';
+  await twoVersions(name);
+  const url = `grpc://127.0.0.1:${coordinator.grpcPort}`;
+  const cacheDir = temporaryFolder('beside');
+  const client = await connect(url, { cacheDir, reports: { everyMs: 300 } });
+  clients.push(client);
+  const model = await client.model(name, { channel: 'stable', shadow: { channel: 'latest' } });
+  await until('the shadow', 30_000, () => model.shadowVersion === 2);
+  await until('its report', 60_000, async () => {
+    await model.predict(input());
+    return ((await fleet(name))?.shadows[0]?.rows ?? 0n) > 5n;
+  });
+  const [shadow] = (await fleet(name)).shadows;
+  expect(shadow).toMatchObject({ version: 2n, champion: 1n, errors: 0n });
+  expect(shadow!.differenceMax).toBeGreaterThan(0);
+  const progress: number[] = [];
+  model.on('progress', ({ bytesTotal }) => progress.push(bytesTotal));
+  await coordinator.service.promoteVersion({ model: name, channel: 'stable' }, { version: 2, ...everybody });
+  await until('version 2', 30_000, () => model.version === 2);
+  expect(progress).toEqual([]);
 });
 
 test('an app that does not want to tells nobody', async () => {

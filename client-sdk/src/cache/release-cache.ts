@@ -26,6 +26,7 @@ export class ReleaseCache {
   readonly #model: string;
   readonly #folder: string;
   readonly #bytesMax: number;
+  #guest: Manifest | undefined;
 
   /** `bytesMax` is what manifests and blobs may take; it has to hold two releases. */
   constructor(storage: Storage, folder: string, sha256: Sha256, bytesMax: number = Infinity) {
@@ -100,6 +101,11 @@ export class ReleaseCache {
     return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
   }
 
+  /** Keeps the blobs of one more release, which never serves from here, until another takes its place. */
+  host(guest: Manifest | undefined): void {
+    this.#guest = guest;
+  }
+
   /** Forgets a release that must not serve again. */
   async drop(version: number): Promise<void> {
     await this.#remove(version);
@@ -115,7 +121,8 @@ export class ReleaseCache {
       // What a crash left half written.
       if (!/^\d+$/.test(name)) await this.#storage.remove(`${this.#folder}/${name}`);
     }
-    const manifests = [...also, ...(await this.#slots()).map(({ manifest }) => manifest)];
+    const guests = this.#guest === undefined ? [] : [this.#guest];
+    const manifests = [...also, ...guests, ...(await this.#slots()).map(({ manifest }) => manifest)];
     await this.blobs.keepOnly(manifests.flatMap(({ artifacts }) => artifacts.map(({ digest }) => digest)));
   }
 

@@ -14,6 +14,8 @@ export class ChannelFollower {
   readonly #freshness: Freshness;
   readonly #swaps: Swaps;
   #record: ChannelRecord | undefined;
+  /** Hears the version of a rollout that this client is not in; undefined where there is none. */
+  onChallenger: (named: NamedVersion | undefined) => void = () => {};
 
   constructor(
     life: Life,
@@ -61,7 +63,9 @@ export class ChannelFollower {
     }
     this.#freshness.validUntil(record.expiresMs);
     this.#record = record;
-    this.#swaps.direct(await this.#target(record));
+    const target = await this.#target(record);
+    this.#swaps.direct(target);
+    this.onChallenger(target === record ? record.rollout : undefined);
   }
 
   /** Where the version that was to serve is of no use here, what the others have is. */

@@ -15,6 +15,7 @@ import type { ModelEmitter } from './events.ts';
 import type { Golden } from './golden.ts';
 import type { ProbationPolicy } from './probation.ts';
 import type { Quarantine } from './quarantine.ts';
+import type { ShadowOptions } from './shadow.ts';
 
 export interface ModelOptions {
   /** Which of the model's channels says what serves; `latest` is always the newest version. */
@@ -37,6 +38,8 @@ export interface ModelOptions {
   golden?: Golden;
   /** The release that comes with the app. */
   bootstrap?: () => Bundle | Promise<Bundle>;
+  /** A version that predicts beside the one that serves, for nobody to see; how far they are apart is reported. */
+  shadow?: boolean | ShadowOptions;
   newBackoff?: () => Backoff;
 }
 
@@ -59,6 +62,8 @@ export interface ModelParts {
   /** What says which version serves; without it, the newest does. */
   channel?: { name: string; ratchet: ChannelRatchet };
   who: Who;
+  /** What a version that predicts beside needs of its own. */
+  shadow?: { engine: Engine; quarantine: Quarantine; ratchet: ChannelRatchet | undefined };
   /** Which form of each version serves; without it, the one that was published. */
   variants?: Variants;
 }

@@ -16,10 +16,12 @@ import { feedsFor, type Inputs } from './inputs.ts';
 import type { Life, ModelOptions, ModelParts } from './life.ts';
 import { Loader } from './loader.ts';
 import { Offers } from './offers.ts';
+import { Shadow, type ShadowOptions } from './shadow.ts';
 import { run, Serving } from './serving.ts';
 import { fetchRelease, nonFinite, type Staged } from './stage.ts';
 import { Standing } from './standing.ts';
 import { Swaps } from './swaps.ts';
+import { watchChallenger } from './watch-challenger.ts';
 
 /** What goes into a model and what comes out: any names, or those of a declaration by `commonweight model types`. */
 export interface ModelTypes {
@@ -63,7 +65,8 @@ export class Model<T extends ModelTypes = AnyModel> {
   readonly #loader: Loader;
   readonly #standing: Standing;
   readonly #swaps: Swaps;
-  #unwatch: (() => void) | undefined;
+  readonly #shadow: Shadow | undefined;
+  #unwatch: (() => void)[] = [];
 
   constructor(parts: ModelParts, options: ModelOptions = {}) {
     this.name = parts.name;
@@ -88,6 +91,14 @@ export class Model<T extends ModelTypes = AnyModel> {
     const { channel } = parts;
     const parted = { freshness: this.#freshness, standing: this.#standing, swaps: this.#swaps };
     this.#follower = channel === undefined ? undefined : new ChannelFollower(this.#life, channel, parted);
+    if (parts.shadow !== undefined) {
+      const { engine, quarantine } = parts.shadow;
+      const wanted = shadowOptions(options);
+      const shadow = new Shadow(this.#life, engine, quarantine, wanted);
+      if (wanted.channel === undefined && this.#follower !== undefined)
+        this.#follower.onChallenger = (named) => shadow.want(named);
+      this.#shadow = shadow;
+    }
     this.#records = new Offers(
       ({ record }) => record,
       async (signed) => this.#follower?.take(signed),
@@ -99,6 +110,11 @@ export class Model<T extends ModelTypes = AnyModel> {
   /** What says which version serves. */
   get channel(): string {
     return this.#life.channel?.name ?? LATEST;
+  }
+
+  /** The version that predicts beside the one that serves; undefined while none does. */
+  get shadowVersion(): number | undefined {
+    return this.#shadow?.version;
   }
 
   /** The version that serves; undefined before the first. */
@@ -132,7 +148,7 @@ export class Model<T extends ModelTypes = AnyModel> {
     await this.#startFromCache();
     if (this.#serving.active === undefined) await this.#startFromBundle();
     if (this.#serving.active === undefined) await this.#require();
-    this.#unwatch = this.#watch();
+    this.#unwatch = [this.#watch(), ...this.#watchShadow()];
     if (this.#serving.active === undefined) await this.#untilFirst();
   }
 
@@ -150,6 +166,12 @@ export class Model<T extends ModelTypes = AnyModel> {
       this.#offers.hear(signed);
     };
     return this.#life.link.watchModel(this.name, onRelease, onDown);
+  }
+
+  #watchShadow(): (() => void)[] {
+    const { channel } = shadowOptions(this.#life.options);
+    if (this.#shadow === undefined || channel === undefined) return [];
+    return [watchChallenger(this.#life, this.#shadow, { channel, ratchet: this.#life.shadow?.ratchet })];
   }
 
   async #untilFirst(): Promise<void> {
@@ -182,6 +204,7 @@ export class Model<T extends ModelTypes = AnyModel> {
     const feeds = feedsFor(active.contract.inputs, inputs as Inputs);
     if (!isMadeUp) this.#life.recent?.add(active.contract.inputs, feeds);
     const areFinite = !standing.isOnProbation || Object.values(feeds).every(({ data }) => isFinite(data));
+    const beside = isMadeUp ? undefined : this.#shadow?.copied(active, feeds);
     const startMs = performance.now();
     let outputs: Record<string, Tensor>;
     try {
@@ -205,6 +228,7 @@ export class Model<T extends ModelTypes = AnyModel> {
       const instead = await this.#judge(active, inputs as Inputs, outputs, areFinite);
       if (instead !== undefined) return instead;
     }
+    beside?.(outputs);
     return { outputs, version: active.release.version };
   }
 
@@ -273,7 +297,7 @@ export class Model<T extends ModelTypes = AnyModel> {
   /** Stops watching and lets running predictions finish. */
   async close(): Promise<void> {
     this.#closed.abort();
-    this.#unwatch?.();
+    for (const stop of this.#unwatch) stop();
     this.#freshness.close();
     this.#standing.close();
     this.#first.reject(new ModelError(`'${this.name}' was closed`));
@@ -281,6 +305,7 @@ export class Model<T extends ModelTypes = AnyModel> {
     await this.#records.settled();
     await this.#swaps.settled();
     await this.#standing.settled();
+    await this.#shadow?.close();
     await this.#serving.close();
   }
 
@@ -362,3 +387,5 @@ export class Model<T extends ModelTypes = AnyModel> {
     this.#swaps.offer(release);
   }
 }
+
+const shadowOptions = ({ shadow }: ModelOptions): ShadowOptions => (typeof shadow === 'object' ? shadow : {});

@@ -9,20 +9,19 @@
  */
 import { equalBytes } from '@commonweight/proto';
 import { Backoff, sleep } from '../connection/backoff.ts';
-import { asError, ContractError, ModelError, TransportError, TrustError, WorkerLostError } from '../errors.ts';
+import { asError, ContractError, ModelError, TransportError, WorkerLostError } from '../errors.ts';
 import type { PublishedForms } from '../runtime/variant.ts';
 import type { NamedVersion } from '../trust/channel.ts';
-import { openRelease, sizeOf, type Release } from '../trust/release.ts';
+import { sizeOf, type Release } from '../trust/release.ts';
 import { contractBreak, contractIn } from './contract.ts';
 import type { SwapReason } from './events.ts';
 import type { Life } from './life.ts';
 import type { Loader } from './loader.ts';
+import { MEMORY_FACTOR } from './memory.ts';
+import { releaseNamed } from './named-release.ts';
 import type { Serving } from './serving.ts';
 import { fetchRelease, type ReleaseBytes, type Staged } from './stage.ts';
 import type { Standing } from './standing.ts';
-
-/** Memory of a loaded model, in bytes of its weights (measured with ONNX Runtime, weights prepacked). */
-const MEMORY_FACTOR = 1.95;
 
 /** A release that is to serve. */
 interface Wanted {
@@ -78,7 +77,7 @@ export class Swaps {
       this.#life.emitter.emit('superseded', { version: before.version });
     const isThere = active?.version === version && equalBytes(active.digest, manifestDigest);
     if (isThere) this.#next = undefined;
-    else this.#want({ version, open: () => this.#named(named), digest: manifestDigest });
+    else this.#want({ version, open: () => releaseNamed(this.#life, named), digest: manifestDigest });
   }
 
   /** Whether a version could not be used by this process. */
@@ -103,18 +102,6 @@ export class Swaps {
     this.#next = wanted;
     this.#wake.abort();
     if (!this.#life.closed.aborted) this.#pumping ??= this.#pump();
-  }
-
-  /** The release that a channel names: on disk where it served before, else at the coordinator. */
-  async #named({ version, manifestDigest }: NamedVersion): Promise<Release> {
-    const { cache, crypto, link, name, pin } = this.#life;
-    for (const signed of await cache.load(version)) {
-      if (!equalBytes(await crypto.sha256(signed.manifest), manifestDigest)) continue;
-      return openRelease(name, signed, pin, crypto);
-    }
-    const release = await openRelease(name, await link.getModel(name, version), pin, crypto);
-    if (release.version === version && equalBytes(release.digest, manifestDigest)) return release;
-    throw new TrustError(`version ${version} of '${name}' was offered with another manifest than its channel names`);
   }
 
   /** Resolves once nothing is being swapped in. */
