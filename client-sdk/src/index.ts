@@ -1,12 +1,15 @@
 export { Client } from './client.ts';
 export type { ConnectOptions } from './client.ts';
 export { connect } from './connect.ts';
+export type { ReportOptions } from './reports/reporter.ts';
 export { Model } from './model/model.ts';
-export type { AnyModel, Held, ModelOptions, ModelParts, ModelStatus, ModelTypes, Prediction } from './model/model.ts';
+export type { AnyModel, Held, ModelStatus, ModelTypes, Prediction } from './model/model.ts';
+export type { ModelOptions, ModelParts } from './model/life.ts';
 export type { Bundle } from './model/bundle.ts';
 export type { Golden } from './model/golden.ts';
 export type { ProbationPolicy } from './model/probation.ts';
 export type { Contract } from './model/contract.ts';
+export type { ShadowOptions } from './model/shadow.ts';
 export type { ModelEvents, ModelListener, SwapReason } from './model/events.ts';
 export type { Inputs } from './model/inputs.ts';
 export type { Feeds, Tensor, TypedArray } from './runtime/tensor.ts';
