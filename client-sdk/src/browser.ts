@@ -10,6 +10,7 @@ export type { AnyModel, Held, ModelStatus, ModelTypes, Prediction } from './mode
 export type { ModelOptions } from './model/life.ts';
 export type { Bundle } from './model/bundle.ts';
 export type { Contract } from './model/contract.ts';
+export type { FeedbackOptions, Truth } from './model/feedback.ts';
 export type { ShadowOptions } from './model/shadow.ts';
 export type { ModelEvents, ModelListener, SwapReason } from './model/events.ts';
 export type { Golden } from './model/golden.ts';

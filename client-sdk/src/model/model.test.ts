@@ -52,6 +52,7 @@ test('a prediction comes from the newest version and names it', async () => {
   link.publish(1, small(1), all(1));
   const model = await open(link);
   expect(await model.predict(input())).toEqual({
+    id: '',
     version: 1,
     outputs: { logits: { data: new Float32Array([11, 11, 11]), dims: [1, 3] } },
   });

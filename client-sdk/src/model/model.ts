@@ -5,11 +5,12 @@ import { sleep } from '../connection/backoff.ts';
 import { asError, ModelError, TransportError, TrustError, WorkerLostError } from '../errors.ts';
 import { UseCounts } from '../reports/use-counts.ts';
 import { RecentInputs } from '../runtime/example-inputs.ts';
-import { isFinite, type Tensor } from '../runtime/tensor.ts';
+import { isFinite, type Tensor, type TypedTensor } from '../runtime/tensor.ts';
 import { PLAIN_VARIANT, type ServedVariant } from '../runtime/variant.ts';
 import { openRelease, type Release } from '../trust/release.ts';
 import type { Contract } from './contract.ts';
 import { ModelEmitter, type ModelEvents, type ModelListener } from './events.ts';
+import { Feedback, feedbackIsOff, type Truth } from './feedback.ts';
 import { ChannelFollower } from './follow-channel.ts';
 import { Freshness } from './freshness.ts';
 import { feedsFor, type Inputs } from './inputs.ts';
@@ -39,6 +40,8 @@ export interface AnyModel extends ModelTypes {
 export interface Prediction<T extends ModelTypes = AnyModel> {
   outputs: T['outputs'];
   version: number;
+  /** What `feedback` is given, where that is switched on; else empty. */
+  id: string;
 }
 
 /** One version, held over several predictions that belong together. */
@@ -66,6 +69,7 @@ export class Model<T extends ModelTypes = AnyModel> {
   readonly #standing: Standing;
   readonly #swaps: Swaps;
   readonly #shadow: Shadow | undefined;
+  readonly #feedback: Feedback | undefined;
   #unwatch: (() => void)[] = [];
 
   constructor(parts: ModelParts, options: ModelOptions = {}) {
@@ -91,6 +95,10 @@ export class Model<T extends ModelTypes = AnyModel> {
     const { channel } = parts;
     const parted = { freshness: this.#freshness, standing: this.#standing, swaps: this.#swaps };
     this.#follower = channel === undefined ? undefined : new ChannelFollower(this.#life, channel, parted);
+    if (parts.feedback !== undefined) {
+      const wanted = typeof options.feedback === 'object' ? options.feedback : {};
+      this.#feedback = new Feedback(this.#life, parts.feedback.store, wanted);
+    }
     if (parts.shadow !== undefined) {
       const { engine, quarantine } = parts.shadow;
       const wanted = shadowOptions(options);
@@ -205,6 +213,7 @@ export class Model<T extends ModelTypes = AnyModel> {
     if (!isMadeUp) this.#life.recent?.add(active.contract.inputs, feeds);
     const areFinite = !standing.isOnProbation || Object.values(feeds).every(({ data }) => isFinite(data));
     const beside = isMadeUp ? undefined : this.#shadow?.copied(active, feeds);
+    const remember = isMadeUp ? undefined : this.#remembering(active, feeds);
     const startMs = performance.now();
     let outputs: Record<string, Tensor>;
     try {
@@ -229,7 +238,7 @@ export class Model<T extends ModelTypes = AnyModel> {
       if (instead !== undefined) return instead;
     }
     beside?.(outputs);
-    return { outputs, version: active.release.version };
+    return { outputs, version: active.release.version, id: remember?.(outputs) ?? '' };
   }
 
   /** Takes a version on probation back where an answer says so; then gives the answer of the one before. */
@@ -248,11 +257,28 @@ export class Model<T extends ModelTypes = AnyModel> {
       await this.#standing.revert(active, `output '${broken}' is not finite`, 'not_finite');
       return other === undefined || before === undefined
         ? undefined
-        : { outputs: other, version: before.release.version };
+        : { outputs: other, version: before.release.version, id: '' };
     }
     const slow = this.#standing.slowness();
     if (slow !== undefined) await this.#standing.revert(active, slow, 'slow');
     return undefined;
+  }
+
+  #remembering(
+    { contract, release }: Staged,
+    feeds: Record<string, TypedTensor>,
+  ): ((outputs: Record<string, Tensor>) => string) | undefined {
+    const isBatched = contract.inputs.every(({ dims }) => dims.length > 0 && dims[0]! < 0);
+    return this.#feedback?.copied(release.version, feeds, isBatched);
+  }
+
+  /**
+   * The app says what a prediction would have been right to say: the class, or one for each row. Resolves once the example is on disk,
+   * where feedback has a folder. Throws ModelError where the prediction is not remembered, and InputError where the label is none.
+   */
+  async feedback(id: string, truth: Truth): Promise<void> {
+    if (this.#feedback === undefined) throw feedbackIsOff(this.name);
+    await this.#feedback.give(id, truth);
   }
 
   /** The app says that the version that serves is bad: the one before serves again, and this one never does. */
@@ -273,7 +299,7 @@ export class Model<T extends ModelTypes = AnyModel> {
         const startMs = performance.now();
         const outputs = await held.run(inputs as Inputs, () => uses.failed(version));
         uses.predicted(version, variant, performance.now() - startMs);
-        return { outputs, version };
+        return { outputs, version, id: '' };
       },
       release: () => held.release(),
     };
@@ -306,6 +332,7 @@ export class Model<T extends ModelTypes = AnyModel> {
     await this.#swaps.settled();
     await this.#standing.settled();
     await this.#shadow?.close();
+    await this.#feedback?.close();
     await this.#serving.close();
   }
 
