@@ -5,6 +5,7 @@ import type { ModelLink } from './connection/model-link.ts';
 import { ModelError } from './errors.ts';
 import type { FeedbackStore } from './feedback/feedback-folder.ts';
 import type { FeedbackOptions } from './model/feedback.ts';
+import type { DecodeImage } from './images/encoded.ts';
 import type { ModelOptions, ModelParts, Variants } from './model/life.ts';
 import { Model, type AnyModel, type ModelTypes } from './model/model.ts';
 import { Quarantine } from './model/quarantine.ts';
@@ -47,6 +48,7 @@ export interface ClientParts {
   engine: Engine;
   storage: Storage;
   crypto: TrustCrypto;
+  decodeImage?: DecodeImage;
   /** Where labelled examples of a model are kept; undefined where nothing can be. */
   openFeedback?: (model: string, options: FeedbackOptions) => FeedbackStore | undefined;
   /** One more runtime, for versions that predict beside others. */
@@ -96,7 +98,7 @@ export class Client {
   }
 
   async #open(name: string, channel: string, options: ModelOptions): Promise<Model> {
-    const { link, pin, engine, storage, crypto, variants, who } = this.#parts;
+    const { link, pin, engine, storage, crypto, variants, who, decodeImage } = this.#parts;
     const isLatest = channel === LATEST;
     const folder = isLatest ? `models/${name}` : `models/${name}/channels/${channel}`;
     const ratchet = isLatest
@@ -114,6 +116,7 @@ export class Client {
         cache: new ReleaseCache(storage, folder, crypto.sha256, options.diskBytesMax),
         quarantine: await Quarantine.open(storage, folder, runtime),
         who,
+        ...(decodeImage === undefined ? {} : { decodeImage }),
         ...(ratchet === undefined ? {} : { channel: { name: channel, ratchet } }),
         ...(await this.#shadowParts(name, channel, folder, options)),
         ...this.#feedbackParts(name, options),
@@ -197,9 +200,11 @@ export async function connectOn(platform: Platform, url: string, options: Connec
     const place = folder ?? (cacheDir === undefined ? undefined : `${cacheDir}/feedback/${model}`);
     return place === undefined ? undefined : platform.openFeedback?.(place, diskBytesMax);
   };
+  const { decodeImage } = platform;
+  const decoding = decodeImage === undefined ? {} : { decodeImage };
   const variants = variant && platform.openVariants?.(variant, { threads, place: cacheDir });
   return new Client(
-    { ...parts, openShadowEngine, openFeedback, crypto: platform.crypto, ...(variants && { variants }) },
+    { ...parts, ...decoding, openShadowEngine, openFeedback, crypto: platform.crypto, ...(variants && { variants }) },
     options,
   );
 }

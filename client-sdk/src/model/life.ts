@@ -1,6 +1,7 @@
 import type { ReleaseCache } from '../cache/release-cache.ts';
 import type { Backoff } from '../connection/backoff.ts';
 import type { ModelLink } from '../connection/model-link.ts';
+import type { DecodeImage } from '../images/encoded.ts';
 import type { TrustCrypto } from '../platform/platform.ts';
 import type { ChosenVariant, VariantSubject } from '../runtime/choose-variant.ts';
 import type { Engine } from '../runtime/engine.ts';
@@ -66,6 +67,8 @@ export interface ModelParts {
   /** What says which version serves; without it, the newest does. */
   channel?: { name: string; ratchet: ChannelRatchet };
   who: Who;
+  /** How image files become pixels on this platform. */
+  decodeImage?: DecodeImage;
   /** Where labelled examples go, where feedback is switched on; without it they only count. */
   feedback?: { store: FeedbackStore | undefined };
   /** What a version that predicts beside needs of its own. */
