@@ -41,7 +41,7 @@ export class LoadedGraphs {
   #loaded: Loaded[] = [];
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(engine: Engine, max = GRAPHS_MAX) {
+  constructor(engine: Engine, max: number = GRAPHS_MAX) {
     this.engine = engine;
     this.#max = max;
   }
