@@ -1,6 +1,6 @@
 /** Time, as the coordinator is given it: the machine's own, or a simulator's. */
 export interface Clock {
-  /** Milliseconds since 1970. */
+  /** The machine's date, in milliseconds since 1970: for people to read, and not to wait for. */
   nowMs(): number;
   /** Milliseconds since some instant; never goes back, whatever is done to the machine's date. */
   monotonicMs(): number;
@@ -16,6 +16,15 @@ export const systemClock: Clock = {
     return () => clearInterval(timer);
   },
 };
+
+/**
+ * The date at which this is called, in milliseconds since 1970, and from there on at the pace of the monotonic clock: what is due after a time
+ * is due then, also where somebody sets the date of the machine by hours or years.
+ */
+export function evenTime(clock: Clock): () => number {
+  const originMs = clock.nowMs() - clock.monotonicMs();
+  return () => Math.floor(originMs + clock.monotonicMs());
+}
 
 /** Resolves after a time. */
 export function sleep(clock: Clock, ms: number): Promise<void> {

@@ -27,7 +27,7 @@ async function site(changes: object = {}, folder = temporaryFolder('store-failur
   let aheadMs = 0;
   const service = new Coordinator(store, openSigner(folder), {
     spoolDir: join(folder, 'spool'),
-    clock: { ...systemClock, nowMs: () => Date.now() + aheadMs },
+    clock: { ...systemClock, monotonicMs: () => performance.now() + aheadMs },
     log: (line) => log.push(line),
     onFatal: (error) => fatal.push(error),
   });

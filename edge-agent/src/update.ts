@@ -9,8 +9,8 @@ import {
   type Assignment,
   type FormatOnWire,
 } from '@commonweight/proto';
-import { sha256 } from '@commonweight/client-sdk';
-import { deflated } from './deflate.ts';
+import type { Sha256 } from '@commonweight/client-sdk';
+import type { Deflate } from './deflate.ts';
 import type { RoundOutcome } from './local-round.ts';
 import type { OutboxEntry } from './outbox/outbox.ts';
 
@@ -26,14 +26,16 @@ export type UpdateAssignment = Pick<
 >;
 
 /** The update of a training, encoded on the round's grid. Throws RangeError where a number of it has no room there. */
-export function makeUpdate(input: {
+export async function makeUpdate(input: {
+  sha256: Sha256;
+  deflate: Deflate | undefined;
   agentId: string;
   assignment: UpdateAssignment;
   baseVersion: number;
   outcome: Pick<RoundOutcome, 'result' | 'parts'>;
   residual: Float32Array | undefined;
-}): MadeUpdate {
-  const { agentId, assignment, baseVersion, outcome, residual } = input;
+}): Promise<MadeUpdate> {
+  const { sha256, deflate, agentId, assignment, baseVersion, outcome, residual } = input;
   const { result, parts } = outcome;
   const format = formatFromWire(assignment);
   invariant(format !== undefined && assignment.grid !== undefined, 'an assignment is checked before it is trained');
@@ -43,10 +45,12 @@ export function makeUpdate(input: {
   const random = seeded(assignment.seed).fork('rounding');
   const encoded = encodeWithFeedback({ delta, residual, format, grid, random });
   const { payload, rawSize } =
-    format.compression === 'zstd' ? deflated(encoded.payload) : { payload: encoded.payload, rawSize: 0 };
-  const payloadDigest = sha256(payload);
+    format.compression === 'zstd' && deflate !== undefined
+      ? deflate(encoded.payload)
+      : { payload: encoded.payload, rawSize: 0 };
+  const payloadDigest = await sha256(payload);
   const { task } = assignment;
-  const id = updateId({ agentId, task, round: Number(assignment.round), baseVersion, payloadDigest }, sha256);
+  const id = await updateId({ agentId, task, round: Number(assignment.round), baseVersion, payloadDigest }, sha256);
   const header = create(UpdateHeaderSchema, {
     updateId: id,
     agentId,
@@ -61,6 +65,6 @@ export function makeUpdate(input: {
     metrics: { loss: result.loss, trainMs: result.ms, ...result.metrics },
     invitation: assignment.invitation,
   });
-  header.headerDigest = headerDigest(header, sha256);
+  header.headerDigest = await headerDigest(header, sha256);
   return { header, payload, residual: encoded.residual };
 }

@@ -4,6 +4,7 @@ import { connect } from '@commonweight/client-sdk';
 const parameters = new URLSearchParams(location.search);
 const url = parameters.get('url') ?? 'http://127.0.0.1:8080';
 const name = parameters.get('model') ?? 'digits';
+const channel = parameters.get('channel') ?? 'latest';
 const $ = (id) => document.getElementById(id);
 const say = (text) => $('log').prepend(Object.assign(document.createElement('li'), { textContent: text }));
 
@@ -14,7 +15,8 @@ const isEmpty = () => paper.getImageData(0, 0, 28, 28).data.every((value, i) => 
 let [isBusy, isDue] = [false, false];
 
 const client = await connect(url, { cacheDir: name });
-const model = await client.model(name);
+const shadow = parameters.get('shadow');
+const model = await client.model(name, { channel, ...(shadow && { shadow: { channel: shadow } }) });
 model.on('version', ({ from, to, reason }) => {
   $('who').textContent = `version ${to} serves`;
   document.body.dataset.version = String(to);
@@ -44,9 +46,8 @@ async function guess() {
   isBusy = true;
   while (isDue) {
     isDue = false;
-    const { data } = paper.getImageData(0, 0, 28, 28);
-    const input = Float32Array.from({ length: 784 }, (_, i) => data[4 * i] / 255);
-    const { outputs, version } = await model.predict({ input });
+    // Pixels as they are: the model's contract says what it takes them as.
+    const { outputs, version } = await model.predict({ input: paper.getImageData(0, 0, 28, 28) });
     const scores = Object.values(outputs)[0].data;
     $('guess').textContent = isEmpty() ? '' : String(scores.indexOf(Math.max(...scores)));
     document.body.dataset.predictedBy = String(version);

@@ -13,7 +13,7 @@ import {
   writeModel,
   type ModelProto,
 } from '@commonweight/core';
-import { dealOut, loadDataset, OrtTrainer, subset } from '@commonweight/edge-agent';
+import { dealOut, loadDataset, LoadedGraphs, LocalTrainer, openEngine, subset } from '@commonweight/edge-agent';
 import { ManifestSchema } from '@commonweight/proto';
 import { freePort } from '../support/free-port.ts';
 import { listening, natsServer, temporaryFolder, until } from '../support/processes.ts';
@@ -219,10 +219,10 @@ async function deltaRatio(
 /** The agents' own training, as many as take part in a round. */
 class Federation {
   readonly #graph: Uint8Array;
-  readonly #trainers: readonly OrtTrainer[];
+  readonly #trainers: readonly LocalTrainer[];
   #rounds = 0;
 
-  private constructor(graph: Uint8Array, trainers: readonly OrtTrainer[]) {
+  private constructor(graph: Uint8Array, trainers: readonly LocalTrainer[]) {
     this.#graph = graph;
     this.#trainers = trainers;
   }
@@ -230,7 +230,8 @@ class Federation {
   static async open(): Promise<Federation> {
     const data = await loadDataset('mnist');
     const parts = dealOut(data.labels, { by: 'shards', shards: 2, parts: DELTA_CLIENTS, seed: 1 });
-    const trainers = parts.map((part) => new OrtTrainer(subset(data, part), { engine: 'cpu', threads: 1 }));
+    const graphs = new LoadedGraphs(await openEngine('ort-cpu', { threads: 1 }));
+    const trainers = parts.map((part) => new LocalTrainer(subset(data, part), graphs));
     return new Federation(splitModel(fedAvg2nn(1)).graph, trainers);
   }
 

@@ -26,7 +26,7 @@ beforeAll(async () => {
     http: '127.0.0.1:0',
   });
   browser = await launchChromium();
-}, 60_000);
+});
 afterAll(async () => {
   await browser.close();
   await serving.close();

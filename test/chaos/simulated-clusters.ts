@@ -27,7 +27,7 @@ export const simulatedClusters: Section = {
     for (let next = seed; next < seed + SEEDS_MIN || Date.now() < endMs; next++) {
       try {
         const isLong = minutes > 0 && next % LONG_EVERY === 0;
-        const report = await simulate(next, isLong ? { stormMs: HOUR_MS } : {});
+        const report = await simulate(next, isLong ? { storms: 1, stormMs: HOUR_MS } : {});
         if (isLong) figures.hours += 1;
         figures.versions += report.versions;
         figures.updates += report.contributions;

@@ -77,7 +77,7 @@ async function goesOn(service: CoordinatorService, { updates, finished }: Left):
     expect(await agent.submit(update)).toMatchObject({ accepted: true });
   }
   const newest = async () => fromBinary(ManifestSchema, (await service.getModel('flowers', 0)).manifest);
-  await expect.poll(async () => Number((await newest()).version), { timeout: 10_000 }).toBe(3);
+  await expect.poll(async () => Number((await newest()).version)).toBe(3);
   const { artifacts, totalWeight, contributionsDigest } = await newest();
   expect({
     artifacts: artifacts.map(({ role, digest }) => `${role} ${hexOf(digest)}`),
@@ -197,7 +197,7 @@ describe('PostgreSQL', () => {
     await server.query(database, textOf(folder, 'postgres.sql'));
     const service = await opened({ dataDir: folderWithKey(), postgres: server.url(database) });
     // It leads once the lease of the older coordinator, which gave it up, is seen to be free.
-    await expect.poll(async () => (await service.listTasks()).length, { timeout: 10_000 }).toBe(2);
+    await expect.poll(async () => (await service.listTasks()).length).toBe(2);
     const outline = (hex: string) => {
       const { version, task, artifacts, totalWeight } = fromBinary(ManifestSchema, bytesOf(hex));
       return { version, task, artifacts, totalWeight };

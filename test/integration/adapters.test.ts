@@ -154,7 +154,7 @@ test('a transformer with adapters is trained by two agents, ships less than a fi
   expect(adapted!.some((value, i) => Math.abs(value - before![i]!) > 0.01)).toBe(true);
   const shape = (of: ModelProto) => graphOf(of).node.map(({ opType }) => opType);
   expect(shape(readModel(readFileSync(merged)))).toEqual(shape(full));
-}, 120_000);
+});
 
 test('a new head is trained alone, or with what is named', async () => {
   expect(await succeed('model', 'import', file, '--name', 'three', '--replace-head', '3')).toMatch(

@@ -85,7 +85,7 @@ test('a run over gRPC and NATS survives kill -9 of the coordinator, and counts e
   await coordinator.end('SIGTERM');
 
   expect(await countsById(join(folder, 'coordinator'))).toEqual(new Map([...received].map((id) => [id, 1])));
-}, 240_000);
+}, 600_000);
 
 function started(program: Program): Program {
   programs.push(program);

@@ -77,7 +77,7 @@ test('agents find the coordinator that lives at their second try, and their roun
   stop.abort();
   await Promise.all(agents);
   expect(Math.max(...tries)).toBeLessThanOrEqual(1);
-}, 90_000);
+});
 
 test('an app gets a model of several chunks from the coordinator that lives', async () => {
   const app = await connect(url, { cacheDir: join(folder, 'app') });
@@ -85,4 +85,4 @@ test('an app gets a model of several chunks from the coordinator that lives', as
   const { outputs } = await model.predict({ input: new Float32Array(784) });
   expect(Object.values(outputs)[0]?.data.length).toBe(10);
   await app.close();
-}, 60_000);
+});

@@ -587,7 +587,7 @@ test('a NATS server that is stopped and goes on, and one that is killed with all
   await Promise.all([0, 1, 2].map((server) => cluster.kill(server)));
   await Promise.all([0, 1, 2].map((server) => cluster.resume(server)));
   await next();
-}, 300_000);
+}, 600_000);
 
 describe('SIGTERM', () => {
   const ENDS_WITHIN_MS = 15_000;

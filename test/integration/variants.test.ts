@@ -91,7 +91,7 @@ test('a form goes from made to published when its accuracy is known, and an app 
   ]);
   expect(['int8-dynamic', 'int8-blocks']).toContain(variant.name);
   expect((await predict()).version).toBe(1);
-}, 60_000);
+});
 
 test('a form that loses too much is withheld from apps, which do not make it themselves', async () => {
   const { service } = coordinator;
@@ -115,4 +115,4 @@ test('a form that loses too much is withheld from apps, which do not make it the
   expect((await listed()).variants.find(({ name }) => name === 'int8-dynamic')?.state).toBe(VariantState.WITHHELD);
   const { variant } = await digitsFor('int8');
   expect(variant.candidates.map(({ name }) => name)).not.toContain('int8-dynamic');
-}, 60_000);
+});

@@ -1,9 +1,7 @@
 import { createHash, generateKeyPairSync, sign } from 'node:crypto';
-import { create, toBinary } from '@bufbuild/protobuf';
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import {
   decodeUpdate,
-  encodeUpdate,
-  encodings,
   formatOf,
   joinModel,
   readModel,
@@ -14,18 +12,19 @@ import {
   type RandomStream,
 } from '@commonweight/core';
 import {
-  formatToWire,
+  ManifestSchema,
   ReceiptSchema,
   signedBytes,
+  SignedManifestSchema,
   SignedReceiptSchema,
-  UpdateHeaderSchema,
-  updateId,
   type SessionRequest,
+  type SignedManifest,
   type UpdateHeader,
 } from '@commonweight/proto';
-import { sha256 } from '@commonweight/client-sdk';
+import type { Storage } from '@commonweight/client-sdk';
 import type { Clock } from '../../coordinator/src/clock.ts';
 import { Coordinator } from '../../coordinator/src/coordinator.ts';
+import { inflated } from '../../coordinator/src/driver/inflate.ts';
 import { NatsSessions } from '../../coordinator/src/edges/nats/sessions.ts';
 import type { Signer } from '../../coordinator/src/identity/signer.ts';
 import { gridOf, parseTaskConfig, type TaskConfig } from '../../coordinator/src/round/policy.ts';
@@ -35,33 +34,44 @@ import { StoreError, type Commit } from '../../coordinator/src/store/store.ts';
 import type { OutboxEntry } from '../../edge-agent/src/outbox/outbox.ts';
 import { emptyDisk, hex, type Durable } from './agent-disk.ts';
 import { SimulatedAgent, type PlantedInAgent } from './agent.ts';
+import { emptyStorage, SimulatedApp, type PlantedInApp } from './app.ts';
+import type { Edge } from './ask.ts';
+import { badUpdate } from './bad-updates.ts';
 import { Disk, type CrashPoint, type DiskFaults, type PlantedOnDisk } from './disk.ts';
 import { History, Violation } from './history.ts';
-import type { Edge } from './link.ts';
 import { SimulatedProcess } from './process.ts';
 import { SharedDatabase, type Client, type PlantedInShares } from './shared-database.ts';
-import { inflated } from '../../coordinator/src/driver/inflate.ts';
 import { SqliteDisk } from './sqlite-disk.ts';
 import { fair, Network } from './network.ts';
 import { VirtualTime } from './virtual-time.ts';
 
 const AGENTS = 6;
+const APPS = 2;
 const COHORT_MIN = 3;
 const ENCODINGS = ['float32', 'mxint8', 'mxint4'] as const;
 const TOP_K = 0.25;
 const COLLECT_MS = 20_000;
-/** Faults happen this long; then everything is well again. */
-const STORM_MS = 150_000;
-/** There are as many rounds as take somewhat longer than the storm. */
+/** A seed lasts an hour: so many storms in which everything fails, each this long, and lulls between them. Then all is well again. */
+const STORMS = 3;
+const STORM_MS = 50_000;
+const LULL_MS = 1_725_000;
+/** How many times rarer faults are in a lull. */
+const RARER = 20;
+/** There are as many rounds as take somewhat longer than the storms. */
 const ROUND_MS = 30_000;
 /** The same without rounds. */
 const BUFFER_MS = 10_000;
 /** I7: how long after the storm the rest may take. */
 const CALM_MS = 600_000;
+/** How long what is asked for in good weather may take. */
+const FINISH_MS = 600_000;
 /** Longest that a read or half a write of the coordinator's disk takes. */
 const LATENCY_MS = 20;
-/** Longest that a replica is stopped. */
+/** Longest that a replica is stopped, and that somebody is cut off. */
 const PAUSE_MS_MAX = 30_000;
+const CUT_MS_MAX = 40_000;
+/** What somebody may set a date off by: hours, years, nothing again. */
+const DATES_OFF_MS = [-3_600_000, 3_600_000, -3.2e11, 3.2e11, 0];
 /** What a replica says that learns that it is not wanted any more. */
 const ENDING = /may not commit any more|took this replica for dead|the store is closed|stopped while waiting/;
 const WEIGHT_MAX = 1000;
@@ -73,7 +83,7 @@ const LENGTH = 2 * AGENTS + 2;
 const SERVER_LEARNING_RATE = 2 ** -40;
 
 /** Faults to plant, so that it shows whether the checker sees them. */
-export type Planted = PlantedOnDisk & PlantedInAgent & PlantedInShares;
+export type Planted = PlantedOnDisk & PlantedInAgent & PlantedInShares & PlantedInApp;
 
 export interface Report {
   seed: number;
@@ -96,18 +106,6 @@ function newSigner(): Signer {
 const signer = newSigner();
 const impostor = newSigner();
 
-/** What is wrong with an update that must not count. */
-const BAD = [
-  'NaN',
-  'too long',
-  'too large',
-  'uninvited',
-  'old round',
-  'other base',
-  'stolen id',
-  'weightless',
-] as const;
-
 /** Plays one seed to its end. Throws Violation. */
 export async function simulate(
   seed: number,
@@ -115,12 +113,24 @@ export async function simulate(
     planted = {},
     // Every third seed is one of replicas.
     replicas = seed % 3 === 0 ? 3 : 1,
+    storms = STORMS,
     stormMs = STORM_MS,
+    lullMs = LULL_MS,
     trace = () => {},
-  }: { planted?: Planted; replicas?: number; stormMs?: number; trace?: (line: string) => void } = {},
+  }: Partial<Omit<Setting, 'trace'>> & { trace?: (line: string) => void } = {},
 ): Promise<Report> {
-  const cluster = new Cluster(seed, { replicas, stormMs, planted, trace });
+  const cluster = new Cluster(seed, { replicas, storms, stormMs, lullMs, planted, trace });
   return cluster.run();
+}
+
+/** What is played. */
+interface Setting {
+  planted: Planted;
+  replicas: number;
+  storms: number;
+  stormMs: number;
+  lullMs: number;
+  trace(line: string): void;
 }
 
 /** One life of a coordinator's process. */
@@ -143,9 +153,15 @@ interface Member {
   kind: 'grpc' | 'nats';
 }
 
+/** An app, with the disk that outlives its processes. */
+interface Installed {
+  app: SimulatedApp;
+  disk: Storage;
+}
+
 class Cluster {
   readonly #seed: number;
-  readonly #stormMs: number;
+  readonly #setting: Setting;
   readonly #planted: Planted;
   readonly #trace: (line: string) => void;
   readonly #time = new VirtualTime();
@@ -156,9 +172,13 @@ class Cluster {
   readonly #history: History;
   readonly #digest = createHash('sha256');
   readonly #agents = new Map<string, Member>();
+  readonly #apps = new Map<string, Installed>();
+  /** What the dates of the coordinators' machines are off by. */
+  readonly #datesMs: number[];
   readonly #format: UpdateFormat;
-  /** Every real update, for somebody to send it again. */
+  /** Every real update and release, for somebody to send it again. */
   readonly #made: OutboxEntry[] = [];
+  readonly #released: SignedManifest[] = [];
   /** Every tenth seed is played on a real file. */
   readonly #file: SqliteDisk | undefined;
   /** Undefined where one coordinator has the disk for itself. */
@@ -166,26 +186,20 @@ class Cluster {
   /** The processes that live, by their places. */
   readonly #lives: (Life | undefined)[];
   readonly #starting = new Map<number, Promise<void>>();
-  /** Which life an agent talks to. */
+  /** Which life an agent or app talks to. */
   readonly #reached = new Map<string, Life>();
   #crashes = 0;
   #started = 0;
   /** Number of the newest round. */
   #round = 0;
   #stormy = false;
+  #isOver = false;
   #violation: Error | undefined;
 
-  constructor(
-    seed: number,
-    {
-      replicas,
-      stormMs,
-      planted,
-      trace,
-    }: { replicas: number; stormMs: number; planted: Planted; trace: (line: string) => void },
-  ) {
+  constructor(seed: number, setting: Setting) {
+    const { replicas, storms, stormMs, planted, trace } = setting;
     this.#seed = seed;
-    this.#stormMs = stormMs;
+    this.#setting = setting;
     this.#planted = planted;
     this.#trace = (line) => {
       const timed = `${(this.#time.elapsedMs / 1000).toFixed(3).padStart(9)}  ${line}`;
@@ -210,13 +224,14 @@ class Cluster {
         ...topK,
         cohort: { min: COHORT_MIN, max: AGENTS },
         collectMs: COLLECT_MS,
-        rounds: Math.ceil(stormMs / (isAsynchronous ? BUFFER_MS : ROUND_MS)),
+        rounds: Math.ceil((storms * stormMs) / (isAsynchronous ? BUFFER_MS : ROUND_MS)),
         weightMax: WEIGHT_MAX,
         seed,
       }),
     );
     this.#history = new History(this.#disk, { serverLearningRate: SERVER_LEARNING_RATE, isAsynchronous });
     this.#lives = Array.from({ length: replicas }, () => undefined);
+    this.#datesMs = this.#lives.map(() => 0);
     if (replicas > 1) this.#database = new SharedDatabase(this.#disk, this.#time, planted);
     else if (seed % 10 === 0 && Object.keys(planted).length === 0) this.#file = new SqliteDisk(this.#disk);
   }
@@ -232,47 +247,21 @@ class Cluster {
   }
 
   async #play(): Promise<Report> {
+    const { storms, lullMs } = this.#setting;
     await this.#prepare();
-    this.#stormy = true;
-    const weather = this.#random.fork('weather');
-    this.#network.weather = {
-      loss: 0.25 * weather.uniform(),
-      duplication: 0.25 * weather.uniform(),
-      delay: 0.1 * weather.uniform(),
-      damage: 0.05 * weather.uniform(),
-    };
+    const places = this.#random.fork('places');
     for (let index = 0; index < AGENTS; index++) {
-      const kind = weather.uniform() < 0.5 ? 'grpc' : 'nats';
+      const kind = places.uniform() < 0.5 ? 'grpc' : 'nats';
       this.#startAgent(`agent-${index}`, { index, kind, disk: await emptyDisk(signer.publicKey) });
     }
-    const places = this.#lives.length;
-    this.#schedule('coordinator crash', 30_000 / places, (random) =>
-      this.#crash(this.#lives[random.integer(places)], 'at random'),
-    );
-    if (this.#database !== undefined) {
-      this.#schedule('pause', 30_000, (random) => this.#pause(this.#lives[random.integer(places)], random));
-      this.#schedule('drain', 60_000, (random) => this.#drain(this.#lives[random.integer(places)]));
+    for (let index = 0; index < APPS; index++) this.#startApp(`app-${index}`, emptyStorage());
+    this.#harm('lull', RARER, () => !this.#stormy && !this.#isOver);
+    for (let storm = 1; storm <= storms; storm++) {
+      await this.#storm(storm);
+      if (storm < storms) await this.#lull(lullMs);
     }
-    // Every fourth seed is one of an engineer who goes back again and again.
-    if (this.#seed % 4 === 1) this.#schedule('rollback', 40_000, (random) => this.#rollBack(random));
-    this.#schedule('agent crash', 20_000, () => this.#crashAgent());
-    this.#schedule('bad update', 4_000, () => this.#sendBadUpdate());
-    this.#schedule('replay', 6_000, () => this.#sendAgain());
-    this.#schedule('forgery', 10_000, (random) => this.#forge(random));
-    await this.#advance(this.#stormMs);
-    this.#stormy = false;
-    this.#network.weather = fair;
-    for (const [place, life] of this.#lives.entries()) {
-      if (life === undefined) await this.#finish(this.#startCoordinator(place));
-    }
-    const endMs = this.#stormMs + CALM_MS;
-    await this.#advance(endMs, async () => this.#isDone());
-    if (!(await this.#isDone())) {
-      const status = await this.#leader?.service.getTask('train');
-      throw new Violation(
-        `I7: ${CALM_MS / 1000} s after all is well the task is ${status?.state} (${status?.phase} round ${status?.round}, ${status?.waiting}), and in outboxes wait ${this.#waiting()}`,
-      );
-    }
+    this.#isOver = true;
+    await this.#settle();
     this.#history.settle(
       'digits',
       [...this.#agents.values()].map(({ disk }) => [...disk.outbox.keys()]),
@@ -287,6 +276,102 @@ class Cluster {
       simulatedMs: this.#time.elapsedMs,
       digest: this.#digest.digest('hex'),
     };
+  }
+
+  /** Everything fails, all the time. */
+  async #storm(storm: number): Promise<void> {
+    const weather = this.#random.fork(`weather ${storm}`);
+    this.#stormy = true;
+    this.#network.weather = {
+      loss: 0.25 * weather.uniform(),
+      duplication: 0.25 * weather.uniform(),
+      delay: 0.1 * weather.uniform(),
+      damage: 0.05 * weather.uniform(),
+    };
+    this.#trace(`storm ${storm} begins`);
+    let isOver = false;
+    this.#harm(`storm ${storm}`, 1, () => !isOver);
+    await this.#advance(this.#time.elapsedMs + this.#setting.stormMs);
+    isOver = true;
+    this.#stormy = false;
+    this.#network.weather = fair;
+    this.#network.heal();
+    this.#trace(`storm ${storm} is over`);
+    await this.#startAll();
+  }
+
+  /** Somebody pauses the task for a while; what falls meanwhile falls out of a blue sky. */
+  async #lull(ms: number): Promise<void> {
+    const endMs = this.#time.elapsedMs + ms;
+    await this.#tell('pause', (service) => service.pauseTask('train'));
+    await this.#advance(endMs);
+    await this.#tell('start', (service) => service.startTask('train'));
+  }
+
+  /** An engineer tells the leader something until it is done. */
+  async #tell(what: string, call: (service: CoordinatorService) => Promise<unknown>): Promise<void> {
+    const untilDone = async (): Promise<void> => {
+      for (;;) {
+        const life = this.#leader;
+        if (life !== undefined && life.process.runs()) {
+          const outcome = await Promise.race([
+            call(life.service).then(
+              () => 'done',
+              (error: Error) => error.message,
+            ),
+            // The process may die before it answers.
+            this.#time.sleep(30_000).then(() => 'no answer'),
+          ]);
+          this.#trace(`${what} the task: ${outcome}`);
+          // One that is finished is not started again.
+          if (outcome === 'done' || outcome.includes('is finished')) return;
+        }
+        await this.#time.sleep(1_000);
+      }
+    };
+    await this.#finish(untilDone());
+  }
+
+  /** Once all is well again, all that was promised must come about. */
+  async #settle(): Promise<void> {
+    await this.#advance(this.#time.elapsedMs + CALM_MS, async () => this.#isDone());
+    if (await this.#isDone()) return;
+    const status = await this.#leader?.service.getTask('train');
+    const apps = [...this.#apps].map(([name, { app }]) => `${name} serves ${app.version}`).join(', ');
+    throw new Violation(
+      `I7: ${CALM_MS / 1000} s after all is well the task is ${status?.state} (${status?.phase} round ${status?.round}, ${status?.waiting}) at version ${this.#history.versions}, ${apps}, and in outboxes wait ${this.#waiting()}`,
+    );
+  }
+
+  /** All kinds of harm, so many times rarer than in a storm, while it lasts. */
+  #harm(name: string, rarer: number, lasts: () => boolean): void {
+    const schedule = (what: string, meanMs: number, work: (random: RandomStream) => void): void =>
+      this.#schedule(`${what} in ${name}`, meanMs * rarer, lasts, work);
+    const places = this.#lives.length;
+    const someLife = (random: RandomStream): Life | undefined => this.#lives[random.integer(places)];
+    schedule('coordinator crash', 30_000 / places, (random) => this.#crash(someLife(random), 'at random'));
+    if (this.#database !== undefined) {
+      schedule('pause', 30_000, (random) => this.#pause(someLife(random), random));
+      schedule('drain', 60_000, (random) => this.#drain(someLife(random)));
+    }
+    // Every fourth seed is one of an engineer who goes back again and again.
+    if (this.#seed % 4 === 1) schedule('rollback', 40_000, (random) => this.#rollBack(random));
+    schedule('agent crash', 20_000, () => this.#crashAgent());
+    schedule('app crash', 40_000, (random) => this.#crashApp(random));
+    schedule('partition', 20_000, (random) => this.#cutOff(random));
+    schedule('date', 30_000, (random) => this.#setDate(random));
+    schedule('question', 2_000, (random) => this.#ask(random));
+    schedule('bad update', 4_000, () => this.#sendBadUpdate());
+    schedule('replay', 6_000, () => this.#sendAgain());
+    schedule('forgery', 10_000, (random) => this.#forge(random));
+    schedule('forged release', 10_000, (random) => this.#forgeRelease(random));
+  }
+
+  /** Whoever is dead is started. */
+  async #startAll(): Promise<void> {
+    for (const [place, life] of this.#lives.entries()) {
+      if (life === undefined) await this.#finish(this.#startCoordinator(place));
+    }
   }
 
   async #prepare(): Promise<void> {
@@ -317,7 +402,9 @@ class Cluster {
   async #finish(work: Promise<unknown>): Promise<void> {
     let isDone = false;
     const done = work.finally(() => (isDone = true));
-    while (!isDone && (await this.#time.next(this.#stormMs + CALM_MS)));
+    const endMs = this.#time.elapsedMs + FINISH_MS;
+    while (!isDone && (await this.#time.next(endMs))) if (this.#violation !== undefined) throw this.#violation;
+    if (!isDone) throw new Violation(`I7: what was asked for is not done after ${FINISH_MS / 1000} s of good weather`);
     await done;
   }
 
@@ -330,16 +417,17 @@ class Cluster {
 
   async #isDone(): Promise<boolean> {
     const isFinished = (await this.#leader?.service.getTask('train'))?.state === 'finished';
-    return isFinished && [...this.#agents.values()].every(({ disk }) => disk.outbox.size === 0);
+    const isNewest = [...this.#apps.values()].every(({ app }) => app.version === this.#history.versions);
+    return isFinished && isNewest && [...this.#agents.values()].every(({ disk }) => disk.outbox.size === 0);
   }
 
-  /** Again and again while the storm lasts, with exponential gaps. */
-  #schedule(what: string, meanMs: number, work: (random: RandomStream) => void): void {
+  /** Again and again while it lasts, with exponential gaps. */
+  #schedule(what: string, meanMs: number, lasts: () => boolean, work: (random: RandomStream) => void): void {
     const random = this.#random.fork(what);
     const again = (): void => {
+      if (this.#isOver) return;
       this.#time.after(-Math.log(1 - random.uniform()) * meanMs, () => {
-        if (!this.#stormy) return;
-        work(random);
+        if (lasts()) work(random);
         again();
       });
     };
@@ -359,13 +447,14 @@ class Cluster {
     const number = (this.#started += 1);
     const random = this.#random.fork(`disk ${number}`);
     const process = new SimulatedProcess(this.#time);
+    const machine = `machine ${place}`;
     const crashAt = (): CrashPoint | undefined => {
       // With replicas there are more transactions.
       if (calm || !this.#stormy || random.uniform() > (this.#database === undefined ? 0.1 : 0.01)) return undefined;
       return random.uniform() < 0.5 ? 'before' : 'after';
     };
     const clock = {
-      nowMs: () => this.#time.nowMs(),
+      nowMs: () => this.#time.nowMs() + this.#datesMs[place]!,
       monotonicMs: () => this.#time.monotonicMs(),
       every: (ms: number, work: () => void) => process.every(ms, work),
     };
@@ -393,20 +482,35 @@ class Cluster {
         : await this.#replica(
             life,
             this.#database,
-            { process, latencyMs, crashAt, onCrash, hears: () => random.uniform() > 0.2 },
+            {
+              process,
+              latencyMs: () => latencyMs() + this.#network.cutForMs(databaseOf(place)),
+              reaches: () => !this.#network.isCut(databaseOf(place)),
+              crashAt,
+              onCrash,
+              hears: () => random.uniform() > 0.2,
+            },
             options,
           );
     const sessions = new NatsSessions(
       service,
       (agentId, payload) => {
-        if (process.isAlive) this.#network.send(() => this.#agents.get(agentId)?.agent.link.deliver(payload));
+        if (!process.isAlive || this.#network.isCut(machine)) return;
+        this.#network.send(agentId, () => this.#agents.get(agentId)?.agent.link.deliver(payload));
       },
       { clock },
     );
-    service.watchReleases((_, { manifest }) => process.isAlive && this.#check(() => this.#history.announced(manifest)));
+    service.watchReleases((_, release) => {
+      if (!process.isAlive) return;
+      this.#check(() => this.#history.announced(release.manifest));
+      this.#released.push(release);
+      if (this.#network.isCut(machine)) return;
+      for (const [name, { app }] of this.#apps) this.#network.send(name, () => app.link.deliver(release));
+    });
     this.#lives[place] = Object.assign(life, {
       number,
       place,
+      machine,
       service,
       leads: life.leads ?? this.#database === undefined,
       receive: (agentId: string, request: SessionRequest) => sessions.receive(agentId, request),
@@ -418,7 +522,7 @@ class Cluster {
         await service.close();
       },
     });
-    for (const { agent } of this.#agents.values()) this.#network.send(() => agent.link.deliverStarted());
+    for (const [name, { agent }] of this.#agents) this.#network.send(name, () => agent.link.deliverStarted());
   }
 
   async #single(
@@ -506,7 +610,31 @@ class Cluster {
     life.process.stop(ms);
   }
 
-  /** Told to end in order, and started again. */
+  /** An agent, an app, a coordinator's machine, or a coordinator from the database, on both sides. */
+  #cutOff(random: RandomStream): void {
+    const places = [...this.#lives.keys()];
+    const names = [
+      ...this.#agents.keys(),
+      ...this.#apps.keys(),
+      ...places.map((place) => `machine ${place}`),
+      ...(this.#database === undefined ? [] : places.map(databaseOf)),
+    ];
+    const name = names[random.integer(names.length)]!;
+    const ms = random.uniform() * CUT_MS_MAX;
+    this.#trace(`${name} is cut off for ${Math.round(ms)} ms`);
+    this.#network.cutOff(name, ms);
+  }
+
+  /** Somebody sets the date of a coordinator's machine, or of those that agents and apps run on. */
+  #setDate(random: RandomStream): void {
+    const place = random.integer(this.#lives.length + 1);
+    const offMs = DATES_OFF_MS[random.integer(DATES_OFF_MS.length)]!;
+    const isMachine = place < this.#lives.length;
+    this.#trace(`the date of ${isMachine ? `machine ${place}` : 'the devices'} is off by ${offMs / 3_600_000} h`);
+    if (isMachine) this.#datesMs[place] = offMs;
+    else this.#time.setDate(offMs);
+  }
+
   /** To any older version. */
   #rollBack(random: RandomStream): void {
     const { versions } = this.#history;
@@ -519,6 +647,7 @@ class Cluster {
     });
   }
 
+  /** Told to end in order, and started again. */
   #drain(life: Life | undefined): void {
     if (life === undefined || !life.process.runs()) return;
     this.#trace(`coordinator ${life.place} is told to end`);
@@ -528,12 +657,12 @@ class Cluster {
     life.close().then(ended, (error: Error) => this.#trace(`coordinator ${life.place}: ${error.message}`));
   }
 
-  /** The coordinator that an agent's connection leads to. */
-  #edgeOf(agentId: string): Life | undefined {
-    const reached = this.#reached.get(agentId);
+  /** The coordinator that an agent's or app's connection leads to. */
+  #edgeOf(name: string): Life | undefined {
+    const reached = this.#reached.get(name);
     if (reached?.process.isAlive === true && this.#lives[reached.place] === reached) return reached;
     const another = this.#someLife();
-    if (another !== undefined) this.#reached.set(agentId, another);
+    if (another !== undefined) this.#reached.set(name, another);
     return another;
   }
 
@@ -544,6 +673,7 @@ class Cluster {
 
   #startAgent(id: string, { index, kind, disk }: Omit<Member, 'agent'>): void {
     const agent = new SimulatedAgent(id, index, kind, disk, {
+      name: id,
       time: this.#time,
       network: this.#network,
       random: this.#random.fork(`${id} ${this.#time.elapsedMs}`),
@@ -584,6 +714,59 @@ class Cluster {
     this.#agents.set(id, { agent, index, kind, disk });
   }
 
+  #startApp(name: string, disk: Storage): void {
+    const app = new SimulatedApp(disk, {
+      name,
+      time: this.#time,
+      network: this.#network,
+      random: this.#random.fork(`${name} ${this.#time.elapsedMs}`),
+      coordinatorKey: signer.publicKey,
+      edge: () => this.#edgeOf(name),
+      trace: this.#trace,
+      onVersion: ({ from, to, reason }) => {
+        this.#trace(`${name}: serves version ${to} after ${from} (${reason})`);
+        this.#check(() => this.#history.serves(name, to, from === undefined));
+      },
+      onCommitted: (version) => this.#history.keptFor(name, version),
+      onAnswer: (version, weights) => this.#check(() => this.#history.answered(name, version, weights)),
+      onBug: (error) => this.#bug(error),
+      planted: this.#planted,
+    });
+    this.#apps.set(name, { app, disk });
+  }
+
+  #crashApp(random: RandomStream): void {
+    const name = `app-${random.integer(APPS)}`;
+    const one = this.#apps.get(name);
+    if (one === undefined || !one.app.isAlive) return;
+    one.app.kill();
+    this.#trace(`${name} is killed`);
+    this.#time.after(random.uniform() * 10_000, () => this.#startApp(name, one.disk));
+  }
+
+  #ask(random: RandomStream): void {
+    void this.#apps.get(`app-${random.integer(APPS)}`)?.app.ask();
+  }
+
+  /** Somebody offers an app what is no newer version: an older one, one that another key signed, one that was altered. */
+  #forgeRelease(random: RandomStream): void {
+    const genuine = this.#released[random.integer(this.#released.length)];
+    const victim = this.#apps.get(`app-${random.integer(APPS)}`);
+    if (genuine === undefined || victim === undefined) return;
+    const next = fromBinary(ManifestSchema, genuine.manifest);
+    next.version = BigInt(this.#history.versions + 1);
+    const manifest = toBinary(ManifestSchema, next);
+    const offers = [
+      genuine,
+      { ...genuine, manifest },
+      { ...genuine, manifest, signature: impostor.sign('Manifest', manifest) },
+      { ...genuine, manifest, signature: impostor.sign('Manifest', manifest), publicKey: impostor.publicKey },
+    ];
+    const { publicKey, signature, manifest: offered } = offers[random.integer(offers.length)]!;
+    const offer = create(SignedManifestSchema, { publicKey, signature, manifest: offered });
+    if (victim.app.isAlive) victim.app.link.deliver(offer);
+  }
+
   /** What the other checks build on: agent i's update is the unit vector i. */
   #requireUnit({ header, payload }: OutboxEntry, index: number): void {
     const raw = inflated(header, payload) ?? new Uint8Array();
@@ -608,7 +791,7 @@ class Cluster {
     const entry = this.#made[random.integer(this.#made.length)];
     if (entry === undefined) return;
     const { header, payload } = entry;
-    this.#network.send(() => {
+    this.#network.send('somebody', () => {
       const life = this.#someLife();
       life?.deliver(() => void this.#sendOnce(life, header, payload));
     });
@@ -633,7 +816,7 @@ class Cluster {
     const forger = random.uniform() < 0.5 ? impostor : { ...impostor, publicKey: signer.publicKey };
     const signature = forger.sign('Receipt', receipt);
     const forged = create(SignedReceiptSchema, { receipt, signature, publicKey: forger.publicKey });
-    this.#network.send(() => victim.agent.link.deliverForged(forged));
+    this.#network.send('somebody', () => victim.agent.link.deliverForged(forged));
   }
 
   /** What a coordinator says that is ending, or that is behind, is no bug of it. */
@@ -643,13 +826,18 @@ class Cluster {
     this.#violation ??= error;
   }
 
-  /** An update that must change nothing: misshapen, unbidden, stolen, stale, or with values that are none. */
   #sendBadUpdate(): void {
     if (this.#history.versions === 0) return;
-    const random = this.#random.fork(`bad ${this.#time.elapsedMs}`);
-    const { header, payload, what } = this.#badUpdate(random);
+    const { header, payload, what } = badUpdate(this.#random.fork(`bad ${this.#time.elapsedMs}`), {
+      agents: AGENTS,
+      length: LENGTH,
+      round: this.#round,
+      version: this.#history.versions,
+      format: this.#format,
+      grid: gridOf(this.#config),
+    });
     this.#history.knows(hex(header.updateId), { index: undefined, baseVersion: Number(header.baseVersion) });
-    this.#network.send(() => {
+    this.#network.send('somebody', () => {
       const life = this.#someLife();
       life?.deliver(() =>
         life.service.submitChunk(header.agentId, header, 0, payload).then(
@@ -661,43 +849,6 @@ class Cluster {
         ),
       );
     });
-  }
-
-  #badUpdate(random: RandomStream): { header: UpdateHeader; payload: Uint8Array; what: string } {
-    const what = BAD[random.integer(BAD.length)]!;
-    const payload = this.#badPayload(what, random);
-    const agentId = what === 'uninvited' ? 'outsider' : `agent-${random.integer(AGENTS)}`;
-    const version = this.#history.versions - (what === 'other base' ? 1 : 0);
-    const round = Math.max(0, this.#round - (what === 'old round' ? 1 : 0));
-    const payloadDigest = sha256(payload);
-    const identity = { agentId, task: 'train', round, baseVersion: version, payloadDigest };
-    const header = create(UpdateHeaderSchema, {
-      updateId: what === 'stolen id' ? sha256(Uint8Array.of(random.integer(256))) : updateId(identity, sha256),
-      agentId,
-      task: 'train',
-      round: BigInt(round),
-      baseVersion: BigInt(version),
-      encoding: formatToWire(this.#format).encoding,
-      weight: what === 'weightless' ? 0n : 1n,
-      payloadDigest,
-      payloadSize: BigInt(payload.length),
-    });
-    return { header, payload, what };
-  }
-
-  /** Twos, which no agent sends; or what is not even on the grid. */
-  #badPayload(what: (typeof BAD)[number], random: RandomStream): Uint8Array {
-    const twos = new Float32Array(LENGTH).fill(2);
-    const { sends, values } = encodings[this.#format.encoding];
-    const payload = encodeUpdate(twos, this.#format, gridOf(this.#config), random);
-    // Longer than the largest that may be sent.
-    if (what === 'too long') return new Uint8Array(4 * LENGTH + 100);
-    if (what !== 'NaN' && what !== 'too large') return payload;
-    // Of the largest alone, a table and a bitmap come first.
-    const first = sends === 'largest' ? 4 + Math.ceil(LENGTH / 8) : 0;
-    if (values === 'float32') new DataView(payload.buffer).setFloat32(first, what === 'NaN' ? Number.NaN : 1e30, true);
-    else payload[first] = what === 'NaN' ? 0xff : 200;
-    return payload;
   }
 
   #committed(commit: Commit, lives: ReadonlySet<number>): void {
@@ -718,3 +869,5 @@ class Cluster {
     }
   }
 }
+
+const databaseOf = (place: number): string => `the database of machine ${place}`;

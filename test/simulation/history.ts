@@ -43,6 +43,8 @@ export class History {
   readonly #taken = new Map<string, Set<string>>();
   /** Digests of versions that watchers were told of. */
   readonly #announced = new Set<string>();
+  /** Of each app: what it served last, and the last that it said to have kept for good. */
+  readonly #served = new Map<string, { last: number; kept: number }>();
   readonly #task: { serverLearningRate: number; isAsynchronous: boolean };
 
   constructor(disk: Disk, task: { serverLearningRate: number; isAsynchronous: boolean }) {
@@ -93,6 +95,30 @@ export class History {
       throw new Violation('I2: a version was told that is not durable');
     if (this.#announced.has(digest)) throw new Violation('I2: a version was told twice');
     this.#announced.add(digest);
+  }
+
+  /** Another version serves in an app; `isKept` where the app found it on its disk when it began. */
+  serves(app: string, version: number, isKept: boolean): void {
+    const before = this.#served.get(app) ?? { last: 0, kept: 0 };
+    // I4: from the network an app takes what is newer than all it ever served; what it starts with is what it kept for good, or newer.
+    const leastMust = isKept ? before.kept : before.last + 1;
+    if (version < leastMust) throw new Violation(`I4: ${app} serves version ${version} after version ${leastMust}`);
+    if (!this.#versions.has(version))
+      throw new Violation(`I4: ${app} serves version ${version}, which was never committed`);
+    this.#served.set(app, { ...before, last: Math.max(before.last, version) });
+  }
+
+  /** An app says that it keeps a version for good. */
+  keptFor(app: string, version: number): void {
+    const before = this.#served.get(app) ?? { last: 0, kept: 0 };
+    this.#served.set(app, { ...before, kept: Math.max(before.kept, version) });
+  }
+
+  /** A prediction that names a version came from these weights. */
+  answered(app: string, version: number, weights: readonly number[]): void {
+    const committed = this.#weights.get(version);
+    if (committed?.length === weights.length && weights.every((value, i) => Object.is(value, committed[i]))) return;
+    throw new Violation(`I4: ${app} answers as version ${version} with weights that are not that version's`);
   }
 
   receipt(receipt: Receipt): void {

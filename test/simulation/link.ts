@@ -1,6 +1,5 @@
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import { TransportError, type BlobChunk } from '@commonweight/client-sdk';
-import type { RandomStream } from '@commonweight/core';
+import type { BlobChunk } from '@commonweight/client-sdk';
 import { ServiceError, type AgentSession, type CoordinatorService } from '@commonweight/coordinator';
 import {
   ReceiptSchema,
@@ -16,42 +15,20 @@ import {
   type UpdateHeader,
 } from '@commonweight/proto';
 import type { AgentLink, OpenSession, SessionListener, SessionMessage } from '../../edge-agent/src/link/agent-link.ts';
-import type { Network } from './network.ts';
+import { ask, chunkBytes, worn, type Asker, type Edge } from './ask.ts';
 import type { VirtualTime } from './virtual-time.ts';
 
-/** A coordinator as agents reach it, for one life of it. */
-export interface Edge {
-  service: CoordinatorService;
-  /** A message of a session that is no stream. */
-  receive(agentId: string, request: SessionRequest): void;
-  isAlive(): boolean;
-  /** Does some work as the process: at once, or when it goes on. */
-  deliver(work: () => void): void;
-  /** Calls when the process dies. */
-  onEnd(work: () => void): void;
-}
-
-export interface LinkWorld {
+export interface LinkWorld extends Asker {
   time: VirtualTime;
-  network: Network;
-  random: RandomStream;
-  /** The coordinator that this agent reaches now. */
-  edge(): Edge | undefined;
-  /** It is to be another one, if there is another. */
+  /** The coordinator is to be another one, if there is another. */
   leaveEdge(): void;
-  /** Whether the agent's process lives. */
-  isAlive(): boolean;
   /** The agent hears that its update is in the sum. */
   onAccepted(updateId: Uint8Array): void;
   /** The coordinator says so. */
   onTaken(header: UpdateHeader, by: Edge): void;
   onReceipt(receipt: Receipt): void;
-  /** The coordinator threw what it never should. */
-  onBug(error: Error): void;
 }
 
-/** Largest chunk of a blob or an update: small, so that there are several. */
-const CHUNK_BYTES_MAX = 64;
 /** How long a coordinator may take a stream that is gone to be there. */
 const HALF_OPEN_MS = 20_000;
 
@@ -69,7 +46,7 @@ export class SimulatedLink implements AgentLink {
     this.kind = kind;
     this.#agentId = agentId;
     this.#world = world;
-    this.#chunkBytes = 8 + world.random.integer(CHUNK_BYTES_MAX - 8);
+    this.#chunkBytes = chunkBytes(world.random);
   }
 
   openSession(hello: Hello, listener: SessionListener): OpenSession {
@@ -110,7 +87,7 @@ export class SimulatedLink implements AgentLink {
   async *readBlob(digest: Uint8Array, offset: number, signal: AbortSignal): AsyncIterable<BlobChunk> {
     for (let at = offset; !signal.aborted;) {
       const { data, totalSize } = await this.#ask((service) => service.readBlob(digest, at, this.#chunkBytes));
-      yield { offset: at, totalSize, data: this.#worn(data) };
+      yield { offset: at, totalSize, data: worn(this.#world, data) };
       at += data.length;
       if (at >= totalSize || data.length === 0) return;
     }
@@ -122,7 +99,7 @@ export class SimulatedLink implements AgentLink {
 
   async submit(header: UpdateHeader, payload: Uint8Array, from: number): Promise<SubmitUpdateResponse> {
     for (let offset = from; ;) {
-      const data = this.#worn(payload.subarray(offset, offset + this.#chunkBytes));
+      const data = worn(this.#world, payload.subarray(offset, offset + this.#chunkBytes));
       const answer = await this.#ask(async (service, edge) => {
         const said = await service.submitChunk(this.#agentId, header, offset, data);
         if (said.accepted && said.receipt === undefined && edge.isAlive()) this.#world.onTaken(header, edge);
@@ -144,39 +121,8 @@ export class SimulatedLink implements AgentLink {
     this.kill();
   }
 
-  /** A request and its answer, as long as both processes live. */
   #ask<T>(call: (service: CoordinatorService, edge: Edge) => Promise<T>): Promise<T> {
-    const { network, edge, isAlive, onBug } = this.#world;
-    return new Promise((resolve, reject) => {
-      const serve = async (): Promise<T> => {
-        const now = edge();
-        if (now === undefined) {
-          if (this.kind === 'nats') return new Promise<T>(() => {});
-          throw new TransportError('unavailable', 'nobody listens');
-        }
-        try {
-          await new Promise<void>((resolve) => now.deliver(resolve));
-          return await call(now.service, now);
-        } catch (error) {
-          if (error instanceof ServiceError) throw new TransportError(error.code, error.message);
-          onBug(error as Error);
-          throw error;
-        }
-      };
-      network.request(serve).then(
-        (answer) => isAlive() && resolve(answer),
-        (error: Error) =>
-          isAlive() && reject(error instanceof TransportError ? error : new TransportError('deadline', error.message)),
-      );
-    });
-  }
-
-  /** A copy of what is sent, now and then with a flipped bit. */
-  #worn(data: Uint8Array): Uint8Array {
-    const copy = data.slice();
-    const { random, network } = this.#world;
-    if (copy.length > 0 && random.uniform() < network.weather.damage) copy[random.integer(copy.length)]! ^= 1;
-    return copy;
+    return ask(this.#world, this.kind === 'grpc', call);
   }
 
   #saw(signed: SignedReceipt): void {
@@ -211,12 +157,12 @@ class MessageSession implements OpenSession {
   }
 
   send(message: SessionMessage): void {
-    const { network, edge, isAlive } = this.#world;
+    const { name, network, edge, isAlive } = this.#world;
     if (!this.#isOpen || !isAlive()) return;
     const request = copyOf(message, this.#sessionId);
-    network.send(() => {
+    network.send(name, () => {
       const now = edge();
-      now?.deliver(() => now.receive(this.#agentId, request));
+      if (now !== undefined && !network.isCut(now.machine)) now.deliver(() => now.receive(this.#agentId, request));
     });
   }
 
@@ -246,6 +192,7 @@ class StreamSession implements OpenSession {
   #isWhole = true;
   #served: { session: AgentSession; edge: Edge } | undefined;
   readonly #lastMs = { up: 0, down: 0 };
+  #machine: string | undefined;
 
   constructor(hello: Hello, listener: SessionListener, world: LinkWorld) {
     this.#sessionId = hello.sessionId;
@@ -273,6 +220,9 @@ class StreamSession implements OpenSession {
   #begin(hello: Hello): void {
     const edge = this.#world.edge();
     if (edge === undefined) return this.#break('nobody listens');
+    this.#machine = edge.machine;
+    // Its packets were dropped: the connection comes about once they are sent again, behind the partition.
+    if (this.#cutForMs() > 0) return this.#carry('up', () => this.#begin(hello));
     edge.onEnd(() => this.#break('the connection was reset'));
     edge.deliver(() => this.#connect(hello, edge));
   }
@@ -302,12 +252,18 @@ class StreamSession implements OpenSession {
     }
   }
 
+  /** How long one of the two ends is cut off: what is sent meanwhile is sent again after it. */
+  #cutForMs(): number {
+    const { network, name } = this.#world;
+    return Math.max(network.cutForMs(name), this.#machine === undefined ? 0 : network.cutForMs(this.#machine));
+  }
+
   /** Brings a message to the other end, behind those before it; now and then the connection breaks instead. */
   #carry(way: 'up' | 'down', deliver: () => void): void {
     if (!this.#isWhole) return;
     const { time, network, random } = this.#world;
     if (random.uniform() < network.weather.loss / 4) return this.#break('the connection was lost');
-    this.#lastMs[way] = Math.max(this.#lastMs[way], time.elapsedMs + network.usualMs());
+    this.#lastMs[way] = Math.max(this.#lastMs[way], time.elapsedMs + this.#cutForMs() + network.usualMs());
     time.after(this.#lastMs[way] - time.elapsedMs, () => this.#isWhole && deliver());
   }
 

@@ -5,7 +5,7 @@ import { simulate } from './cluster.ts';
 const USAGE = `usage: npm run simulate -- [--seed N | --seeds A..B] [--minutes M] [--trace]
   --seed N      one seed (1)
   --seeds A..B  all seeds from A to B
-  --minutes M   how long the storm of a seed lasts, in simulated minutes (2.5)
+  --minutes M   one storm of so many simulated minutes, in place of an hour with three short ones and lulls between
   --trace       print what happens
 This looks for bugs in crashes and networks. To see how well strategies learn: commonweight simulate --help`;
 
@@ -18,7 +18,7 @@ function whole(text: string): number {
   return /^\d{1,9}$/.test(text) ? Number(text) : wrongUsage(`'${text}' is not a seed: give a whole number`);
 }
 
-function argumentsOf(): { from: number; to: number; stormMs?: number; trace: boolean } {
+function argumentsOf(): { from: number; to: number; storms?: number; stormMs?: number; trace: boolean } {
   try {
     const { values } = parseArgs({
       options: {
@@ -41,7 +41,7 @@ function argumentsOf(): { from: number; to: number; stormMs?: number; trace: boo
     if (minutes === undefined) return { from, to, trace };
     const stormMs = 60_000 * Number(minutes);
     if (!(stormMs > 0 && stormMs <= 6e7)) wrongUsage(`'${minutes}' is no number of minutes up to 1000`);
-    return { from, to, stormMs, trace };
+    return { from, to, storms: 1, stormMs, trace };
   } catch (error) {
     return wrongUsage((error as Error).message);
   }

@@ -1,8 +1,10 @@
 import { describe, expect, test, vi } from 'vitest';
+import type * as Clock from '../../coordinator/src/clock.ts';
 import type * as Sum from '../../coordinator/src/driver/round-sum.ts';
 import type * as Shared from '../../coordinator/src/driver/shared-round.ts';
 import type * as Work from '../../coordinator/src/driver/task-work.ts';
 import type * as Round from '../../coordinator/src/round/round.ts';
+import type * as Release from '../../client-sdk/src/trust/release.ts';
 import type * as Signing from '../../proto/src/wire/signing.ts';
 import type { UpdateHeader } from '@commonweight/proto';
 import { simulate, type Planted } from './cluster.ts';
@@ -20,13 +22,14 @@ type Fault =
   | 'takes whoever has no invitation'
   | 'takes again what is in the last version'
   | 'goes on with the round that was rolled back'
+  | 'waits by the date of its machine'
   | 'does not hear that a replica died'
   | 'leaves in the sum what it could not claim'
   | 'adds its part twice'
   | 'does not go on from its part';
-/** Of an agent. */
-type AgentFault = 'believes any receipt';
-const planted = vi.hoisted(() => ({ fault: '' as Fault | AgentFault | '' }));
+/** Of agents and apps. */
+type OthersFault = 'believes any receipt' | 'believes any release';
+const planted = vi.hoisted(() => ({ fault: '' as Fault | OthersFault | '' }));
 
 // The production code, but for one fault that a test may plant in it.
 vi.mock('../../coordinator/src/round/round.ts', async (original) => {
@@ -58,6 +61,12 @@ vi.mock('../../coordinator/src/round/round.ts', async (original) => {
     return isForgotten ? { ...stepped, state: { ...stepped.state, version: state.version } } : stepped;
   };
   return { ...production, verdictOn, step };
+});
+vi.mock('../../coordinator/src/clock.ts', async (original) => {
+  const production = await original<typeof Clock>();
+  const evenTime: typeof Clock.evenTime = (clock) =>
+    planted.fault === 'waits by the date of its machine' ? () => clock.nowMs() : production.evenTime(clock);
+  return { ...production, evenTime };
 });
 vi.mock('../../coordinator/src/driver/task-work.ts', async (original) => {
   const production = await original<typeof Work>();
@@ -109,17 +118,28 @@ vi.mock('../../proto/src/wire/signing.ts', async (original) => {
   return { ...production, openReceipt };
 });
 
+vi.mock('../../client-sdk/src/trust/release.ts', async (original) => {
+  const production = await original<typeof Release>();
+  const openRelease: typeof Release.openRelease = (model, signed, pin, crypto) =>
+    planted.fault === 'believes any release'
+      ? production.openRelease(model, { ...signed, publicKey: pin.key! }, pin, { ...crypto, verifyEd25519: () => true })
+      : production.openRelease(model, signed, pin, crypto);
+  return { ...production, openRelease };
+});
+
 /** How a fault shows first hangs on the seed. */
 const ANY = /^(I\d|bug): /;
 /** A fault that shows in one seed of a hundred is still found. */
 const SEEDS_MAX = 500;
+/** Faults show in storms. */
+const LULL_MS = 60_000;
 
-describe('the checker sees', { timeout: 240_000 }, () => {
+describe('the checker sees', { timeout: 900_000 }, () => {
   /** The first violation, whoever notices it: the history, or a check of the product's own that is a bug to trip. */
   async function firstViolation(faults: Planted = {}, replicas?: number): Promise<string> {
     for (let seed = 1; seed <= SEEDS_MAX; seed++) {
       try {
-        await simulate(seed, { planted: faults, ...(replicas === undefined ? {} : { replicas }) });
+        await simulate(seed, { planted: faults, lullMs: LULL_MS, ...(replicas === undefined ? {} : { replicas }) });
       } catch (error) {
         return (error as Error).message;
       }
@@ -134,6 +154,8 @@ describe('the checker sees', { timeout: 240_000 }, () => {
     ['tearsCommits', 'a version that became durable without what belongs to it', /^I[127]: /],
     ['losesCommits', 'a disk that takes commits back', /^I[127]: /],
     ['losesReceipts', 'a commit without its receipts', /^I1: /],
+    ['believesAnyBytes', 'an app that does not look at digests', /^I4: app-\d answers as version/],
+    ['saysTooEarly', 'an app that says that it kept what is not on its disk yet', /^I4: app-\d serves version/],
   ];
   test.each(inTheAgent)('%s: %s', async (fault, _, violation) => {
     expect(await firstViolation({ [fault]: true })).toMatch(violation);
@@ -153,7 +175,7 @@ describe('the checker sees', { timeout: 240_000 }, () => {
     expect(await firstViolation({ [fault]: true }, 3)).toMatch(violation);
   });
 
-  const inTheCoordinator: [Fault, RegExp][] = [
+  const inOne: [Fault | OthersFault, RegExp][] = [
     ['takes duplicates', /^(I3: version \d+ (weighs|has)|bug: a (round takes no more|sum has the updates))/],
     ['takes the uninvited', /^(I3|I6): /],
     ['takes stale updates', /^(I1|I3|I6): /],
@@ -166,8 +188,10 @@ describe('the checker sees', { timeout: 240_000 }, () => {
     ['takes whoever has no invitation', /^I[36]: /],
     ['takes again what is in the last version', /^I1: /],
     ['goes on with the round that was rolled back', /^(I[36]|bug): /],
+    ['waits by the date of its machine', /^I7: /],
+    ['believes any release', /^I4: app-\d serves version \d+, which was never committed/],
   ];
-  const inReplicas: [Fault | AgentFault, RegExp][] = [
+  const inReplicas: [Fault | OthersFault, RegExp][] = [
     ['does not hear that a replica died', ANY],
     ['leaves in the sum what it could not claim', ANY],
     ['adds its part twice', ANY],
@@ -182,7 +206,7 @@ describe('the checker sees', { timeout: 240_000 }, () => {
       planted.fault = '';
     }
   });
-  test.each(inTheCoordinator)('a coordinator that %s', async (fault, violation) => {
+  test.each(inOne)('a coordinator, or an app of it, that %s', async (fault, violation) => {
     planted.fault = fault;
     try {
       expect(await firstViolation()).toMatch(violation);

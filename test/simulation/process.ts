@@ -36,8 +36,11 @@ export class SimulatedProcess {
     if (!this.#isAlive) await never();
   }
 
+  /** Again and again as long as the process lives. */
   every(ms: number, work: () => void): () => void {
-    return this.#time.every(ms, () => this.runs() && work());
+    const stop = this.#time.every(ms, () => this.runs() && work());
+    this.#ends.push(stop);
+    return stop;
   }
 
   stop(ms: number): void {

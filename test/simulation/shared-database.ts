@@ -24,8 +24,10 @@ const LOOK_MS = 250;
 /** What a process that uses the database suffers and tells. */
 export interface Client {
   process: SimulatedProcess;
-  /** How long a statement takes on its way. */
+  /** How long a statement takes on its way; where there is no way, until there is one. */
   latencyMs(): number;
+  /** Whether the database is reached at all. */
+  reaches(): boolean;
   /** Asked at each transaction: whether the process dies at it. */
   crashAt(): CrashPoint | undefined;
   onCrash(): void;
@@ -137,7 +139,7 @@ export class SharedDatabase {
 
     await at(() => this.#replicas.set(replica, { address: '', renewedMs: this.#time.elapsedMs }));
     const stopRenewing = this.#time.every(RENEW_MS, () => {
-      if (!process.runs() || isClosed) return;
+      if (!process.runs() || isClosed || !client.reaches()) return;
       const row = this.#replicas.get(replica);
       if (row !== undefined) row.renewedMs = this.#time.elapsedMs;
       else if (this.#planted.ignoresFencing !== true) dead();
@@ -271,6 +273,9 @@ export class SharedDatabase {
       versions: (model: string) => read(() => this.#disk.versions(model)),
       models: () => read(() => this.#disk.models()),
       variants: (model: string, version: number) => read(() => this.#disk.variants(model, version)),
+      channel: (model: string, channel: string) => read(() => this.#disk.channel(model, channel)),
+      channels: () => read(() => this.#disk.channels()),
+      reportSnapshots: () => read(() => this.#disk.reportSnapshots()),
       receipt: (updateId: Uint8Array) => read(() => this.#disk.receipt(hex(updateId))),
       tasks: () => read(() => this.#disk.tasks()),
       blobSize: (digest: Uint8Array) => read(() => this.#disk.blob(digest)?.length),
@@ -340,7 +345,7 @@ export class SharedDatabase {
 
   #tell(change: Change): void {
     for (const { client, hear } of this.#heard) {
-      if (client.hears()) void client.process.wait(client.latencyMs()).then(() => hear(change));
+      if (client.hears() && client.reaches()) void client.process.wait(client.latencyMs()).then(() => hear(change));
     }
   }
 

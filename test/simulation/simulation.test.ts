@@ -1,28 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { simulate } from './cluster.ts';
 
-const SEEDS = 1000;
-const BATCH = 250;
 const HOUR_MS = 3_600_000;
 
-describe('whole clusters in bad weather', { timeout: 240_000 }, () => {
-  const batches = Array.from({ length: SEEDS / BATCH }, (_, i) => 1 + i * BATCH);
-  test.each(batches)(`lose nothing and count nothing twice: ${BATCH} seeds from %i`, async (from) => {
-    let crashes = 0;
-    for (let seed = from; seed < from + BATCH; seed++) {
-      const report = await simulate(seed).catch((cause: Error) => {
-        throw new Error(`seed ${seed}: ${cause.message} (npm run simulate -- --seed ${seed} --trace)`, { cause });
-      });
-      expect(report.versions).toBeGreaterThan(5);
-      crashes += report.crashes;
-    }
-    // A storm that breaks nothing would prove nothing.
-    expect(crashes).toBeGreaterThan(BATCH);
-  });
-
+describe('whole clusters', { timeout: 900_000 }, () => {
   // One of the three has replicas. More of them: npm run simulate -- --seeds A..B --minutes 60.
   test.each([1, 2, 3])('lose nothing and count nothing twice in a storm of an hour: seed %i', async (seed) => {
-    const report = await simulate(seed, { stormMs: HOUR_MS });
+    const report = await simulate(seed, { storms: 1, stormMs: HOUR_MS });
     expect(report.versions).toBeGreaterThan(50);
     expect(report.crashes).toBeGreaterThan(50);
   });

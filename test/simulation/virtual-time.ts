@@ -14,6 +14,8 @@ const START_MS = 1_767_225_600_000;
 /** Time that goes on when it is told to. What is due at one instant happens in the order in which it was asked for. */
 export class VirtualTime implements Clock {
   #nowMs = 0;
+  /** What the date is off by. */
+  #dateMs = 0;
   #order = 0;
   /** A binary heap by instant, then order. */
   readonly #heap: Due[] = [];
@@ -25,6 +27,11 @@ export class VirtualTime implements Clock {
 
   nowMs(): number {
     return Math.floor(START_MS + this.#nowMs);
+  }
+
+  /** Somebody sets the date that agents and apps have; nothing else of time changes. */
+  setDate(offMs: number): void {
+    this.#dateMs = offMs;
   }
 
   monotonicMs(): number {
@@ -66,7 +73,7 @@ export class VirtualTime implements Clock {
     const undo = [
       replace(globalThis, timers),
       replace(Math, { random: () => random.uniform() }),
-      replace(Date, { now: () => this.nowMs() }),
+      replace(Date, { now: () => this.nowMs() + this.#dateMs }),
       replace(performance, { now: () => this.monotonicMs() }),
     ];
     return () => {
@@ -83,8 +90,7 @@ export class VirtualTime implements Clock {
       if (first.cancelled) continue;
       this.#nowMs = first.atMs;
       first.work();
-      // All microtasks run before this resolves.
-      await new Promise((resolve) => setImmediate(resolve));
+      await settled();
       return true;
     }
   }
@@ -115,6 +121,9 @@ export class VirtualTime implements Clock {
     heap[i] = last;
   }
 }
+
+/** Resolves once every promise that can settle has: Node runs what is due at the next tick when no microtask is left. */
+const settled = (): Promise<void> => new Promise((resolve) => process.nextTick(resolve));
 
 /** Replaces properties; gives what puts back those that were there. */
 function replace(target: object, properties: Record<string, unknown>): () => void {

@@ -98,7 +98,7 @@ function open(options: Partial<HttpLinkOptions> = {}): HttpModelLink {
   return link;
 }
 
-const until = (isSo: () => boolean): Promise<void> => expect.poll(isSo, { interval: 5, timeout: 10_000 }).toBe(true);
+const until = (isSo: () => boolean): Promise<void> => expect.poll(isSo, { interval: 5 }).toBe(true);
 
 function watch(link: HttpModelLink): { heard: number[]; downs: Error[] } {
   const [heard, downs]: [number[], Error[]] = [[], []];

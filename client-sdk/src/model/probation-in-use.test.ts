@@ -9,7 +9,8 @@ import type { Engine, Session } from '../runtime/engine.ts';
 import { OrtEngine } from '../runtime/ort-engine.ts';
 import type { TypedTensor } from '../runtime/tensor.ts';
 import type { ModelEvents } from './events.ts';
-import type { Model, ModelOptions } from './model.ts';
+import type { ModelOptions } from './life.ts';
+import type { Model } from './model.ts';
 
 const ort = new OrtEngine();
 afterAll(() => ort.close());
@@ -66,7 +67,7 @@ async function open(
 const small = (): ModelProto => logistic({ inputs: 4, outputs: 3, seed: 1 });
 const all = (value: number) => (weights: Float32Array) => void weights.fill(value);
 const input = (scale = 1): { input: Float32Array } => ({ input: new Float32Array([1, 2, 3, 4]).map((x) => x * scale) });
-const until = (isSo: () => boolean): Promise<void> => expect.poll(isSo, { interval: 5, timeout: 10_000 }).toBe(true);
+const until = (isSo: () => boolean): Promise<void> => expect.poll(isSo, { interval: 5 }).toBe(true);
 
 function record<Name extends keyof ModelEvents>(model: Model, name: Name): ModelEvents[Name][] {
   const events: ModelEvents[Name][] = [];

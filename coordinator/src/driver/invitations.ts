@@ -47,12 +47,12 @@ export class Invitations {
     this.#grid = grid;
   }
 
-  /** What one agent is told, and how many bytes of it are the model. */
+  /** What one agent is told, which has so many milliseconds left for it, and how many bytes of it are the model. */
   of(
     agentId: string,
     state: Collecting,
     base: Pick<OpenVersion, 'signed' | 'weights'>,
-    nowMs: number,
+    leftMs: number,
   ): { message: SessionResponse; bytes: number } {
     if (this.#common?.round !== state.round) {
       this.#common = { round: state.round, assignment: this.#make(state, base) };
@@ -60,9 +60,7 @@ export class Invitations {
     const { assignment: common } = this.#common;
     const text = `${this.#config.seed} ${this.#task} ${state.round} ${agentId}`;
     const seed = Buffer.from(sha256(new TextEncoder().encode(text))).readBigUInt64BE();
-    // Without rounds each training has its own time.
-    const endMs = state.training?.[agentId] ?? state.deadlineMs;
-    const deadlineInMs = BigInt(Math.max(0, endMs - nowMs));
+    const deadlineInMs = BigInt(Math.max(0, Math.floor(leftMs)));
     const assignment = create(AssignmentSchema, { ...common, seed, deadlineInMs });
     if (this.#strategy.asynchronous !== undefined) {
       const { round, task } = assignment;

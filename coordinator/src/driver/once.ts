@@ -16,15 +16,20 @@ export function once(work: () => Promise<void>, onError: (error: Error) => void)
       await work();
     } while (isAsked && !isStopped);
   };
+  const run = (): Promise<void> => {
+    if (isStopped) return Promise.resolve();
+    isAsked = true;
+    running ??= repeat()
+      .catch((error: unknown) => onError(error as Error))
+      .then(() => {
+        running = undefined;
+        // Asked for between its last look and now.
+        return isAsked ? run() : undefined;
+      });
+    return running;
+  };
   return {
-    run: () => {
-      if (isStopped) return Promise.resolve();
-      isAsked = true;
-      running ??= repeat()
-        .catch((error: unknown) => onError(error as Error))
-        .finally(() => (running = undefined));
-      return running;
-    },
+    run,
     stop: async () => {
       isStopped = true;
       await running;

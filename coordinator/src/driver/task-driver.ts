@@ -23,6 +23,7 @@ import {
   awaits,
   firstState,
   step,
+  trainingEndMs,
   verdictOn,
   type AcceptedUpdate,
   type RoundEffect,
@@ -61,7 +62,10 @@ export interface DriverWorld {
   fleet: Fleet;
   /** Folder for what robust rules read; made when it is needed, and swept on start. */
   spoolDir: string;
+  /** Goes on evenly from the date at which this process began (`evenTime`): all that waits, waits by it. */
   nowMs(): number;
+  /** The date, for people to read. */
+  dateMs(): number;
   /** Never goes back. */
   monotonicMs(): number;
   /** Resolves after a time. */
@@ -175,7 +179,7 @@ export class TaskDriver implements TaskWork {
   rollback(version: number): Promise<SignedManifest> {
     return this.#enqueue(async () => {
       const { registry } = this.#world;
-      const restored = await registry.restored(this.config.model, version, this.#world.nowMs());
+      const restored = await registry.restored(this.config.model, version, this.#world.dateMs());
       await this.#rebaseOn(restored.open, { version: restored.version });
       this.#world.announce(this.config.model, restored.open.signed);
       await this.#step(this.#tick());
@@ -461,7 +465,8 @@ export class TaskDriver implements TaskWork {
     invariant(state.phase === 'Collecting', 'agents are invited while a round collects');
     for (const agentId of cohort) {
       this.#world.fleet.setReady(agentId, false);
-      const { message, bytes } = this.#invitations.of(agentId, state, this.#base, this.#world.nowMs());
+      const leftMs = trainingEndMs(state, agentId) - this.#world.nowMs();
+      const { message, bytes } = this.#invitations.of(agentId, state, this.#base, leftMs);
       this.addBytes('down', bytes);
       this.#world.fleet.send(agentId, message);
     }
@@ -548,7 +553,7 @@ export class TaskDriver implements TaskWork {
 
   /** Version, manifest, blobs, receipts and the machine's next state in one transaction; only then is anybody told. */
   async #publish(accepted: readonly AcceptedUpdate[]): Promise<void> {
-    const { registry, signer, fleet, nowMs } = this.#world;
+    const { registry, signer, fleet, nowMs, dateMs } = this.#world;
     const { round } = this.#state;
     const collected = await this.#collect(accepted);
     if (collected === undefined) return;
@@ -566,7 +571,7 @@ export class TaskDriver implements TaskWork {
         totalWeight: BigInt([...weights.values()].reduce((total, weight) => total + weight, 0)),
         contributionsDigest: contributions.digest,
         metrics: means,
-        createdMs: BigInt(nowMs()),
+        createdMs: BigInt(dateMs()),
       },
     });
     const retained = this.#sum.retained(collected.keys());

@@ -22,7 +22,7 @@ import {
 import type { Signer } from '../identity/signer.ts';
 import type { OpenVersion, RegistryReads } from '../registry/registry.ts';
 import { gridOf, parseTaskConfig, strategyOf, type TaskConfig } from '../round/policy.ts';
-import { awaits, verdictOn, withOut, type AcceptedUpdate, type RoundState } from '../round/round.ts';
+import { awaits, verdictOn, withOut, type AcceptedUpdate, type Collecting, type RoundState } from '../round/round.ts';
 import { ServiceError } from '../service.ts';
 import type { RoundKey, Shares } from '../store/shares.ts';
 import type { ReceiptRecord, StoreReads, TaskRecord } from '../store/store.ts';
@@ -36,7 +36,6 @@ export interface FollowerWorld {
   fleet: Fleet;
   /** Folder for what robust rules read. */
   spoolDir: string;
-  nowMs(): number;
   monotonicMs(): number;
   sleep(ms: number): Promise<void>;
   /** What this replica has is not what the rows say any more: the process is to end. */
@@ -59,6 +58,7 @@ export class FollowerTask implements TaskWork {
   /** As the leader made it durable, with what this replica took. */
   #state: RoundState;
   #base: OpenVersion;
+  #deadline: { ofLeaderMs: number; seenMs: number } | undefined;
   #queue: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
@@ -241,9 +241,20 @@ export class FollowerTask implements TaskWork {
     if (state.phase !== 'Collecting') return;
     for (const agentId of agents) {
       this.#world.fleet.setReady(agentId, false);
-      const { message } = this.#invitations.of(agentId, state, this.#base, this.#world.nowMs());
+      const { message } = this.#invitations.of(agentId, state, this.#base, this.#leftMs(state));
       this.#world.fleet.send(agentId, message);
     }
+  }
+
+  /**
+   * How long an agent that is invited now may train: the task's whole time less what has gone since this replica saw the deadline. The
+   * deadline itself is a date of the leader's machine, and this one may have another.
+   */
+  #leftMs({ deadlineMs }: Collecting): number {
+    const nowMs = this.#world.monotonicMs();
+    if (this.#deadline?.ofLeaderMs !== deadlineMs) this.#deadline = { ofLeaderMs: deadlineMs, seenMs: nowMs };
+    const goneMs = this.#strategy.asynchronous === undefined ? nowMs - this.#deadline.seenMs : 0;
+    return this.#config.collectMs - goneMs;
   }
 
   #take({ agentId, updateId }: AcceptedUpdate): void {

@@ -1,8 +1,10 @@
 import { copyFileSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { fromBinary } from '@bufbuild/protobuf';
+import { create, fromBinary } from '@bufbuild/protobuf';
 import { formatOf, logistic, seeded, writeModel, type GridSpec, type UpdateFormat } from '@commonweight/core';
 import {
+  ChannelSchema,
+  ClientReportSchema,
   ContributionListSchema,
   ManifestSchema,
   Reason,
@@ -25,6 +27,7 @@ import {
   TOP_K,
   updateOf,
 } from '../../../test/support/training.ts';
+import { GUARD } from '../channels/guard.ts';
 import { openCoordinator, type CoordinatorOptions } from '../coordinator.ts';
 import { auditVersion } from '../driver/audit.ts';
 import { serveGrpc } from '../edges/grpc/server.ts';
@@ -135,15 +138,15 @@ describe('one round by several coordinators', () => {
         const update = same(counted, agent.id, grid, format);
         expect(await agent.submit(isCompressed ? squeezed(update) : update)).toMatchObject({ accepted: true });
       }
-      await expect.poll(() => versionOf(services.at(-1)!), { timeout: 10_000 }).toBe(2);
+      await expect.poll(() => versionOf(services.at(-1)!)).toBe(2);
       published.add(
         JSON.stringify(await essence(services[0]!), (__, value) => (typeof value === 'bigint' ? String(value) : value)),
       );
       for (const agent of agents) {
         await expect
-          .poll(() => agent.receipts(), { timeout: 10_000 })
+          .poll(() => agent.receipts())
           .toMatchObject([{ round: 1n, outcome: { case: 'committedVersion', value: 2n } }]);
-        await expect.poll(() => agent.assignments().length, { timeout: 10_000 }).toBe(2);
+        await expect.poll(() => agent.assignments().length).toBe(2);
       }
     }
     expect(published.size).toBe(1);
@@ -185,12 +188,12 @@ test('without rounds: agents of any replica are invited as they come, and a stal
       return updateOf(id, grid, { payload, round: version, baseVersion: version, invitation });
     };
     for (const agent of [a, b]) expect(await agent.submit(update(agent, 1n))).toMatchObject({ accepted: true });
-    await expect.poll(() => versionOf(services.at(-1)!), { timeout: 10_000 }).toBe(2);
-    await expect.poll(() => a.assignments().length, { timeout: 10_000 }).toBe(2);
+    await expect.poll(() => versionOf(services.at(-1)!)).toBe(2);
+    await expect.poll(() => a.assignments().length).toBe(2);
     expect(await a.submit(update(a, 2n))).toMatchObject({ accepted: true });
     // On the version before.
     expect(await c.submit(update(c, 1n))).toMatchObject({ accepted: true });
-    await expect.poll(() => versionOf(services.at(-1)!), { timeout: 10_000 }).toBe(3);
+    await expect.poll(() => versionOf(services.at(-1)!)).toBe(3);
     await expect
       .poll(() => c.receipts().map(({ outcome }) => outcome))
       .toEqual([{ case: 'committedVersion', value: 3n }]);
@@ -209,7 +212,7 @@ test.each([
     const update = updateOf(agent.id, grid, { metrics: metricsOf(agent.id), weight: 7n });
     expect(await agent.submit(update)).toMatchObject({ accepted: true });
   }
-  await expect.poll(() => versionOf(services.at(-1)!), { timeout: 10_000 }).toBe(2);
+  await expect.poll(() => versionOf(services.at(-1)!)).toBe(2);
   const { publicKey } = services[0]!;
   const reads = await PostgresReads.open(parsePostgresUrl(server.url(lastDatabase)), publicKey);
   open.push(reads);
@@ -232,10 +235,10 @@ test('a pin that a follower is asked for holds, and followers say what the leade
       const update = updateOf(agent.id, grid, { round: BigInt(round), baseVersion: BigInt(round) });
       expect(await agent.submit(update)).toMatchObject({ accepted: true });
     }
-    await expect.poll(() => versionOf(follower!), { timeout: 10_000 }).toBe(round + 1);
+    await expect.poll(() => versionOf(follower!)).toBe(round + 1);
   }
   const kept = { collected: [2], pinned: [1], retained: [] };
-  await expect.poll(() => follower!.listKept('flowers'), { timeout: 10_000 }).toEqual(kept);
+  await expect.poll(() => follower!.listKept('flowers')).toEqual(kept);
   const { manifest } = await follower!.getModel('flowers', 2);
   const { digest } = fromBinary(ManifestSchema, manifest).artifacts.find(({ role }) => role === 'weights')!;
   await expect(follower!.readBlob(digest, 0, 10)).rejects.toThrow(/^blob \w{64} was collected/);
@@ -257,7 +260,7 @@ test.each([
       return agent.submit(updateOf(agent.id, grid, { round, baseVersion, invitation }));
     };
     for (const agent of agents) await submit(agent, 1n, 1n);
-    for (const agent of agents) await expect.poll(() => agent.assignments().length, { timeout: 10_000 }).toBe(2);
+    for (const agent of agents) await expect.poll(() => agent.assignments().length).toBe(2);
     // One that the follower took for the round that is open.
     expect(await submit(agents[1]!, 2n, 2n)).toMatchObject({ accepted: true });
 
@@ -266,13 +269,13 @@ test.each([
     expect(task).toBe('train');
     expect(fromBinary(ManifestSchema, release.manifest)).toMatchObject({ version: 3n, restoredVersion: 1n });
     for (const agent of agents) agent.ready();
-    for (const agent of agents) await expect.poll(() => agent.assignments().length, { timeout: 10_000 }).toBe(3);
+    for (const agent of agents) await expect.poll(() => agent.assignments().length).toBe(3);
     for (const agent of agents) {
       const { base, round } = agent.assignments()[2]!;
       expect(fromBinary(ManifestSchema, base!.manifest).version).toBe(3n);
       expect(await submit(agent, round, 3n)).toMatchObject({ accepted: true });
     }
-    await expect.poll(() => versionOf(services[1]!), { timeout: 10_000 }).toBe(4);
+    await expect.poll(() => versionOf(services[1]!)).toBe(4);
     const { contributionsDigest } = await newest(services[1]!);
     const { data } = await services[1]!.readBlob(contributionsDigest, 0, 10_000);
     expect(fromBinary(ContributionListSchema, data).accepted).toHaveLength(2);
@@ -312,7 +315,7 @@ test('an update of an old round is refused by a follower, and its agent hears wh
   const services = await replicas(2);
   const { agents, grid } = await spread(services, {}, ['a', 'b']);
   for (const agent of agents) await agent.submit(updateOf(agent.id, grid));
-  await expect.poll(() => agents[1]!.assignments().length, { timeout: 10_000 }).toBe(2);
+  await expect.poll(() => agents[1]!.assignments().length).toBe(2);
   const late = updateOf('b', grid, { baseVersion: 1n });
   agents[1]!.say({ message: { case: 'offer', value: { updates: [offerOf(late.header)] } } });
   const rejected = { outcome: { case: 'rejected', value: Reason.STALE_ROUND } };
@@ -325,7 +328,7 @@ test('a follower that ends in order leaves its part, and nobody is asked again',
   for (const i of [1, 3]) await agents[i]!.submit(updateOf(agents[i]!.id, grid));
   await follower!.close();
   for (const i of [0, 2]) await agents[i]!.submit(updateOf(agents[i]!.id, grid));
-  await expect.poll(() => versionOf(leader!), { timeout: 10_000 }).toBe(2);
+  await expect.poll(() => versionOf(leader!)).toBe(2);
   expect(await newest(leader!)).toMatchObject({ totalWeight: 40n });
 });
 
@@ -342,8 +345,8 @@ test('a leader that ends in order leaves its part to the follower that leads the
       return false;
     }
   };
-  await expect.poll(submitted, { timeout: 15_000 }).toBe(true);
-  await expect.poll(() => versionOf(follower!), { timeout: 15_000 }).toBe(2);
+  await expect.poll(submitted).toBe(true);
+  await expect.poll(() => versionOf(follower!)).toBe(2);
   const manifest = await newest(follower!);
   expect(manifest).toMatchObject({ totalWeight: 40n, epoch: 2n });
   const { data } = await follower!.readBlob(manifest.contributionsDigest, 0, 10_000);
@@ -367,6 +370,56 @@ test('an administrator may ask any of them', async () => {
   stop();
 });
 
+test("what clients report to a follower is the leader's to know, and outlives it", async () => {
+  const [leader, follower] = await replicas(2);
+  await leader!.importModel('flowers', writeModel(logistic({ inputs: 12, outputs: 3, seed: 1 })));
+  const report = (client: number) =>
+    create(ClientReportSchema, {
+      model: 'flowers',
+      channel: 'latest',
+      client: new Uint8Array(16).fill(client),
+      id: new Uint8Array(8).fill(client),
+      version: 1n,
+      uses: [{ version: 1n, predictions: 10n }],
+    });
+  expect(await follower!.reportUse([report(1)])).toBe(1_000);
+  await leader!.reportUse([report(2)]);
+  expect(await leader!.getFleets('flowers')).toMatchObject([{ clients: 2, versions: [{ predictions: 20n }] }]);
+  expect(await follower!.getFleets('')).toMatchObject([{ clients: 2, versions: [{ predictions: 20n }] }]);
+  await leader!.close();
+  // Sums were kept; who is there is heard anew.
+  const known = async () => (await follower!.getFleets('flowers').catch(() => []))[0]?.versions[0]?.predictions;
+  await expect.poll(known, { timeout: 30_000 }).toBe(20n);
+});
+
+test('channels are changed by any of them, told by all, and go on with whoever leads', async () => {
+  const [leader, follower] = await replicas(2);
+  const { agents, grid } = await spread([leader!, follower!], {}, ['a', 'b']);
+  for (const agent of agents) await agent.submit(updateOf(agent.id, grid));
+  await expect.poll(() => versionOf(leader!), { timeout: 10_000 }).toBe(2);
+  const of = { model: 'flowers', channel: 'stable' };
+  const promotion = { cohorts: [], stages: [], everyMs: 0, guard: GUARD, needsReports: false };
+  expect(await follower!.promoteVersion(of, { version: 1, ...promotion })).toMatchObject({ version: 1n, revision: 1n });
+  const told: bigint[] = [];
+  const stop = follower!.watchChannel('flowers', 'stable', ({ record }) => {
+    const { revision } = fromBinary(ChannelSchema, record);
+    if (told.at(-1) !== revision) told.push(revision);
+  });
+  await expect.poll(() => told, { timeout: 20_000 }).toEqual([1n]);
+  await leader!.promoteVersion(of, { version: 2, ...promotion, stages: [1, 100], everyMs: 60_000 });
+  await follower!.holdChannel(of, 'holidays');
+  await expect.poll(() => told.at(-1), { timeout: 20_000 }).toBe(3n);
+  await leader!.close();
+  // The one that leads then has the rollout, and its hold.
+  const released = async (): Promise<unknown> => follower!.holdChannel(of, undefined).catch(() => undefined);
+  await expect
+    .poll(released, { timeout: 30_000 })
+    .toMatchObject({ held: false, revision: 4n, rollout: { percent: 1 } });
+  expect(await follower!.rollbackChannel(of, undefined)).toMatchObject({ version: 1n, revision: 5n });
+  await expect.poll(() => told.at(-1), { timeout: 20_000 }).toBe(5n);
+  stop();
+});
+
 test('apps at a follower hear of new versions', async () => {
   const services = await replicas(2);
   const { agents, grid } = await spread(services, {}, ['a', 'b']);
@@ -378,6 +431,6 @@ test('apps at a follower hear of new versions', async () => {
   // A hint comes only for what is watched already.
   await new Promise((resolve) => setTimeout(resolve, 700));
   for (const agent of agents) await agent.submit(updateOf(agent.id, grid));
-  await expect.poll(() => told, { timeout: 10_000 }).toEqual([1n, 2n]);
+  await expect.poll(() => told).toEqual([1n, 2n]);
   stop();
 });

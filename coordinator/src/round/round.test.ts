@@ -46,6 +46,13 @@ test('Idle -> Collecting: the minimum is invited once the others had time to com
   expect(after(firstState(7), tick(5000, 'a')).phase).toBe('Idle');
 });
 
+test('Idle -> Idle: after a restart a pause begins again at most, whatever date the state was saved under', () => {
+  const saved = { ...firstState(7), startAtMs: 9e12 };
+  expect(after(saved, { type: 'Recovered', nowMs: 5000 })).toMatchObject({ phase: 'Idle', startAtMs: 5010 });
+  const early = { ...firstState(7), startAtMs: 3 };
+  expect(after(early, { type: 'Recovered', nowMs: 5000 })).toEqual(early);
+});
+
 test('the cohort is drawn by the seed and the round, not by who came first', () => {
   const cohortOf = (...ready: string[]) => (after(firstState(1), tick(0, ...ready)) as Collecting).cohort;
   expect(cohortOf('a', 'b', 'c', 'd', 'e')).toEqual(cohortOf('e', 'd', 'c', 'b', 'a'));

@@ -143,6 +143,7 @@ export function step(state: RoundState, event: RoundEvent, policy: RoundPolicy):
   if (asynchronous !== undefined) return bufferStep(state, event, { ...policy, asynchronous });
   switch (state.phase) {
     case 'Idle':
+      if (event.type === 'Recovered') return still(recoveredIdle(state, event.nowMs, policy));
       return event.type === 'Tick' ? idle(state, event, policy) : still(state);
     case 'Collecting':
       return collecting(state, event, policy);
@@ -166,6 +167,10 @@ export function awaited(state: RoundState): string[] {
   const delivered = new Set(state.accepted.map(({ agentId }) => agentId));
   return state.cohort.filter((agentId) => state.away[agentId] !== OUT && !delivered.has(agentId));
 }
+
+/** When the training of an invited agent is to be over, by the clock of the leader that invited it. Without rounds each has its own time. */
+export const trainingEndMs = (state: Collecting, agentId: string): number =>
+  state.training?.[agentId] ?? state.deadlineMs;
 
 /** The round with an agent that delivers nothing more in it. */
 export const withOut = (state: Collecting, agentId: string): Collecting => ({
@@ -218,6 +223,12 @@ function idle(state: Idle, { nowMs, ready }: Extract<RoundEvent, { type: 'Tick' 
     effects: [{ type: 'Invite', round, version, cohort }],
   };
 }
+
+/** Who saved the state may have had another date: the pause begins again at most. */
+const recoveredIdle = (state: Idle, nowMs: number, { pauseMs }: RoundPolicy): Idle => ({
+  ...state,
+  startAtMs: Math.min(state.startAtMs, nowMs + pauseMs),
+});
 
 function collecting(state: Collecting, event: PhaseEvent, policy: RoundPolicy): Step {
   switch (event.type) {

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import {
   buildEvaluationGraph,
   evaluationOf,
@@ -7,36 +6,38 @@ import {
   MetricSums,
   readModel,
   seeded,
+  stepOfEvaluation,
   type EvaluationGraph,
   type EvaluationOptions,
   type TrainingPlan,
   type WeightLayout,
 } from '@commonweight/core';
-import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { equalBytes } from '@commonweight/proto';
 import { DataError, type Dataset } from '../data/dataset.ts';
-import { Batches, type Feeds } from './batches.ts';
-import { sessionOptions, type RunsOn } from './engines.ts';
+import { Batches } from './batches.ts';
+import { byEngine, type Engine, type Program } from './engine.ts';
 import type { TrainingJob } from './messages.ts';
 
 /** Examples that are measured at once. */
 const BATCH = 64;
 
 interface Loaded {
+  bytes: Uint8Array;
   key: string;
   graph: EvaluationGraph;
   layout: WeightLayout;
-  session: InferenceSession;
+  program: Program;
 }
 
 /** Examples that an agent never trains on, and what it measures with them: the version that it is about to train. */
 export class HeldOut {
   readonly #data: Dataset;
-  readonly #on: RunsOn;
+  readonly #engine: Engine;
   #loaded: Loaded | undefined;
 
-  constructor(data: Dataset, on: RunsOn) {
+  constructor(data: Dataset, engine: Engine) {
     this.#data = data;
-    this.#on = on;
+    this.#engine = engine;
   }
 
   /** The same split in every round, whatever its seed. Throws DataError where there is nothing to set aside. */
@@ -57,32 +58,39 @@ export class HeldOut {
     held: readonly number[],
     classes: number | undefined,
   ): Promise<Record<string, number>> {
-    const { graph, layout, session } = await this.#load(bytes, plan, Math.min(BATCH, held.length));
+    const { graph, layout, program } = await this.#load(bytes, plan, Math.min(BATCH, held.length));
     const batches = new Batches(this.#data, graph, classes);
     const places = new Map(layout.parameters.map((parameter) => [parameter.name, parameter]));
-    const feeds: Feeds = {};
-    for (const { name, input, shape } of graph.parameters) {
+    const values: Record<string, Float32Array> = {};
+    for (const { name, input } of graph.parameters) {
       const { offset = 0, length = 0 } = places.get(name) ?? {};
-      feeds[input] = new Tensor('float32', weights.slice(offset, offset + length), shape);
+      values[input] = weights.subarray(offset, offset + length);
     }
+    await byEngine(() => program.write(values));
     const sums = new MetricSums(graph);
     for (let start = 0; start < held.length; start += graph.batchSize) {
-      const outputs = await session.run({ ...feeds, ...batches.feedsOf(held.slice(start, start + graph.batchSize)) });
-      sums.add(Object.fromEntries(graph.totals.map(({ output }) => [output, outputs[output]!.data as Float32Array])));
+      const feeds = batches.feedsOf(held.slice(start, start + graph.batchSize));
+      sums.add(await byEngine(() => program.measure(feeds)));
     }
     return Object.fromEntries(Object.entries(sums.values()).map(([name, value]) => [`base_${name}`, value]));
+  }
+
+  /** Lets go of what is loaded. */
+  async release(): Promise<void> {
+    await this.#loaded?.program.release();
+    this.#loaded = undefined;
   }
 
   async #load(bytes: Uint8Array, plan: TrainingPlan, batchSize: number): Promise<Loaded> {
     const asked = evaluationOf(plan);
     invariant(asked !== undefined, 'what is set aside is measured');
-    const key = `${createHash('sha256').update(bytes).digest('hex')} ${batchSize} ${JSON.stringify(asked)}`;
-    if (this.#loaded?.key === key) return this.#loaded;
+    const key = `${batchSize} ${JSON.stringify(asked)}`;
+    if (this.#loaded?.key === key && equalBytes(this.#loaded.bytes, bytes)) return this.#loaded;
     const model = readModel(bytes);
     const graph = buildEvaluationGraph(model, asked, batchSize);
-    const session = await InferenceSession.create(graph.model, sessionOptions(this.#on));
-    await this.#loaded?.session.release();
-    this.#loaded = { key, graph, layout: layoutOf(model), session };
+    const program = await byEngine(() => this.#engine.compile(stepOfEvaluation(graph)));
+    await this.#loaded?.program.release();
+    this.#loaded = { bytes, key, graph, layout: layoutOf(model), program };
     return this.#loaded;
   }
 }

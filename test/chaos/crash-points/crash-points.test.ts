@@ -6,4 +6,4 @@ test('SIGKILL of a coordinator and of an agent at steps at which something becom
   expect(violations).toEqual([]);
   expect(figures).toMatchObject({ lost: 0, doubled: 0, forks: 0 });
   expect(figures['crash_runs']).toBeGreaterThan(5);
-}, 240_000);
+}, 600_000);

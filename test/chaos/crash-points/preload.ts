@@ -1,8 +1,9 @@
 /**
  * Given to a process with `--import`: names every step at which something becomes durable, writes the names down, or kills the process
- * at one of them, as `CRASH_AT` says ("before sql COMMIT", the n-th time by `CRASH_NTH`). Nothing of it is in the product.
+ * at one of them, as `CRASH_AT` says ("before sql COMMIT", the n-th time by `CRASH_NTH`), or stops it at the one that stands in the file
+ * `STOP_FILE`, which is gone then. Nothing of it is in the product.
  */
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, readFileSync, rmSync } from 'node:fs';
 import fs from 'node:fs';
 import fsp, { type FileHandle } from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
@@ -10,12 +11,26 @@ import { basename } from 'node:path';
 import { DatabaseSync, StatementSync } from 'node:sqlite';
 import pg from 'pg';
 
-const { CRASH_AT: point, CRASH_NTH: nth = '1', CRASH_RECORD: record } = process.env;
+const { CRASH_AT: point, CRASH_NTH: nth = '1', CRASH_RECORD: record, STOP_FILE: stopFile } = process.env;
 let left = Number(nth);
-const append = appendFileSync;
+const [append, read, remove] = [appendFileSync, readFileSync, rmSync];
+
+/** Stands still at the step that it is to stop at, until somebody lets it go on. */
+function stopIfTold(name: string): void {
+  if (stopFile === undefined) return;
+  try {
+    if (read(stopFile, 'utf8') !== name) return;
+  } catch {
+    // No file: it is to stop nowhere.
+    return;
+  }
+  remove(stopFile);
+  process.kill(process.pid, 'SIGSTOP');
+}
 
 function reach(name: string): void {
   if (record !== undefined) append(record, `${name}\n`);
+  stopIfTold(name);
   if (name !== point || (left -= 1) > 0) return;
   process.kill(process.pid, 'SIGKILL');
   // Nothing is done any more until the signal is here.

@@ -1,13 +1,14 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { findPostgres, POSTGRES_MEND, PostgresServer } from '../../support/postgres.ts';
 import { until } from '../../support/processes.ts';
 import type { AgentProcess } from '../faults/agent-process.ts';
 import { CoordinatorProcess } from '../faults/coordinator-process.ts';
-import { Federation, quantile } from '../faults/federation.ts';
+import { Federation } from '../faults/federation.ts';
 import { readFolder, readPostgres } from '../faults/read-store.ts';
-import type { Section, SectionOptions, SectionReport } from '../section.ts';
+import type { Section, SectionOptions } from '../section.ts';
+import { together, type Run } from '../together.ts';
+import { PRELOAD } from './points.ts';
 
 /** Steps that every run must find: one that was renamed or went away is looked at by a person. */
 const COORDINATOR_STEPS = [
@@ -40,6 +41,9 @@ const RECORD_VERSIONS = 3;
 const NTH_MAX = 3;
 /** Some steps hang on timing, such as a checkpoint that finds something new, or on the rows of a replica that died just before. */
 const UNREACHED_SHARE_MAX = 0.2;
+/** Where the section has this many minutes, several federations die at their points at once: most of the time they wait. */
+const LONG_FROM_MINUTES = 10;
+const FEDERATIONS = 3;
 /** Points that are tried where there is no time: the whole list takes minutes. */
 const POINTS_MIN = 8;
 
@@ -53,8 +57,6 @@ interface Victim {
   steps: readonly string[];
 }
 
-const PRELOAD = `--import ${pathToFileURL(join(import.meta.dirname, 'preload.ts')).href}`;
-
 function section(name: string, store: 'sqlite' | 'postgres'): Section {
   return {
     name,
@@ -63,7 +65,11 @@ function section(name: string, store: 'sqlite' | 'postgres'): Section {
     run: async (options) => {
       const server = store === 'postgres' ? await PostgresServer.start() : undefined;
       try {
-        return await runOver(name, server, options);
+        const federations = options.minutes >= LONG_FROM_MINUTES ? FEDERATIONS : 1;
+        const runs = Array.from({ length: federations }, (_, i) =>
+          runOver(name, server, { ...options, seed: options.seed + 1000 * i }),
+        );
+        return together(await Promise.all(runs));
       } finally {
         await server?.close();
       }
@@ -71,11 +77,7 @@ function section(name: string, store: 'sqlite' | 'postgres'): Section {
   };
 }
 
-async function runOver(
-  name: string,
-  server: PostgresServer | undefined,
-  options: SectionOptions,
-): Promise<SectionReport> {
+async function runOver(name: string, server: PostgresServer | undefined, options: SectionOptions): Promise<Run> {
   const database = await server?.database();
   const coordinator = await CoordinatorProcess.at(
     ...(server === undefined ? [] : ['--postgres', server.url(database!)]),
@@ -148,13 +150,8 @@ async function runOver(
     await federation.end(coordinator.port);
     await coordinator.end('SIGTERM');
     const seen = server === undefined ? await readFolder(coordinator.dataDir) : await readPostgres(server, database!);
-    return federation.report(seen, {
-      crash_points: points.length,
-      crash_runs: runs,
-      crash_points_unreached: unreached,
-      resume_p50_ms: quantile(resumeMs, 0.5),
-      resume_p99_ms: quantile(resumeMs, 0.99),
-    });
+    const { figures, violations } = federation.report(seen, { crash_runs: runs, crash_points_unreached: unreached });
+    return { counts: figures, sizes: { crash_points: points.length }, timesMs: { resume: resumeMs }, violations };
   } finally {
     await federation.close();
     await coordinator.end('SIGKILL');

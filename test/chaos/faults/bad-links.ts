@@ -4,9 +4,10 @@ import { freePort } from '../../support/free-port.ts';
 import { NatsRelay } from '../../support/nats-relay.ts';
 import { listening, natsServer } from '../../support/processes.ts';
 import { TcpProxy, type Weather } from '../../support/tcp-proxy.ts';
+import { quantilesOf } from '../quantiles.ts';
 import type { Section } from '../section.ts';
 import { CoordinatorProcess } from './coordinator-process.ts';
-import { Federation, quantile } from './federation.ts';
+import { Federation } from './federation.ts';
 import { pause } from './pause.ts';
 import { readFolder } from './read-store.ts';
 
@@ -131,8 +132,7 @@ export const badLinks: Section = {
         resets: Object.values(links).reduce((sum, link) => sum + link.resets, 0),
         messages_doubled: relay.counts.doubled,
         messages_lost: relay.counts.lost,
-        resume_p50_ms: quantile(resumeMs, 0.5),
-        resume_p99_ms: quantile(resumeMs, 0.99),
+        ...quantilesOf('resume', resumeMs),
       });
     } finally {
       for (const close of closers.toReversed()) await close();

@@ -1,7 +1,8 @@
 import { join } from 'node:path';
+import { quantilesOf } from '../quantiles.ts';
 import type { Section } from '../section.ts';
 import { CoordinatorProcess } from './coordinator-process.ts';
-import { Federation, quantile } from './federation.ts';
+import { Federation } from './federation.ts';
 import { pause } from './pause.ts';
 import { readFolder } from './read-store.ts';
 
@@ -63,10 +64,8 @@ export const coordinatorKills: Section = {
       if (code !== 0) federation.violations.push(`I2: the coordinator ended with ${code} on SIGTERM`);
       return federation.report(await readFolder(coordinator.dataDir), {
         kills,
-        serve_p50_ms: quantile(serveMs, 0.5),
-        serve_p99_ms: quantile(serveMs, 0.99),
-        resume_p50_ms: quantile(resumeMs, 0.5),
-        resume_p99_ms: quantile(resumeMs, 0.99),
+        ...quantilesOf('serve', serveMs),
+        ...quantilesOf('resume', resumeMs),
       });
     } finally {
       await federation.close();

@@ -46,7 +46,7 @@ test.concurrent.each(names.map((name) => [name]))(
     expect(figures).toMatchObject({ lost: 0, doubled: 0, forks: 0 });
     expect(figures['updates']).toBeGreaterThan(0);
   },
-  180_000,
+  900_000,
 );
 
 const planted: { federation: Federation; coordinator: CoordinatorProcess }[] = [];
@@ -78,7 +78,7 @@ test.concurrent(
     database.close();
     expect((await report()).violations).toContainEqual(expect.stringContaining('I2: version 2 of flowers is lost'));
   },
-  180_000,
+  900_000,
 );
 
 /** A run whose coordinator died and left an update in an outbox; all its processes have ended. */

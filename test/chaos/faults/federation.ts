@@ -202,9 +202,3 @@ async function withAdmin(port: number, work: (admin: Admin) => Promise<unknown>)
     admin.close();
   }
 }
-
-/** The value below which a share of them lies; NaN where there are none. */
-export function quantile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? NaN;
-}

@@ -1,9 +1,10 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { until } from '../../support/processes.ts';
+import { quantilesOf } from '../quantiles.ts';
 import type { Section } from '../section.ts';
 import { CoordinatorProcess } from './coordinator-process.ts';
-import { Federation, quantile } from './federation.ts';
+import { Federation } from './federation.ts';
 import { pause } from './pause.ts';
 import { readFolder } from './read-store.ts';
 import { mountSmallDisk } from './small-disk.ts';
@@ -100,8 +101,7 @@ export const fullDisk: Section = {
       return federation.report(await readFolder(dataDir), {
         fills,
         real_disk: disk === undefined ? 0 : 1,
-        resume_p50_ms: quantile(resumeMs, 0.5),
-        resume_p99_ms: quantile(resumeMs, 0.99),
+        ...quantilesOf('resume', resumeMs),
       });
     } finally {
       await federation.close();

@@ -1,9 +1,10 @@
 import { join } from 'node:path';
 import { findNatsServer } from '../../../cli/src/nats/find-binary.ts';
 import { NatsCluster } from '../../support/nats-cluster.ts';
+import { quantilesOf } from '../quantiles.ts';
 import type { Section } from '../section.ts';
 import { CoordinatorProcess } from './coordinator-process.ts';
-import { Federation, quantile } from './federation.ts';
+import { Federation } from './federation.ts';
 import { pause } from './pause.ts';
 import { readFolder } from './read-store.ts';
 
@@ -95,8 +96,7 @@ export const natsCluster: Section = {
       if (code !== 0) federation.violations.push(`I2: the coordinator ended with ${code} on SIGTERM`);
       return federation.report(await readFolder(coordinator.dataDir), {
         ...counts,
-        resume_p50_ms: quantile(resumeMs, 0.5),
-        resume_p99_ms: quantile(resumeMs, 0.99),
+        ...quantilesOf('resume', resumeMs),
       });
     } finally {
       await federation.close();

@@ -1,4 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 
 interface Sample {
   atMs: number;
@@ -9,16 +11,25 @@ interface Sample {
 /** Whether /proc says what a process takes. */
 export const canSample = (): boolean => existsSync('/proc/self/status') && existsSync('/proc/self/fd');
 
+/** The environment in which a process writes down what of its memory is in use. */
+export const measured = (file: string): Readonly<Record<string, string>> => ({
+  NODE_OPTIONS: `--expose-gc --import ${pathToFileURL(join(import.meta.dirname, 'memory-preload.ts')).href}`,
+  MEMORY_FILE: file,
+});
+
 /** Memory and open files of a process that lives on, looked at again and again. */
 export class ProcessSamples {
   readonly name: string;
   readonly #pid: number;
+  readonly #memoryFile: string | undefined;
   readonly #samples: Sample[] = [];
   readonly #timer: NodeJS.Timeout;
 
-  constructor(name: string, pid: number, everyMs: number) {
+  /** `memoryFile` is what a process of the environment `measured` writes. */
+  constructor(name: string, pid: number, everyMs: number, memoryFile?: string) {
     this.name = name;
     this.#pid = pid;
+    this.#memoryFile = memoryFile;
     this.#timer = setInterval(() => this.#take(), everyMs);
     this.#take();
   }
@@ -46,6 +57,16 @@ export class ProcessSamples {
   /** MiB an hour by least squares over the second half: the first one warms up. */
   get rssSlopeMibPerHour(): number {
     return slopeOf(this.#second().map(({ atMs, rssBytes }) => [atMs / 3_600_000, rssBytes / 2 ** 20]));
+  }
+
+  /** The same of what is in use on and off the heap; undefined where the process does not say. */
+  get liveSlopeMibPerHour(): number | undefined {
+    if (this.#memoryFile === undefined || !existsSync(this.#memoryFile)) return undefined;
+    const lines = readFileSync(this.#memoryFile, 'utf8').trim().split('\n');
+    const points = lines
+      .map((line) => line.split(' ').map(Number))
+      .map(([atMs, bytes]) => [atMs! / 3_600_000, bytes! / 2 ** 20] as const);
+    return slopeOf(points.slice(Math.floor(points.length / 2)));
   }
 
   /** Least of the last quarter less least of the third: what is open for a moment only does not count. */

@@ -1,6 +1,12 @@
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { findPostgres, POSTGRES_MEND, PostgresServer } from '../../support/postgres.ts';
+import { until } from '../../support/processes.ts';
 import type { Section, SectionOptions, SectionReport } from '../section.ts';
-import { Federation, quantile } from './federation.ts';
+import { PRELOAD } from '../crash-points/points.ts';
+import { together, type Run } from '../together.ts';
+import type { CoordinatorProcess } from './coordinator-process.ts';
+import { Federation } from './federation.ts';
 import { pause } from './pause.ts';
 import { readPostgres } from './read-store.ts';
 import { ReplicaSet } from './replica-set.ts';
@@ -12,9 +18,24 @@ const FAILOVER_MS_MAX = 60_000;
 /** A pause outlasts a lease of 3.5 s, so that another leads when it ends. */
 const PAUSE_MS_MIN = 4_000;
 const PAUSE_MS_MAX = 10_000;
-/** Where the section has this many minutes, pauses may be longer. */
-const LONG_PAUSES_FROM_MINUTES = 3;
+/** Where the section has this many minutes, pauses are longer, and several sets of replicas are paused at once: it costs nothing to stand still. */
+const LONG_FROM_MINUTES = 3;
+const LONG_PAUSE_MS_MIN = 10_000;
 const LONG_PAUSE_MS_MAX = 30_000;
+const SETS = 6;
+/** The worst moments: inside a transaction, and around its end. */
+const STOP_POINTS = [
+  'before sql BEGIN',
+  'after sql BEGIN',
+  'before sql INSERT versions',
+  'after sql INSERT blobs',
+  'before sql INSERT receipts',
+  'before sql UPDATE leases',
+  'before sql COMMIT',
+  'after sql COMMIT',
+];
+/** A leader that commits comes by each of them within this. */
+const REACH_MS = 20_000;
 /** PostgreSQL is away for less than the 15 s that a coordinator waits for it. */
 const AWAY_MS_MAX = 5_000;
 
@@ -24,23 +45,31 @@ interface Harmed {
   federation: Federation;
   failoverMs: number[];
   resumeMs: number[];
-  counts: { kills: number; pauses: number; server_kills: number };
+  counts: { kills: number; pauses: number; pauses_at_points: number; server_kills: number };
 }
 
 const lacks = async (): Promise<string | undefined> =>
   findPostgres() === undefined ? `there is no PostgreSQL: ${POSTGRES_MEND}` : undefined;
 
 /** A section over PostgreSQL: only its harm is its own. */
-function replicaSection(name: string, kindsOf: (harmed: Harmed, options: SectionOptions) => Harms): Section {
-  const run = async (options: SectionOptions): Promise<SectionReport> => {
+function replicaSection(
+  name: string,
+  kindsOf: (harmed: Harmed, options: SectionOptions) => Harms,
+  { sets = () => 1, task = {} }: { sets?: (options: SectionOptions) => number; task?: object } = {},
+): Section {
+  const runOne = async (options: SectionOptions): Promise<Run> => {
     const server = await PostgresServer.start();
     let set: ReplicaSet | undefined;
     let federation: Federation | undefined;
     try {
       const folder = Federation.folderOf(name);
-      set = await ReplicaSet.start(folder, server, REPLICAS);
-      federation = new Federation({ ...options, name, folder, agents: [set.url, set.url, set.url], apps: [set.url] });
-      const counts = { kills: 0, pauses: 0, server_kills: 0 };
+      set = await ReplicaSet.start(folder, server, REPLICAS, (place) => ({
+        NODE_OPTIONS: PRELOAD,
+        STOP_FILE: stopFile(folder, place),
+      }));
+      const agents = [set.url, set.url, set.url];
+      federation = new Federation({ ...options, name, folder, agents, apps: [set.url], task });
+      const counts = { kills: 0, pauses: 0, pauses_at_points: 0, server_kills: 0 };
       const harmed: Harmed = { server, set, federation, failoverMs: [], resumeMs: [], counts };
       await federation.begin(set.port);
       await federation.harm(kindsOf(harmed, options));
@@ -50,28 +79,26 @@ function replicaSection(name: string, kindsOf: (harmed: Harmed, options: Section
         federation.violations.push(`I2: replicas ended with ${codes.join(', ')} on SIGTERM`);
       }
       const { failoverMs, resumeMs } = harmed;
-      const times = failoverMs.length === 0 ? {} : quantilesOf('failover', failoverMs);
-      return federation.report(await readPostgres(server, set.database), {
-        ...counts,
-        restarts: set.restarts,
-        ...times,
-        ...quantilesOf('resume', resumeMs),
-      });
+      const seen = await readPostgres(server, set.database);
+      const { figures, violations } = federation.report(seen, { ...counts, restarts: set.restarts });
+      return { counts: figures, timesMs: { failover: failoverMs, resume: resumeMs }, violations };
     } finally {
       await federation?.close();
       await set?.end('SIGKILL');
       await server.close();
     }
   };
+  const run = async (options: SectionOptions): Promise<SectionReport> => {
+    const all = Array.from({ length: sets(options) }, (_, i) => runOne({ ...options, seed: options.seed + 1000 * i }));
+    return together(await Promise.all(all));
+  };
   return { name, lacks, run };
 }
 
-type Harms = Readonly<Record<string, () => Promise<void>>>;
+/** What a replica looks for at each step: the one at which it is to stop. */
+const stopFile = (folder: string, place: number): string => join(folder, `stop-${place}`);
 
-const quantilesOf = (what: string, valuesMs: readonly number[]): Record<string, number> => ({
-  [`${what}_p50_ms`]: quantile(valuesMs, 0.5),
-  [`${what}_p99_ms`]: quantile(valuesMs, 0.99),
-});
+type Harms = Readonly<Record<string, () => Promise<void>>>;
 
 /** SIGKILL of whoever leads, and of those who wait. */
 export const replicaKills: Section = replicaSection('replica-kills', (harmed) => {
@@ -99,26 +126,55 @@ export const replicaKills: Section = replicaSection('replica-kills', (harmed) =>
   };
 });
 
+const isLong = ({ minutes }: SectionOptions): boolean => minutes >= LONG_FROM_MINUTES;
+
 /** SIGSTOP of whoever leads until another does; then it wakes and must not commit. */
-export const replicaPauses: Section = replicaSection('replica-pauses', (harmed, { minutes }) => {
-  const { set, federation, failoverMs, resumeMs, counts } = harmed;
-  const { random } = federation;
-  const pauseMsMax = minutes >= LONG_PAUSES_FROM_MINUTES ? LONG_PAUSE_MS_MAX : PAUSE_MS_MAX;
-  return {
-    'SIGSTOP of the leader': async () => {
+export const replicaPauses: Section = replicaSection(
+  'replica-pauses',
+  (harmed, options) => {
+    const { set, federation, failoverMs, resumeMs, counts } = harmed;
+    const { random } = federation;
+    const [leastMs, mostMs] = isLong(options) ? [LONG_PAUSE_MS_MIN, LONG_PAUSE_MS_MAX] : [PAUSE_MS_MIN, PAUSE_MS_MAX];
+    /** `stop` has the leader stand still, or says that it came to nothing. */
+    const stopped = async (stop: (leader: CoordinatorProcess) => Promise<boolean>): Promise<void> => {
       await pause(random.uniform() * LIFE_MS_MAX);
       const { epoch, replica } = await set.leader();
-      if (replica === undefined) return;
-      const lengthMs = PAUSE_MS_MIN + random.uniform() * (pauseMsMax - PAUSE_MS_MIN);
-      replica.signal('SIGSTOP');
+      if (replica === undefined || !(await stop(replica))) return;
       counts.pauses += 1;
+      const lengthMs = leastMs + random.uniform() * (mostMs - leastMs);
       const [tookMs] = await Promise.all([set.failover(epoch, FAILOVER_MS_MAX), pause(lengthMs)]);
       failoverMs.push(tookMs);
       replica.signal('SIGCONT');
       resumeMs.push(await federation.recovers('SIGSTOP of the leader', 1));
-    },
-  };
-});
+    };
+    return {
+      'SIGSTOP of the leader': () =>
+        stopped(async (leader) => {
+          leader.signal('SIGSTOP');
+          return true;
+        }),
+      'SIGSTOP of the leader at the worst moment': () =>
+        stopped(async (leader) => {
+          const file = stopFile(federation.folder, set.replicas.indexOf(leader));
+          const point = STOP_POINTS[random.integer(STOP_POINTS.length)]!;
+          writeFileSync(file, point);
+          const isAt = await until(
+            `the leader to stop ${point}`,
+            REACH_MS,
+            () => !existsSync(file) || !leader.runs,
+          ).then(
+            () => !existsSync(file),
+            () => false,
+          );
+          rmSync(file, { force: true });
+          if (isAt) counts.pauses_at_points += 1;
+          return isAt;
+        }),
+    };
+  },
+  // Rounds one after the other would leave no time for the other sets.
+  { sets: (options) => (isLong(options) ? SETS : 1), task: { pauseMs: 200 } },
+);
 
 /** SIGKILL of PostgreSQL with all its processes under a leader that lives. */
 export const postgresKills: Section = replicaSection('postgres-kills', (harmed) => {

@@ -38,7 +38,13 @@ export class ReplicaSet {
     this.balancer = options.balancer;
   }
 
-  static async start(folder: string, server: PostgresServer, count: number): Promise<ReplicaSet> {
+  /** `envOf` gives each replica more of an environment, by its place. */
+  static async start(
+    folder: string,
+    server: PostgresServer,
+    count: number,
+    envOf: (place: number) => Readonly<Record<string, string>> = () => ({}),
+  ): Promise<ReplicaSet> {
     const database = await server.database();
     const replicas = await Promise.all(
       Array.from({ length: count }, () => CoordinatorProcess.at('--postgres', server.url(database))),
@@ -47,7 +53,10 @@ export class ReplicaSet {
     const balancer = await TcpProxy.open(() => target());
     const set = new ReplicaSet({ server, database, replicas, balancer });
     target = () => set.#target();
-    replicas.forEach((replica, i) => (replica.dataDir = join(folder, `replica-${i}`)));
+    for (const [place, replica] of replicas.entries()) {
+      replica.dataDir = join(folder, `replica-${place}`);
+      replica.env = envOf(place);
+    }
     const [first, ...others] = replicas;
     await first!.serving();
     const key = join(first!.dataDir, KEY);

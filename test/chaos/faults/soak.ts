@@ -7,7 +7,7 @@ import type { Section } from '../section.ts';
 import { CoordinatorProcess } from './coordinator-process.ts';
 import { Federation } from './federation.ts';
 import { pause } from './pause.ts';
-import { canSample, ProcessSamples } from './process-samples.ts';
+import { canSample, measured, ProcessSamples } from './process-samples.ts';
 import { readFolder } from './read-store.ts';
 
 const SAMPLE_MS = 1_000;
@@ -18,7 +18,11 @@ const HARM_MS_MAX = 1_000;
 /** From this length on a slope says something, and one above the limit breaks I8. */
 const JUDGED_FROM_MINUTES = 20;
 const SLOPE_MIB_PER_HOUR_MAX = 30;
+/** Of what is in use after garbage was collected, which is far less noisy than what the system has given. */
+const LIVE_SLOPE_MIB_PER_HOUR_MAX = 4;
 const FILES_GROWTH_MAX = 8;
+/** Agents that live on. */
+const LOOKED_AT = ['grpc_agent', 'nats_agent'] as const;
 /** This process, with the apps in it: what it writes down of every update grows, so its memory is not judged. */
 const RUNNER = 'runner';
 
@@ -47,6 +51,9 @@ export const soak: Section = {
     });
     coordinator.dataDir = join(federation.folder, 'coordinator');
     coordinator.onSurprise = (text) => federation.violations.push(`I2: ${text}`);
+    const memoryOf = (who: string): string => join(federation.folder, `memory of ${who}`);
+    coordinator.env = measured(memoryOf('coordinator'));
+    for (const [i, who] of LOOKED_AT.entries()) federation.agents[i]!.env = measured(memoryOf(who));
     const { random } = federation;
     const isLong = options.minutes >= 1;
     const rejections: string[] = [];
@@ -62,11 +69,10 @@ export const soak: Section = {
       const everyMs = isLong ? SAMPLE_MS : SHORT_SAMPLE_MS;
       for (const [who, pid] of [
         ['coordinator', coordinator.pid],
-        ['grpc_agent', federation.agents[0]?.pid],
-        ['nats_agent', federation.agents[1]?.pid],
+        ...LOOKED_AT.map((who, i) => [who, federation.agents[i]?.pid] as const),
         [RUNNER, process.pid],
       ] as const) {
-        if (pid !== undefined) samples.push(new ProcessSamples(who, pid, everyMs));
+        if (pid !== undefined) samples.push(new ProcessSamples(who, pid, everyMs, memoryOf(who)));
       }
       await federation.harm({
         'an agent is killed': async () => {
@@ -113,6 +119,10 @@ export const soak: Section = {
         if (options.minutes >= JUDGED_FROM_MINUTES && each.name !== RUNNER && slope > SLOPE_MIB_PER_HOUR_MAX) {
           federation.violations.push(`I8: the memory of the ${each.name} grows by ${slope.toFixed(1)} MiB an hour`);
         }
+        const live = each.liveSlopeMibPerHour ?? 0;
+        if (options.minutes >= JUDGED_FROM_MINUTES && live > LIVE_SLOPE_MIB_PER_HOUR_MAX) {
+          federation.violations.push(`I8: what the ${each.name} has in use grows by ${live.toFixed(1)} MiB an hour`);
+        }
         if (isLong && each.filesGrowth > FILES_GROWTH_MAX) {
           federation.violations.push(
             `I8: the ${each.name} opens files that it does not close: ${each.filesGrowth} more`,
@@ -122,6 +132,9 @@ export const soak: Section = {
       const measured = samples.flatMap((each): [string, number][] => [
         // Over seconds a slope says nothing.
         ...(isLong ? [[`${each.name}_rss_slope_mib_per_h`, each.rssSlopeMibPerHour] as [string, number]] : []),
+        ...(isLong && each.liveSlopeMibPerHour !== undefined
+          ? [[`${each.name}_live_slope_mib_per_h`, each.liveSlopeMibPerHour] as [string, number]]
+          : []),
         [`${each.name}_rss_max_mib`, each.rssMaxMib],
         [`${each.name}_files_growth`, each.filesGrowth],
       ]);

@@ -305,7 +305,7 @@ test('after a restart of the NATS server the edge answers again, and training go
       return false;
     }
   };
-  await expect.poll(answered, { timeout: 20_000 }).toBe(true);
+  await expect.poll(answered).toBe(true);
   expect(await newest()).toMatchObject({ version: 2n });
   const { say, cases } = sessionOf('c', 's1');
   await client.flush();

@@ -4,15 +4,19 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { ChannelStatus, Label, RolloutGuard } from "./channel_pb.ts";
+import { file_commonweight_v1_channel } from "./channel_pb.ts";
 import type { SignedManifest, SignedVariantList, VariantMeasurement } from "./release_pb.ts";
 import { file_commonweight_v1_release } from "./release_pb.ts";
+import type { FleetStatus } from "./report_pb.ts";
+import { file_commonweight_v1_report } from "./report_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file commonweight/v1/admin.proto.
  */
 export const file_commonweight_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWRtaW4ucHJvdG8SD2NvbW1vbndlaWdodC52MSIxChJJbXBvcnRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEZGF0YRgCIAEoDCJHChNJbXBvcnRNb2RlbFJlc3BvbnNlEjAKB3JlbGVhc2UYASABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiXQoMTW9kZWxTdW1tYXJ5Eg0KBW1vZGVsGAEgASgJEhYKDm5ld2VzdF92ZXJzaW9uGAIgASgEEhIKCnBhcmFtZXRlcnMYAyABKAQSEgoKY3JlYXRlZF9tcxgEIAEoAyITChFMaXN0TW9kZWxzUmVxdWVzdCJDChJMaXN0TW9kZWxzUmVzcG9uc2USLQoGbW9kZWxzGAEgAygLMh0uY29tbW9ud2VpZ2h0LnYxLk1vZGVsU3VtbWFyeSIkChNMaXN0VmVyc2lvbnNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJIkkKFExpc3RWZXJzaW9uc1Jlc3BvbnNlEjEKCHJlbGVhc2VzGAEgAygLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0IiAKD0xpc3RLZXB0UmVxdWVzdBINCgVtb2RlbBgBIAEoCSJHChBMaXN0S2VwdFJlc3BvbnNlEhEKCWNvbGxlY3RlZBgBIAMoBBIOCgZwaW5uZWQYAiADKAQSEAoIcmV0YWluZWQYAyADKAQiQwoRUGluVmVyc2lvblJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIOCgZwaW5uZWQYAyABKAgiJQoSUGluVmVyc2lvblJlc3BvbnNlEg8KB3ZlcnNpb24YASABKAQiNgoUUm9sbGJhY2tNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBCJXChVSb2xsYmFja01vZGVsUmVzcG9uc2USMAoHcmVsZWFzZRgBIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIMCgR0YXNrGAIgASgJImYKE01ha2VWYXJpYW50c1JlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBINCgVmb3JtcxgDIAMoCRIgChhhY2N1cmFjeV9kcm9wX3BvaW50c19tYXgYBCABKAEiTAoUTWFrZVZhcmlhbnRzUmVzcG9uc2USNAoIdmFyaWFudHMYASABKAsyIi5jb21tb253ZWlnaHQudjEuU2lnbmVkVmFyaWFudExpc3QijgEKFFJlcG9ydFZhcmlhbnRSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQSDAoEZm9ybRgDIAEoCRIOCgZkaWdlc3QYBCABKAwSOAoLbWVhc3VyZW1lbnQYBSABKAsyIy5jb21tb253ZWlnaHQudjEuVmFyaWFudE1lYXN1cmVtZW50Ik0KFVJlcG9ydFZhcmlhbnRSZXNwb25zZRI0Cgh2YXJpYW50cxgBIAEoCzIiLmNvbW1vbndlaWdodC52MS5TaWduZWRWYXJpYW50TGlzdCI2ChFDcmVhdGVUYXNrUmVxdWVzdBIMCgR0YXNrGAEgASgJEhMKC2NvbmZpZ19qc29uGAIgASgJIkEKEkNyZWF0ZVRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyIgChBTdGFydFRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiQAoRU3RhcnRUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiIAoQUGF1c2VUYXNrUmVxdWVzdBIMCgR0YXNrGAEgASgJIkAKEVBhdXNlVGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIh4KDkdldFRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiPgoPR2V0VGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIhIKEExpc3RUYXNrc1JlcXVlc3QiPwoRTGlzdFRhc2tzUmVzcG9uc2USKgoFdGFza3MYASADKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyIgChBXYXRjaFRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiQAoRV2F0Y2hUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiEwoRTGlzdEFnZW50c1JlcXVlc3QibwoLQWdlbnRTdGF0dXMSEAoIYWdlbnRfaWQYASABKAkSDAoEbGluaxgCIAEoCRIOCgZvbmxpbmUYAyABKAgSDQoFcmVhZHkYBCABKAgSEAoIZXhhbXBsZXMYBSABKAQSDwoHc2Vlbl9tcxgGIAEoAyJCChJMaXN0QWdlbnRzUmVzcG9uc2USLAoGYWdlbnRzGAEgAygLMhwuY29tbW9ud2VpZ2h0LnYxLkFnZW50U3RhdHVzItMECgpUYXNrU3RhdHVzEgwKBHRhc2sYASABKAkSDQoFbW9kZWwYAiABKAkSDQoFc3RhdGUYAyABKAkSDQoFcGhhc2UYBCABKAkSDQoFcm91bmQYBSABKAQSEgoKcm91bmRzX21heBgGIAEoBBIPCgd2ZXJzaW9uGAcgASgEEg4KBmNvaG9ydBgIIAEoDRIQCghhY2NlcHRlZBgJIAEoDRIYChB1cGRhdGVzX2FjY2VwdGVkGAogASgEEhgKEHVwZGF0ZXNfcmVqZWN0ZWQYCyABKAQSTQoScmVqZWN0ZWRfYnlfcmVhc29uGAwgAygLMjEuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMuUmVqZWN0ZWRCeVJlYXNvbkVudHJ5EhAKCGJ5dGVzX3VwGA0gASgEEhIKCmJ5dGVzX2Rvd24YDiABKAQSFQoNYWdlbnRzX29ubGluZRgPIAEoDRIPCgd3YWl0aW5nGBAgASgJEhAKCHN0cmF0ZWd5GBEgASgJEjkKB21ldHJpY3MYEiADKAsyKC5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cy5NZXRyaWNzRW50cnkSGAoQcm91bmRzX2FiYW5kb25lZBgTIAEoBBITCgtjb25maWdfanNvbhgUIAEoCRo3ChVSZWplY3RlZEJ5UmVhc29uRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgEOgI4ARouCgxNZXRyaWNzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ATKxCgoMQWRtaW5TZXJ2aWNlEloKC0ltcG9ydE1vZGVsEiMuY29tbW9ud2VpZ2h0LnYxLkltcG9ydE1vZGVsUmVxdWVzdBokLmNvbW1vbndlaWdodC52MS5JbXBvcnRNb2RlbFJlc3BvbnNlKAESVQoKTGlzdE1vZGVscxIiLmNvbW1vbndlaWdodC52MS5MaXN0TW9kZWxzUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5MaXN0TW9kZWxzUmVzcG9uc2USWwoMTGlzdFZlcnNpb25zEiQuY29tbW9ud2VpZ2h0LnYxLkxpc3RWZXJzaW9uc1JlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuTGlzdFZlcnNpb25zUmVzcG9uc2USTwoITGlzdEtlcHQSIC5jb21tb253ZWlnaHQudjEuTGlzdEtlcHRSZXF1ZXN0GiEuY29tbW9ud2VpZ2h0LnYxLkxpc3RLZXB0UmVzcG9uc2USVQoKUGluVmVyc2lvbhIiLmNvbW1vbndlaWdodC52MS5QaW5WZXJzaW9uUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5QaW5WZXJzaW9uUmVzcG9uc2USXgoNUm9sbGJhY2tNb2RlbBIlLmNvbW1vbndlaWdodC52MS5Sb2xsYmFja01vZGVsUmVxdWVzdBomLmNvbW1vbndlaWdodC52MS5Sb2xsYmFja01vZGVsUmVzcG9uc2USWwoMTWFrZVZhcmlhbnRzEiQuY29tbW9ud2VpZ2h0LnYxLk1ha2VWYXJpYW50c1JlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuTWFrZVZhcmlhbnRzUmVzcG9uc2USXgoNUmVwb3J0VmFyaWFudBIlLmNvbW1vbndlaWdodC52MS5SZXBvcnRWYXJpYW50UmVxdWVzdBomLmNvbW1vbndlaWdodC52MS5SZXBvcnRWYXJpYW50UmVzcG9uc2USVQoKQ3JlYXRlVGFzaxIiLmNvbW1vbndlaWdodC52MS5DcmVhdGVUYXNrUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5DcmVhdGVUYXNrUmVzcG9uc2USUgoJU3RhcnRUYXNrEiEuY29tbW9ud2VpZ2h0LnYxLlN0YXJ0VGFza1JlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuU3RhcnRUYXNrUmVzcG9uc2USUgoJUGF1c2VUYXNrEiEuY29tbW9ud2VpZ2h0LnYxLlBhdXNlVGFza1JlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuUGF1c2VUYXNrUmVzcG9uc2USTAoHR2V0VGFzaxIfLmNvbW1vbndlaWdodC52MS5HZXRUYXNrUmVxdWVzdBogLmNvbW1vbndlaWdodC52MS5HZXRUYXNrUmVzcG9uc2USUgoJTGlzdFRhc2tzEiEuY29tbW9ud2VpZ2h0LnYxLkxpc3RUYXNrc1JlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuTGlzdFRhc2tzUmVzcG9uc2USVAoJV2F0Y2hUYXNrEiEuY29tbW9ud2VpZ2h0LnYxLldhdGNoVGFza1JlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuV2F0Y2hUYXNrUmVzcG9uc2UwARJVCgpMaXN0QWdlbnRzEiIuY29tbW9ud2VpZ2h0LnYxLkxpc3RBZ2VudHNSZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLkxpc3RBZ2VudHNSZXNwb25zZWIGcHJvdG8z", [file_commonweight_v1_release]);
+  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWRtaW4ucHJvdG8SD2NvbW1vbndlaWdodC52MSIxChJJbXBvcnRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEZGF0YRgCIAEoDCJHChNJbXBvcnRNb2RlbFJlc3BvbnNlEjAKB3JlbGVhc2UYASABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiXQoMTW9kZWxTdW1tYXJ5Eg0KBW1vZGVsGAEgASgJEhYKDm5ld2VzdF92ZXJzaW9uGAIgASgEEhIKCnBhcmFtZXRlcnMYAyABKAQSEgoKY3JlYXRlZF9tcxgEIAEoAyITChFMaXN0TW9kZWxzUmVxdWVzdCJDChJMaXN0TW9kZWxzUmVzcG9uc2USLQoGbW9kZWxzGAEgAygLMh0uY29tbW9ud2VpZ2h0LnYxLk1vZGVsU3VtbWFyeSIkChNMaXN0VmVyc2lvbnNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJIkkKFExpc3RWZXJzaW9uc1Jlc3BvbnNlEjEKCHJlbGVhc2VzGAEgAygLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0IiAKD0xpc3RLZXB0UmVxdWVzdBINCgVtb2RlbBgBIAEoCSJHChBMaXN0S2VwdFJlc3BvbnNlEhEKCWNvbGxlY3RlZBgBIAMoBBIOCgZwaW5uZWQYAiADKAQSEAoIcmV0YWluZWQYAyADKAQiQwoRUGluVmVyc2lvblJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIOCgZwaW5uZWQYAyABKAgiJQoSUGluVmVyc2lvblJlc3BvbnNlEg8KB3ZlcnNpb24YASABKAQiNgoUUm9sbGJhY2tNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBCJXChVSb2xsYmFja01vZGVsUmVzcG9uc2USMAoHcmVsZWFzZRgBIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIMCgR0YXNrGAIgASgJIiQKE0xpc3RDaGFubmVsc1JlcXVlc3QSDQoFbW9kZWwYASABKAkiSAoUTGlzdENoYW5uZWxzUmVzcG9uc2USMAoIY2hhbm5lbHMYASADKAsyHi5jb21tb253ZWlnaHQudjEuQ2hhbm5lbFN0YXR1cyLpAQoVUHJvbW90ZVZlcnNpb25SZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQSDwoHY2hhbm5lbBgDIAEoCRIPCgdwZXJjZW50GAQgASgBEicKB2NvaG9ydHMYBSADKAsyFi5jb21tb253ZWlnaHQudjEuTGFiZWwSDgoGc3RhZ2VzGAYgAygBEhAKCGV2ZXJ5X21zGAcgASgEEiwKBWd1YXJkGAggASgLMh0uY29tbW9ud2VpZ2h0LnYxLlJvbGxvdXRHdWFyZBIVCg1uZWVkc19yZXBvcnRzGAkgASgIIkgKFlByb21vdGVWZXJzaW9uUmVzcG9uc2USLgoGc3RhdHVzGAEgASgLMh4uY29tbW9ud2VpZ2h0LnYxLkNoYW5uZWxTdGF0dXMiUgoSSG9sZENoYW5uZWxSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB2NoYW5uZWwYAiABKAkSDAoEaGVsZBgDIAEoCBIOCgZyZWFzb24YBCABKAkiRQoTSG9sZENoYW5uZWxSZXNwb25zZRIuCgZzdGF0dXMYASABKAsyHi5jb21tb253ZWlnaHQudjEuQ2hhbm5lbFN0YXR1cyJJChZSb2xsYmFja0NoYW5uZWxSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB2NoYW5uZWwYAiABKAkSDwoHdmVyc2lvbhgDIAEoBCJJChdSb2xsYmFja0NoYW5uZWxSZXNwb25zZRIuCgZzdGF0dXMYASABKAsyHi5jb21tb253ZWlnaHQudjEuQ2hhbm5lbFN0YXR1cyIgCg9HZXRGbGVldFJlcXVlc3QSDQoFbW9kZWwYASABKAkiQAoQR2V0RmxlZXRSZXNwb25zZRIsCgZmbGVldHMYASADKAsyHC5jb21tb253ZWlnaHQudjEuRmxlZXRTdGF0dXMiZgoTTWFrZVZhcmlhbnRzUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEEg0KBWZvcm1zGAMgAygJEiAKGGFjY3VyYWN5X2Ryb3BfcG9pbnRzX21heBgEIAEoASJMChRNYWtlVmFyaWFudHNSZXNwb25zZRI0Cgh2YXJpYW50cxgBIAEoCzIiLmNvbW1vbndlaWdodC52MS5TaWduZWRWYXJpYW50TGlzdCKOAQoUUmVwb3J0VmFyaWFudFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIMCgRmb3JtGAMgASgJEg4KBmRpZ2VzdBgEIAEoDBI4CgttZWFzdXJlbWVudBgFIAEoCzIjLmNvbW1vbndlaWdodC52MS5WYXJpYW50TWVhc3VyZW1lbnQiTQoVUmVwb3J0VmFyaWFudFJlc3BvbnNlEjQKCHZhcmlhbnRzGAEgASgLMiIuY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFZhcmlhbnRMaXN0IjYKEUNyZWF0ZVRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkSEwoLY29uZmlnX2pzb24YAiABKAkiQQoSQ3JlYXRlVGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIiAKEFN0YXJ0VGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSJAChFTdGFydFRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyIgChBQYXVzZVRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiQAoRUGF1c2VUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiHgoOR2V0VGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSI+Cg9HZXRUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiEgoQTGlzdFRhc2tzUmVxdWVzdCI/ChFMaXN0VGFza3NSZXNwb25zZRIqCgV0YXNrcxgBIAMoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIiAKEFdhdGNoVGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSJAChFXYXRjaFRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyITChFMaXN0QWdlbnRzUmVxdWVzdCJvCgtBZ2VudFN0YXR1cxIQCghhZ2VudF9pZBgBIAEoCRIMCgRsaW5rGAIgASgJEg4KBm9ubGluZRgDIAEoCBINCgVyZWFkeRgEIAEoCBIQCghleGFtcGxlcxgFIAEoBBIPCgdzZWVuX21zGAYgASgDIkIKEkxpc3RBZ2VudHNSZXNwb25zZRIsCgZhZ2VudHMYASADKAsyHC5jb21tb253ZWlnaHQudjEuQWdlbnRTdGF0dXMi0wQKClRhc2tTdGF0dXMSDAoEdGFzaxgBIAEoCRINCgVtb2RlbBgCIAEoCRINCgVzdGF0ZRgDIAEoCRINCgVwaGFzZRgEIAEoCRINCgVyb3VuZBgFIAEoBBISCgpyb3VuZHNfbWF4GAYgASgEEg8KB3ZlcnNpb24YByABKAQSDgoGY29ob3J0GAggASgNEhAKCGFjY2VwdGVkGAkgASgNEhgKEHVwZGF0ZXNfYWNjZXB0ZWQYCiABKAQSGAoQdXBkYXRlc19yZWplY3RlZBgLIAEoBBJNChJyZWplY3RlZF9ieV9yZWFzb24YDCADKAsyMS5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cy5SZWplY3RlZEJ5UmVhc29uRW50cnkSEAoIYnl0ZXNfdXAYDSABKAQSEgoKYnl0ZXNfZG93bhgOIAEoBBIVCg1hZ2VudHNfb25saW5lGA8gASgNEg8KB3dhaXRpbmcYECABKAkSEAoIc3RyYXRlZ3kYESABKAkSOQoHbWV0cmljcxgSIAMoCzIoLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzLk1ldHJpY3NFbnRyeRIYChByb3VuZHNfYWJhbmRvbmVkGBMgASgEEhMKC2NvbmZpZ19qc29uGBQgASgJGjcKFVJlamVjdGVkQnlSZWFzb25FbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAQ6AjgBGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBMoIOCgxBZG1pblNlcnZpY2USWgoLSW1wb3J0TW9kZWwSIy5jb21tb253ZWlnaHQudjEuSW1wb3J0TW9kZWxSZXF1ZXN0GiQuY29tbW9ud2VpZ2h0LnYxLkltcG9ydE1vZGVsUmVzcG9uc2UoARJVCgpMaXN0TW9kZWxzEiIuY29tbW9ud2VpZ2h0LnYxLkxpc3RNb2RlbHNSZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLkxpc3RNb2RlbHNSZXNwb25zZRJbCgxMaXN0VmVyc2lvbnMSJC5jb21tb253ZWlnaHQudjEuTGlzdFZlcnNpb25zUmVxdWVzdBolLmNvbW1vbndlaWdodC52MS5MaXN0VmVyc2lvbnNSZXNwb25zZRJPCghMaXN0S2VwdBIgLmNvbW1vbndlaWdodC52MS5MaXN0S2VwdFJlcXVlc3QaIS5jb21tb253ZWlnaHQudjEuTGlzdEtlcHRSZXNwb25zZRJVCgpQaW5WZXJzaW9uEiIuY29tbW9ud2VpZ2h0LnYxLlBpblZlcnNpb25SZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLlBpblZlcnNpb25SZXNwb25zZRJeCg1Sb2xsYmFja01vZGVsEiUuY29tbW9ud2VpZ2h0LnYxLlJvbGxiYWNrTW9kZWxSZXF1ZXN0GiYuY29tbW9ud2VpZ2h0LnYxLlJvbGxiYWNrTW9kZWxSZXNwb25zZRJbCgxMaXN0Q2hhbm5lbHMSJC5jb21tb253ZWlnaHQudjEuTGlzdENoYW5uZWxzUmVxdWVzdBolLmNvbW1vbndlaWdodC52MS5MaXN0Q2hhbm5lbHNSZXNwb25zZRJhCg5Qcm9tb3RlVmVyc2lvbhImLmNvbW1vbndlaWdodC52MS5Qcm9tb3RlVmVyc2lvblJlcXVlc3QaJy5jb21tb253ZWlnaHQudjEuUHJvbW90ZVZlcnNpb25SZXNwb25zZRJYCgtIb2xkQ2hhbm5lbBIjLmNvbW1vbndlaWdodC52MS5Ib2xkQ2hhbm5lbFJlcXVlc3QaJC5jb21tb253ZWlnaHQudjEuSG9sZENoYW5uZWxSZXNwb25zZRJkCg9Sb2xsYmFja0NoYW5uZWwSJy5jb21tb253ZWlnaHQudjEuUm9sbGJhY2tDaGFubmVsUmVxdWVzdBooLmNvbW1vbndlaWdodC52MS5Sb2xsYmFja0NoYW5uZWxSZXNwb25zZRJPCghHZXRGbGVldBIgLmNvbW1vbndlaWdodC52MS5HZXRGbGVldFJlcXVlc3QaIS5jb21tb253ZWlnaHQudjEuR2V0RmxlZXRSZXNwb25zZRJbCgxNYWtlVmFyaWFudHMSJC5jb21tb253ZWlnaHQudjEuTWFrZVZhcmlhbnRzUmVxdWVzdBolLmNvbW1vbndlaWdodC52MS5NYWtlVmFyaWFudHNSZXNwb25zZRJeCg1SZXBvcnRWYXJpYW50EiUuY29tbW9ud2VpZ2h0LnYxLlJlcG9ydFZhcmlhbnRSZXF1ZXN0GiYuY29tbW9ud2VpZ2h0LnYxLlJlcG9ydFZhcmlhbnRSZXNwb25zZRJVCgpDcmVhdGVUYXNrEiIuY29tbW9ud2VpZ2h0LnYxLkNyZWF0ZVRhc2tSZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLkNyZWF0ZVRhc2tSZXNwb25zZRJSCglTdGFydFRhc2sSIS5jb21tb253ZWlnaHQudjEuU3RhcnRUYXNrUmVxdWVzdBoiLmNvbW1vbndlaWdodC52MS5TdGFydFRhc2tSZXNwb25zZRJSCglQYXVzZVRhc2sSIS5jb21tb253ZWlnaHQudjEuUGF1c2VUYXNrUmVxdWVzdBoiLmNvbW1vbndlaWdodC52MS5QYXVzZVRhc2tSZXNwb25zZRJMCgdHZXRUYXNrEh8uY29tbW9ud2VpZ2h0LnYxLkdldFRhc2tSZXF1ZXN0GiAuY29tbW9ud2VpZ2h0LnYxLkdldFRhc2tSZXNwb25zZRJSCglMaXN0VGFza3MSIS5jb21tb253ZWlnaHQudjEuTGlzdFRhc2tzUmVxdWVzdBoiLmNvbW1vbndlaWdodC52MS5MaXN0VGFza3NSZXNwb25zZRJUCglXYXRjaFRhc2sSIS5jb21tb253ZWlnaHQudjEuV2F0Y2hUYXNrUmVxdWVzdBoiLmNvbW1vbndlaWdodC52MS5XYXRjaFRhc2tSZXNwb25zZTABElUKCkxpc3RBZ2VudHMSIi5jb21tb253ZWlnaHQudjEuTGlzdEFnZW50c1JlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuTGlzdEFnZW50c1Jlc3BvbnNlYgZwcm90bzM", [file_commonweight_v1_channel, file_commonweight_v1_release, file_commonweight_v1_report]);
 
 /**
  * @generated from message commonweight.v1.ImportModelRequest
@@ -298,6 +302,257 @@ export const RollbackModelResponseSchema: GenMessage<RollbackModelResponse> = /*
   messageDesc(file_commonweight_v1_admin, 12);
 
 /**
+ * @generated from message commonweight.v1.ListChannelsRequest
+ */
+export type ListChannelsRequest = Message<"commonweight.v1.ListChannelsRequest"> & {
+  /**
+   * Empty is all.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+};
+
+/**
+ * Describes the message commonweight.v1.ListChannelsRequest.
+ * Use `create(ListChannelsRequestSchema)` to create a new message.
+ */
+export const ListChannelsRequestSchema: GenMessage<ListChannelsRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 13);
+
+/**
+ * @generated from message commonweight.v1.ListChannelsResponse
+ */
+export type ListChannelsResponse = Message<"commonweight.v1.ListChannelsResponse"> & {
+  /**
+   * @generated from field: repeated commonweight.v1.ChannelStatus channels = 1;
+   */
+  channels: ChannelStatus[];
+};
+
+/**
+ * Describes the message commonweight.v1.ListChannelsResponse.
+ * Use `create(ListChannelsResponseSchema)` to create a new message.
+ */
+export const ListChannelsResponseSchema: GenMessage<ListChannelsResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 14);
+
+/**
+ * @generated from message commonweight.v1.PromoteVersionRequest
+ */
+export type PromoteVersionRequest = Message<"commonweight.v1.PromoteVersionRequest"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * 0 is the newest.
+   *
+   * @generated from field: uint64 version = 2;
+   */
+  version: bigint;
+
+  /**
+   * @generated from field: string channel = 3;
+   */
+  channel: string;
+
+  /**
+   * Of the clients that a cohort names, or of all; 0 and 100 are everybody where no cohort is named.
+   *
+   * @generated from field: double percent = 4;
+   */
+  percent: number;
+
+  /**
+   * @generated from field: repeated commonweight.v1.Label cohorts = 5;
+   */
+  cohorts: Label[];
+
+  /**
+   * Percentages that follow one another, each after `every_ms`; the last is 100.
+   *
+   * @generated from field: repeated double stages = 6;
+   */
+  stages: number[];
+
+  /**
+   * @generated from field: uint64 every_ms = 7;
+   */
+  everyMs: bigint;
+
+  /**
+   * @generated from field: commonweight.v1.RolloutGuard guard = 8;
+   */
+  guard?: RolloutGuard | undefined;
+
+  /**
+   * A stage is raised only once reports say that it is good.
+   *
+   * @generated from field: bool needs_reports = 9;
+   */
+  needsReports: boolean;
+};
+
+/**
+ * Describes the message commonweight.v1.PromoteVersionRequest.
+ * Use `create(PromoteVersionRequestSchema)` to create a new message.
+ */
+export const PromoteVersionRequestSchema: GenMessage<PromoteVersionRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 15);
+
+/**
+ * @generated from message commonweight.v1.PromoteVersionResponse
+ */
+export type PromoteVersionResponse = Message<"commonweight.v1.PromoteVersionResponse"> & {
+  /**
+   * @generated from field: commonweight.v1.ChannelStatus status = 1;
+   */
+  status?: ChannelStatus | undefined;
+};
+
+/**
+ * Describes the message commonweight.v1.PromoteVersionResponse.
+ * Use `create(PromoteVersionResponseSchema)` to create a new message.
+ */
+export const PromoteVersionResponseSchema: GenMessage<PromoteVersionResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 16);
+
+/**
+ * @generated from message commonweight.v1.HoldChannelRequest
+ */
+export type HoldChannelRequest = Message<"commonweight.v1.HoldChannelRequest"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * @generated from field: string channel = 2;
+   */
+  channel: string;
+
+  /**
+   * False lets it go on.
+   *
+   * @generated from field: bool held = 3;
+   */
+  held: boolean;
+
+  /**
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message commonweight.v1.HoldChannelRequest.
+ * Use `create(HoldChannelRequestSchema)` to create a new message.
+ */
+export const HoldChannelRequestSchema: GenMessage<HoldChannelRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 17);
+
+/**
+ * @generated from message commonweight.v1.HoldChannelResponse
+ */
+export type HoldChannelResponse = Message<"commonweight.v1.HoldChannelResponse"> & {
+  /**
+   * @generated from field: commonweight.v1.ChannelStatus status = 1;
+   */
+  status?: ChannelStatus | undefined;
+};
+
+/**
+ * Describes the message commonweight.v1.HoldChannelResponse.
+ * Use `create(HoldChannelResponseSchema)` to create a new message.
+ */
+export const HoldChannelResponseSchema: GenMessage<HoldChannelResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 18);
+
+/**
+ * @generated from message commonweight.v1.RollbackChannelRequest
+ */
+export type RollbackChannelRequest = Message<"commonweight.v1.RollbackChannelRequest"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * @generated from field: string channel = 2;
+   */
+  channel: string;
+
+  /**
+   * 0 is what the channel had before: the end of a rollout, where there is one.
+   *
+   * @generated from field: uint64 version = 3;
+   */
+  version: bigint;
+};
+
+/**
+ * Describes the message commonweight.v1.RollbackChannelRequest.
+ * Use `create(RollbackChannelRequestSchema)` to create a new message.
+ */
+export const RollbackChannelRequestSchema: GenMessage<RollbackChannelRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 19);
+
+/**
+ * @generated from message commonweight.v1.RollbackChannelResponse
+ */
+export type RollbackChannelResponse = Message<"commonweight.v1.RollbackChannelResponse"> & {
+  /**
+   * @generated from field: commonweight.v1.ChannelStatus status = 1;
+   */
+  status?: ChannelStatus | undefined;
+};
+
+/**
+ * Describes the message commonweight.v1.RollbackChannelResponse.
+ * Use `create(RollbackChannelResponseSchema)` to create a new message.
+ */
+export const RollbackChannelResponseSchema: GenMessage<RollbackChannelResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 20);
+
+/**
+ * @generated from message commonweight.v1.GetFleetRequest
+ */
+export type GetFleetRequest = Message<"commonweight.v1.GetFleetRequest"> & {
+  /**
+   * Empty is all models of which anybody reports.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+};
+
+/**
+ * Describes the message commonweight.v1.GetFleetRequest.
+ * Use `create(GetFleetRequestSchema)` to create a new message.
+ */
+export const GetFleetRequestSchema: GenMessage<GetFleetRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 21);
+
+/**
+ * @generated from message commonweight.v1.GetFleetResponse
+ */
+export type GetFleetResponse = Message<"commonweight.v1.GetFleetResponse"> & {
+  /**
+   * @generated from field: repeated commonweight.v1.FleetStatus fleets = 1;
+   */
+  fleets: FleetStatus[];
+};
+
+/**
+ * Describes the message commonweight.v1.GetFleetResponse.
+ * Use `create(GetFleetResponseSchema)` to create a new message.
+ */
+export const GetFleetResponseSchema: GenMessage<GetFleetResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 22);
+
+/**
  * @generated from message commonweight.v1.MakeVariantsRequest
  */
 export type MakeVariantsRequest = Message<"commonweight.v1.MakeVariantsRequest"> & {
@@ -333,7 +588,7 @@ export type MakeVariantsRequest = Message<"commonweight.v1.MakeVariantsRequest">
  * Use `create(MakeVariantsRequestSchema)` to create a new message.
  */
 export const MakeVariantsRequestSchema: GenMessage<MakeVariantsRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 13);
+  messageDesc(file_commonweight_v1_admin, 23);
 
 /**
  * @generated from message commonweight.v1.MakeVariantsResponse
@@ -350,7 +605,7 @@ export type MakeVariantsResponse = Message<"commonweight.v1.MakeVariantsResponse
  * Use `create(MakeVariantsResponseSchema)` to create a new message.
  */
 export const MakeVariantsResponseSchema: GenMessage<MakeVariantsResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 14);
+  messageDesc(file_commonweight_v1_admin, 24);
 
 /**
  * @generated from message commonweight.v1.ReportVariantRequest
@@ -389,7 +644,7 @@ export type ReportVariantRequest = Message<"commonweight.v1.ReportVariantRequest
  * Use `create(ReportVariantRequestSchema)` to create a new message.
  */
 export const ReportVariantRequestSchema: GenMessage<ReportVariantRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 15);
+  messageDesc(file_commonweight_v1_admin, 25);
 
 /**
  * @generated from message commonweight.v1.ReportVariantResponse
@@ -406,7 +661,7 @@ export type ReportVariantResponse = Message<"commonweight.v1.ReportVariantRespon
  * Use `create(ReportVariantResponseSchema)` to create a new message.
  */
 export const ReportVariantResponseSchema: GenMessage<ReportVariantResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 16);
+  messageDesc(file_commonweight_v1_admin, 26);
 
 /**
  * @generated from message commonweight.v1.CreateTaskRequest
@@ -430,7 +685,7 @@ export type CreateTaskRequest = Message<"commonweight.v1.CreateTaskRequest"> & {
  * Use `create(CreateTaskRequestSchema)` to create a new message.
  */
 export const CreateTaskRequestSchema: GenMessage<CreateTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 17);
+  messageDesc(file_commonweight_v1_admin, 27);
 
 /**
  * @generated from message commonweight.v1.CreateTaskResponse
@@ -447,7 +702,7 @@ export type CreateTaskResponse = Message<"commonweight.v1.CreateTaskResponse"> &
  * Use `create(CreateTaskResponseSchema)` to create a new message.
  */
 export const CreateTaskResponseSchema: GenMessage<CreateTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 18);
+  messageDesc(file_commonweight_v1_admin, 28);
 
 /**
  * @generated from message commonweight.v1.StartTaskRequest
@@ -464,7 +719,7 @@ export type StartTaskRequest = Message<"commonweight.v1.StartTaskRequest"> & {
  * Use `create(StartTaskRequestSchema)` to create a new message.
  */
 export const StartTaskRequestSchema: GenMessage<StartTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 19);
+  messageDesc(file_commonweight_v1_admin, 29);
 
 /**
  * @generated from message commonweight.v1.StartTaskResponse
@@ -481,7 +736,7 @@ export type StartTaskResponse = Message<"commonweight.v1.StartTaskResponse"> & {
  * Use `create(StartTaskResponseSchema)` to create a new message.
  */
 export const StartTaskResponseSchema: GenMessage<StartTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 20);
+  messageDesc(file_commonweight_v1_admin, 30);
 
 /**
  * @generated from message commonweight.v1.PauseTaskRequest
@@ -498,7 +753,7 @@ export type PauseTaskRequest = Message<"commonweight.v1.PauseTaskRequest"> & {
  * Use `create(PauseTaskRequestSchema)` to create a new message.
  */
 export const PauseTaskRequestSchema: GenMessage<PauseTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 21);
+  messageDesc(file_commonweight_v1_admin, 31);
 
 /**
  * @generated from message commonweight.v1.PauseTaskResponse
@@ -515,7 +770,7 @@ export type PauseTaskResponse = Message<"commonweight.v1.PauseTaskResponse"> & {
  * Use `create(PauseTaskResponseSchema)` to create a new message.
  */
 export const PauseTaskResponseSchema: GenMessage<PauseTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 22);
+  messageDesc(file_commonweight_v1_admin, 32);
 
 /**
  * @generated from message commonweight.v1.GetTaskRequest
@@ -532,7 +787,7 @@ export type GetTaskRequest = Message<"commonweight.v1.GetTaskRequest"> & {
  * Use `create(GetTaskRequestSchema)` to create a new message.
  */
 export const GetTaskRequestSchema: GenMessage<GetTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 23);
+  messageDesc(file_commonweight_v1_admin, 33);
 
 /**
  * @generated from message commonweight.v1.GetTaskResponse
@@ -549,7 +804,7 @@ export type GetTaskResponse = Message<"commonweight.v1.GetTaskResponse"> & {
  * Use `create(GetTaskResponseSchema)` to create a new message.
  */
 export const GetTaskResponseSchema: GenMessage<GetTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 24);
+  messageDesc(file_commonweight_v1_admin, 34);
 
 /**
  * @generated from message commonweight.v1.ListTasksRequest
@@ -562,7 +817,7 @@ export type ListTasksRequest = Message<"commonweight.v1.ListTasksRequest"> & {
  * Use `create(ListTasksRequestSchema)` to create a new message.
  */
 export const ListTasksRequestSchema: GenMessage<ListTasksRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 25);
+  messageDesc(file_commonweight_v1_admin, 35);
 
 /**
  * @generated from message commonweight.v1.ListTasksResponse
@@ -579,7 +834,7 @@ export type ListTasksResponse = Message<"commonweight.v1.ListTasksResponse"> & {
  * Use `create(ListTasksResponseSchema)` to create a new message.
  */
 export const ListTasksResponseSchema: GenMessage<ListTasksResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 26);
+  messageDesc(file_commonweight_v1_admin, 36);
 
 /**
  * @generated from message commonweight.v1.WatchTaskRequest
@@ -596,7 +851,7 @@ export type WatchTaskRequest = Message<"commonweight.v1.WatchTaskRequest"> & {
  * Use `create(WatchTaskRequestSchema)` to create a new message.
  */
 export const WatchTaskRequestSchema: GenMessage<WatchTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 27);
+  messageDesc(file_commonweight_v1_admin, 37);
 
 /**
  * @generated from message commonweight.v1.WatchTaskResponse
@@ -613,7 +868,7 @@ export type WatchTaskResponse = Message<"commonweight.v1.WatchTaskResponse"> & {
  * Use `create(WatchTaskResponseSchema)` to create a new message.
  */
 export const WatchTaskResponseSchema: GenMessage<WatchTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 28);
+  messageDesc(file_commonweight_v1_admin, 38);
 
 /**
  * @generated from message commonweight.v1.ListAgentsRequest
@@ -626,7 +881,7 @@ export type ListAgentsRequest = Message<"commonweight.v1.ListAgentsRequest"> & {
  * Use `create(ListAgentsRequestSchema)` to create a new message.
  */
 export const ListAgentsRequestSchema: GenMessage<ListAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 29);
+  messageDesc(file_commonweight_v1_admin, 39);
 
 /**
  * @generated from message commonweight.v1.AgentStatus
@@ -668,7 +923,7 @@ export type AgentStatus = Message<"commonweight.v1.AgentStatus"> & {
  * Use `create(AgentStatusSchema)` to create a new message.
  */
 export const AgentStatusSchema: GenMessage<AgentStatus> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 30);
+  messageDesc(file_commonweight_v1_admin, 40);
 
 /**
  * @generated from message commonweight.v1.ListAgentsResponse
@@ -685,7 +940,7 @@ export type ListAgentsResponse = Message<"commonweight.v1.ListAgentsResponse"> &
  * Use `create(ListAgentsResponseSchema)` to create a new message.
  */
 export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 31);
+  messageDesc(file_commonweight_v1_admin, 41);
 
 /**
  * @generated from message commonweight.v1.TaskStatus
@@ -809,7 +1064,7 @@ export type TaskStatus = Message<"commonweight.v1.TaskStatus"> & {
  * Use `create(TaskStatusSchema)` to create a new message.
  */
 export const TaskStatusSchema: GenMessage<TaskStatus> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 32);
+  messageDesc(file_commonweight_v1_admin, 42);
 
 /**
  * What the command line and the dashboard speak.
@@ -868,6 +1123,54 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof RollbackModelRequestSchema;
     output: typeof RollbackModelResponseSchema;
+  },
+  /**
+   * @generated from rpc commonweight.v1.AdminService.ListChannels
+   */
+  listChannels: {
+    methodKind: "unary";
+    input: typeof ListChannelsRequestSchema;
+    output: typeof ListChannelsResponseSchema;
+  },
+  /**
+   * Has a channel give a version to everybody, or to a part of its clients.
+   *
+   * @generated from rpc commonweight.v1.AdminService.PromoteVersion
+   */
+  promoteVersion: {
+    methodKind: "unary";
+    input: typeof PromoteVersionRequestSchema;
+    output: typeof PromoteVersionResponseSchema;
+  },
+  /**
+   * Keeps a channel as it is, or lets it go on.
+   *
+   * @generated from rpc commonweight.v1.AdminService.HoldChannel
+   */
+  holdChannel: {
+    methodKind: "unary";
+    input: typeof HoldChannelRequestSchema;
+    output: typeof HoldChannelResponseSchema;
+  },
+  /**
+   * Ends a rollout, or has a channel give an older version again.
+   *
+   * @generated from rpc commonweight.v1.AdminService.RollbackChannel
+   */
+  rollbackChannel: {
+    methodKind: "unary";
+    input: typeof RollbackChannelRequestSchema;
+    output: typeof RollbackChannelResponseSchema;
+  },
+  /**
+   * What apps run, and what they say of it.
+   *
+   * @generated from rpc commonweight.v1.AdminService.GetFleet
+   */
+  getFleet: {
+    methodKind: "unary";
+    input: typeof GetFleetRequestSchema;
+    output: typeof GetFleetResponseSchema;
   },
   /**
    * Makes forms of a version, away from the coordinator's own work; answers when they are there.

@@ -1,0 +1,3 @@
+import { playEverySecond } from './play-seeds.ts';
+
+playEverySecond(2, 2000);
