@@ -81,7 +81,9 @@ export async function followedByMany(quick: boolean): Promise<Record<string, num
 
 /** When each app came to serve a version, as milliseconds since 1970. */
 const servedIn = (output: string, version: number): number[] =>
-  [...output.matchAll(/^version (\d+) (\S+)$/gm)].filter(([, of]) => Number(of) === version).map(([, , ms]) => Number(ms));
+  [...output.matchAll(/^version (\d+) (\S+)$/gm)]
+    .filter(([, of]) => Number(of) === version)
+    .map(([, , ms]) => Number(ms));
 
 /** All that the NATS server keeps of its clients: there are no streams, no consumers and no mailboxes to list. */
 async function subscriptionsAt(port: number): Promise<number> {

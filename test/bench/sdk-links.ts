@@ -9,7 +9,15 @@ import { HelloSchema, ManifestSchema, UpdateHeaderSchema, updateId, type Assignm
 import { openAgentLink } from '../../edge-agent/src/link/agent-link.ts';
 import { adminOf } from '../support/admin.ts';
 import { freePort } from '../support/free-port.ts';
-import { commonweight, listening, natsServer, sourceProgram, temporaryFolder, until, type Program } from '../support/processes.ts';
+import {
+  commonweight,
+  listening,
+  natsServer,
+  sourceProgram,
+  temporaryFolder,
+  until,
+  type Program,
+} from '../support/processes.ts';
 
 /** Each way; the round trip is twice that. */
 const LATENCY_MS = 20;

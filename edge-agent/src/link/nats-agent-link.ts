@@ -1,5 +1,13 @@
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import { asError, chunksAhead, ChunkWindow, loadNats, sleep, type BlobChunk, type Nats } from '@commonweight/client-sdk';
+import {
+  asError,
+  chunksAhead,
+  ChunkWindow,
+  loadNats,
+  sleep,
+  type BlobChunk,
+  type Nats,
+} from '@commonweight/client-sdk';
 import {
   agentInboxSubject,
   AgentServiceDownloadRequestSchema,
