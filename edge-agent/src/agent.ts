@@ -147,6 +147,8 @@ type Trained = Pick<Parameters<typeof makeUpdate>[0], 'assignment' | 'baseVersio
 export class Agent {
   readonly #parts: AgentParts;
   readonly #assignments = new Map<string, Assignment>();
+  /** What ends each training that is under way. */
+  readonly #trainings = new Map<string, AbortController>();
   readonly #working = new Set<Promise<void>>();
   /** What training brought, until it is kept or dropped. */
   readonly #trained = new Map<string, Trained>();
@@ -260,6 +262,8 @@ export class Agent {
         this.#assignments.set(keyOf(work), message.value);
         return this.#do({ type: 'Assigned', ...work });
       }
+      case 'roundOver':
+        return this.#do({ type: 'Over', ...workOf(message.value) });
       case 'receipt':
         return this.#track(this.#end(message.value));
       case 'wanted': {
@@ -286,6 +290,14 @@ export class Agent {
         return this.#session?.send({ case: 'ready', value: {} });
       case 'Train':
         return this.#track(this.#train({ task: effect.task, round: effect.round }));
+      case 'Stop':
+        this.#parts.tell({
+          type: 'stopped',
+          task: effect.task,
+          round: effect.round,
+          why: 'the round has what it needs',
+        });
+        return this.#trainings.get(keyOf(effect))?.abort();
       case 'Keep':
         return this.#track(this.#keep({ task: effect.task, round: effect.round }));
       case 'Upload':
@@ -324,19 +336,27 @@ export class Agent {
   }
 
   async #train(work: Work): Promise<void> {
+    const stop = new AbortController();
+    this.#trainings.set(keyOf(work), stop);
     try {
       const assignment = this.#assignments.get(keyOf(work));
       if (assignment === undefined) throw new Error('the assignment is gone');
-      this.#trained.set(keyOf(work), await this.#trainOn(assignment));
+      const trained = await this.#trainOn(assignment, stop.signal);
+      stop.signal.throwIfAborted();
+      this.#trained.set(keyOf(work), trained);
       this.#do({ type: 'Trained', ...work });
     } catch (error) {
-      this.#failed(work, error);
+      if (!stop.signal.aborted) this.#failed(work, error);
     } finally {
-      this.#assignments.delete(keyOf(work));
+      // The same round may have been assigned anew meanwhile.
+      if (this.#trainings.get(keyOf(work)) === stop) {
+        this.#trainings.delete(keyOf(work));
+        this.#assignments.delete(keyOf(work));
+      }
     }
   }
 
-  async #trainOn(assignment: Assignment): Promise<Trained> {
+  async #trainOn(assignment: Assignment, signal: AbortSignal): Promise<Trained> {
     const { trainer, tell } = this.#parts;
     const work = workOf(assignment);
     const manifest = await this.#checked(assignment);
@@ -355,7 +375,7 @@ export class Agent {
       { graph, base, memory, plan, seed: assignment.seed },
       (name, ownLength) => this.#parts.disk.own(work.task, name, ownLength),
       async (job) => {
-        const trained = await trainer.train(job, leftMs);
+        const trained = await trainer.train(job, leftMs, signal);
         leftMs = Math.max(0, leftMs - trained.ms);
         return trained;
       },

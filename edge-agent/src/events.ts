@@ -5,6 +5,7 @@ export type AgentEvent =
   | { type: 'disconnected'; coordinator: string; why: string; retryMs: number }
   | { type: 'assignment'; model: string; task: string; round: number; version: number }
   | { type: 'trained'; task: string; round: number; loss: number; examples: number; steps: number; trainMs: number }
+  | { type: 'stopped'; task: string; round: number; why: string }
   | { type: 'uploaded'; task: string; round: number; bytes: number; updateId: string }
   | { type: 'receipt'; task: string; round: number; version: number; updateId: string }
   | { type: 'rejected'; task: string; round: number; reason: string; updateId: string }

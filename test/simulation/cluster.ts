@@ -103,6 +103,12 @@ function newSigner(): Signer {
 const signer = newSigner();
 const impostor = newSigner();
 
+/** In some seeds more agents are invited than a round needs; in others a round closes with the minimum after some time. */
+function windowsOf(seed: number): object {
+  if (seed % 7 === 3) return { cohort: { min: COHORT_MIN, max: 4, overSelection: AGENTS / 4 } };
+  return seed % 7 === 5 ? { collectMinMs: 3_000 } : {};
+}
+
 /** Plays one seed to its end. Throws Violation. */
 export async function simulate(
   seed: number,
@@ -216,6 +222,7 @@ class Cluster {
         strategy: { ...(isAsynchronous ? buffer : { name: 'fedAvg' }), serverLearningRate: SERVER_LEARNING_RATE },
         encoding: this.#encoding,
         cohort: { min: COHORT_MIN, max: AGENTS },
+        ...(isAsynchronous ? {} : windowsOf(seed)),
         collectMs: COLLECT_MS,
         rounds: Math.ceil((storms * stormMs) / (isAsynchronous ? BUFFER_MS : ROUND_MS)),
         weightMax: WEIGHT_MAX,

@@ -23,6 +23,12 @@ test('flags win over the file, and what neither says stays out', () => {
   });
 });
 
+test('the windows of a round: counts, time, and agents beyond what is needed', () => {
+  const config = taskConfig({ model: 'm', cohortMin: 5, cohortMax: 10, overSelection: 1.3, collectMinMs: 2000 });
+  const { cohort, collectMinMs } = parseTaskConfig(JSON.stringify(config));
+  expect({ cohort, collectMinMs }).toEqual({ cohort: { min: 5, max: 10, overSelection: 1.3 }, collectMinMs: 2000 });
+});
+
 test('forms of versions are asked for by name, and the margin is theirs', () => {
   const config = taskConfig({ model: 'm', variants: ['int8-dynamic', 'int8-blocks'], variantsDropMax: 1 });
   expect(parseTaskConfig(JSON.stringify(config)).variants).toEqual({

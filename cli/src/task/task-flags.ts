@@ -11,6 +11,7 @@ export interface TaskFlags {
   rounds?: number;
   cohortMin?: number;
   cohortMax?: number;
+  overSelection?: number;
   epochs?: number;
   batch?: number;
   learningRate?: number;
@@ -20,6 +21,7 @@ export interface TaskFlags {
   localLayers?: string[];
   encoding?: string;
   collectMs?: number;
+  collectMinMs?: number;
   pauseMs?: number;
   seed?: number;
   retainUpdates?: number;
@@ -48,7 +50,12 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
     ...file,
     ...given({ model: flags.model, rounds: flags.rounds, encoding: flags.encoding }),
     ...variantsOf((file['variants'] ?? {}) as Config, flags),
-    ...given({ collectMs: flags.collectMs, pauseMs: flags.pauseMs, seed: flags.seed }),
+    ...given({
+      collectMs: flags.collectMs,
+      collectMinMs: flags.collectMinMs,
+      pauseMs: flags.pauseMs,
+      seed: flags.seed,
+    }),
     ...given({ retainUpdates: flags.retainUpdates }),
     ...given({ asynchronous }),
     strategy: {
@@ -81,11 +88,11 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
   return config;
 }
 
-function cohortOf(file: Config, { cohortMin, cohortMax }: TaskFlags, leastMin: number): Config {
+function cohortOf(file: Config, { cohortMin, cohortMax, overSelection }: TaskFlags, leastMin: number): Config {
   const min = cohortMin ?? (file['min'] as number | undefined) ?? Math.min(leastMin, cohortMax ?? leastMin);
   const max = cohortMax ?? (file['max'] as number | undefined) ?? Math.max(min, 100);
   if (min > max) throw new UsageError(`--cohort-min ${min} is more than --cohort-max ${max}`);
-  return { ...file, min, max };
+  return { ...file, min, max, ...given({ overSelection }) };
 }
 
 /** Work without rounds, which some strategies have in their own options; nothing where nobody asked for it. */

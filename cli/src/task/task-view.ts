@@ -3,22 +3,26 @@ import { bar, bytes } from '../output/format.ts';
 
 /** A task in one line, for terminals that cannot redraw. */
 export function taskLine(status: TaskStatus): string {
-  const { task, state, phase, round, roundsMax, version, accepted, cohort, waiting } = status;
+  const { task, state, phase, round, roundsMax, version, accepted, waiting } = status;
   const of = roundsMax === 0n ? '' : `/${roundsMax}`;
-  const where = state === 'running' ? `${phase} ${accepted}/${cohort}` : state;
+  const where = state === 'running' ? `${phase} ${accepted}/${needed(status)}` : state;
   return `${task}: round ${round}${of}, version ${version}, ${where}${waiting === '' ? '' : `, ${waiting}`}`;
 }
+
+/** Updates that close the open round; a coordinator of the version before does not say. */
+const needed = ({ updatesMax, cohort }: TaskStatus): number => updatesMax || cohort;
 
 /** A task as a block of lines that is drawn again and again. */
 export function taskBlock(status: TaskStatus): string[] {
   const { accepted, cohort, rejectedByReason, metrics } = status;
+  const invited = cohort > needed(status) ? ` of ${cohort} invited` : '';
   const of = status.roundsMax === 0n ? '' : ` of ${status.roundsMax}`;
   const reasons = Object.entries(rejectedByReason).map(([reason, count]) => `${reason} ${count}`);
   const numbers = Object.entries(metrics).map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`);
   return [
     `${status.task}: ${status.strategy} on ${status.model}, ${status.state}`,
     `round     ${status.round}${of}, ${status.phase}, ${status.roundsAbandoned} abandoned`,
-    `updates   ${bar(accepted, cohort, 20)} ${accepted}/${cohort}   ${status.updatesAccepted} accepted, ${status.updatesRejected} rejected`,
+    `updates   ${bar(accepted, needed(status), 20)} ${accepted}/${needed(status)}${invited}   ${status.updatesAccepted} accepted, ${status.updatesRejected} rejected`,
     ...(reasons.length === 0 ? [] : [`refused   ${reasons.join(', ')}`]),
     `version   ${status.version}`,
     `agents    ${status.agentsOnline} online`,

@@ -16,6 +16,7 @@ export type Refusal = FinalRefusal | 'duplicate' | 'digest-mismatch' | 'wrong-id
 
 const REASONS: Record<FinalRefusal, Reason> = {
   'stale-round': Reason.STALE_ROUND,
+  'round-full': Reason.ROUND_FULL,
   'not-invited': Reason.NOT_INVITED,
   'not-collecting': Reason.NOT_COLLECTING,
   'wrong-base-version': Reason.WRONG_BASE_VERSION,

@@ -31,6 +31,7 @@ import {
   type RoundPolicy,
   type RoundState,
 } from '../round/round.ts';
+import { updatesMax } from '../round/windows.ts';
 import { ServiceError } from '../service.ts';
 import type { RoundKey } from '../store/shares.ts';
 import type { Commit, ReceiptRecord, Store, TaskRecord } from '../store/store.ts';
@@ -47,6 +48,8 @@ import {
   receiptMessage,
   refusalOf,
   refusalOfBytes,
+  refusalOfOffer,
+  roundOver,
   stillRefused,
   updateOf,
   type Offered,
@@ -206,6 +209,7 @@ export class TaskDriver implements TaskWork {
       this.#counters.roundsAbandoned -= abandoned;
       throw error;
     }
+    if (abandoned > 0) this.#tellOver(this.#state.round, awaited(this.#state));
     this.#state = state;
     this.#base = base;
     this.#startSum();
@@ -276,10 +280,14 @@ export class TaskDriver implements TaskWork {
       if (known !== undefined) return { ended: known };
       const round = Number(offered.round);
       const update = { agentId, updateId: hex(updateId), round, baseVersion: Number(offered.baseVersion) };
-      if (verdictOn(this.#state, update, this.#strategy.asynchronous) === 'accepted') return 'wanted';
-      const receipt = rejectedReceipt(this.#world.signer, { updateId, task: this.task, round }, 'stale-round');
+      const verdict = verdictOn(this.#state, update, this.#strategy.asynchronous);
+      if (verdict === 'accepted') return 'wanted';
+      const refusal = refusalOfOffer(verdict);
+      const receipt = rejectedReceipt(this.#world.signer, { updateId, task: this.task, round }, refusal);
       const ended = await this.#end(agentId, receipt);
-      return ended === 'refused' ? { ended: receipt } : ended;
+      if (ended !== 'refused') return ended;
+      this.#count(refusal);
+      return { ended: receipt };
     });
   }
 
@@ -361,7 +369,12 @@ export class TaskDriver implements TaskWork {
       metrics,
       roundsAbandoned: BigInt(roundsAbandoned),
       configJson: this.#configJson,
+      updatesMax: state.phase === 'Idle' ? 0 : this.#updatesMax(state),
     });
+  }
+
+  #updatesMax(state: Exclude<RoundState, { phase: 'Idle' }>): number {
+    return this.#strategy.asynchronous?.bufferSize ?? updatesMax({ ...state, phase: 'Collecting' }, this.#policy);
   }
 
   /** Resolves when what was asked before is done. */
@@ -421,10 +434,12 @@ export class TaskDriver implements TaskWork {
 
   async #step(event: RoundEvent): Promise<void> {
     if (this.#taskState !== 'running' && event.type === 'Tick' && this.#state.phase === 'Idle') return;
-    const { state, effects } = step(this.#state, event, this.#policy);
-    if (state === this.#state && effects.length === 0) return;
+    const before = this.#state;
+    const { state, effects } = step(before, event, this.#policy);
+    if (state === before && effects.length === 0) return;
     this.#state = state;
     for (const effect of effects) await this.#perform(effect);
+    if (effects.some(({ type }) => type === 'AbandonRound')) this.#tellOver(before.round, awaited(before));
     this.#world.changed(this.task);
   }
 
@@ -472,6 +487,12 @@ export class TaskDriver implements TaskWork {
     }
   }
 
+  /** Those who train for a round that is over may stop. Without rounds what they bring is welcome all the same. */
+  #tellOver(round: number, agents: readonly string[]): void {
+    if (this.#strategy.asynchronous !== undefined) return;
+    for (const agentId of agents) this.#world.fleet.send(agentId, roundOver(this.task, round));
+  }
+
   async #fold(header: UpdateHeader, payload: Uint8Array): Promise<Refusal | undefined> {
     const weight = this.#sum.weigh(header, this.#state.version);
     const counted = { weight, metrics: properMetrics(header.metrics) };
@@ -517,9 +538,7 @@ export class TaskDriver implements TaskWork {
       const known = await this.#world.store.receipt(header.updateId);
       if (known !== undefined) return { ended: known };
     }
-    this.#counters.updatesRejected++;
-    this.#counters.rejectedByReason[refusal] = (this.#counters.rejectedByReason[refusal] ?? 0) + 1;
-    this.#world.changed(this.task);
+    this.#count(refusal);
     if (!isFinal(refusal)) return { refusal };
     const { agentId, round } = updateOf(header);
     const receipt = rejectedReceipt(this.#world.signer, { ...header, round }, refusal);
@@ -528,6 +547,12 @@ export class TaskDriver implements TaskWork {
     if (ended !== 'refused') return ended;
     await this.#step({ type: 'AgentOut', nowMs: this.#world.nowMs(), agentId, round });
     return { refusal, receipt };
+  }
+
+  #count(refusal: Refusal): void {
+    this.#counters.updatesRejected++;
+    this.#counters.rejectedByReason[refusal] = (this.#counters.rejectedByReason[refusal] ?? 0) + 1;
+    this.#world.changed(this.task);
   }
 
   /** What a version is made of: all that was taken, also by others. Undefined where too little of it is left. */
@@ -598,6 +623,11 @@ export class TaskDriver implements TaskWork {
       Object.assign(this.#counters, before);
       throw error;
     }
+    const delivered = new Set(receipts.map(({ agentId }) => agentId));
+    this.#tellOver(
+      round,
+      awaited(this.#state).filter((agentId) => !delivered.has(agentId)),
+    );
     this.#state = after;
     this.#base = next.open;
     this.#startSum();
@@ -647,7 +677,12 @@ export class TaskDriver implements TaskWork {
     const seenMs = this.#world.fleet.seenMs(first);
     const seen =
       seenMs === undefined ? 'not seen yet' : `seen ${Math.round((this.#world.nowMs() - seenMs) / 1000)} s ago`;
-    return `waiting for ${missing.length} of ${state.cohort.length}: ${first} ${this.#world.fleet.isOnline(first) ? 'is training' : seen}`;
+    const needed = this.#updatesMax(state);
+    const who =
+      needed === state.cohort.length
+        ? `${missing.length} of ${needed}`
+        : `${needed - state.accepted.length} more of ${needed} updates from ${missing.length} agents`;
+    return `waiting for ${who}: ${first} ${this.#world.fleet.isOnline(first) ? 'is training' : seen}`;
   }
 }
 

@@ -13,7 +13,7 @@ import {
 import type { Signer } from '../identity/signer.ts';
 import { sha256 } from '../registry/registry.ts';
 import type { TaskConfig } from '../round/policy.ts';
-import { verdictOn, type OfferedUpdate as Judged, type RoundState } from '../round/round.ts';
+import { verdictOn, type OfferedUpdate as Judged, type RoundState, type Verdict } from '../round/round.ts';
 import { ServiceError } from '../service.ts';
 import type { ReceiptRecord, StoreReads } from '../store/store.ts';
 import { invitationToken } from './invitations.ts';
@@ -127,6 +127,14 @@ export const updateOf = ({ agentId, updateId, round, baseVersion }: UpdateHeader
   round: Number(round),
   baseVersion: Number(baseVersion),
 });
+
+/** Why an update that is offered is not wanted any more. */
+export const refusalOfOffer = (verdict: Verdict): 'round-full' | 'stale-round' =>
+  verdict === 'round-full' ? verdict : 'stale-round';
+
+/** Tells an agent that what it trains for is over. */
+export const roundOver = (task: string, round: number): SessionResponse =>
+  create(SessionResponseSchema, { message: { case: 'roundOver', value: { task, round: BigInt(round) } } });
 
 export const receiptMessage = (signer: Signer, record: ReceiptRecord): SessionResponse =>
   create(SessionResponseSchema, { message: { case: 'receipt', value: receiptToWire(signer, record) } });

@@ -13,6 +13,8 @@ import {
   receiptMessage,
   refusalOf,
   refusalOfBytes,
+  refusalOfOffer,
+  roundOver,
   stillRefused,
   updateOf,
   type Offered,
@@ -22,7 +24,15 @@ import {
 import type { Signer } from '../identity/signer.ts';
 import type { OpenVersion, RegistryReads } from '../registry/registry.ts';
 import { gridOf, parseTaskConfig, strategyOf, type TaskConfig } from '../round/policy.ts';
-import { awaits, verdictOn, withOut, type AcceptedUpdate, type Collecting, type RoundState } from '../round/round.ts';
+import {
+  awaited,
+  awaits,
+  verdictOn,
+  withOut,
+  type AcceptedUpdate,
+  type Collecting,
+  type RoundState,
+} from '../round/round.ts';
 import { ServiceError } from '../service.ts';
 import type { RoundKey, Shares } from '../store/shares.ts';
 import type { ReceiptRecord, StoreReads, TaskRecord } from '../store/store.ts';
@@ -128,8 +138,13 @@ export class FollowerTask implements TaskWork {
       if (known !== undefined) return { ended: known };
       const round = Number(offered.round);
       const update = { agentId, updateId: hex(updateId), round, baseVersion: Number(offered.baseVersion) };
-      if (verdictOn(this.#state, update, this.#strategy.asynchronous) === 'accepted') return 'wanted';
-      const receipt = rejectedReceipt(this.#world.signer, { updateId, task: this.task, round }, 'stale-round');
+      const verdict = verdictOn(this.#state, update, this.#strategy.asynchronous);
+      if (verdict === 'accepted') return 'wanted';
+      const receipt = rejectedReceipt(
+        this.#world.signer,
+        { updateId, task: this.task, round },
+        refusalOfOffer(verdict),
+      );
       const ended = await this.#end(agentId, receipt);
       return ended === 'refused' ? { ended: receipt } : ended;
     });
@@ -200,6 +215,7 @@ export class FollowerTask implements TaskWork {
     const isSame = next.round === before.round && next.phase === before.phase && next.version === before.version;
     if (isSame) return this.#inviteMore(next);
     await this.#tellEnds();
+    this.#tellOver();
     if (next.version !== before.version) this.#base = await this.#world.registry.open(this.#config.model);
     this.#state = next;
     await this.#begin();
@@ -229,6 +245,14 @@ export class FollowerTask implements TaskWork {
     for (const { agentId, updateId } of this.#state.accepted) {
       const receipt = await this.#world.store.receipt(fromHex(updateId));
       if (receipt !== undefined) this.#world.fleet.send(agentId, receiptMessage(this.#world.signer, receipt));
+    }
+  }
+
+  /** Those who train for the round that is over may stop. Without rounds what they bring is welcome all the same. */
+  #tellOver(): void {
+    if (this.#strategy.asynchronous !== undefined) return;
+    for (const agentId of awaited(this.#state)) {
+      this.#world.fleet.send(agentId, roundOver(this.task, this.#state.round));
     }
   }
 

@@ -283,6 +283,27 @@ test('what a follower refuses is refused for good, everywhere, and the round doe
   expect(await newest(services[0]!)).toMatchObject({ totalWeight: 10n });
 });
 
+test('over-selection: a full round is full everywhere, and what a replica took before it heard of that counts', async () => {
+  const services = await replicas(2);
+  const cohort = { min: 2, max: 3, overSelection: 2 };
+  const { agents, grid } = await spread(services, { cohort, rounds: 3 }, IDS);
+  const answers = await Promise.all(
+    agents.slice(0, 5).map((agent) => agent.submit(updateOf(agent.id, grid)).catch((error: Error) => error)),
+  );
+  const taken = answers.filter((answer) => 'accepted' in answer && answer.accepted).length;
+  expect(taken).toBeGreaterThanOrEqual(3);
+  await expect.poll(() => versionOf(services[1]!), { timeout: 10_000 }).toBe(2);
+  const { contributionsDigest } = await newest(services[1]!);
+  const { data } = await services[1]!.readBlob(contributionsDigest, 0, 10_000);
+  expect(fromBinary(ContributionListSchema, data).accepted).toHaveLength(taken);
+  // The one that did not deliver is at the follower.
+  const surplus = agents[5]!;
+  const over = () => surplus.messages.some(({ message }) => message.case === 'roundOver');
+  await expect.poll(over, { timeout: 10_000 }).toBe(true);
+  const { receipt } = await surplus.submit(updateOf(surplus.id, grid));
+  expect(fromBinary(ReceiptSchema, receipt!.receipt).outcome).toEqual({ case: 'rejected', value: Reason.ROUND_FULL });
+});
+
 test('an update of an old round is refused by a follower, and its agent hears why', async () => {
   const services = await replicas(2);
   const { agents, grid } = await spread(services, {}, ['a', 'b']);

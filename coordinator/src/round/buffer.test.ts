@@ -16,6 +16,7 @@ const asynchronous = parseAsynchronous({ bufferSize: 3, stalenessMax: 2 }, '');
 const policy: RoundPolicy = {
   cohortMin: 2,
   cohortMax: 3,
+  inviteMax: 3,
   collectMs: 1000,
   pauseMs: 0,
   gatherMs: 100,

@@ -17,6 +17,8 @@ import {
 } from '@commonweight/core';
 import { isName } from '@commonweight/proto';
 import { parseVariantPolicy, type VariantPolicy } from '../variants/forms.ts';
+import { inviteMaxOf, parseCohort, type CohortConfig } from './cohort.ts';
+import { parsed, record, requireKeys, whole } from './fields.ts';
 import type { RoundPolicy } from './round.ts';
 
 /** A task as the engineer configures it. */
@@ -25,9 +27,11 @@ export interface TaskConfig {
   strategy: { name: string } & Record<string, number | string>;
   plan: TrainingPlan;
   encoding: EncodingName;
-  cohort: { min: number; max: number };
+  cohort: CohortConfig;
   /** Milliseconds that a round waits for updates. */
   collectMs: number;
+  /** Milliseconds after which the minimum of updates is enough; without it a round waits for all who were invited. */
+  collectMinMs?: number;
   /** Milliseconds between two rounds. */
   pauseMs: number;
   /** Rounds to publish; 0 is for ever. */
@@ -67,6 +71,7 @@ const KEYS = [
   'encoding',
   'cohort',
   'collectMs',
+  'collectMinMs',
   'pauseMs',
   'rounds',
   'weightMax',
@@ -80,9 +85,7 @@ const KEYS = [
 /** A task's configuration from JSON text. Throws ConfigError naming the key and the mend. */
 export function parseTaskConfig(json: string): TaskConfig {
   const given = { ...taskDefaults, ...record(parsed(json), 'the configuration') };
-  const unknown = Object.keys(given).find((key) => !KEYS.includes(key));
-  if (unknown !== undefined)
-    throw new ConfigError(`key "${unknown}" is not known: the keys are ${KEYS.join(', ')}`, unknown);
+  requireKeys(given, KEYS, '');
   const { model, encoding, variants } = given as Record<string, unknown>;
   if (typeof model !== 'string' || !isName(model)) throw new ConfigError('model must be the name of a model', 'model');
   if (typeof encoding !== 'string' || !Object.hasOwn(encodings, encoding)) {
@@ -115,19 +118,20 @@ export function parseTaskConfig(json: string): TaskConfig {
       'encoding',
     );
   }
-  const cohort = record((given as Record<string, unknown>)['cohort'], 'cohort');
-  const min = whole(cohort, 'min', 'cohort.min', 1, 1_000_000);
-  const max = whole(cohort, 'max', 'cohort.max', min, 1_000_000);
-  requireCohort(recipe, { min, max });
+  const cohort = parseCohort((given as Record<string, unknown>)['cohort']);
+  requireCohort(recipe, cohort);
   const pauseMs = whole(given, 'pauseMs', 'pauseMs', 0, 7 * 86_400_000);
-  if (recipe.asynchronous !== undefined) requireBuffer(recipe.asynchronous, { min, pauseMs });
+  const collectMs = whole(given, 'collectMs', 'collectMs', 1, 7 * 86_400_000);
+  const { collectMinMs } = given as { collectMinMs?: unknown };
+  if (recipe.asynchronous !== undefined) requireBuffer(recipe.asynchronous, { cohort, pauseMs, collectMinMs });
   return {
     model,
     ...own,
     plan,
     encoding: encoding as EncodingName,
-    cohort: { min, max },
-    collectMs: whole(given, 'collectMs', 'collectMs', 1, 7 * 86_400_000),
+    cohort,
+    collectMs,
+    ...(collectMinMs === undefined ? {} : { collectMinMs: whole(given, 'collectMinMs', 'collectMinMs', 0, collectMs) }),
     pauseMs,
     rounds: whole(given, 'rounds', 'rounds', 0, 1e9),
     weightMax: whole(given, 'weightMax', 'weightMax', 1, 2 ** 23),
@@ -155,18 +159,21 @@ export function strategyOf({ asynchronous, strategy }: Pick<TaskConfig, 'asynchr
 export function gridOf(config: TaskConfig): GridSpec {
   const { cohort, valueMaxExponent, weightMax } = config;
   if (strategyOf(config).asynchronous === undefined)
-    return gridFor({ valueMaxExponent, weightMax, cohortMax: cohort.max });
+    // With several coordinators a round may take more than close it, while it is being closed: at most all that were invited.
+    return gridFor({ valueMaxExponent, weightMax, cohortMax: inviteMaxOf(cohort) });
   return gridFor({ valueMaxExponent, weightMax: FRESH_WEIGHT, cohortMax: BUFFERED_UPDATES_MAX });
 }
 
 /** The part of a configuration that the round machine reads. */
 export function policyOf(config: TaskConfig): RoundPolicy {
-  const { cohort, collectMs, pauseMs, rounds, seed } = config;
+  const { cohort, collectMs, collectMinMs, pauseMs, rounds, seed } = config;
   const { asynchronous } = strategyOf(config);
   return {
     cohortMin: cohort.min,
     cohortMax: cohort.max,
+    inviteMax: inviteMaxOf(cohort),
     collectMs,
+    ...(collectMinMs === undefined ? {} : { collectMinMs }),
     pauseMs,
     gatherMs: GATHER_MS,
     graceMs: GRACE_MS,
@@ -176,49 +183,40 @@ export function policyOf(config: TaskConfig): RoundPolicy {
   };
 }
 
-function requireBuffer({ bufferSize }: Asynchronous, { min, pauseMs }: { min: number; pauseMs: number }): void {
-  if (min > bufferSize) {
+function requireBuffer(
+  { bufferSize }: Asynchronous,
+  { cohort, pauseMs, collectMinMs }: { cohort: CohortConfig; pauseMs: number; collectMinMs: unknown },
+): void {
+  if (cohort.min > bufferSize) {
     throw new ConfigError(
-      `cohort.min is ${min} and the buffer takes ${bufferSize}: a version would never have that many, so lower cohort.min or raise bufferSize`,
+      `cohort.min is ${cohort.min} and the buffer takes ${bufferSize}: a version would never have that many, so lower cohort.min or raise bufferSize`,
       'cohort.min',
     );
   }
   if (pauseMs > 0) throw new ConfigError('pauseMs is between two rounds, and there are none: leave it out', 'pauseMs');
+  if (collectMinMs !== undefined)
+    throw new ConfigError('collectMinMs is of a round, and there are none: leave it out', 'collectMinMs');
+  if (cohort.overSelection !== undefined)
+    throw new ConfigError(
+      'cohort.overSelection is for rounds, which wait for their slowest: a buffer does not, so leave it out',
+      'cohort.overSelection',
+    );
 }
 
 /** Robust rules need enough updates to tell the honest by, and some take only so many. */
-function requireCohort({ name, robust }: Strategy, { min, max }: TaskConfig['cohort']): void {
+function requireCohort({ name, robust }: Strategy, cohort: CohortConfig): void {
   if (robust === undefined) return;
   const { updatesMin, updatesMax } = robust;
-  if (min < updatesMin) {
+  if (cohort.min < updatesMin) {
     throw new ConfigError(
-      `cohort.min is ${min}, and ${name} with these options needs ${updatesMin} updates: raise cohort.min, or change the options of the strategy`,
+      `cohort.min is ${cohort.min}, and ${name} with these options needs ${updatesMin} updates: raise cohort.min, or change the options of the strategy`,
       'cohort.min',
     );
   }
-  if (max > updatesMax) {
+  if (inviteMaxOf(cohort) > updatesMax) {
     throw new ConfigError(
-      `cohort.max is ${max}, and ${name} takes at most ${updatesMax} updates: lower cohort.max`,
+      `a round invites up to ${inviteMaxOf(cohort)} agents, and ${name} takes at most ${updatesMax} updates: lower cohort.max or cohort.overSelection`,
       'cohort.max',
     );
   }
-}
-
-function parsed(json: string): unknown {
-  try {
-    return JSON.parse(json);
-  } catch (cause) {
-    throw new ConfigError(`the configuration is not JSON: ${(cause as Error).message}`, undefined, { cause });
-  }
-}
-
-function record(value: unknown, key: string): Record<string, unknown> {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
-  throw new ConfigError(`${key} must be an object`, key);
-}
-
-function whole(from: object, key: string, path: string, min: number, max: number): number {
-  const value = (from as Record<string, unknown>)[key];
-  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= min && value <= max) return value;
-  throw new ConfigError(`${path} must be a whole number from ${min} to ${max}`, path);
 }

@@ -1,4 +1,5 @@
-import { expect, test } from 'vitest';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
 import {
   firstState,
   step,
@@ -12,6 +13,7 @@ import {
 const policy: RoundPolicy = {
   cohortMin: 2,
   cohortMax: 3,
+  inviteMax: 3,
   collectMs: 1000,
   pauseMs: 10,
   gatherMs: 100,
@@ -90,6 +92,143 @@ test('Collecting -> Publishing: an agent that is out is not waited for', () => {
   const back: RoundEvent = { type: 'AgentBack', nowMs: 210, agentId: 'c' };
   expect(after(collecting, out, back, update('a'), update('b')).phase).toBe('Publishing');
   expect(after(collecting, out, back, update('c'), update('a'))).toMatchObject({ phase: 'Collecting', away: {} });
+});
+
+/** Three updates close a round of five agents. */
+const more: RoundPolicy = { ...policy, inviteMax: 5 };
+const stepped = (state: RoundState, by: RoundPolicy, ...events: RoundEvent[]): RoundState =>
+  events.reduce((before, event) => step(before, event, by).state, state);
+
+describe('over-selection', () => {
+  const five = stepped(firstState(7), more, tick(0, 'a', 'b', 'c', 'd', 'e')) as Collecting;
+  const full = stepped(five, more, update('a'), update('b'), update('c'));
+
+  test('more agents are invited than are needed, once they had time to come', () => {
+    expect(five.cohort).toEqual(['a', 'b', 'c', 'd', 'e']);
+    expect(stepped(firstState(7), more, tick(99, 'a', 'b', 'c')).phase).toBe('Idle');
+    expect(stepped(firstState(7), more, tick(100, 'a', 'b', 'c'))).toMatchObject({ cohort: ['a', 'b', 'c'] });
+  });
+
+  test('Collecting -> Publishing: the maximum of updates is there, whoever is missing', () => {
+    expect(full).toMatchObject({ phase: 'Publishing', surplus: { round: 1, agents: ['d', 'e'] } });
+    // Somebody who is away or out is not needed either.
+    const out: RoundEvent = { type: 'AgentOut', nowMs: 1, agentId: 'e', round: 1 };
+    expect(stepped(five, more, out, update('a'), update('b'), update('d'))).toMatchObject({ phase: 'Publishing' });
+  });
+
+  test('an update that was not needed any more is refused by a reason of its own, until the next round closes', () => {
+    const published = stepped(full, more, { type: 'Published', nowMs: 300, version: 8 });
+    const next = stepped(published, more, tick(310, 'a', 'b', 'c', 'd', 'e'));
+    for (const state of [full, published, next]) {
+      expect(verdictOn(state, update('d'))).toBe('round-full');
+      expect(verdictOn(state, update('z'))).not.toBe('round-full');
+      expect(verdictOn(state, update('a'))).not.toBe('round-full');
+    }
+    const of2 = (agentId: string) => update(agentId, 400, 2, 8);
+    expect(verdictOn(next, of2('d'))).toBe('accepted');
+    const second = stepped(next, more, of2('c'), of2('d'), of2('e'));
+    expect(verdictOn(second, of2('a'))).toBe('round-full');
+    expect(verdictOn(stepped(second, more, { type: 'Published', nowMs: 500, version: 9 }), update('d'))).toBe(
+      'stale-round',
+    );
+  });
+
+  test('who misses the deadline is late, and not surplus', () => {
+    const late = stepped(five, more, update('a'), update('b'), tick(1000));
+    expect(late.phase).toBe('Publishing');
+    expect(verdictOn(late, update('c'))).toBe('not-collecting');
+    expect(verdictOn(stepped(late, more, { type: 'Published', nowMs: 1001, version: 8 }), update('c'))).toBe(
+      'stale-round',
+    );
+  });
+
+  test('a full round that lost an update is open again, for everybody', () => {
+    const gone: RoundEvent = { type: 'Withdrawn', nowMs: 500, updateIds: ['update of a'] };
+    const reopened = stepped(full, more, gone);
+    expect(reopened).toMatchObject({ phase: 'Collecting', deadlineMs: 1500 });
+    expect(verdictOn(reopened, update('d'))).toBe('accepted');
+  });
+});
+
+describe('a minimum of time', () => {
+  const timed: RoundPolicy = { ...policy, collectMinMs: 400 };
+  const open = stepped(firstState(7), timed, tick(0, 'a', 'b', 'c')) as Collecting;
+
+  test('Collecting -> Publishing: the minimum of updates is enough once it has passed, and not before', () => {
+    const two = stepped(open, timed, update('a', 100), update('b', 200));
+    expect(stepped(two, timed, tick(399)).phase).toBe('Collecting');
+    expect(stepped(two, timed, tick(400)).phase).toBe('Publishing');
+    const one = stepped(open, timed, update('a', 100), tick(400));
+    expect(one.phase).toBe('Collecting');
+    expect(stepped(one, timed, update('b', 401)).phase).toBe('Publishing');
+  });
+
+  test('the maximum of updates closes the round before', () => {
+    expect(stepped(open, timed, update('a', 1), update('b', 2), update('c', 3)).phase).toBe('Publishing');
+  });
+
+  test('who is out or away is still waited for until then', () => {
+    const away: RoundEvent[] = [
+      { type: 'AgentOut', nowMs: 10, agentId: 'c', round: 1 },
+      { type: 'AgentAway', nowMs: 10, agentId: 'b' },
+    ];
+    expect(stepped(open, timed, ...away, update('a', 20), update('b', 30)).phase).toBe('Collecting');
+  });
+
+  test('it is missed only with the maximum of time', () => {
+    expect(step(stepped(open, timed, update('a')), tick(1000), timed).effects).toMatchObject([
+      { type: 'AbandonRound' },
+    ]);
+  });
+
+  test('a crash gives the round its time again, the minimum as well', () => {
+    const again = stepped(open, timed, { type: 'Recovered', nowMs: 5000 }, update('a', 5100), update('b', 5200));
+    expect(again.phase).toBe('Collecting');
+    expect(stepped(again, timed, tick(5400)).phase).toBe('Publishing');
+  });
+});
+
+test('a round never closes outside of its windows, whatever comes when', () => {
+  const agents = ['a', 'b', 'c', 'd', 'e', 'f'];
+  const event = fc.record({ nowMs: fc.nat(40), agentId: fc.constantFrom(...agents), what: fc.nat(4) });
+  const policies = fc.record({
+    cohortMin: fc.integer({ min: 1, max: 3 }),
+    cohortMax: fc.integer({ min: 3, max: 5 }),
+    inviteMax: fc.integer({ min: 5, max: 6 }),
+    collectMinMs: fc.option(fc.integer({ min: 0, max: 1000 }), { nil: undefined }),
+  });
+  fc.assert(
+    fc.property(policies, fc.array(event, { maxLength: 60 }), ({ collectMinMs, ...counts }, events) => {
+      const by = { ...policy, ...counts, ...(collectMinMs === undefined ? {} : { collectMinMs }) };
+      let state = stepped(firstState(7), by, tick(100, ...agents));
+      let nowMs = 100;
+      for (const { nowMs: later, agentId, what } of events) {
+        nowMs += later;
+        const given: RoundEvent[] = [
+          tick(nowMs),
+          update(agentId, nowMs),
+          { type: 'AgentAway', nowMs, agentId },
+          { type: 'AgentBack', nowMs, agentId },
+          { type: 'AgentOut', nowMs, agentId, round: 1 },
+        ];
+        const { state: next, effects } = step(state, given[what]!, by);
+        const [effect] = effects;
+        if (effect?.type === 'Publish') {
+          const { length } = effect.accepted;
+          expect(length).toBeGreaterThanOrEqual(by.cohortMin);
+          expect(length).toBeLessThanOrEqual(by.cohortMax);
+          if (length < by.cohortMax && collectMinMs !== undefined && length < agents.length)
+            expect(nowMs - 100).toBeGreaterThanOrEqual(length === by.inviteMax ? 0 : collectMinMs);
+        }
+        if (effect?.type === 'AbandonRound') expect(nowMs - 100).toBeGreaterThanOrEqual(by.collectMs);
+        if (next.phase !== 'Collecting') return;
+        // At the latest with the maximum of time, and with the maximum of updates.
+        expect(nowMs - 100 < by.collectMs || what !== 0).toBe(true);
+        expect(next.accepted.length).toBeLessThan(by.cohortMax);
+        state = next;
+      }
+    }),
+  );
 });
 
 test('updates that went with a replica are missing again, and there is time to offer them', () => {

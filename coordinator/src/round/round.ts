@@ -9,13 +9,19 @@
  */
 import { seeded, type Asynchronous } from '@commonweight/core';
 import { bufferStep, bufferVerdict } from './buffer.ts';
+import { closingOf, surplusOf, type Surplus } from './windows.ts';
 
 /** What a round needs to know of its task. */
 export interface RoundPolicy {
+  /** Updates of a round. */
   cohortMin: number;
   cohortMax: number;
+  /** Agents that a round invites: as many as `cohortMax`, or more where some are expected not to deliver. */
+  inviteMax: number;
   /** How long a round waits for updates. */
   collectMs: number;
+  /** How long it takes them at least; then the minimum of updates is enough. Without it a round waits for everybody. */
+  collectMinMs?: number;
   /** Between two rounds. */
   pauseMs: number;
   /** How long a round with the minimum ready waits for the rest of the cohort to be. */
@@ -50,6 +56,7 @@ export interface Idle {
   startAtMs: number;
   /** As in Collecting. */
   oldestBase?: number;
+  surplus?: Surplus;
 }
 
 export interface Collecting {
@@ -68,10 +75,12 @@ export interface Collecting {
   quietMs?: number;
   /** Without rounds: the oldest version that updates may be trained on, since the model was rolled back. */
   oldestBase?: number;
+  /** Of the last round that closed, where it was full before everybody had delivered. */
+  surplus?: Surplus;
 }
 
 /** In place of a time: for the rest of the round. */
-const OUT = -1;
+export const OUT = -1;
 
 export type RoundEvent =
   | { type: 'Tick'; nowMs: number; ready: readonly string[] }
@@ -107,7 +116,7 @@ export type RoundEffect =
 
 /** What is said of an update. `duplicate` is good news: it is in the sum already. */
 export type Verdict =
-  'accepted' | 'duplicate' | 'stale-round' | 'not-invited' | 'not-collecting' | 'wrong-base-version';
+  'accepted' | 'duplicate' | 'stale-round' | 'round-full' | 'not-invited' | 'not-collecting' | 'wrong-base-version';
 
 export interface Step {
   state: RoundState;
@@ -126,6 +135,8 @@ export const firstState = (version: number): RoundState => ({
 /** Judges an update by the state alone; its bytes are judged elsewhere. */
 export function verdictOn(state: RoundState, update: OfferedUpdate, asynchronous?: Asynchronous): Verdict {
   if (asynchronous !== undefined) return bufferVerdict(state, update, asynchronous);
+  const { surplus } = state;
+  if (surplus?.round === update.round && surplus.agents.includes(update.agentId)) return 'round-full';
   if (update.round !== state.round) return 'stale-round';
   if (state.phase === 'Idle') return 'stale-round';
   if (state.accepted.some(({ updateId }) => updateId === update.updateId)) return 'duplicate';
@@ -149,9 +160,7 @@ export function step(state: RoundState, event: RoundEvent, policy: RoundPolicy):
       return collecting(state, event, policy);
     case 'Publishing':
       if (event.type === 'Published') return published(state, event, policy);
-      return event.type === 'Withdrawn'
-        ? still(withdrawn({ ...state, phase: 'Collecting' }, event, policy))
-        : still(state);
+      return event.type === 'Withdrawn' ? still(withdrawn(reopened(state), event, policy)) : still(state);
   }
 }
 
@@ -161,9 +170,9 @@ export function awaits(state: RoundState, agentId: string): boolean {
   return !state.accepted.some((update) => update.agentId === agentId);
 }
 
-/** The agents of the open round that may still deliver. */
+/** The agents of the round that have not delivered, and may. */
 export function awaited(state: RoundState): string[] {
-  if (state.phase !== 'Collecting') return [];
+  if (state.phase === 'Idle') return [];
   const delivered = new Set(state.accepted.map(({ agentId }) => agentId));
   return state.cohort.filter((agentId) => state.away[agentId] !== OUT && !delivered.has(agentId));
 }
@@ -200,15 +209,15 @@ function rebased(
 function idle(state: Idle, { nowMs, ready }: Extract<RoundEvent, { type: 'Tick' }>, policy: RoundPolicy): Step {
   if (policy.roundsMax > 0 && state.published >= policy.roundsMax) return { state, effects: [{ type: 'Finish' }] };
   if (nowMs < state.startAtMs || ready.length < policy.cohortMin) return still(state);
-  if (ready.length < policy.cohortMax && nowMs < state.startAtMs + policy.gatherMs) return still(state);
+  if (ready.length < policy.inviteMax && nowMs < state.startAtMs + policy.gatherMs) return still(state);
   const round = state.round + 1;
   // Sorted first, so that the draw does not depend on who came first.
   const cohort = seeded(policy.seed)
     .fork(`cohort ${round}`)
     .shuffle([...ready].sort())
-    .slice(0, policy.cohortMax)
+    .slice(0, policy.inviteMax)
     .sort();
-  const { version, published } = state;
+  const { version, published, surplus } = state;
   return {
     state: {
       phase: 'Collecting',
@@ -219,6 +228,7 @@ function idle(state: Idle, { nowMs, ready }: Extract<RoundEvent, { type: 'Tick' 
       accepted: [],
       away: {},
       deadlineMs: nowMs + policy.collectMs,
+      ...(surplus === undefined ? {} : { surplus }),
     },
     effects: [{ type: 'Invite', round, version, cohort }],
   };
@@ -264,6 +274,11 @@ function collecting(state: Collecting, event: PhaseEvent, policy: RoundPolicy): 
   }
 }
 
+/** It is not full any more. */
+function reopened({ surplus: _, ...state }: Extract<RoundState, { phase: 'Publishing' }>): Collecting {
+  return { ...state, phase: 'Collecting' };
+}
+
 /** Their agents offer them again, and have the time for it that a round has. */
 function withdrawn(
   state: Collecting,
@@ -277,28 +292,21 @@ function withdrawn(
 
 function closeIfDue(state: Collecting, nowMs: number, policy: RoundPolicy): Step {
   const { round, version, accepted } = state;
-  const enough = accepted.length >= policy.cohortMin;
-  if (
-    accepted.length === state.cohort.length ||
-    (enough && (nowMs >= state.deadlineMs || isComplete(state, nowMs, policy)))
-  ) {
-    return { state: { ...state, phase: 'Publishing' }, effects: [{ type: 'Publish', round, version, accepted }] };
+  const closing = closingOf(state, nowMs, policy);
+  if (closing === undefined) return still(state);
+  if (closing === 'too-few') {
+    const reason = `${accepted.length} of at least ${policy.cohortMin} updates came within ${policy.collectMs} ms`;
+    return {
+      state: { phase: 'Idle', round, published: state.published, version, startAtMs: nowMs + policy.pauseMs },
+      effects: [{ type: 'AbandonRound', round, reason }],
+    };
   }
-  if (nowMs < state.deadlineMs) return still(state);
-  const reason = `${accepted.length} of at least ${policy.cohortMin} updates came within ${policy.collectMs} ms`;
+  const { surplus: _, ...rest } = state;
+  const surplus = closing === 'full' ? surplusOf(state) : undefined;
   return {
-    state: { phase: 'Idle', round, published: state.published, version, startAtMs: nowMs + policy.pauseMs },
-    effects: [{ type: 'AbandonRound', round, reason }],
+    state: { ...rest, phase: 'Publishing', ...(surplus === undefined ? {} : { surplus }) },
+    effects: [{ type: 'Publish', round, version, accepted }],
   };
-}
-
-/** Whether everybody who may still deliver has. */
-function isComplete(state: Collecting, nowMs: number, policy: RoundPolicy): boolean {
-  const delivered = new Set(state.accepted.map(({ agentId }) => agentId));
-  return state.cohort.every((agentId) => {
-    const awayMs = state.away[agentId];
-    return (awayMs !== undefined && (awayMs === OUT || nowMs - awayMs >= policy.graceMs)) || delivered.has(agentId);
-  });
 }
 
 function published(
@@ -306,11 +314,16 @@ function published(
   { nowMs, version }: Extract<RoundEvent, { type: 'Published' }>,
   policy: RoundPolicy,
 ): Step {
-  const { round } = state;
-  return {
-    state: { phase: 'Idle', round, published: state.published + 1, version, startAtMs: nowMs + policy.pauseMs },
-    effects: [],
+  const { round, surplus } = state;
+  const next: Idle = {
+    phase: 'Idle',
+    round,
+    published: state.published + 1,
+    version,
+    startAtMs: nowMs + policy.pauseMs,
+    ...(surplus === undefined ? {} : { surplus }),
   };
+  return still(next);
 }
 
 function without(away: Readonly<Record<string, number>>, agentId: string): Readonly<Record<string, number>> {

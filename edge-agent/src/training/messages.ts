@@ -30,7 +30,10 @@ export interface TrainingResult {
   metrics?: Readonly<Record<string, number>>;
 }
 
-export type ToTrainer = { type: 'open'; data: string; on: RunsOn } | { type: 'train'; id: number; job: TrainingJob };
+export type ToTrainer =
+  | { type: 'open'; data: string; on: RunsOn }
+  | { type: 'train'; id: number; job: TrainingJob }
+  | { type: 'stop'; id: number };
 
 export type FromTrainer =
   | { type: 'opened'; examples: number }

@@ -88,7 +88,8 @@ export class OrtTrainer {
     this.#heldOut = new HeldOut(data, on);
   }
 
-  async train({ graph, weights, plan, seed, ...more }: TrainingJob): Promise<TrainingResult> {
+  /** Throws when the signal aborts, after the step that it is at. */
+  async train({ graph, weights, plan, seed, ...more }: TrainingJob, signal?: AbortSignal): Promise<TrainingResult> {
     const startMs = performance.now();
     const { train: indices, held } = this.#heldOut.split(plan.evaluation);
     const batchSize = Math.min(plan.batchSize, indices.length);
@@ -114,6 +115,7 @@ export class OrtTrainer {
           ...maskFeeds(compiled.graph, random.fork(`dropout ${steps}`)),
           ...batches.feedsOf(batch),
         });
+        signal?.throwIfAborted();
         feeds = nextFeeds(compiled.graph, feeds, outputs);
         lossSum += Number(outputs[compiled.graph.loss]?.data[0]) * batch.length;
         steps++;

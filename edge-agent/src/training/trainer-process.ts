@@ -5,6 +5,7 @@ import { OrtTrainer } from './train.ts';
 
 const tell = (message: FromTrainer): void => void process.send?.(message);
 let trainer: OrtTrainer | undefined;
+let running: { id: number; stop: AbortController } | undefined;
 
 async function answer(message: ToTrainer): Promise<void> {
   if (message.type === 'open') {
@@ -17,9 +18,15 @@ async function answer(message: ToTrainer): Promise<void> {
     }
     return;
   }
+  if (message.type === 'stop') {
+    if (running?.id === message.id) running.stop.abort();
+    return;
+  }
   try {
     if (trainer === undefined) throw new Error('no data is open');
-    tell({ type: 'trained', id: message.id, result: await trainer.train(message.job) });
+    const stop = new AbortController();
+    running = { id: message.id, stop };
+    tell({ type: 'trained', id: message.id, result: await trainer.train(message.job, stop.signal) });
   } catch (error) {
     tell({ type: 'failed', id: message.id, reason: (error as Error).message });
   }

@@ -47,31 +47,45 @@ export class Trainer {
     return { trainer, examples: await trainer.#start() };
   }
 
-  /** Throws TrainingError when the process failed, died, or took longer than `timeMs`. */
-  async train(job: TrainingJob, timeMs: number): Promise<TrainingResult> {
+  /** Throws TrainingError when the process failed, died, took longer than `timeMs`, or was stopped by the signal. */
+  async train(job: TrainingJob, timeMs: number, signal?: AbortSignal): Promise<TrainingResult> {
     // A process that is started now would have nobody to end it.
     if (this.#isClosed) throw new TrainingError('the agent was stopped');
     if (this.#child === undefined) await this.#start();
     const id = ++this.#id;
+    const stop = (): void => {
+      // It ends after the step that it is at, and its data stays loaded.
+      this.#child?.send({ type: 'stop', id });
+      this.#give(new TrainingError('training was stopped'), false);
+    };
+    signal?.addEventListener('abort', stop, { once: true });
     const timer = setTimeout(
       () => this.#give(new TrainingError(`training took longer than the ${timeMs} ms of the round`), true),
       timeMs,
     );
+    const { promise, ...waiting } = Promise.withResolvers<TrainingResult>();
     try {
-      return await new Promise<TrainingResult>((resolve, reject) => {
-        this.#waiting = { resolve, reject };
-        this.#child?.send({ type: 'train', id, job });
-      });
+      this.#waiting = waiting;
+      signal?.throwIfAborted();
+      this.#child?.send({ type: 'train', id, job });
+      return await promise;
     } catch (error) {
-      if (this.#on.engine !== 'cpu' && !this.#isClosed) {
+      if (this.#on.engine !== 'cpu' && !this.#isClosed && signal?.aborted !== true) {
         this.#fallBack((error as Error).message);
         await this.#end();
       }
       throw error;
     } finally {
       clearTimeout(timer);
-      this.#waiting = undefined;
+      signal?.removeEventListener('abort', stop);
+      // The next training may have begun.
+      if (this.#waiting === waiting) this.#waiting = undefined;
     }
+  }
+
+  /** Of the process, while there is one. */
+  get pid(): number | undefined {
+    return this.#child?.pid;
   }
 
   /** Ends the process; a training that runs is given up. */

@@ -20,6 +20,7 @@ export function metricsOf(service: CoordinatorService): Metrics {
     version: gauge('model_version', 'Newest version of the model.', ['task']),
     cohort: gauge('cohort', 'Agents invited to the open round.', ['task']),
     accepted: gauge('round_updates_accepted', 'Updates in the open round.', ['task']),
+    updatesMax: gauge('round_updates_max', 'Updates that close the open round.', ['task']),
     agentsOnline: gauge('agents_online', 'Agents with an open session.', ['task']),
   };
   const counters = {

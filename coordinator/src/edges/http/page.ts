@@ -35,7 +35,7 @@ export const PAGE = `<!doctype html>
     facts.append(fact('phase', t.phase), fact('round', rounds), fact('version', t.version), fact('agents online', t.agentsOnline ?? 0),
       fact('updates accepted', t.updatesAccepted ?? 0), fact('updates rejected', t.updatesRejected ?? 0), fact('bytes up', bytes(t.bytesUp)), fact('bytes down', bytes(t.bytesDown)));
     for (const [name, value] of Object.entries(t.metrics ?? {})) facts.append(fact(name + ' (mean)', Number(value).toPrecision(4)));
-    box.append(facts, element('progress', '', { max: t.cohort || 1, value: t.accepted ?? 0 }));
+    box.append(facts, element('progress', '', { max: t.updatesMax || t.cohort || 1, value: t.accepted ?? 0 }));
     if (t.waiting) box.append(element('p', t.waiting, { className: 'note' }));
     const reasons = Object.entries(t.rejectedByReason ?? {}).map(([reason, count]) => reason + ' ' + count).join(', ');
     if (reasons) box.append(element('p', 'rejected: ' + reasons, { className: 'note' }));

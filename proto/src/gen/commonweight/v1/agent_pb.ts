@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file commonweight/v1/agent.proto.
  */
 export const file_commonweight_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWdlbnQucHJvdG8SD2NvbW1vbndlaWdodC52MSJtCgVIZWxsbxIQCghhZ2VudF9pZBgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEhAKCHNvZnR3YXJlGAMgASgJEgwKBHRhc2sYBCABKAkSEAoIZXhhbXBsZXMYBSABKAQSDAoEbGluaxgGIAEoCSK1AgoOU2Vzc2lvblJlcXVlc3QSJwoFaGVsbG8YASABKAsyFi5jb21tb253ZWlnaHQudjEuSGVsbG9IABInCgVyZWFkeRgCIAEoCzIWLmNvbW1vbndlaWdodC52MS5SZWFkeUgAEicKBW9mZmVyGAMgASgLMhYuY29tbW9ud2VpZ2h0LnYxLk9mZmVySAASLwoJaGVhcnRiZWF0GAQgASgLMhouY29tbW9ud2VpZ2h0LnYxLkhlYXJ0YmVhdEgAEisKB2ZhaWx1cmUYBSABKAsyGC5jb21tb253ZWlnaHQudjEuRmFpbHVyZUgAEisKB2dvb2RieWUYBiABKAsyGC5jb21tb253ZWlnaHQudjEuR29vZGJ5ZUgAEhIKCnNlc3Npb25faWQYDyABKAlCCQoHbWVzc2FnZSIHCgVSZWFkeSILCglIZWFydGJlYXQiCQoHR29vZGJ5ZSI2CgdGYWlsdXJlEgwKBHRhc2sYASABKAkSDQoFcm91bmQYAiABKAQSDgoGcmVhc29uGAMgASgJIjgKBU9mZmVyEi8KB3VwZGF0ZXMYASADKAsyHi5jb21tb253ZWlnaHQudjEuT2ZmZXJlZFVwZGF0ZSJtCg1PZmZlcmVkVXBkYXRlEhEKCXVwZGF0ZV9pZBgBIAEoDBIMCgR0YXNrGAIgASgJEg0KBXJvdW5kGAMgASgEEhQKDGJhc2VfdmVyc2lvbhgEIAEoBBIWCg5wYXlsb2FkX2RpZ2VzdBgFIAEoDCLHAgoPU2Vzc2lvblJlc3BvbnNlEisKB3dlbGNvbWUYASABKAsyGC5jb21tb253ZWlnaHQudjEuV2VsY29tZUgAEjEKCmFzc2lnbm1lbnQYAiABKAsyGy5jb21tb253ZWlnaHQudjEuQXNzaWdubWVudEgAEjEKB3JlY2VpcHQYAyABKAsyHi5jb21tb253ZWlnaHQudjEuU2lnbmVkUmVjZWlwdEgAEikKBndhbnRlZBgEIAEoCzIXLmNvbW1vbndlaWdodC52MS5XYW50ZWRIABIuCgljb21lX2JhY2sYBSABKAsyGS5jb21tb253ZWlnaHQudjEuQ29tZUJhY2tIABInCgVhbGl2ZRgGIAEoCzIWLmNvbW1vbndlaWdodC52MS5BbGl2ZUgAEhIKCnNlc3Npb25faWQYDyABKAlCCQoHbWVzc2FnZSIHCgVBbGl2ZSJgCgdXZWxjb21lEhIKCnB1YmxpY19rZXkYASABKAwSFAoMaGVhcnRiZWF0X21zGAIgASgNEg8KB3JlcGxpY2EYAyABKAkSGgoSYW5zd2Vyc19oZWFydGJlYXRzGAQgASgIIiMKEEZvdW5kQ29vcmRpbmF0b3ISDwoHcmVwbGljYRgBIAEoCSIbCgZXYW50ZWQSEQoJdXBkYXRlX2lkGAEgASgMIiwKCENvbWVCYWNrEhAKCGFmdGVyX21zGAEgASgNEg4KBnJlYXNvbhgCIAEoCSJgCgRHcmlkEhQKDGxzYl9leHBvbmVudBgBIAEoERIaChJ2YWx1ZV9tYXhfZXhwb25lbnQYAiABKBESEgoKd2VpZ2h0X21heBgDIAEoDRISCgpjb2hvcnRfbWF4GAQgASgNIo8CCgpBc3NpZ25tZW50EgwKBHRhc2sYASABKAkSDQoFcm91bmQYAiABKAQSLQoEYmFzZRgDIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIRCglwbGFuX2pzb24YBCABKAkSKwoIZW5jb2RpbmcYBSABKA4yGS5jb21tb253ZWlnaHQudjEuRW5jb2RpbmcSIwoEZ3JpZBgGIAEoCzIVLmNvbW1vbndlaWdodC52MS5HcmlkEhYKDmRlYWRsaW5lX2luX21zGAcgASgEEgwKBHNlZWQYCCABKAQSFgoOd2VpZ2h0c19pbmxpbmUYCSABKAwSEgoKaW52aXRhdGlvbhgKIAEoDCJNChtBZ2VudFNlcnZpY2VEb3dubG9hZFJlcXVlc3QSDgoGZGlnZXN0GAEgASgMEg4KBm9mZnNldBgCIAEoBBIOCgZsZW5ndGgYAyABKAQiUAocQWdlbnRTZXJ2aWNlRG93bmxvYWRSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSEgoKdG90YWxfc2l6ZRgCIAEoBBIMCgRkYXRhGAMgASgMIisKFkdldFVwZGF0ZVN0YXR1c1JlcXVlc3QSEQoJdXBkYXRlX2lkGAEgASgMImwKF0dldFVwZGF0ZVN0YXR1c1Jlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBIvCgdyZWNlaXB0GAIgASgLMh4uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFJlY2VpcHQSEAoIYWNjZXB0ZWQYAyABKAgi6QIKDFVwZGF0ZUhlYWRlchIRCgl1cGRhdGVfaWQYASABKAwSEAoIYWdlbnRfaWQYAiABKAkSDAoEdGFzaxgDIAEoCRINCgVyb3VuZBgEIAEoBBIUCgxiYXNlX3ZlcnNpb24YBSABKAQSKwoIZW5jb2RpbmcYBiABKA4yGS5jb21tb253ZWlnaHQudjEuRW5jb2RpbmcSDgoGd2VpZ2h0GAcgASgEEhYKDnBheWxvYWRfZGlnZXN0GAggASgMEhQKDHBheWxvYWRfc2l6ZRgJIAEoBBI7CgdtZXRyaWNzGAogAygLMiouY29tbW9ud2VpZ2h0LnYxLlVwZGF0ZUhlYWRlci5NZXRyaWNzRW50cnkSFQoNaGVhZGVyX2RpZ2VzdBgLIAEoDBISCgppbnZpdGF0aW9uGAwgASgMGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBImIKE1N1Ym1pdFVwZGF0ZVJlcXVlc3QSLQoGaGVhZGVyGAEgASgLMh0uY29tbW9ud2VpZ2h0LnYxLlVwZGF0ZUhlYWRlchIOCgZvZmZzZXQYAiABKAQSDAoEZGF0YRgDIAEoDCJpChRTdWJtaXRVcGRhdGVSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSEAoIYWNjZXB0ZWQYAiABKAgSLwoHcmVjZWlwdBgDIAEoCzIeLmNvbW1vbndlaWdodC52MS5TaWduZWRSZWNlaXB0MpADCgxBZ2VudFNlcnZpY2USUAoHU2Vzc2lvbhIfLmNvbW1vbndlaWdodC52MS5TZXNzaW9uUmVxdWVzdBogLmNvbW1vbndlaWdodC52MS5TZXNzaW9uUmVzcG9uc2UoATABEmkKCERvd25sb2FkEiwuY29tbW9ud2VpZ2h0LnYxLkFnZW50U2VydmljZURvd25sb2FkUmVxdWVzdBotLmNvbW1vbndlaWdodC52MS5BZ2VudFNlcnZpY2VEb3dubG9hZFJlc3BvbnNlMAESZAoPR2V0VXBkYXRlU3RhdHVzEicuY29tbW9ud2VpZ2h0LnYxLkdldFVwZGF0ZVN0YXR1c1JlcXVlc3QaKC5jb21tb253ZWlnaHQudjEuR2V0VXBkYXRlU3RhdHVzUmVzcG9uc2USXQoMU3VibWl0VXBkYXRlEiQuY29tbW9ud2VpZ2h0LnYxLlN1Ym1pdFVwZGF0ZVJlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuU3VibWl0VXBkYXRlUmVzcG9uc2UoAWIGcHJvdG8z", [file_commonweight_v1_release]);
+  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWdlbnQucHJvdG8SD2NvbW1vbndlaWdodC52MSJtCgVIZWxsbxIQCghhZ2VudF9pZBgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEhAKCHNvZnR3YXJlGAMgASgJEgwKBHRhc2sYBCABKAkSEAoIZXhhbXBsZXMYBSABKAQSDAoEbGluaxgGIAEoCSK1AgoOU2Vzc2lvblJlcXVlc3QSJwoFaGVsbG8YASABKAsyFi5jb21tb253ZWlnaHQudjEuSGVsbG9IABInCgVyZWFkeRgCIAEoCzIWLmNvbW1vbndlaWdodC52MS5SZWFkeUgAEicKBW9mZmVyGAMgASgLMhYuY29tbW9ud2VpZ2h0LnYxLk9mZmVySAASLwoJaGVhcnRiZWF0GAQgASgLMhouY29tbW9ud2VpZ2h0LnYxLkhlYXJ0YmVhdEgAEisKB2ZhaWx1cmUYBSABKAsyGC5jb21tb253ZWlnaHQudjEuRmFpbHVyZUgAEisKB2dvb2RieWUYBiABKAsyGC5jb21tb253ZWlnaHQudjEuR29vZGJ5ZUgAEhIKCnNlc3Npb25faWQYDyABKAlCCQoHbWVzc2FnZSIHCgVSZWFkeSILCglIZWFydGJlYXQiCQoHR29vZGJ5ZSI2CgdGYWlsdXJlEgwKBHRhc2sYASABKAkSDQoFcm91bmQYAiABKAQSDgoGcmVhc29uGAMgASgJIjgKBU9mZmVyEi8KB3VwZGF0ZXMYASADKAsyHi5jb21tb253ZWlnaHQudjEuT2ZmZXJlZFVwZGF0ZSJtCg1PZmZlcmVkVXBkYXRlEhEKCXVwZGF0ZV9pZBgBIAEoDBIMCgR0YXNrGAIgASgJEg0KBXJvdW5kGAMgASgEEhQKDGJhc2VfdmVyc2lvbhgEIAEoBBIWCg5wYXlsb2FkX2RpZ2VzdBgFIAEoDCL5AgoPU2Vzc2lvblJlc3BvbnNlEisKB3dlbGNvbWUYASABKAsyGC5jb21tb253ZWlnaHQudjEuV2VsY29tZUgAEjEKCmFzc2lnbm1lbnQYAiABKAsyGy5jb21tb253ZWlnaHQudjEuQXNzaWdubWVudEgAEjEKB3JlY2VpcHQYAyABKAsyHi5jb21tb253ZWlnaHQudjEuU2lnbmVkUmVjZWlwdEgAEikKBndhbnRlZBgEIAEoCzIXLmNvbW1vbndlaWdodC52MS5XYW50ZWRIABIuCgljb21lX2JhY2sYBSABKAsyGS5jb21tb253ZWlnaHQudjEuQ29tZUJhY2tIABInCgVhbGl2ZRgGIAEoCzIWLmNvbW1vbndlaWdodC52MS5BbGl2ZUgAEjAKCnJvdW5kX292ZXIYByABKAsyGi5jb21tb253ZWlnaHQudjEuUm91bmRPdmVySAASEgoKc2Vzc2lvbl9pZBgPIAEoCUIJCgdtZXNzYWdlIgcKBUFsaXZlImAKB1dlbGNvbWUSEgoKcHVibGljX2tleRgBIAEoDBIUCgxoZWFydGJlYXRfbXMYAiABKA0SDwoHcmVwbGljYRgDIAEoCRIaChJhbnN3ZXJzX2hlYXJ0YmVhdHMYBCABKAgiIwoQRm91bmRDb29yZGluYXRvchIPCgdyZXBsaWNhGAEgASgJIhsKBldhbnRlZBIRCgl1cGRhdGVfaWQYASABKAwiKAoJUm91bmRPdmVyEgwKBHRhc2sYASABKAkSDQoFcm91bmQYAiABKAQiLAoIQ29tZUJhY2sSEAoIYWZ0ZXJfbXMYASABKA0SDgoGcmVhc29uGAIgASgJImAKBEdyaWQSFAoMbHNiX2V4cG9uZW50GAEgASgREhoKEnZhbHVlX21heF9leHBvbmVudBgCIAEoERISCgp3ZWlnaHRfbWF4GAMgASgNEhIKCmNvaG9ydF9tYXgYBCABKA0ijwIKCkFzc2lnbm1lbnQSDAoEdGFzaxgBIAEoCRINCgVyb3VuZBgCIAEoBBItCgRiYXNlGAMgASgLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0EhEKCXBsYW5fanNvbhgEIAEoCRIrCghlbmNvZGluZxgFIAEoDjIZLmNvbW1vbndlaWdodC52MS5FbmNvZGluZxIjCgRncmlkGAYgASgLMhUuY29tbW9ud2VpZ2h0LnYxLkdyaWQSFgoOZGVhZGxpbmVfaW5fbXMYByABKAQSDAoEc2VlZBgIIAEoBBIWCg53ZWlnaHRzX2lubGluZRgJIAEoDBISCgppbnZpdGF0aW9uGAogASgMIk0KG0FnZW50U2VydmljZURvd25sb2FkUmVxdWVzdBIOCgZkaWdlc3QYASABKAwSDgoGb2Zmc2V0GAIgASgEEg4KBmxlbmd0aBgDIAEoBCJQChxBZ2VudFNlcnZpY2VEb3dubG9hZFJlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBISCgp0b3RhbF9zaXplGAIgASgEEgwKBGRhdGEYAyABKAwiKwoWR2V0VXBkYXRlU3RhdHVzUmVxdWVzdBIRCgl1cGRhdGVfaWQYASABKAwibAoXR2V0VXBkYXRlU3RhdHVzUmVzcG9uc2USDgoGb2Zmc2V0GAEgASgEEi8KB3JlY2VpcHQYAiABKAsyHi5jb21tb253ZWlnaHQudjEuU2lnbmVkUmVjZWlwdBIQCghhY2NlcHRlZBgDIAEoCCLpAgoMVXBkYXRlSGVhZGVyEhEKCXVwZGF0ZV9pZBgBIAEoDBIQCghhZ2VudF9pZBgCIAEoCRIMCgR0YXNrGAMgASgJEg0KBXJvdW5kGAQgASgEEhQKDGJhc2VfdmVyc2lvbhgFIAEoBBIrCghlbmNvZGluZxgGIAEoDjIZLmNvbW1vbndlaWdodC52MS5FbmNvZGluZxIOCgZ3ZWlnaHQYByABKAQSFgoOcGF5bG9hZF9kaWdlc3QYCCABKAwSFAoMcGF5bG9hZF9zaXplGAkgASgEEjsKB21ldHJpY3MYCiADKAsyKi5jb21tb253ZWlnaHQudjEuVXBkYXRlSGVhZGVyLk1ldHJpY3NFbnRyeRIVCg1oZWFkZXJfZGlnZXN0GAsgASgMEhIKCmludml0YXRpb24YDCABKAwaLgoMTWV0cmljc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEiYgoTU3VibWl0VXBkYXRlUmVxdWVzdBItCgZoZWFkZXIYASABKAsyHS5jb21tb253ZWlnaHQudjEuVXBkYXRlSGVhZGVyEg4KBm9mZnNldBgCIAEoBBIMCgRkYXRhGAMgASgMImkKFFN1Ym1pdFVwZGF0ZVJlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBIQCghhY2NlcHRlZBgCIAEoCBIvCgdyZWNlaXB0GAMgASgLMh4uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFJlY2VpcHQykAMKDEFnZW50U2VydmljZRJQCgdTZXNzaW9uEh8uY29tbW9ud2VpZ2h0LnYxLlNlc3Npb25SZXF1ZXN0GiAuY29tbW9ud2VpZ2h0LnYxLlNlc3Npb25SZXNwb25zZSgBMAESaQoIRG93bmxvYWQSLC5jb21tb253ZWlnaHQudjEuQWdlbnRTZXJ2aWNlRG93bmxvYWRSZXF1ZXN0Gi0uY29tbW9ud2VpZ2h0LnYxLkFnZW50U2VydmljZURvd25sb2FkUmVzcG9uc2UwARJkCg9HZXRVcGRhdGVTdGF0dXMSJy5jb21tb253ZWlnaHQudjEuR2V0VXBkYXRlU3RhdHVzUmVxdWVzdBooLmNvbW1vbndlaWdodC52MS5HZXRVcGRhdGVTdGF0dXNSZXNwb25zZRJdCgxTdWJtaXRVcGRhdGUSJC5jb21tb253ZWlnaHQudjEuU3VibWl0VXBkYXRlUmVxdWVzdBolLmNvbW1vbndlaWdodC52MS5TdWJtaXRVcGRhdGVSZXNwb25zZSgBYgZwcm90bzM", [file_commonweight_v1_release]);
 
 /**
  * Who an agent is and what it can do.
@@ -307,6 +307,14 @@ export type SessionResponse = Message<"commonweight.v1.SessionResponse"> & {
      */
     value: Alive;
     case: "alive";
+  } | {
+    /**
+     * What the agent is at is not needed any more: it may stop.
+     *
+     * @generated from field: commonweight.v1.RoundOver round_over = 7;
+     */
+    value: RoundOver;
+    case: "roundOver";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -412,6 +420,30 @@ export const WantedSchema: GenMessage<Wanted> = /*@__PURE__*/
   messageDesc(file_commonweight_v1_agent, 12);
 
 /**
+ * The round has the updates that it needs. An update that is in the outbox already is offered all the same, and ended by a receipt.
+ *
+ * @generated from message commonweight.v1.RoundOver
+ */
+export type RoundOver = Message<"commonweight.v1.RoundOver"> & {
+  /**
+   * @generated from field: string task = 1;
+   */
+  task: string;
+
+  /**
+   * @generated from field: uint64 round = 2;
+   */
+  round: bigint;
+};
+
+/**
+ * Describes the message commonweight.v1.RoundOver.
+ * Use `create(RoundOverSchema)` to create a new message.
+ */
+export const RoundOverSchema: GenMessage<RoundOver> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_agent, 13);
+
+/**
  * @generated from message commonweight.v1.ComeBack
  */
 export type ComeBack = Message<"commonweight.v1.ComeBack"> & {
@@ -431,7 +463,7 @@ export type ComeBack = Message<"commonweight.v1.ComeBack"> & {
  * Use `create(ComeBackSchema)` to create a new message.
  */
 export const ComeBackSchema: GenMessage<ComeBack> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 13);
+  messageDesc(file_commonweight_v1_agent, 14);
 
 /**
  * The grid that updates of a round must lie on. Values are integers times 2^lsb_exponent.
@@ -467,7 +499,7 @@ export type Grid = Message<"commonweight.v1.Grid"> & {
  * Use `create(GridSchema)` to create a new message.
  */
 export const GridSchema: GenMessage<Grid> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 14);
+  messageDesc(file_commonweight_v1_agent, 15);
 
 /**
  * @generated from message commonweight.v1.Assignment
@@ -539,7 +571,7 @@ export type Assignment = Message<"commonweight.v1.Assignment"> & {
  * Use `create(AssignmentSchema)` to create a new message.
  */
 export const AssignmentSchema: GenMessage<Assignment> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 15);
+  messageDesc(file_commonweight_v1_agent, 16);
 
 /**
  * @generated from message commonweight.v1.AgentServiceDownloadRequest
@@ -568,7 +600,7 @@ export type AgentServiceDownloadRequest = Message<"commonweight.v1.AgentServiceD
  * Use `create(AgentServiceDownloadRequestSchema)` to create a new message.
  */
 export const AgentServiceDownloadRequestSchema: GenMessage<AgentServiceDownloadRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 16);
+  messageDesc(file_commonweight_v1_agent, 17);
 
 /**
  * @generated from message commonweight.v1.AgentServiceDownloadResponse
@@ -595,7 +627,7 @@ export type AgentServiceDownloadResponse = Message<"commonweight.v1.AgentService
  * Use `create(AgentServiceDownloadResponseSchema)` to create a new message.
  */
 export const AgentServiceDownloadResponseSchema: GenMessage<AgentServiceDownloadResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 17);
+  messageDesc(file_commonweight_v1_agent, 18);
 
 /**
  * @generated from message commonweight.v1.GetUpdateStatusRequest
@@ -612,7 +644,7 @@ export type GetUpdateStatusRequest = Message<"commonweight.v1.GetUpdateStatusReq
  * Use `create(GetUpdateStatusRequestSchema)` to create a new message.
  */
 export const GetUpdateStatusRequestSchema: GenMessage<GetUpdateStatusRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 18);
+  messageDesc(file_commonweight_v1_agent, 19);
 
 /**
  * @generated from message commonweight.v1.GetUpdateStatusResponse
@@ -645,7 +677,7 @@ export type GetUpdateStatusResponse = Message<"commonweight.v1.GetUpdateStatusRe
  * Use `create(GetUpdateStatusResponseSchema)` to create a new message.
  */
 export const GetUpdateStatusResponseSchema: GenMessage<GetUpdateStatusResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 19);
+  messageDesc(file_commonweight_v1_agent, 20);
 
 /**
  * @generated from message commonweight.v1.UpdateHeader
@@ -724,7 +756,7 @@ export type UpdateHeader = Message<"commonweight.v1.UpdateHeader"> & {
  * Use `create(UpdateHeaderSchema)` to create a new message.
  */
 export const UpdateHeaderSchema: GenMessage<UpdateHeader> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 20);
+  messageDesc(file_commonweight_v1_agent, 21);
 
 /**
  * @generated from message commonweight.v1.SubmitUpdateRequest
@@ -755,7 +787,7 @@ export type SubmitUpdateRequest = Message<"commonweight.v1.SubmitUpdateRequest">
  * Use `create(SubmitUpdateRequestSchema)` to create a new message.
  */
 export const SubmitUpdateRequestSchema: GenMessage<SubmitUpdateRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 21);
+  messageDesc(file_commonweight_v1_agent, 22);
 
 /**
  * @generated from message commonweight.v1.SubmitUpdateResponse
@@ -788,7 +820,7 @@ export type SubmitUpdateResponse = Message<"commonweight.v1.SubmitUpdateResponse
  * Use `create(SubmitUpdateResponseSchema)` to create a new message.
  */
 export const SubmitUpdateResponseSchema: GenMessage<SubmitUpdateResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 22);
+  messageDesc(file_commonweight_v1_agent, 23);
 
 /**
  * What an edge agent speaks. Over NATS the same messages go on cw.v1.agent.<id>.* subjects.
