@@ -456,6 +456,10 @@ export class Coordinator implements CoordinatorService {
     this.#undecodable++;
   }
 
+  get sentAway(): number {
+    return this.#sessions.sentAway;
+  }
+
   get undecodable(): number {
     return this.#undecodable;
   }
@@ -494,6 +498,7 @@ export class Coordinator implements CoordinatorService {
   }
 
   #tick(): void {
+    if (!this.#closed) this.#sessions.tick();
     if (this.diskIsFull) return;
     this.#forDrivers((driver) => (driver.isRunning ? driver.tick() : Promise.resolve()));
   }

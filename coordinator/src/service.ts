@@ -106,6 +106,8 @@ export interface CoordinatorService {
   addBytes(direction: 'up' | 'down', task: string | undefined, bytes: number): void;
   /** Counts a message whose bytes could not be decoded. */
   addUndecodable(): void;
+  /** Agents that were told to come back later because no task needed them, since the start. */
+  readonly sentAway: number;
   /** Messages that could not be decoded, since the start. */
   readonly undecodable: number;
   /** Uploads are refused for want of room. */

@@ -65,6 +65,8 @@ export interface AgentOptions {
   dataDir: string;
   /** Serve only this task; any without it. */
   task?: string;
+  /** Closes its session where no task needs it, and comes back when the coordinator says; without it, it stays connected. */
+  leavesBetweenRounds?: boolean;
   /** Of the training; 1 by default. */
   threads?: number;
   /** What trains; the CPU by default, and where another does not work. */
@@ -81,7 +83,8 @@ const WELCOME_MS = 5_000;
 const UNANSWERED_MAX = 2;
 /** How often an agent says again what may have been lost. */
 const REMIND_MS = 30_000;
-/** The longest that a coordinator may send an agent away for. */
+/** The time that a coordinator may send an agent away for. */
+const RETURN_MS_MIN = 500;
 const RETURN_MS_MAX = 600_000;
 /** Tries of one upload before the next session offers the update again. */
 const UPLOAD_TRIES = 5;
@@ -128,7 +131,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
 
 /** What an agent works with. */
 export interface AgentParts {
-  options: Pick<AgentOptions, 'agentId' | 'task' | 'coordinator' | 'signal'>;
+  options: Pick<AgentOptions, 'agentId' | 'task' | 'coordinator' | 'signal' | 'leavesBetweenRounds'>;
   link: AgentLink;
   disk: AgentDisk;
   trainer: Pick<Trainer, 'train'>;
@@ -169,7 +172,16 @@ export class Agent {
       const { why, afterMs } = await this.#runSession(backoff);
       this.#do({ type: 'Broken' });
       if (signal.aborted) return;
-      const retryMs = Math.round(Math.max(backoff.nextMs(), Math.min(afterMs, RETURN_MS_MAX)));
+      if (afterMs > 0) {
+        // The coordinator has spread its agents over time: whoever came at another would spoil that.
+        const returnMs = Math.round(Math.min(Math.max(afterMs, RETURN_MS_MIN), RETURN_MS_MAX));
+        // What is under way needs its connection.
+        if (this.#working.size === 0) await this.#parts.link.rest();
+        this.#parts.tell({ type: 'away', coordinator, why, returnMs });
+        await sleep(returnMs, signal);
+        continue;
+      }
+      const retryMs = Math.round(backoff.nextMs());
       this.#parts.tell({ type: 'disconnected', coordinator, why, retryMs });
       await sleep(retryMs, signal);
     }
@@ -183,7 +195,7 @@ export class Agent {
   /** One session from Hello to its end; says why it ended, and when the coordinator wants to see the agent again. */
   #runSession(backoff: Backoff): Promise<{ why: string; afterMs: number }> {
     const { options, link, examples, tell } = this.#parts;
-    const { agentId, task = '', coordinator, signal } = options;
+    const { agentId, task = '', coordinator, leavesBetweenRounds = false, signal } = options;
     const hello = create(HelloSchema, {
       agentId,
       sessionId: randomUUID(),
@@ -191,6 +203,7 @@ export class Agent {
       task,
       examples: BigInt(examples),
       link: link.kind,
+      leaves: leavesBetweenRounds,
     });
     return new Promise((resolve) => {
       let heart: NodeJS.Timeout | undefined;

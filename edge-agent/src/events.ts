@@ -3,6 +3,8 @@ export type AgentEvent =
   | { type: 'data'; examples: number }
   | { type: 'connected'; coordinator: string }
   | { type: 'disconnected'; coordinator: string; why: string; retryMs: number }
+  /** The coordinator does not need it for now, or has no room. */
+  | { type: 'away'; coordinator: string; why: string; returnMs: number }
   | { type: 'assignment'; model: string; task: string; round: number; version: number }
   | { type: 'trained'; task: string; round: number; loss: number; examples: number; steps: number; trainMs: number }
   | { type: 'stopped'; task: string; round: number; why: string }

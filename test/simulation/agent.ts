@@ -20,6 +20,8 @@ export interface AgentWorld extends Omit<LinkWorld, 'isAlive'> {
   onMade(entry: OutboxEntry): void;
   onKept(id: string): void;
   trace(line: string): void;
+  /** Whether it leaves between rounds. */
+  leaves: boolean;
   planted: PlantedInAgent;
 }
 
@@ -72,7 +74,12 @@ export class SimulatedAgent {
       return { weights: trained, loss: 1 / (index + 1), examples: index + 1, steps: 1, ms };
     };
     const agent = new Agent({
-      options: { agentId: id, coordinator: 'the coordinator', signal: this.#stop.signal },
+      options: {
+        agentId: id,
+        coordinator: 'the coordinator',
+        signal: this.#stop.signal,
+        leavesBetweenRounds: world.leaves,
+      },
       link: this.link,
       disk,
       trainer: { train },
@@ -82,6 +89,7 @@ export class SimulatedAgent {
         if (event.type === 'warning' && FORGED.test(event.text)) return world.trace(`${id}: ${event.text}`);
         if (event.type === 'warning') return world.onBug(new Error(`${id}: ${event.text}`));
         if (event.type === 'failure') world.trace(`${id}: round ${event.round} fails: ${event.reason}`);
+        if (event.type === 'away') world.trace(`${id}: ${event.why}, comes back in ${event.returnMs} ms`);
         if (event.type === 'disconnected') world.trace(`${id}: ${event.why}, comes back in ${event.retryMs} ms`);
       },
     });

@@ -680,6 +680,8 @@ class Cluster {
       edge: () => this.#edgeOf(id),
       leaveEdge: () => this.#reached.delete(id),
       isStormy: () => this.#stormy,
+      // In every sixth seed half of the agents leave between rounds.
+      leaves: this.#seed % 6 === 2 && index % 2 === 0,
       trace: this.#trace,
       onMade: (entry) => {
         const { updateId: id, baseVersion } = entry.header;

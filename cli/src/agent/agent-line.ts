@@ -10,6 +10,8 @@ export function agentLine(event: AgentEvent): string {
       return `connected to ${event.coordinator}`;
     case 'disconnected':
       return `no session with ${event.coordinator} (${event.why}); trying again in ${(event.retryMs / 1000).toFixed(1)} s`;
+    case 'away':
+      return `away: ${event.why}; back in ${(event.returnMs / 1000).toFixed(1)} s`;
     case 'assignment':
       return `${event.task} round ${event.round}: training on version ${event.version}`;
     case 'trained':

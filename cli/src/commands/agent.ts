@@ -17,6 +17,7 @@ interface Options extends ServingFlags {
   id: string;
   dir?: string;
   task?: string;
+  betweenRounds: string;
   threads: number;
   engine: EngineName;
   serve?: string;
@@ -32,6 +33,12 @@ export function addAgent(program: Command): void {
     .option('--id <name>', 'its name among the agents; one program each', name, ownName())
     .option('--dir <dir>', 'folder of its outbox and cache (else .commonweight/agents/ID)')
     .option('--task <name>', 'serve only this task', name)
+    .option(
+      '--between-rounds <how>',
+      'stay connected, or leave and come back when the coordinator says',
+      oneOf('stay', 'leave'),
+      'stay',
+    )
     .option('--threads <n>', 'threads of the training', whole(1, 1024), 1)
     .option('--engine <name>', `what trains: ${engines.join(', ')}`, oneOf(...engines), 'cpu')
     .option('--serve <address>', 'serve predictions here as well, such as 127.0.0.1:8000')
@@ -67,6 +74,7 @@ async function agent(options: Options): Promise<void> {
       dataDir,
       engine,
       threads,
+      leavesBetweenRounds: options.betweenRounds === 'leave',
       signal,
       onEvent,
       ...(task === undefined ? {} : { task }),

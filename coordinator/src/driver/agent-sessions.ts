@@ -16,6 +16,7 @@ import type { Signer } from '../identity/signer.ts';
 import { returnAfterMs } from '../return-time.ts';
 import { ServiceError, type AgentSession, type AgentSink } from '../service.ts';
 import type { ReceiptRecord } from '../store/store.ts';
+import { Dismissals } from './dismissals.ts';
 import type { Fleet } from './fleet.ts';
 import { isCommitted, receiptToWire } from './receipts.ts';
 import { hex, isWhole, ownsId, receiptMessage, type Offered, type Submission, type TaskWork } from './task-work.ts';
@@ -46,10 +47,22 @@ export interface SessionWorld {
 export class AgentSessions {
   readonly #world: SessionWorld;
   readonly #uploads: Uploads;
+  readonly #dismissals: Dismissals;
 
   constructor(world: SessionWorld) {
     this.#world = world;
     this.#uploads = new Uploads(world.nowMs);
+    this.#dismissals = new Dismissals(world.fleet, world.tasks);
+  }
+
+  /** Agents that were sent away because no task needed them, since the start. */
+  get sentAway(): number {
+    return this.#dismissals.count;
+  }
+
+  /** Looks who is free and is not needed. */
+  tick(): void {
+    this.#dismissals.look(this.#world.nowMs());
   }
 
   /** Begins an agent's session. */
@@ -85,7 +98,7 @@ export class AgentSessions {
     fleet.seen(agentId, nowMs());
     switch (message.case) {
       case 'ready':
-        fleet.setReady(agentId, true);
+        fleet.setReady(agentId, true, nowMs());
         return this.#forTasks((task) => (task.isRunning ? task.agentReady(agentId) : Promise.resolve()));
       case 'offer':
         for (const offered of message.value.updates.slice(0, OFFER_UPDATES_MAX))

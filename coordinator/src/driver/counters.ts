@@ -8,6 +8,8 @@ export interface Counters {
   roundsAbandoned: number;
   /** Weighted means of what agents reported in the last round. */
   metrics: Record<string, number>;
+  /** How long rounds take; undefined before the first. */
+  roundMs?: number;
 }
 
 export const noCounts = (): Counters => ({

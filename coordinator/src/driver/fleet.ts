@@ -6,11 +6,15 @@ import {
   type Hello,
   type SessionResponse,
 } from '@commonweight/proto';
+import { RETURN_MS_MAX } from '../return-time.ts';
 import type { AgentSink } from '../service.ts';
 import type { MemberRow } from '../store/shares.ts';
 
 /** Agents that were seen and are gone are remembered up to this many. */
 const AGENTS_MAX = 100_000;
+/** An agent that was seen within this time is reckoned with, whether it is there or not. */
+const KNOWN_MS = 2 * RETURN_MS_MAX;
+const RECOUNT_MS = 1_000;
 
 interface Member {
   hello: Hello;
@@ -18,7 +22,11 @@ interface Member {
   online: boolean;
   /** Free to be invited. */
   ready: boolean;
+  /** Since when. */
+  readySinceMs: number;
   seenMs: number;
+  /** When it was told to come back. */
+  returnMs?: number;
 }
 
 /** Which agents are there, and which of them are free: this coordinator's own, and those of other replicas. */
@@ -29,6 +37,7 @@ export class Fleet {
   /** Own agents whose state is another since it was last taken. */
   #changed = new Set<string>();
   #online = 0;
+  #counted = { known: 0, atMs: -Infinity };
 
   /** Agents whose session is here. */
   get online(): number {
@@ -41,7 +50,7 @@ export class Fleet {
     if (before?.online === true) before.sink.close('a newer session of this agent took over');
     else this.#online += 1;
     this.#members.delete(hello.agentId);
-    this.#members.set(hello.agentId, { hello, sink, online: true, ready: false, seenMs: nowMs });
+    this.#members.set(hello.agentId, { hello, sink, online: true, ready: false, readySinceMs: nowMs, seenMs: nowMs });
     this.#changed.add(hello.agentId);
     this.#forgetOldest();
   }
@@ -64,14 +73,52 @@ export class Fleet {
     if (member !== undefined) member.seenMs = nowMs;
   }
 
-  setReady(agentId: string, isReady: boolean): void {
+  setReady(agentId: string, isReady: boolean, nowMs: number = 0): void {
     const member = this.#members.get(agentId);
     const elsewhere = this.#elsewhere.get(agentId);
     if (elsewhere !== undefined && member?.online !== true) elsewhere.ready = isReady;
     const ready = isReady && member?.online === true;
     if (member === undefined || member.ready === ready) return;
     member.ready = ready;
+    member.readySinceMs = nowMs;
     this.#changed.add(agentId);
+  }
+
+  /** Own agents that are free and leave between rounds, and for how long they have been held. */
+  *leavers(nowMs: number): Generator<{ agentId: string; heldMs: number }> {
+    for (const [agentId, { hello, online, ready, readySinceMs }] of this.#members) {
+      if (online && ready && hello.leaves) yield { agentId, heldMs: nowMs - readySinceMs };
+    }
+  }
+
+  /** Sends an agent away. */
+  dismiss(agentId: string, { reason, afterMs, nowMs }: { reason: string; afterMs: number; nowMs: number }): void {
+    const member = this.#members.get(agentId);
+    if (member?.online !== true) return;
+    member.sink.close(reason, afterMs);
+    member.returnMs = nowMs + afterMs;
+    this.leave(agentId);
+  }
+
+  /** Agents that are there, or were a while ago: those that leave between rounds come again. */
+  known(nowMs: number): number {
+    // For each of ten thousand agents that leave at once all would be looked through.
+    if (nowMs - this.#counted.atMs < RECOUNT_MS) return this.#counted.known;
+    let known = this.#elsewhere.size;
+    for (const { online, seenMs } of this.#members.values()) if (online || nowMs - seenMs < KNOWN_MS) known++;
+    this.#counted = { known, atMs: nowMs };
+    return known;
+  }
+
+  /** Agents of a task that were sent away, and when the last of them is to be back. */
+  returning(task: string, nowMs: number): { agents: number; lastMs: number } {
+    let [agents, lastMs] = [0, 0];
+    for (const { hello, online, returnMs } of this.#members.values()) {
+      if (online || returnMs === undefined || returnMs < nowMs || !serves(hello, task)) continue;
+      agents++;
+      lastMs = Math.max(lastMs, returnMs - nowMs);
+    }
+    return { agents, lastMs };
   }
 
   isReady(agentId: string): boolean {
@@ -90,6 +137,12 @@ export class Fleet {
     let online = 0;
     for (const [, { hello }] of this.#there()) if (serves(hello, task)) online++;
     return online;
+  }
+
+  /** Whether an agent that is connected here may work for a task. */
+  mayServe(agentId: string, task: string): boolean {
+    const member = this.#members.get(agentId);
+    return member?.online === true && serves(member.hello, task);
   }
 
   isOnline(agentId: string): boolean {

@@ -31,7 +31,9 @@ import {
   type RoundPolicy,
   type RoundState,
 } from '../round/round.ts';
+import { callOf, openedMs, typicalMs } from '../round/call.ts';
 import { updatesMax } from '../round/windows.ts';
+import type { Call } from '../return-time.ts';
 import { ServiceError } from '../service.ts';
 import type { RoundKey } from '../store/shares.ts';
 import type { Commit, ReceiptRecord, Store, TaskRecord } from '../store/store.ts';
@@ -316,7 +318,7 @@ export class TaskDriver implements TaskWork {
         this.refusalOfHeader(header) ?? refusalOfBytes(header, payload) ?? (await this.#fold(header, payload));
       if (refusal !== undefined) return this.#refuse(header, refusal);
       const { agentId } = header;
-      this.#world.fleet.setReady(agentId, true);
+      this.#world.fleet.setReady(agentId, true, this.#world.nowMs());
       await this.#step({ type: 'UpdateReceived', nowMs: this.#world.nowMs(), ...updateOf(header) });
       // Without rounds its place is somebody else's now.
       if (this.#strategy.asynchronous !== undefined) await this.#step(this.#tick());
@@ -331,6 +333,11 @@ export class TaskDriver implements TaskWork {
   addBytes(direction: 'up' | 'down', bytes: number): void {
     if (direction === 'up') this.#counters.bytesUp += bytes;
     else this.#counters.bytesDown += bytes;
+  }
+
+  callFor(agentId: string): Call | undefined {
+    if (!this.isRunning || !this.#world.fleet.mayServe(agentId, this.task)) return undefined;
+    return callOf(this.#state, this.#policy, this.#world.nowMs(), this.#counters.roundMs);
   }
 
   get isRunning(): boolean {
@@ -610,7 +617,11 @@ export class TaskDriver implements TaskWork {
       this.#policy,
     ).state;
     const before = { ...this.#counters };
-    Object.assign(this.#counters, { updatesAccepted: before.updatesAccepted + collected.size, metrics: means });
+    Object.assign(this.#counters, {
+      updatesAccepted: before.updatesAccepted + collected.size,
+      metrics: means,
+      roundMs: typicalMs(before.roundMs, this.#roundMs()),
+    });
     try {
       await this.#save(after, {
         version: next.version,
@@ -639,6 +650,13 @@ export class TaskDriver implements TaskWork {
     await this.#step(this.#tick());
   }
 
+  /** How long the round has been open. */
+  #roundMs(): number {
+    const state = this.#state;
+    invariant(state.phase !== 'Idle', 'a round is open until it is published');
+    return Math.max(0, this.#world.nowMs() - openedMs(state, this.#policy));
+  }
+
   /** Another task's memory, of another strategy perhaps, would be no help. */
   #memory(): readonly Float32Array[] {
     return this.#base.manifest.task === this.task ? this.#base.memory : [];
@@ -659,9 +677,10 @@ export class TaskDriver implements TaskWork {
     if (this.#taskState !== 'running') return '';
     if (state.phase === 'Idle') {
       const ready = this.#world.fleet.readyFor(this.task).length;
-      return ready < this.config.cohort.min
-        ? `waiting for agents: ${ready} of at least ${this.config.cohort.min} are ready`
-        : '';
+      if (ready >= this.config.cohort.min) return '';
+      const { agents, lastMs } = this.#world.fleet.returning(this.task, this.#world.nowMs());
+      const back = agents === 0 ? '' : `, ${agents} come back within ${Math.ceil(lastMs / 1000)} s`;
+      return `waiting for agents: ${ready} of at least ${this.config.cohort.min} are ready${back}`;
     }
     if (state.phase === 'Publishing') return '';
     const { asynchronous } = this.#strategy;

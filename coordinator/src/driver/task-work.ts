@@ -14,6 +14,7 @@ import type { Signer } from '../identity/signer.ts';
 import { sha256 } from '../registry/registry.ts';
 import type { TaskConfig } from '../round/policy.ts';
 import { verdictOn, type OfferedUpdate as Judged, type RoundState, type Verdict } from '../round/round.ts';
+import type { Call } from '../return-time.ts';
 import { ServiceError } from '../service.ts';
 import type { ReceiptRecord, StoreReads } from '../store/store.ts';
 import { invitationToken } from './invitations.ts';
@@ -52,6 +53,8 @@ export interface TaskWork {
   refuse(header: UpdateHeader, refusal: Refusal): Promise<Submission>;
   holds(updateId: Uint8Array): boolean;
   addBytes(direction: 'up' | 'down', bytes: number): void;
+  /** When it may next want an agent that is free; undefined where it does not run, or never wants that one. */
+  callFor(agentId: string): Call | undefined;
 }
 
 /** What an update's header is held against. */

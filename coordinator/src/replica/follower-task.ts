@@ -1,6 +1,6 @@
 import type { Strategy } from '@commonweight/core';
 import type { OfferedUpdate, UpdateHeader } from '@commonweight/proto';
-import { properMetrics } from '../driver/counters.ts';
+import { properMetrics, type Counters } from '../driver/counters.ts';
 import type { Fleet } from '../driver/fleet.ts';
 import { Invitations } from '../driver/invitations.ts';
 import { isFinal, rejectedReceipt, type Refusal } from '../driver/receipts.ts';
@@ -23,7 +23,9 @@ import {
 } from '../driver/task-work.ts';
 import type { Signer } from '../identity/signer.ts';
 import type { OpenVersion, RegistryReads } from '../registry/registry.ts';
-import { gridOf, parseTaskConfig, strategyOf, type TaskConfig } from '../round/policy.ts';
+import type { Call } from '../return-time.ts';
+import { callOf } from '../round/call.ts';
+import { gridOf, parseTaskConfig, policyOf, strategyOf, type TaskConfig } from '../round/policy.ts';
 import {
   awaited,
   awaits,
@@ -31,6 +33,7 @@ import {
   withOut,
   type AcceptedUpdate,
   type Collecting,
+  type RoundPolicy,
   type RoundState,
 } from '../round/round.ts';
 import { ServiceError } from '../service.ts';
@@ -59,12 +62,15 @@ export interface FollowerWorld {
 export class FollowerTask implements TaskWork {
   readonly task: string;
   readonly #config: TaskConfig;
+  readonly #policy: RoundPolicy;
   readonly #strategy: Strategy;
   readonly #world: FollowerWorld;
   readonly #sum: RoundSum;
   readonly #shared: SharedRound;
   readonly #invitations: Invitations;
   #record: TaskRecord;
+  /** How long rounds take, as the leader found. */
+  #roundMs: number | undefined;
   /** As the leader made it durable, with what this replica took. */
   #state: RoundState;
   #base: OpenVersion;
@@ -76,6 +82,7 @@ export class FollowerTask implements TaskWork {
     this.#world = world;
     this.task = record.task;
     this.#config = parseTaskConfig(record.configJson);
+    this.#policy = policyOf(this.#config);
     this.#strategy = strategyOf(this.#config);
     const grid = gridOf(this.#config);
     const { spoolDir, shares } = world;
@@ -85,6 +92,7 @@ export class FollowerTask implements TaskWork {
     this.#invitations = new Invitations(this.task, this.#config, this.#strategy, grid, world.signer);
     this.#base = base;
     this.#record = record;
+    this.#roundMs = roundMsOf(record);
     this.#state = emptied(record);
   }
 
@@ -97,6 +105,11 @@ export class FollowerTask implements TaskWork {
 
   get isRunning(): boolean {
     return this.#record.state === 'running';
+  }
+
+  callFor(agentId: string): Call | undefined {
+    if (!this.isRunning || !this.#world.fleet.mayServe(agentId, this.task)) return undefined;
+    return callOf(this.#state, this.#policy, this.#world.nowMs(), this.#roundMs);
   }
 
   /** Takes over what the leader made durable. */
@@ -170,7 +183,7 @@ export class FollowerTask implements TaskWork {
         this.refusalOfHeader(header) ?? refusalOfBytes(header, payload) ?? (await this.#fold(header, payload));
       if (refusal !== undefined) return this.#refuse(header, refusal);
       this.#take(updateOf(header));
-      this.#world.fleet.setReady(header.agentId, true);
+      this.#world.fleet.setReady(header.agentId, true, this.#world.nowMs());
       return { accepted: true };
     });
   }
@@ -211,6 +224,7 @@ export class FollowerTask implements TaskWork {
   async #follow(record: TaskRecord): Promise<void> {
     const before = this.#state;
     this.#record = record;
+    this.#roundMs = roundMsOf(record);
     const next = emptied(record);
     const isSame = next.round === before.round && next.phase === before.phase && next.version === before.version;
     if (isSame) return this.#inviteMore(next);
@@ -326,6 +340,8 @@ export class FollowerTask implements TaskWork {
     }
   }
 }
+
+const roundMsOf = ({ countersJson }: TaskRecord): number | undefined => (JSON.parse(countersJson) as Counters).roundMs;
 
 /** What the leader has taken itself is not this replica's to answer for. */
 function emptied(record: TaskRecord): RoundState {

@@ -129,6 +129,7 @@ export class Follower implements CoordinatorService {
             .catch(() => {});
       }),
       clock.every(LOOK_MS, () => void this.#look.run()),
+      clock.every(LOOK_MS, () => this.#sessions.tick()),
       clock.every(TELL_MS, () => void tell.run()),
       clock.every(CHECKPOINT_MS, () => void checkpoint.run()),
     );
@@ -285,6 +286,10 @@ export class Follower implements CoordinatorService {
 
   addUndecodable(): void {
     this.#undecodable++;
+  }
+
+  get sentAway(): number {
+    return this.#sessions.sentAway;
   }
 
   get undecodable(): number {

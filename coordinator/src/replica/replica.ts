@@ -110,6 +110,9 @@ function serviceOf(replica: Replica): CoordinatorService {
     get publicKey() {
       return now().publicKey;
     },
+    get sentAway() {
+      return now().sentAway;
+    },
     get undecodable() {
       return now().undecodable;
     },

@@ -110,9 +110,19 @@ export class NatsAgentLink implements AgentLink {
     this.#isUnanswered = true;
   }
 
+  async rest(): Promise<void> {
+    const connection = await this.#opening?.catch(() => undefined);
+    this.#opening = undefined;
+    this.#requests = undefined;
+    await this.#end(connection);
+  }
+
   async close(): Promise<void> {
     this.#stop.abort();
-    const connection = await this.#opening?.catch(() => undefined);
+    await this.#end(await this.#opening?.catch(() => undefined));
+  }
+
+  async #end(connection: NatsConnection | undefined): Promise<void> {
     if (connection === undefined || connection.isClosed()) return;
     // What was published goes out; requests that wait for an answer are given up.
     const flushed = connection.flush().catch(() => undefined);

@@ -31,6 +31,7 @@ export function metricsOf(service: CoordinatorService): Metrics {
   };
   const rejected = counter('updates_rejected_total', 'Updates refused, by reason.', ['task', 'reason']);
   const undecodable = counter('messages_undecodable_total', 'Messages whose bytes could not be decoded.', []);
+  const sentAway = counter('agents_sent_away_total', 'Agents told to come back later, since no task needed them.', []);
   const loop = monitorEventLoopDelay({ resolution: 10 });
   loop.enable();
   const loopDelay = gauge(
@@ -44,7 +45,7 @@ export function metricsOf(service: CoordinatorService): Metrics {
     text: async () => {
       const tasks = await service.listTasks();
       // The tasks have counted already: a counter here is emptied and filled with what they say.
-      for (const metric of [...Object.values(counters), rejected, undecodable]) metric.reset();
+      for (const metric of [...Object.values(counters), rejected, sentAway, undecodable]) metric.reset();
       for (const status of tasks) {
         const { task } = status;
         for (const [name, metric] of Object.entries(gauges)) {
@@ -58,6 +59,7 @@ export function metricsOf(service: CoordinatorService): Metrics {
         }
       }
       undecodable.inc(service.undecodable);
+      sentAway.inc(service.sentAway);
       diskFull.set(service.diskIsFull ? 1 : 0);
       loopDelay.set(loop.percentile(99) / 1e9);
       loop.reset();
