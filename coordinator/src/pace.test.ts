@@ -102,6 +102,7 @@ describe('when a task calls', () => {
     gatherMs: 100,
     graceMs: 50,
     roundsMax: 0,
+    separation: 0,
     seed: 1,
   };
   const idle: Idle = { phase: 'Idle', round: 1, published: 1, version: 2, startAtMs: 10_000 };
@@ -117,19 +118,23 @@ describe('when a task calls', () => {
   };
 
   test('between rounds it is when the next one may begin', () => {
-    expect(callOf(idle, policy, 4_000, 20_000)).toEqual({ inMs: 6_000, places: 4, periodMs: 25_000 });
-    expect(callOf(idle, policy, 11_000, 20_000).inMs).toBe(0);
+    expect(callOf(idle, policy, { agentId: 'a', nowMs: 4_000, roundMs: 20_000 })).toEqual({
+      inMs: 6_000,
+      places: 4,
+      periodMs: 25_000,
+    });
+    expect(callOf(idle, policy, { agentId: 'a', nowMs: 11_000, roundMs: 20_000 }).inMs).toBe(0);
   });
 
   test('in a round it is after the time that rounds take, and the pause', () => {
-    expect(callOf(collecting, policy, 10_000, 20_000).inMs).toBe(25_000);
-    expect(callOf(collecting, policy, 22_000, 20_000).inMs).toBe(13_000);
+    expect(callOf(collecting, policy, { agentId: 'a', nowMs: 10_000, roundMs: 20_000 }).inMs).toBe(25_000);
+    expect(callOf(collecting, policy, { agentId: 'a', nowMs: 22_000, roundMs: 20_000 }).inMs).toBe(13_000);
   });
 
   test('a round that takes longer than others did is given a quarter of their time again, up to its deadline', () => {
-    expect(callOf(collecting, policy, 40_000, 20_000).inMs).toBe(10_000);
-    expect(callOf(collecting, policy, 68_000, 20_000).inMs).toBe(7_000);
-    expect(callOf(collecting, policy, 90_000, 20_000).inMs).toBe(5_000);
+    expect(callOf(collecting, policy, { agentId: 'a', nowMs: 40_000, roundMs: 20_000 }).inMs).toBe(10_000);
+    expect(callOf(collecting, policy, { agentId: 'a', nowMs: 68_000, roundMs: 20_000 }).inMs).toBe(7_000);
+    expect(callOf(collecting, policy, { agentId: 'a', nowMs: 90_000, roundMs: 20_000 }).inMs).toBe(5_000);
   });
 
   test('how long rounds take follows the newest ones', () => {

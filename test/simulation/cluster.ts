@@ -103,9 +103,10 @@ function newSigner(): Signer {
 const signer = newSigner();
 const impostor = newSigner();
 
-/** In some seeds more agents are invited than a round needs; in others a round closes with the minimum after some time. */
+/** In some seeds more agents are invited than a round needs, or fewer that take turns; in others a round closes with the minimum after some time. */
 function windowsOf(seed: number): object {
   if (seed % 7 === 3) return { cohort: { min: COHORT_MIN, max: 4, overSelection: AGENTS / 4 } };
+  if (seed % 7 === 1) return { cohort: { min: 2, max: 3, separation: 1 } };
   return seed % 7 === 5 ? { collectMinMs: 3_000 } : {};
 }
 

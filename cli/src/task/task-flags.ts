@@ -12,6 +12,7 @@ export interface TaskFlags {
   cohortMin?: number;
   cohortMax?: number;
   overSelection?: number;
+  separation?: number;
   epochs?: number;
   batch?: number;
   learningRate?: number;
@@ -88,11 +89,15 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
   return config;
 }
 
-function cohortOf(file: Config, { cohortMin, cohortMax, overSelection }: TaskFlags, leastMin: number): Config {
+function cohortOf(
+  file: Config,
+  { cohortMin, cohortMax, overSelection, separation }: TaskFlags,
+  leastMin: number,
+): Config {
   const min = cohortMin ?? (file['min'] as number | undefined) ?? Math.min(leastMin, cohortMax ?? leastMin);
   const max = cohortMax ?? (file['max'] as number | undefined) ?? Math.max(min, 100);
   if (min > max) throw new UsageError(`--cohort-min ${min} is more than --cohort-max ${max}`);
-  return { ...file, min, max, ...given({ overSelection }) };
+  return { ...file, min, max, ...given({ overSelection, separation }) };
 }
 
 /** Work without rounds, which some strategies have in their own options; nothing where nobody asked for it. */

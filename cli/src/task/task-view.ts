@@ -25,7 +25,7 @@ export function taskBlock(status: TaskStatus): string[] {
     `updates   ${bar(accepted, needed(status), 20)} ${accepted}/${needed(status)}${invited}   ${status.updatesAccepted} accepted, ${status.updatesRejected} rejected`,
     ...(reasons.length === 0 ? [] : [`refused   ${reasons.join(', ')}`]),
     `version   ${status.version}`,
-    `agents    ${status.agentsOnline} online`,
+    `agents    ${status.agentsOnline} online${status.agentsResting === 0 ? '' : `, ${status.agentsResting} took part lately`}`,
     `wire      ${bytes(status.bytesUp)} up, ${bytes(status.bytesDown)} down`,
     ...(numbers.length === 0 ? [] : [`metrics   ${numbers.join(', ')}`]),
     ...(status.waiting === '' ? [] : [`waits     ${status.waiting}`]),

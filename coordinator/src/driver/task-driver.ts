@@ -32,6 +32,7 @@ import {
   type RoundState,
 } from '../round/round.ts';
 import { callOf, openedMs, typicalMs } from '../round/call.ts';
+import { restingIn } from '../round/separation.ts';
 import { updatesMax } from '../round/windows.ts';
 import type { Call } from '../return-time.ts';
 import { ServiceError } from '../service.ts';
@@ -337,7 +338,8 @@ export class TaskDriver implements TaskWork {
 
   callFor(agentId: string): Call | undefined {
     if (!this.isRunning || !this.#world.fleet.mayServe(agentId, this.task)) return undefined;
-    return callOf(this.#state, this.#policy, this.#world.nowMs(), this.#counters.roundMs);
+    const { roundMs } = this.#counters;
+    return callOf(this.#state, this.#policy, { agentId, nowMs: this.#world.nowMs(), roundMs });
   }
 
   get isRunning(): boolean {
@@ -377,6 +379,7 @@ export class TaskDriver implements TaskWork {
       roundsAbandoned: BigInt(roundsAbandoned),
       configJson: this.#configJson,
       updatesMax: state.phase === 'Idle' ? 0 : this.#updatesMax(state),
+      agentsResting: this.#policy.separation === 0 ? 0 : this.#resting(this.#world.fleet.readyFor(this.task)),
     });
   }
 
@@ -613,7 +616,12 @@ export class TaskDriver implements TaskWork {
     });
     const after = step(
       this.#state,
-      { type: 'Published', nowMs: nowMs(), version: next.version.version },
+      {
+        type: 'Published',
+        nowMs: nowMs(),
+        version: next.version.version,
+        agents: receipts.map(({ agentId }) => agentId),
+      },
       this.#policy,
     ).state;
     const before = { ...this.#counters };
@@ -672,15 +680,27 @@ export class TaskDriver implements TaskWork {
     };
   }
 
+  /** How many of some agents the next round leaves out, since they took part lately. */
+  #resting(agents: readonly string[]): number {
+    const { round, phase } = this.#state;
+    const isNext = phase === 'Idle' || this.#strategy.asynchronous === undefined;
+    const resting = restingIn(isNext ? round + 1 : round, this.#state, this.#policy.separation);
+    return agents.filter((agentId) => resting.has(agentId)).length;
+  }
+
   #waiting(): string {
     const state = this.#state;
     if (this.#taskState !== 'running') return '';
     if (state.phase === 'Idle') {
-      const ready = this.#world.fleet.readyFor(this.task).length;
+      const all = this.#world.fleet.readyFor(this.task);
+      const resting = this.#resting(all);
+      const ready = all.length - resting;
       if (ready >= this.config.cohort.min) return '';
       const { agents, lastMs } = this.#world.fleet.returning(this.task, this.#world.nowMs());
       const back = agents === 0 ? '' : `, ${agents} come back within ${Math.ceil(lastMs / 1000)} s`;
-      return `waiting for agents: ${ready} of at least ${this.config.cohort.min} are ready${back}`;
+      const rest =
+        resting === 0 ? '' : `, ${resting} took part in the last ${this.#policy.separation} rounds (separation)`;
+      return `waiting for agents: ${ready} of at least ${this.config.cohort.min} are ready${rest}${back}`;
     }
     if (state.phase === 'Publishing') return '';
     const { asynchronous } = this.#strategy;

@@ -109,7 +109,7 @@ export class FollowerTask implements TaskWork {
 
   callFor(agentId: string): Call | undefined {
     if (!this.isRunning || !this.#world.fleet.mayServe(agentId, this.task)) return undefined;
-    return callOf(this.#state, this.#policy, this.#world.nowMs(), this.#roundMs);
+    return callOf(this.#state, this.#policy, { agentId, nowMs: this.#world.nowMs(), roundMs: this.#roundMs });
   }
 
   /** Takes over what the leader made durable. */

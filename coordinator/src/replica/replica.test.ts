@@ -346,6 +346,24 @@ test('a leader that ends in order leaves its part to the follower that leads the
   expect(fromBinary(ContributionListSchema, data).accepted).toHaveLength(4);
 });
 
+test('a replica that leads after another knows who took part lately', async () => {
+  const [leader, follower] = await replicas(2);
+  const cohort = { min: 2, max: 2, separation: 3 };
+  const { agents, grid } = await spread([leader!, follower!], { cohort, rounds: 0 }, ['a', 'b']);
+  for (const agent of agents) await agent.submit(updateOf(agent.id, grid));
+  await expect.poll(() => versionOf(follower!), { timeout: 10_000 }).toBe(2);
+  await leader!.close();
+  const isLeading = async (): Promise<boolean> =>
+    (await follower!.getTask('train').catch(() => undefined)) !== undefined;
+  await expect.poll(isLeading, { timeout: 15_000 }).toBe(true);
+  const again = ['a', 'b', 'c', 'd'].map((id) => new TestAgent(follower!, id));
+  for (const agent of again.slice(0, 2)) agent.ready();
+  const waiting = async (): Promise<string> => (await follower!.getTask('train')).waiting;
+  await expect.poll(waiting, { timeout: 10_000 }).toContain('2 took part in the last 3 rounds');
+  for (const agent of again.slice(2)) agent.ready();
+  await expect.poll(() => again.map((agent) => agent.assignments().length), { timeout: 10_000 }).toEqual([0, 0, 1, 1]);
+});
+
 test('an administrator may ask any of them', async () => {
   const [leader, follower] = await replicas(2);
   await follower!.importModel('digits', writeModel(logistic({ inputs: 4, outputs: 2, seed: 1 })));

@@ -3,6 +3,7 @@
  * as they come free, each at most once a version, and deliver into whichever buffer is open then.
  */
 import { seeded, type Asynchronous } from '@commonweight/core';
+import { restingIn, withVersionOf } from './separation.ts';
 import {
   withOut,
   type Collecting,
@@ -57,9 +58,11 @@ function begun(state: Idle, { nowMs, ready }: Extract<RoundEvent, { type: 'Tick'
   };
 }
 
+type BufferStart = Pick<Collecting, 'round' | 'published' | 'version' | 'oldestBase' | 'recent'>;
+
 /** An empty buffer for the version that is newest now. */
 function bufferOf(
-  { round, published: count, version, oldestBase }: Pick<Collecting, 'round' | 'published' | 'version' | 'oldestBase'>,
+  { round, published: count, version, oldestBase, recent }: BufferStart,
   nowMs: number,
   policy: BufferPolicy,
 ): Collecting {
@@ -75,6 +78,7 @@ function bufferOf(
     deadlineMs: nowMs + policy.collectMs,
     quietMs: nowMs,
     ...(oldestBase === undefined ? {} : { oldestBase }),
+    ...(recent === undefined ? {} : { recent }),
   };
 }
 
@@ -129,7 +133,8 @@ function ticked(
 /** Agents that are free and were not invited on this version yet, as many as may train at once. */
 function drawn(state: Collecting, ready: readonly string[], policy: BufferPolicy): readonly string[] {
   const places = policy.cohortMax - Object.keys(state.training ?? {}).length;
-  const known = new Set([...state.cohort, ...state.accepted.map(({ agentId }) => agentId)]);
+  const resting = restingIn(state.round, state, policy.separation);
+  const known = new Set([...state.cohort, ...state.accepted.map(({ agentId }) => agentId), ...resting]);
   const free = ready.filter((agentId) => !known.has(agentId)).sort();
   if (places <= 0 || free.length === 0) return [];
   return seeded(policy.seed).fork(`buffer ${state.round} ${state.cohort.length}`).shuffle(free).slice(0, places).sort();
@@ -152,12 +157,18 @@ function publish(state: Collecting): Step {
 /** The next buffer is open at once: an update that comes meanwhile goes into it. */
 function published(
   state: Extract<RoundState, { phase: 'Publishing' }>,
-  { nowMs, version }: Extract<RoundEvent, { type: 'Published' }>,
+  { nowMs, version, agents }: Extract<RoundEvent, { type: 'Published' }>,
   policy: BufferPolicy,
 ): Step {
   const { round, oldestBase } = state;
   const count = state.published + 1;
-  const from = { round, published: count, version, ...(oldestBase === undefined ? {} : { oldestBase }) };
+  const from = {
+    round,
+    published: count,
+    version,
+    ...(oldestBase === undefined ? {} : { oldestBase }),
+    ...withVersionOf(state, agents, policy.separation),
+  };
   if (policy.roundsMax > 0 && count >= policy.roundsMax) {
     return still({ phase: 'Idle', ...from, startAtMs: nowMs });
   }

@@ -9,10 +9,14 @@ export interface CohortConfig {
   max: number;
   /** Agents that are invited for each update that is needed: above 1 where some are expected not to deliver in time. */
   overSelection?: number;
+  /** Rounds that an agent is left out of after one whose version it is in. */
+  separation?: number;
 }
 
 const COHORT_MAX = 1_000_000;
-const COHORT_KEYS = ['min', 'max', 'overSelection'];
+const COHORT_KEYS = ['min', 'max', 'overSelection', 'separation'];
+/** Agents of past rounds that a task remembers with its state. */
+const RESTING_MAX = 100_000;
 const OVER_SELECTION_MAX = 10;
 
 /** Agents that a round invites. */
@@ -33,5 +37,21 @@ export function parseCohort(value: unknown): CohortConfig {
       'cohort.overSelection',
     );
   }
-  return { min, max, ...(overSelection === 1 ? {} : { overSelection }) };
+  const separation =
+    cohort['separation'] === undefined ? 0 : whole(cohort, 'separation', 'cohort.separation', 0, 10_000);
+  return {
+    min,
+    max,
+    ...(overSelection === 1 ? {} : { overSelection }),
+    ...(separation === 0 ? {} : { separation }),
+  };
+}
+
+/** Throws ConfigError where the agents of so many rounds are more than a task remembers. */
+export function requireSeparation({ separation = 0 }: CohortConfig, updatesMax: number): void {
+  if (separation * updatesMax <= RESTING_MAX) return;
+  throw new ConfigError(
+    `cohort.separation ${separation} with up to ${updatesMax} updates a round are ${separation * updatesMax} agents to remember, and ${RESTING_MAX} is the most: lower one of the two`,
+    'cohort.separation',
+  );
 }

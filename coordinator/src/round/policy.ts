@@ -17,7 +17,7 @@ import {
 } from '@commonweight/core';
 import { isName } from '@commonweight/proto';
 import { parseVariantPolicy, type VariantPolicy } from '../variants/forms.ts';
-import { inviteMaxOf, parseCohort, type CohortConfig } from './cohort.ts';
+import { inviteMaxOf, parseCohort, requireSeparation, type CohortConfig } from './cohort.ts';
 import { parsed, record, requireKeys, whole } from './fields.ts';
 import type { RoundPolicy } from './round.ts';
 
@@ -120,6 +120,7 @@ export function parseTaskConfig(json: string): TaskConfig {
   }
   const cohort = parseCohort((given as Record<string, unknown>)['cohort']);
   requireCohort(recipe, cohort);
+  requireSeparation(cohort, recipe.asynchronous?.bufferSize ?? inviteMaxOf(cohort));
   const pauseMs = whole(given, 'pauseMs', 'pauseMs', 0, 7 * 86_400_000);
   const collectMs = whole(given, 'collectMs', 'collectMs', 1, 7 * 86_400_000);
   const { collectMinMs } = given as { collectMinMs?: unknown };
@@ -178,6 +179,7 @@ export function policyOf(config: TaskConfig): RoundPolicy {
     gatherMs: GATHER_MS,
     graceMs: GRACE_MS,
     roundsMax: rounds,
+    separation: cohort.separation ?? 0,
     seed,
     ...(asynchronous === undefined ? {} : { asynchronous }),
   };

@@ -19,6 +19,7 @@ const policy: RoundPolicy = {
   gatherMs: 100,
   graceMs: 50,
   roundsMax: 2,
+  separation: 0,
   seed: 1,
 };
 
@@ -117,7 +118,7 @@ describe('over-selection', () => {
   });
 
   test('an update that was not needed any more is refused by a reason of its own, until the next round closes', () => {
-    const published = stepped(full, more, { type: 'Published', nowMs: 300, version: 8 });
+    const published = stepped(full, more, { type: 'Published', nowMs: 300, version: 8, agents: ['a', 'b', 'c'] });
     const next = stepped(published, more, tick(310, 'a', 'b', 'c', 'd', 'e'));
     for (const state of [full, published, next]) {
       expect(verdictOn(state, update('d'))).toBe('round-full');
@@ -128,18 +129,18 @@ describe('over-selection', () => {
     expect(verdictOn(next, of2('d'))).toBe('accepted');
     const second = stepped(next, more, of2('c'), of2('d'), of2('e'));
     expect(verdictOn(second, of2('a'))).toBe('round-full');
-    expect(verdictOn(stepped(second, more, { type: 'Published', nowMs: 500, version: 9 }), update('d'))).toBe(
-      'stale-round',
-    );
+    expect(
+      verdictOn(stepped(second, more, { type: 'Published', nowMs: 500, version: 9, agents: [] }), update('d')),
+    ).toBe('stale-round');
   });
 
   test('who misses the deadline is late, and not surplus', () => {
     const late = stepped(five, more, update('a'), update('b'), tick(1000));
     expect(late.phase).toBe('Publishing');
     expect(verdictOn(late, update('c'))).toBe('not-collecting');
-    expect(verdictOn(stepped(late, more, { type: 'Published', nowMs: 1001, version: 8 }), update('c'))).toBe(
-      'stale-round',
-    );
+    expect(
+      verdictOn(stepped(late, more, { type: 'Published', nowMs: 1001, version: 8, agents: [] }), update('c')),
+    ).toBe('stale-round');
   });
 
   test('a full round that lost an update is open again, for everybody', () => {
@@ -250,7 +251,7 @@ test('Collecting -> Idle: the deadline comes without the minimum', () => {
 
 test('Publishing -> Idle: the version is out', () => {
   const publishing = after(collecting, update('a'), update('b'), update('c'));
-  const { state } = step(publishing, { type: 'Published', nowMs: 300, version: 8 }, policy);
+  const { state } = step(publishing, { type: 'Published', nowMs: 300, version: 8, agents: ['a', 'b', 'c'] }, policy);
   expect(state).toEqual({ phase: 'Idle', round: 1, published: 1, version: 8, startAtMs: 310 });
 });
 
@@ -278,4 +279,80 @@ test('every refusal has its reason and changes nothing', () => {
   expect(verdictOn(publishing, update('b'))).toBe('duplicate');
   expect(verdictOn(publishing, { ...update('b'), updateId: 'another' })).toBe('not-collecting');
   for (const refused of [update('z'), update('b', 0, 2), update('a')]) expect(after(one, refused)).toBe(one);
+});
+
+describe('separation', () => {
+  const apart: RoundPolicy = { ...policy, cohortMax: 2, inviteMax: 2, separation: 2, roundsMax: 0 };
+
+  /** A whole round of those who are invited; undefined where none can begin. */
+  function played(state: RoundState, by: RoundPolicy, nowMs: number, ready: readonly string[]) {
+    const begun = step(state, tick(nowMs, ...ready), by).state;
+    if (begun.phase !== 'Collecting') return undefined;
+    const { cohort, round, version } = begun;
+    const all = cohort.map((agentId) => update(agentId, nowMs, round, version));
+    const closed = stepped(begun, by, ...all);
+    return { cohort, state: stepped(closed, by, { type: 'Published', nowMs, version: version + 1, agents: cohort }) };
+  }
+
+  test('who took part is left out of the next rounds, and then welcome again', () => {
+    const agents = ['a', 'b', 'c', 'd', 'e', 'f'];
+    let state: RoundState = firstState(1);
+    const cohorts: string[][] = [];
+    for (let round = 0; round < 4; round++) {
+      const next = played(state, apart, 1000 * round, agents)!;
+      cohorts.push([...next.cohort]);
+      state = next.state;
+    }
+    expect(cohorts.slice(0, 3).flat().sort()).toEqual(agents);
+    expect(cohorts[3]).toEqual(cohorts[0]);
+  });
+
+  test('it holds even where the minimum cannot be met: the round waits for others', () => {
+    const one = played(firstState(1), apart, 0, ['a', 'b', 'c'])!;
+    expect(step(one.state, tick(5_000, 'a', 'b', 'c'), apart).state).toBe(one.state);
+    expect(step(one.state, tick(5_000, 'a', 'b', 'c', 'd'), apart).state).toMatchObject({ phase: 'Collecting' });
+  });
+
+  test('who was invited and is in no version did not take part', () => {
+    const open = stepped(firstState(1), apart, tick(0, 'a', 'b'));
+    const abandoned = stepped(open, apart, tick(1000));
+    expect(abandoned.phase).toBe('Idle');
+    expect(stepped(abandoned, apart, tick(2000, 'a', 'b'))).toMatchObject({ cohort: ['a', 'b'] });
+  });
+
+  test('no agent is in two versions of rounds that are too near, and what is remembered stays bounded', () => {
+    const policies = fc.record({
+      separation: fc.integer({ min: 0, max: 5 }),
+      cohortMax: fc.integer({ min: 2, max: 4 }),
+    });
+    const turns = fc.array(fc.subarray(Array.from({ length: 20 }, (_, i) => `agent-${i}`)), { maxLength: 30 });
+    fc.assert(
+      fc.property(policies, turns, ({ separation, cohortMax }, all) => {
+        const by = { ...apart, separation, cohortMax, inviteMax: cohortMax };
+        let state: RoundState = firstState(1);
+        const last = new Map<string, number>();
+        for (const [turn, ready] of all.entries()) {
+          const next = played(state, by, 1000 * turn, ready);
+          if (next === undefined) continue;
+          state = next.state;
+          for (const agentId of next.cohort) {
+            expect(state.round - (last.get(agentId) ?? -100)).toBeGreaterThan(separation);
+            last.set(agentId, state.round);
+          }
+          expect(state.recent?.flatMap(({ agents }) => agents).length ?? 0).toBeLessThanOrEqual(separation * cohortMax);
+          // It is JSON, and says the same when it is read again.
+          state = JSON.parse(JSON.stringify(state)) as RoundState;
+        }
+      }),
+    );
+  });
+
+  test('a rollback and an abandoned round forget nobody', () => {
+    const one = played(firstState(1), apart, 0, ['a', 'b'])!;
+    const back = stepped(one.state, apart, { type: 'Rebased', nowMs: 10, version: 9 });
+    expect(step(back, tick(5_000, 'a', 'b'), apart).state).toBe(back);
+    const open = stepped(one.state, apart, tick(5_000, 'c', 'd'));
+    const abandoned = stepped(open, apart, tick(9_000));
+    expect(stepped(abandoned, apart, tick(10_000, 'a', 'b', 'c'))).toMatchObject({ phase: 'Idle' });
+  });
 });

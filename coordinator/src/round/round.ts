@@ -9,6 +9,7 @@
  */
 import { seeded, type Asynchronous } from '@commonweight/core';
 import { bufferStep, bufferVerdict } from './buffer.ts';
+import { restingIn, withVersionOf, type Recent } from './separation.ts';
 import { closingOf, surplusOf, type Surplus } from './windows.ts';
 
 /** What a round needs to know of its task. */
@@ -30,6 +31,8 @@ export interface RoundPolicy {
   graceMs: number;
   /** Rounds to publish; 0 is for ever. */
   roundsMax: number;
+  /** Rounds that an agent leaves out after one that it took part in. */
+  separation: number;
   seed: number;
   /** Without rounds: a buffer in place of the cohort (buffer.ts). */
   asynchronous?: Asynchronous;
@@ -57,6 +60,7 @@ export interface Idle {
   /** As in Collecting. */
   oldestBase?: number;
   surplus?: Surplus;
+  recent?: Recent;
 }
 
 export interface Collecting {
@@ -77,6 +81,8 @@ export interface Collecting {
   oldestBase?: number;
   /** Of the last round that closed, where it was full before everybody had delivered. */
   surplus?: Surplus;
+  /** Where the task has a separation. */
+  recent?: Recent;
 }
 
 /** In place of a time: for the rest of the round. */
@@ -91,7 +97,8 @@ export type RoundEvent =
   | { type: 'AgentOut'; nowMs: number; agentId: string; round: number }
   /** Who had these updates has died, and they are in no sum any more. */
   | { type: 'Withdrawn'; nowMs: number; updateIds: readonly string[] }
-  | { type: 'Published'; nowMs: number; version: number }
+  /** `agents` are those whose updates are in the version. */
+  | { type: 'Published'; nowMs: number; version: number; agents: readonly string[] }
   | { type: 'Recovered'; nowMs: number }
   /** The model has another newest version, which this task did not make. */
   | { type: 'Rebased'; nowMs: number; version: number };
@@ -198,7 +205,7 @@ function rebased(
   if (state.version === version) return still(state);
   const { phase, round, published: count } = state;
   const base = asynchronous === undefined ? {} : { oldestBase: version };
-  const next: Idle = { phase: 'Idle', round, published: count, version, startAtMs: nowMs, ...base };
+  const next: Idle = { phase: 'Idle', round, published: count, version, startAtMs: nowMs, ...base, ...rested(state) };
   if (phase === 'Idle') return still(next);
   return {
     state: next,
@@ -206,11 +213,18 @@ function rebased(
   };
 }
 
-function idle(state: Idle, { nowMs, ready }: Extract<RoundEvent, { type: 'Tick' }>, policy: RoundPolicy): Step {
+/** Who took part lately is remembered whatever becomes of a round. */
+const rested = ({ recent }: RoundState): { recent?: Recent } => (recent === undefined ? {} : { recent });
+
+function idle(state: Idle, event: Extract<RoundEvent, { type: 'Tick' }>, policy: RoundPolicy): Step {
+  const { nowMs } = event;
   if (policy.roundsMax > 0 && state.published >= policy.roundsMax) return { state, effects: [{ type: 'Finish' }] };
-  if (nowMs < state.startAtMs || ready.length < policy.cohortMin) return still(state);
-  if (ready.length < policy.inviteMax && nowMs < state.startAtMs + policy.gatherMs) return still(state);
+  if (nowMs < state.startAtMs || event.ready.length < policy.cohortMin) return still(state);
   const round = state.round + 1;
+  const resting = restingIn(round, state, policy.separation);
+  const ready = event.ready.filter((agentId) => !resting.has(agentId));
+  if (ready.length < policy.cohortMin) return still(state);
+  if (ready.length < policy.inviteMax && nowMs < state.startAtMs + policy.gatherMs) return still(state);
   // Sorted first, so that the draw does not depend on who came first.
   const cohort = seeded(policy.seed)
     .fork(`cohort ${round}`)
@@ -229,6 +243,7 @@ function idle(state: Idle, { nowMs, ready }: Extract<RoundEvent, { type: 'Tick' 
       away: {},
       deadlineMs: nowMs + policy.collectMs,
       ...(surplus === undefined ? {} : { surplus }),
+      ...rested(state),
     },
     effects: [{ type: 'Invite', round, version, cohort }],
   };
@@ -297,7 +312,14 @@ function closeIfDue(state: Collecting, nowMs: number, policy: RoundPolicy): Step
   if (closing === 'too-few') {
     const reason = `${accepted.length} of at least ${policy.cohortMin} updates came within ${policy.collectMs} ms`;
     return {
-      state: { phase: 'Idle', round, published: state.published, version, startAtMs: nowMs + policy.pauseMs },
+      state: {
+        phase: 'Idle',
+        round,
+        published: state.published,
+        version,
+        startAtMs: nowMs + policy.pauseMs,
+        ...rested(state),
+      },
       effects: [{ type: 'AbandonRound', round, reason }],
     };
   }
@@ -311,7 +333,7 @@ function closeIfDue(state: Collecting, nowMs: number, policy: RoundPolicy): Step
 
 function published(
   state: Extract<RoundState, { phase: 'Publishing' }>,
-  { nowMs, version }: Extract<RoundEvent, { type: 'Published' }>,
+  { nowMs, version, agents }: Extract<RoundEvent, { type: 'Published' }>,
   policy: RoundPolicy,
 ): Step {
   const { round, surplus } = state;
@@ -322,6 +344,7 @@ function published(
     version,
     startAtMs: nowMs + policy.pauseMs,
     ...(surplus === undefined ? {} : { surplus }),
+    ...withVersionOf(state, agents, policy.separation),
   };
   return still(next);
 }

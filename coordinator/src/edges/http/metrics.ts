@@ -21,6 +21,9 @@ export function metricsOf(service: CoordinatorService): Metrics {
     cohort: gauge('cohort', 'Agents invited to the open round.', ['task']),
     accepted: gauge('round_updates_accepted', 'Updates in the open round.', ['task']),
     updatesMax: gauge('round_updates_max', 'Updates that close the open round.', ['task']),
+    agentsResting: gauge('agents_resting', 'Agents that are ready and took part too lately for the next round.', [
+      'task',
+    ]),
     agentsOnline: gauge('agents_online', 'Agents with an open session.', ['task']),
   };
   const counters = {
