@@ -137,6 +137,11 @@ describe('when a task calls', () => {
     expect(callOf(collecting, policy, { agentId: 'a', nowMs: 90_000, roundMs: 20_000 }).inMs).toBe(5_000);
   });
 
+  test('a first round is expected to take as long again as it has', () => {
+    expect(callOf(collecting, policy, { agentId: 'a', nowMs: 13_000 }).inMs).toBe(8_000);
+    expect(callOf(collecting, policy, { agentId: 'a', nowMs: 50_000 }).inMs).toBe(25_000);
+  });
+
   test('how long rounds take follows the newest ones', () => {
     expect([100, 200, 200].reduce<number | undefined>(typicalMs, undefined)).toBe(151);
   });

@@ -38,6 +38,7 @@ import {
   type SignedReceipt,
   type Welcome,
 } from '@commonweight/proto';
+import { OwnDevice, unknownDevice, type Device, type DeviceOptions } from './device/device.ts';
 import { openAgentDisk, type AgentDisk } from './disk.ts';
 import type { AgentEvent } from './events.ts';
 import { openAgentLink, type AgentLink, type OpenSession } from './link/agent-link.ts';
@@ -71,6 +72,8 @@ export interface AgentOptions {
   threads?: number;
   /** What trains; the CPU by default, and where another does not work. */
   engine?: EngineName;
+  /** What it says of the device that it runs on. */
+  device?: DeviceOptions;
   /** Ends the agent. */
   signal: AbortSignal;
   onEvent?: (event: AgentEvent) => void;
@@ -115,10 +118,17 @@ export async function runAgent(options: AgentOptions): Promise<void> {
       tell({ type: 'warning', text }),
     );
     tell({ type: 'data', examples });
-    const agent = new Agent({ options, link, disk, trainer, examples, tell });
+    const device = await OwnDevice.open(
+      options.device ?? {},
+      () => trainer.engine,
+      (text) => tell({ type: 'warning', text }),
+    );
+    const agent = new Agent({ options, link, disk, trainer, device, examples, tell });
+    device.watch(agent);
     try {
       await agent.run();
     } finally {
+      device.close();
       // The link first: what still waits for an answer over it ends at once.
       await link.close();
       await trainer.close();
@@ -135,6 +145,7 @@ export interface AgentParts {
   link: AgentLink;
   disk: AgentDisk;
   trainer: Pick<Trainer, 'train'>;
+  device?: Device;
   examples: number;
   tell(event: AgentEvent): void;
 }
@@ -187,6 +198,28 @@ export class Agent {
     }
   }
 
+  get isTraining(): boolean {
+    return this.#trainings.size > 0;
+  }
+
+  /** Says which conditions hold now, and stops what may only go on while another did. */
+  conditionsChanged(): void {
+    this.#session?.send({ case: 'conditions', value: { holding: [...this.#device.holding] } });
+    for (const [key, stop] of [...this.#trainings]) {
+      const assignment = this.#assignments.get(key);
+      const lost = assignment?.conditions.find((condition) => !this.#device.holding.includes(condition));
+      if (assignment === undefined || lost === undefined) continue;
+      const why = `${lost} does not hold any more`;
+      this.#parts.tell({ type: 'stopped', ...workOf(assignment), why });
+      this.#failed(workOf(assignment), new Error(`training was stopped: ${why}`));
+      stop.abort();
+    }
+  }
+
+  get #device(): Device {
+    return this.#parts.device ?? unknownDevice;
+  }
+
   /** Resolves when nothing is under way any more. */
   async idle(): Promise<void> {
     await Promise.all(this.#working);
@@ -204,6 +237,9 @@ export class Agent {
       examples: BigInt(examples),
       link: link.kind,
       leaves: leavesBetweenRounds,
+      labels: { ...this.#device.labels },
+      conditions: [...this.#device.holding],
+      ...(this.#device.capabilities === undefined ? {} : { capabilities: this.#device.capabilities }),
     });
     return new Promise((resolve) => {
       let heart: NodeJS.Timeout | undefined;
@@ -372,6 +408,8 @@ export class Agent {
   async #trainOn(assignment: Assignment, signal: AbortSignal): Promise<Trained> {
     const { trainer, tell } = this.#parts;
     const work = workOf(assignment);
+    const lacking = assignment.conditions.find((condition) => !this.#device.holding.includes(condition));
+    if (lacking !== undefined) throw new Error(`${lacking} does not hold`);
     const manifest = await this.#checked(assignment);
     const version = Number(manifest.version);
     tell({ type: 'assignment', model: manifest.model, ...work, version });

@@ -1,4 +1,6 @@
+import type { RandomStream } from '@commonweight/core';
 import { Agent } from '../../edge-agent/src/agent.ts';
+import type { Device } from '../../edge-agent/src/device/device.ts';
 import type { TrainingJob, TrainingResult } from '../../edge-agent/src/training/messages.ts';
 import type { OutboxEntry } from '../../edge-agent/src/outbox/outbox.ts';
 import { hex, openDisk, type Durable } from './agent-disk.ts';
@@ -22,6 +24,8 @@ export interface AgentWorld extends Omit<LinkWorld, 'isAlive'> {
   trace(line: string): void;
   /** Whether it leaves between rounds. */
   leaves: boolean;
+  /** Whether it is plugged in and out again and again while the weather is bad. */
+  isUnplugged: boolean;
   planted: PlantedInAgent;
 }
 
@@ -62,18 +66,27 @@ export class SimulatedAgent {
       },
     });
     const training = random.fork('training');
-    const train = async ({ weights }: TrainingJob, timeMs: number): Promise<TrainingResult> => {
+    const train = async ({ weights }: TrainingJob, timeMs: number, signal?: AbortSignal): Promise<TrainingResult> => {
       const isSlow = world.isStormy() && training.uniform() < 0.1;
       const ms = 200 + training.uniform() * (isSlow ? SLOW_MS : TRAIN_MS);
       const isFailing = world.isStormy() && training.uniform() < 0.05;
       await time.sleep(Math.min(ms, timeMs));
       if (!this.#isAlive) return new Promise(() => {});
+      signal?.throwIfAborted();
       if (isFailing || ms > timeMs)
         throw new Error(isFailing ? 'the training process ended' : 'training took too long');
       const trained = weights.map((weight, i) => weight + (i === index ? 1 : 0));
       return { weights: trained, loss: 1 / (index + 1), examples: index + 1, steps: 1, ms };
     };
+    let isCharging = true;
+    const device: Device = {
+      labels: {},
+      get holding() {
+        return isCharging ? ['charging'] : [];
+      },
+    };
     const agent = new Agent({
+      device,
       options: {
         agentId: id,
         coordinator: 'the coordinator',
@@ -94,6 +107,23 @@ export class SimulatedAgent {
       },
     });
     agent.run().catch((error: Error) => world.onBug(error));
+    if (world.isUnplugged)
+      this.#plug(world, random.fork('plug'), (is) => {
+        isCharging = is;
+        agent.conditionsChanged();
+      });
+  }
+
+  #plug(world: AgentWorld, random: RandomStream, say: (isCharging: boolean) => void, isCharging = true): void {
+    world.time.after(5_000 + random.uniform() * 30_000, () => {
+      if (!this.#isAlive) return;
+      const next = !isCharging || !world.isStormy();
+      if (next !== isCharging) {
+        world.trace(`a device is plugged ${next ? 'in' : 'out'}`);
+        say(next);
+      }
+      this.#plug(world, random, say, next);
+    });
   }
 
   get isAlive(): boolean {

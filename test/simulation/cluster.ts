@@ -224,6 +224,8 @@ class Cluster {
         encoding: this.#encoding,
         cohort: { min: COHORT_MIN, max: AGENTS },
         ...(isAsynchronous ? {} : windowsOf(seed)),
+        // In every sixth seed devices train only while they charge.
+        ...(seed % 6 === 4 ? { where: { conditions: ['charging'] } } : {}),
         collectMs: COLLECT_MS,
         rounds: Math.ceil((storms * stormMs) / (isAsynchronous ? BUFFER_MS : ROUND_MS)),
         weightMax: WEIGHT_MAX,
@@ -683,6 +685,7 @@ class Cluster {
       isStormy: () => this.#stormy,
       // In every sixth seed half of the agents leave between rounds.
       leaves: this.#seed % 6 === 2 && index % 2 === 0,
+      isUnplugged: this.#seed % 6 === 4,
       trace: this.#trace,
       onMade: (entry) => {
         const { updateId: id, baseVersion } = entry.header;

@@ -1,4 +1,11 @@
-import type { AgentEvent, EngineName, Serving, ServingEvent } from '@commonweight/edge-agent';
+import type {
+  AgentEvent,
+  ConditionSetting,
+  DeviceOptions,
+  EngineName,
+  Serving,
+  ServingEvent,
+} from '@commonweight/edge-agent';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
@@ -8,6 +15,7 @@ import { UsageError } from '../output/failure.ts';
 import { standardOutput, type Output } from '../output/output.ts';
 import { stopSignal, tellParent } from '../output/stop-signal.ts';
 import { agentLine } from '../agent/agent-line.ts';
+import { condition, label } from '../agent/device-flags.ts';
 import { servingFlags, servingOptions, type ServingFlags } from '../serving/serving-flags.ts';
 import { servingLine } from '../serving/serving-line.ts';
 
@@ -18,6 +26,9 @@ interface Options extends ServingFlags {
   dir?: string;
   task?: string;
   betweenRounds: string;
+  label: Record<string, string>;
+  condition: Record<string, ConditionSetting>;
+  conditionsFile?: string;
   threads: number;
   engine: EngineName;
   serve?: string;
@@ -39,6 +50,14 @@ export function addAgent(program: Command): void {
       oneOf('stay', 'leave'),
       'stay',
     )
+    .option('--label <key=value>', 'what tasks may choose by, such as site=north; repeatable', label, {})
+    .option(
+      '--condition <name[=how]>',
+      'unmetered says that it holds, charging=no that it does not, charging=auto finds out; repeatable',
+      condition,
+      { charging: 'auto', idle: 'auto' },
+    )
+    .option('--conditions-file <file>', 'a JSON object such as { "charging": true }, read again and again; it wins')
     .option('--threads <n>', 'threads of the training', whole(1, 1024), 1)
     .option('--engine <name>', `what trains: ${engines.join(', ')}`, oneOf(...engines), 'cpu')
     .option('--serve <address>', 'serve predictions here as well, such as 127.0.0.1:8000')
@@ -47,6 +66,11 @@ export function addAgent(program: Command): void {
   servingFlags(command).action(agent);
   addDoctor(command);
 }
+
+const deviceOf = ({ condition: set, conditionsFile: file, label: labels }: Options): DeviceOptions => ({
+  labels,
+  conditions: { set, ...(file === undefined ? {} : { file: resolve(file) }) },
+});
 
 const names = (text: string, before: string[]): string[] => [...before, name(text)];
 
@@ -75,6 +99,7 @@ async function agent(options: Options): Promise<void> {
       engine,
       threads,
       leavesBetweenRounds: options.betweenRounds === 'leave',
+      device: deviceOf(options),
       signal,
       onEvent,
       ...(task === undefined ? {} : { task }),

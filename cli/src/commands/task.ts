@@ -44,6 +44,11 @@ export function addTask(program: Command): void {
     .option('--cohort-max <n>', 'updates that close a round, and agents that it invites', whole(1))
     .option('--over-selection <x>', 'agents to invite for each update that is needed: 1.3 are 30 % more', number(1))
     .option('--separation <n>', 'rounds that an agent is left out of after one that it is counted in', whole(0))
+    .option(
+      '--where <condition>',
+      'agents that may be invited: site=north, engine=cuda, memory=2048, cores=4, examples=100, charging ...; repeatable',
+      gathered,
+    )
     .option('--epochs <n>', 'passes over the local data', whole(1))
     .option('--batch <n>', 'examples of a step', whole(1))
     .option('--learning-rate <x>', 'of the local optimizer', number(0))

@@ -29,6 +29,22 @@ test('the windows of a round: counts, time, and agents beyond what is needed', (
   expect({ cohort, collectMinMs }).toEqual({ cohort: { min: 5, max: 10, overSelection: 1.3 }, collectMinMs: 2000 });
 });
 
+test('which agents may be invited: labels, what they have and what holds of them', () => {
+  const where = ['site=north', 'site=south', 'memory=2048', 'engine=cuda', 'charging', 'idle'];
+  const config = taskConfig({ model: 'm', where }, { where: { coresMin: 2 } });
+  expect(parseTaskConfig(JSON.stringify(config)).where).toEqual({
+    labels: { site: ['north', 'south'] },
+    engine: ['cuda'],
+    memoryMiBMin: 2048,
+    coresMin: 2,
+    conditions: ['charging', 'idle'],
+  });
+  expect(parseTaskConfig(JSON.stringify(taskConfig({ model: 'm' }))).where).toBeUndefined();
+  for (const wrong of ['memory=much', 'site=', '=x']) {
+    expect(() => taskConfig({ model: 'm', where: [wrong] })).toThrow(UsageError);
+  }
+});
+
 test('forms of versions are asked for by name, and the margin is theirs', () => {
   const config = taskConfig({ model: 'm', variants: ['int8-dynamic', 'int8-blocks'], variantsDropMax: 1 });
   expect(parseTaskConfig(JSON.stringify(config)).variants).toEqual({

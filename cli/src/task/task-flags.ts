@@ -1,5 +1,6 @@
 import { strategies } from '@commonweight/core';
 import { UsageError } from '../output/failure.ts';
+import { whereOf } from './where-flags.ts';
 
 /** What `task create` takes on the command line. */
 export interface TaskFlags {
@@ -13,6 +14,7 @@ export interface TaskFlags {
   cohortMax?: number;
   overSelection?: number;
   separation?: number;
+  where?: string[];
   epochs?: number;
   batch?: number;
   learningRate?: number;
@@ -50,6 +52,7 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
   const config: Config = {
     ...file,
     ...given({ model: flags.model, rounds: flags.rounds, encoding: flags.encoding }),
+    ...whereIn((file['where'] ?? {}) as Config, flags),
     ...variantsOf((file['variants'] ?? {}) as Config, flags),
     ...given({
       collectMs: flags.collectMs,
@@ -114,6 +117,11 @@ function evaluationOf(file: Config, { metrics, holdOut }: TaskFlags): Config {
   if (Object.keys(evaluation).length === 0) return {};
   if (evaluation['metrics'] === undefined) throw new UsageError('--hold-out goes with --metrics: say what is measured');
   return { evaluation };
+}
+
+function whereIn(file: Config, { where }: TaskFlags): Config {
+  const config = whereOf(file, where);
+  return Object.keys(config).length === 0 ? {} : { where: config };
 }
 
 /** Forms that each version is to have; nothing where nobody asked for them. */

@@ -12,6 +12,15 @@ export function taskLine(status: TaskStatus): string {
 /** Updates that close the open round; a coordinator of the version before does not say. */
 const needed = ({ updatesMax, cohort }: TaskStatus): number => updatesMax || cohort;
 
+/** Agents that are there and are not invited, and why. */
+function agentsLeftOut({ agentsResting, agentsUnqualified }: TaskStatus): string {
+  const rest = agentsResting === 0 ? '' : `, ${agentsResting} took part lately`;
+  const lacks = Object.entries(agentsUnqualified);
+  if (lacks.length === 0) return rest;
+  const sum = lacks.reduce((total, [, count]) => total + count, 0);
+  return `${rest}, ${sum} do not qualify (${lacks.map(([lack, count]) => `${lack} ${count}`).join(', ')})`;
+}
+
 /** A task as a block of lines that is drawn again and again. */
 export function taskBlock(status: TaskStatus): string[] {
   const { accepted, cohort, rejectedByReason, metrics } = status;
@@ -25,7 +34,7 @@ export function taskBlock(status: TaskStatus): string[] {
     `updates   ${bar(accepted, needed(status), 20)} ${accepted}/${needed(status)}${invited}   ${status.updatesAccepted} accepted, ${status.updatesRejected} rejected`,
     ...(reasons.length === 0 ? [] : [`refused   ${reasons.join(', ')}`]),
     `version   ${status.version}`,
-    `agents    ${status.agentsOnline} online${status.agentsResting === 0 ? '' : `, ${status.agentsResting} took part lately`}`,
+    `agents    ${status.agentsOnline} online${agentsLeftOut(status)}`,
     `wire      ${bytes(status.bytesUp)} up, ${bytes(status.bytesDown)} down`,
     ...(numbers.length === 0 ? [] : [`metrics   ${numbers.join(', ')}`]),
     ...(status.waiting === '' ? [] : [`waits     ${status.waiting}`]),

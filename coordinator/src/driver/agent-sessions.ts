@@ -2,6 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import {
   GetUpdateStatusResponseSchema,
   isName,
+  LABELS_MAX,
   OFFER_UPDATES_MAX,
   SessionResponseSchema,
   SubmitUpdateResponseSchema,
@@ -25,6 +26,27 @@ import { Uploads } from './uploads.ts';
 const SESSIONS_MAX = 20_000;
 /** How often agents show that they are there. */
 const HEARTBEAT_MS = 5_000;
+
+/** Characters of the value of a label, and of what an agent says of its device. */
+const TEXT_MAX = 64;
+
+/** What an agent says of itself that it may not, in words. */
+function wrongWith({ capabilities, conditions, labels }: Hello): string | undefined {
+  const all = Object.entries(labels);
+  if (all.length > LABELS_MAX) return `it may have up to ${LABELS_MAX} labels`;
+  const wrong = all.find(([label, value]) => !isName(label) || value.length > TEXT_MAX);
+  if (wrong !== undefined)
+    return `label "${wrong[0].slice(0, 80)}" must be a name, with up to ${TEXT_MAX} characters as its value`;
+  const { engine = '', platform = '' } = capabilities ?? {};
+  if (engine.length > TEXT_MAX || platform.length > TEXT_MAX)
+    return `engine and platform are up to ${TEXT_MAX} characters`;
+  return wrongConditions(conditions);
+}
+
+const wrongConditions = (conditions: readonly string[]): string | undefined =>
+  conditions.length <= LABELS_MAX && conditions.every(isName)
+    ? undefined
+    : `its conditions must be up to ${LABELS_MAX} names`;
 
 /** What the agents of a coordinator work with. */
 export interface SessionWorld {
@@ -71,6 +93,8 @@ export class AgentSessions {
     const { agentId } = hello;
     if (!isName(agentId))
       throw new ServiceError('invalid', `agent id "${agentId.slice(0, 80)}" may have letters, digits, - and _ only`);
+    const wrong = wrongWith(hello);
+    if (wrong !== undefined) throw new ServiceError('invalid', `agent ${agentId}: ${wrong}`);
     const { sessionsMax = SESSIONS_MAX } = this.#world;
     if (fleet.online >= sessionsMax && !fleet.hasSession(agentId)) {
       sink.close(`the coordinator has as many agents as it takes (${sessionsMax})`, returnAfterMs(sessionsMax));
@@ -100,6 +124,12 @@ export class AgentSessions {
       case 'ready':
         fleet.setReady(agentId, true, nowMs());
         return this.#forTasks((task) => (task.isRunning ? task.agentReady(agentId) : Promise.resolve()));
+      case 'conditions': {
+        const { holding } = message.value;
+        if (wrongConditions(holding) !== undefined) return log(`${agentId} names conditions that are none`);
+        fleet.setConditions(agentId, holding);
+        return this.#forTasks((task) => (task.isRunning ? task.agentReady(agentId) : Promise.resolve()));
+      }
       case 'offer':
         for (const offered of message.value.updates.slice(0, OFFER_UPDATES_MAX))
           this.#answerOffer(agentId, offered).catch((error: unknown) => this.#unanswered(agentId, error));

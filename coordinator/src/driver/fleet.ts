@@ -7,6 +7,7 @@ import {
   type SessionResponse,
 } from '@commonweight/proto';
 import { RETURN_MS_MAX } from '../return-time.ts';
+import { unmet, type Where } from '../round/where.ts';
 import type { AgentSink } from '../service.ts';
 import type { MemberRow } from '../store/shares.ts';
 
@@ -27,6 +28,12 @@ interface Member {
   seenMs: number;
   /** When it was told to come back. */
   returnMs?: number;
+}
+
+/** A task, and which agents it may invite. */
+export interface Wanting {
+  task: string;
+  where: Where;
 }
 
 /** Which agents are there, and which of them are free: this coordinator's own, and those of other replicas. */
@@ -127,10 +134,28 @@ export class Fleet {
   }
 
   /** Agents that a task may invite. */
-  readyFor(task: string): string[] {
+  readyFor({ task, where }: Wanting): string[] {
     return [...this.#there()]
-      .filter(([, { ready, hello }]) => ready && serves(hello, task))
+      .filter(([, { ready, hello }]) => ready && serves(hello, task) && unmet(where, hello) === undefined)
       .map(([agentId]) => agentId);
+  }
+
+  /** Agents of a task that it may not invite, counted by what they lack first. */
+  unqualifiedFor({ task, where }: Wanting): Record<string, number> {
+    const counts: Record<string, number> = {};
+    for (const [, { hello }] of this.#there()) {
+      const lack = serves(hello, task) ? unmet(where, hello) : undefined;
+      if (lack !== undefined) counts[lack] = (counts[lack] ?? 0) + 1;
+    }
+    return counts;
+  }
+
+  /** What holds of an agent now. */
+  setConditions(agentId: string, holding: readonly string[]): void {
+    const member = this.#members.get(agentId);
+    if (member?.online !== true) return;
+    member.hello = { ...member.hello, conditions: [...holding] };
+    this.#changed.add(agentId);
   }
 
   onlineFor(task: string): number {
@@ -140,9 +165,9 @@ export class Fleet {
   }
 
   /** Whether an agent that is connected here may work for a task. */
-  mayServe(agentId: string, task: string): boolean {
+  qualifies(agentId: string, { task, where }: Wanting): boolean {
     const member = this.#members.get(agentId);
-    return member?.online === true && serves(member.hello, task);
+    return member?.online === true && serves(member.hello, task) && unmet(where, member.hello) === undefined;
   }
 
   isOnline(agentId: string): boolean {

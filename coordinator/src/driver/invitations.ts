@@ -80,6 +80,7 @@ export class Invitations {
       planJson: JSON.stringify(this.#strategy.instruct(this.#config.plan)),
       encoding: encodingToWire(this.#config.encoding),
       grid: gridToWire(this.#grid),
+      conditions: [...(this.#config.where?.conditions ?? [])],
       ...(isSmall ? { weightsInline: weightsToBytes(weights) } : {}),
     });
   }

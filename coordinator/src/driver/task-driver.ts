@@ -39,7 +39,7 @@ import { ServiceError } from '../service.ts';
 import type { RoundKey } from '../store/shares.ts';
 import type { Commit, ReceiptRecord, Store, TaskRecord } from '../store/store.ts';
 import { noCounts, properMetrics, type Counters } from './counters.ts';
-import type { Fleet } from './fleet.ts';
+import type { Fleet, Wanting } from './fleet.ts';
 import { Invitations } from './invitations.ts';
 import { committedReceipt, isFinal, rejectedReceipt, type Refusal } from './receipts.ts';
 import { meansOf, RoundSum, type Counted } from './round-sum.ts';
@@ -97,6 +97,7 @@ export class TaskDriver implements TaskWork {
   readonly config: TaskConfig;
   readonly #world: DriverWorld;
   readonly #policy: RoundPolicy;
+  readonly #wanting: Wanting;
   readonly #strategy: Strategy;
   readonly #invitations: Invitations;
   readonly #configJson: string;
@@ -117,6 +118,7 @@ export class TaskDriver implements TaskWork {
     this.config = config;
     this.#configJson = record.configJson;
     this.#policy = policyOf(config);
+    this.#wanting = { task: record.task, where: config.where ?? {} };
     this.#strategy = strategyOf(config);
     const grid = gridOf(config);
     this.#invitations = new Invitations(record.task, config, this.#strategy, grid, world.signer);
@@ -337,7 +339,7 @@ export class TaskDriver implements TaskWork {
   }
 
   callFor(agentId: string): Call | undefined {
-    if (!this.isRunning || !this.#world.fleet.mayServe(agentId, this.task)) return undefined;
+    if (!this.isRunning || !this.#world.fleet.qualifies(agentId, this.#wanting)) return undefined;
     const { roundMs } = this.#counters;
     return callOf(this.#state, this.#policy, { agentId, nowMs: this.#world.nowMs(), roundMs });
   }
@@ -373,13 +375,14 @@ export class TaskDriver implements TaskWork {
       bytesUp: BigInt(bytesUp),
       bytesDown: BigInt(bytesDown),
       agentsOnline: this.#world.fleet.onlineFor(this.task),
+      agentsUnqualified: this.#world.fleet.unqualifiedFor(this.#wanting),
       waiting: this.#waiting(),
       strategy: this.#strategy.name,
       metrics,
       roundsAbandoned: BigInt(roundsAbandoned),
       configJson: this.#configJson,
       updatesMax: state.phase === 'Idle' ? 0 : this.#updatesMax(state),
-      agentsResting: this.#policy.separation === 0 ? 0 : this.#resting(this.#world.fleet.readyFor(this.task)),
+      agentsResting: this.#policy.separation === 0 ? 0 : this.#resting(this.#world.fleet.readyFor(this.#wanting)),
     });
   }
 
@@ -433,7 +436,7 @@ export class TaskDriver implements TaskWork {
 
   #tick(): RoundEvent {
     // A round that is open goes on when its task is paused, and nobody more is invited.
-    const ready = this.#taskState === 'running' && this.#mayInvite ? this.#world.fleet.readyFor(this.task) : [];
+    const ready = this.#taskState === 'running' && this.#mayInvite ? this.#world.fleet.readyFor(this.#wanting) : [];
     return { type: 'Tick', nowMs: this.#world.nowMs(), ready };
   }
 
@@ -692,15 +695,16 @@ export class TaskDriver implements TaskWork {
     const state = this.#state;
     if (this.#taskState !== 'running') return '';
     if (state.phase === 'Idle') {
-      const all = this.#world.fleet.readyFor(this.task);
+      const all = this.#world.fleet.readyFor(this.#wanting);
       const resting = this.#resting(all);
       const ready = all.length - resting;
       if (ready >= this.config.cohort.min) return '';
       const { agents, lastMs } = this.#world.fleet.returning(this.task, this.#world.nowMs());
       const back = agents === 0 ? '' : `, ${agents} come back within ${Math.ceil(lastMs / 1000)} s`;
+      const lacking = lackingWords(this.#world.fleet.unqualifiedFor(this.#wanting));
       const rest =
         resting === 0 ? '' : `, ${resting} took part in the last ${this.#policy.separation} rounds (separation)`;
-      return `waiting for agents: ${ready} of at least ${this.config.cohort.min} are ready${rest}${back}`;
+      return `waiting for agents: ${ready} of at least ${this.config.cohort.min} are ready${rest}${lacking}${back}`;
     }
     if (state.phase === 'Publishing') return '';
     const { asynchronous } = this.#strategy;
@@ -723,6 +727,14 @@ export class TaskDriver implements TaskWork {
         : `${needed - state.accepted.length} more of ${needed} updates from ${missing.length} agents`;
     return `waiting for ${who}: ${first} ${this.#world.fleet.isOnline(first) ? 'is training' : seen}`;
   }
+}
+
+/** Agents that do not qualify, by what they lack, as part of a sentence. */
+function lackingWords(counts: Readonly<Record<string, number>>): string {
+  const all = Object.entries(counts);
+  if (all.length === 0) return '';
+  const sum = all.reduce((total, [, count]) => total + count, 0);
+  return `, ${sum} do not qualify (${all.map(([lack, count]) => `${lack} ${count}`).join(', ')})`;
 }
 
 /** Without what is off: a coordinator of the version before, which shares the database, does not know it. */

@@ -108,7 +108,8 @@ export class FollowerTask implements TaskWork {
   }
 
   callFor(agentId: string): Call | undefined {
-    if (!this.isRunning || !this.#world.fleet.mayServe(agentId, this.task)) return undefined;
+    if (!this.isRunning || !this.#world.fleet.qualifies(agentId, { task: this.task, where: this.#config.where ?? {} }))
+      return undefined;
     return callOf(this.#state, this.#policy, { agentId, nowMs: this.#world.nowMs(), roundMs: this.#roundMs });
   }
 

@@ -364,6 +364,23 @@ test('a replica that leads after another knows who took part lately', async () =
   await expect.poll(() => again.map((agent) => agent.assignments().length), { timeout: 10_000 }).toEqual([0, 0, 1, 1]);
 });
 
+test('what agents of a follower have and what holds of them is the leader to choose by', async () => {
+  const [leader, follower] = await replicas(2);
+  const where = { labels: { site: 'north' }, conditions: ['charging'] };
+  await leader!.importModel('flowers', writeModel(logistic({ inputs: 12, outputs: 3, seed: 1 })));
+  await leader!.createTask('train', JSON.stringify({ ...config, where, cohort: { min: 2, max: 2 } }));
+  await leader!.startTask('train');
+  const here = new TestAgent(leader!, 'a', { labels: { site: 'north' }, conditions: ['charging'] });
+  const there = new TestAgent(follower!, 'b', { labels: { site: 'north' } });
+  const south = new TestAgent(follower!, 'c', { labels: { site: 'south' }, conditions: ['charging'] });
+  for (const agent of [here, there, south]) agent.ready();
+  const lacks = async () => (await leader!.getTask('train')).agentsUnqualified;
+  await expect.poll(lacks, { timeout: 10_000 }).toEqual({ 'label site': 1, 'condition charging': 1 });
+  there.say({ message: { case: 'conditions', value: { holding: ['charging'] } } });
+  const invitations = () => [here, there, south].map((agent) => agent.assignments().length);
+  await expect.poll(invitations, { timeout: 10_000 }).toEqual([1, 1, 0]);
+});
+
 test('an administrator may ask any of them', async () => {
   const [leader, follower] = await replicas(2);
   await follower!.importModel('digits', writeModel(logistic({ inputs: 4, outputs: 2, seed: 1 })));

@@ -2,8 +2,6 @@ import type { Call } from '../return-time.ts';
 import type { RoundPolicy, RoundState } from './round.ts';
 import { roundsToRest } from './separation.ts';
 
-/** What is expected of a round whose task has not had one yet. */
-const ROUND_MS = 30_000;
 /** Of the newest round in the mean of how long rounds take. */
 const NEWEST_SHARE = 0.3;
 
@@ -19,16 +17,16 @@ export const openedMs = ({ deadlineMs }: { deadlineMs: number }, { collectMs }: 
 export function callOf(
   state: RoundState,
   policy: RoundPolicy,
-  { agentId, nowMs, roundMs = ROUND_MS }: { agentId: string; nowMs: number; roundMs?: number | undefined },
+  { agentId, nowMs, roundMs }: { agentId: string; nowMs: number; roundMs?: number | undefined },
 ): Call {
   const { inviteMax: places, pauseMs } = policy;
-  const periodMs = roundMs + pauseMs;
+  const openMs = state.phase === 'Idle' ? 0 : Math.max(0, nowMs - openedMs(state, policy));
+  // Of a first round nothing is known but how long it has been open: it is given as long again.
+  const typical = roundMs ?? 2 * openMs;
+  const periodMs = typical + pauseMs;
   const restMs = roundsToRest(agentId, state, policy.separation) * periodMs;
   if (state.phase === 'Idle') return { inMs: Math.max(0, state.startAtMs - nowMs) + restMs, places, periodMs };
-  const endMs = Math.max(
-    openedMs(state, policy) + roundMs,
-    // It takes longer than others did: nobody knows how much.
-    nowMs + roundMs / 4,
-  );
-  return { inMs: Math.max(0, Math.min(endMs, state.deadlineMs) - nowMs) + pauseMs + restMs, places, periodMs };
+  // One that takes longer than others did is given a quarter of their time again.
+  const leftMs = Math.max(typical - openMs, typical / 4);
+  return { inMs: Math.max(0, Math.min(leftMs, state.deadlineMs - nowMs)) + pauseMs + restMs, places, periodMs };
 }

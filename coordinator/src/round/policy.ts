@@ -20,6 +20,7 @@ import { parseVariantPolicy, type VariantPolicy } from '../variants/forms.ts';
 import { inviteMaxOf, parseCohort, requireSeparation, type CohortConfig } from './cohort.ts';
 import { parsed, record, requireKeys, whole } from './fields.ts';
 import type { RoundPolicy } from './round.ts';
+import { parseWhere, type Where } from './where.ts';
 
 /** A task as the engineer configures it. */
 export interface TaskConfig {
@@ -45,6 +46,8 @@ export interface TaskConfig {
   retainUpdates: number;
   /** Work without rounds, with any strategy that sees deltas alone. `fedBuff` and `fedAsync` have it in their own options. */
   asynchronous?: Asynchronous;
+  /** Which agents it may invite; without it, all. */
+  where?: Where;
   /** Forms that each version is to have; without it, float32 alone. */
   variants?: VariantPolicy;
 }
@@ -79,6 +82,7 @@ const KEYS = [
   'seed',
   'retainUpdates',
   'asynchronous',
+  'where',
   'variants',
 ];
 
@@ -86,7 +90,7 @@ const KEYS = [
 export function parseTaskConfig(json: string): TaskConfig {
   const given = { ...taskDefaults, ...record(parsed(json), 'the configuration') };
   requireKeys(given, KEYS, '');
-  const { model, encoding, variants } = given as Record<string, unknown>;
+  const { model, encoding, variants, where } = given as Record<string, unknown>;
   if (typeof model !== 'string' || !isName(model)) throw new ConfigError('model must be the name of a model', 'model');
   if (typeof encoding !== 'string' || !Object.hasOwn(encodings, encoding)) {
     throw new ConfigError(`encoding must be one of ${Object.keys(encodings).join(', ')}`, 'encoding');
@@ -139,6 +143,7 @@ export function parseTaskConfig(json: string): TaskConfig {
     valueMaxExponent: whole(given, 'valueMaxExponent', 'valueMaxExponent', -32, 32),
     seed: whole(given, 'seed', 'seed', 0, Number.MAX_SAFE_INTEGER),
     retainUpdates: whole(given, 'retainUpdates', 'retainUpdates', 0, 1_000_000),
+    ...(where === undefined ? {} : { where: parseWhere(where) }),
     ...(variants === undefined ? {} : { variants: parseVariantPolicy(record(variants, 'variants')) }),
   };
 }

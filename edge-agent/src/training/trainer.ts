@@ -1,7 +1,7 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { DataError } from '../data/dataset.ts';
-import { probeEngine, type RunsOn } from './engines.ts';
+import { probeEngine, type EngineName, type RunsOn } from './engines.ts';
 import type { FromTrainer, TrainingJob, TrainingResult } from './messages.ts';
 
 /** A training that brought nothing: the reason is told to the coordinator. */
@@ -81,6 +81,11 @@ export class Trainer {
       // The next training may have begun.
       if (this.#waiting === waiting) this.#waiting = undefined;
     }
+  }
+
+  /** What trains now. */
+  get engine(): EngineName {
+    return this.#on.engine;
   }
 
   /** Of the process, while there is one. */

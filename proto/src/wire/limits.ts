@@ -8,6 +8,8 @@ export const WEIGHTS_INLINE_BYTES_MAX: number = 128 * 1024;
 export const BLOB_BYTES_MAX: number = 2 ** 31 - 1;
 /** Characters of a name (model, task, agent). */
 export const NAME_LENGTH_MAX = 64;
+/** Labels of an agent, and conditions that it names. */
+export const LABELS_MAX = 32;
 /** Ids in one offer of an agent's outbox. */
 export const OFFER_UPDATES_MAX = 64;
 

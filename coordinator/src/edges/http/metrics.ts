@@ -33,6 +33,10 @@ export function metricsOf(service: CoordinatorService): Metrics {
     roundsAbandoned: counter('rounds_abandoned_total', 'Rounds that missed their minimum.', ['task']),
   };
   const rejected = counter('updates_rejected_total', 'Updates refused, by reason.', ['task', 'reason']);
+  const unqualified = gauge('agents_unqualified', 'Agents that a task may not invite, by what they lack.', [
+    'task',
+    'lack',
+  ]);
   const undecodable = counter('messages_undecodable_total', 'Messages whose bytes could not be decoded.', []);
   const sentAway = counter('agents_sent_away_total', 'Agents told to come back later, since no task needed them.', []);
   const loop = monitorEventLoopDelay({ resolution: 10 });
@@ -49,6 +53,7 @@ export function metricsOf(service: CoordinatorService): Metrics {
       const tasks = await service.listTasks();
       // The tasks have counted already: a counter here is emptied and filled with what they say.
       for (const metric of [...Object.values(counters), rejected, sentAway, undecodable]) metric.reset();
+      unqualified.reset();
       for (const status of tasks) {
         const { task } = status;
         for (const [name, metric] of Object.entries(gauges)) {
@@ -57,6 +62,7 @@ export function metricsOf(service: CoordinatorService): Metrics {
         for (const [name, metric] of Object.entries(counters)) {
           metric.inc({ task }, Number(status[name as keyof typeof counters]));
         }
+        for (const [lack, count] of Object.entries(status.agentsUnqualified)) unqualified.set({ task, lack }, count);
         for (const [reason, count] of Object.entries(status.rejectedByReason)) {
           rejected.inc({ task, reason }, Number(count));
         }

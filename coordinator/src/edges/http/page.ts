@@ -37,6 +37,8 @@ export const PAGE = `<!doctype html>
     for (const [name, value] of Object.entries(t.metrics ?? {})) facts.append(fact(name + ' (mean)', Number(value).toPrecision(4)));
     box.append(facts, element('progress', '', { max: t.updatesMax || t.cohort || 1, value: t.accepted ?? 0 }));
     if (t.waiting) box.append(element('p', t.waiting, { className: 'note' }));
+    const lacks = Object.entries(t.agentsUnqualified ?? {}).map(([lack, count]) => lack + ' ' + count).join(', ');
+    if (lacks) box.append(element('p', 'agents that do not qualify: ' + lacks, { className: 'note' }));
     const reasons = Object.entries(t.rejectedByReason ?? {}).map(([reason, count]) => reason + ' ' + count).join(', ');
     if (reasons) box.append(element('p', 'rejected: ' + reasons, { className: 'note' }));
     return box;

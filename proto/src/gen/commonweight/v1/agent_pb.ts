@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file commonweight/v1/agent.proto.
  */
 export const file_commonweight_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWdlbnQucHJvdG8SD2NvbW1vbndlaWdodC52MSJ9CgVIZWxsbxIQCghhZ2VudF9pZBgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEhAKCHNvZnR3YXJlGAMgASgJEgwKBHRhc2sYBCABKAkSEAoIZXhhbXBsZXMYBSABKAQSDAoEbGluaxgGIAEoCRIOCgZsZWF2ZXMYByABKAgitQIKDlNlc3Npb25SZXF1ZXN0EicKBWhlbGxvGAEgASgLMhYuY29tbW9ud2VpZ2h0LnYxLkhlbGxvSAASJwoFcmVhZHkYAiABKAsyFi5jb21tb253ZWlnaHQudjEuUmVhZHlIABInCgVvZmZlchgDIAEoCzIWLmNvbW1vbndlaWdodC52MS5PZmZlckgAEi8KCWhlYXJ0YmVhdBgEIAEoCzIaLmNvbW1vbndlaWdodC52MS5IZWFydGJlYXRIABIrCgdmYWlsdXJlGAUgASgLMhguY29tbW9ud2VpZ2h0LnYxLkZhaWx1cmVIABIrCgdnb29kYnllGAYgASgLMhguY29tbW9ud2VpZ2h0LnYxLkdvb2RieWVIABISCgpzZXNzaW9uX2lkGA8gASgJQgkKB21lc3NhZ2UiBwoFUmVhZHkiCwoJSGVhcnRiZWF0IgkKB0dvb2RieWUiNgoHRmFpbHVyZRIMCgR0YXNrGAEgASgJEg0KBXJvdW5kGAIgASgEEg4KBnJlYXNvbhgDIAEoCSI4CgVPZmZlchIvCgd1cGRhdGVzGAEgAygLMh4uY29tbW9ud2VpZ2h0LnYxLk9mZmVyZWRVcGRhdGUibQoNT2ZmZXJlZFVwZGF0ZRIRCgl1cGRhdGVfaWQYASABKAwSDAoEdGFzaxgCIAEoCRINCgVyb3VuZBgDIAEoBBIUCgxiYXNlX3ZlcnNpb24YBCABKAQSFgoOcGF5bG9hZF9kaWdlc3QYBSABKAwi+QIKD1Nlc3Npb25SZXNwb25zZRIrCgd3ZWxjb21lGAEgASgLMhguY29tbW9ud2VpZ2h0LnYxLldlbGNvbWVIABIxCgphc3NpZ25tZW50GAIgASgLMhsuY29tbW9ud2VpZ2h0LnYxLkFzc2lnbm1lbnRIABIxCgdyZWNlaXB0GAMgASgLMh4uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFJlY2VpcHRIABIpCgZ3YW50ZWQYBCABKAsyFy5jb21tb253ZWlnaHQudjEuV2FudGVkSAASLgoJY29tZV9iYWNrGAUgASgLMhkuY29tbW9ud2VpZ2h0LnYxLkNvbWVCYWNrSAASJwoFYWxpdmUYBiABKAsyFi5jb21tb253ZWlnaHQudjEuQWxpdmVIABIwCgpyb3VuZF9vdmVyGAcgASgLMhouY29tbW9ud2VpZ2h0LnYxLlJvdW5kT3ZlckgAEhIKCnNlc3Npb25faWQYDyABKAlCCQoHbWVzc2FnZSIHCgVBbGl2ZSJgCgdXZWxjb21lEhIKCnB1YmxpY19rZXkYASABKAwSFAoMaGVhcnRiZWF0X21zGAIgASgNEg8KB3JlcGxpY2EYAyABKAkSGgoSYW5zd2Vyc19oZWFydGJlYXRzGAQgASgIIiMKEEZvdW5kQ29vcmRpbmF0b3ISDwoHcmVwbGljYRgBIAEoCSIbCgZXYW50ZWQSEQoJdXBkYXRlX2lkGAEgASgMIigKCVJvdW5kT3ZlchIMCgR0YXNrGAEgASgJEg0KBXJvdW5kGAIgASgEIiwKCENvbWVCYWNrEhAKCGFmdGVyX21zGAEgASgNEg4KBnJlYXNvbhgCIAEoCSJgCgRHcmlkEhQKDGxzYl9leHBvbmVudBgBIAEoERIaChJ2YWx1ZV9tYXhfZXhwb25lbnQYAiABKBESEgoKd2VpZ2h0X21heBgDIAEoDRISCgpjb2hvcnRfbWF4GAQgASgNIo8CCgpBc3NpZ25tZW50EgwKBHRhc2sYASABKAkSDQoFcm91bmQYAiABKAQSLQoEYmFzZRgDIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIRCglwbGFuX2pzb24YBCABKAkSKwoIZW5jb2RpbmcYBSABKA4yGS5jb21tb253ZWlnaHQudjEuRW5jb2RpbmcSIwoEZ3JpZBgGIAEoCzIVLmNvbW1vbndlaWdodC52MS5HcmlkEhYKDmRlYWRsaW5lX2luX21zGAcgASgEEgwKBHNlZWQYCCABKAQSFgoOd2VpZ2h0c19pbmxpbmUYCSABKAwSEgoKaW52aXRhdGlvbhgKIAEoDCJNChtBZ2VudFNlcnZpY2VEb3dubG9hZFJlcXVlc3QSDgoGZGlnZXN0GAEgASgMEg4KBm9mZnNldBgCIAEoBBIOCgZsZW5ndGgYAyABKAQiUAocQWdlbnRTZXJ2aWNlRG93bmxvYWRSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSEgoKdG90YWxfc2l6ZRgCIAEoBBIMCgRkYXRhGAMgASgMIisKFkdldFVwZGF0ZVN0YXR1c1JlcXVlc3QSEQoJdXBkYXRlX2lkGAEgASgMImwKF0dldFVwZGF0ZVN0YXR1c1Jlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBIvCgdyZWNlaXB0GAIgASgLMh4uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFJlY2VpcHQSEAoIYWNjZXB0ZWQYAyABKAgi6QIKDFVwZGF0ZUhlYWRlchIRCgl1cGRhdGVfaWQYASABKAwSEAoIYWdlbnRfaWQYAiABKAkSDAoEdGFzaxgDIAEoCRINCgVyb3VuZBgEIAEoBBIUCgxiYXNlX3ZlcnNpb24YBSABKAQSKwoIZW5jb2RpbmcYBiABKA4yGS5jb21tb253ZWlnaHQudjEuRW5jb2RpbmcSDgoGd2VpZ2h0GAcgASgEEhYKDnBheWxvYWRfZGlnZXN0GAggASgMEhQKDHBheWxvYWRfc2l6ZRgJIAEoBBI7CgdtZXRyaWNzGAogAygLMiouY29tbW9ud2VpZ2h0LnYxLlVwZGF0ZUhlYWRlci5NZXRyaWNzRW50cnkSFQoNaGVhZGVyX2RpZ2VzdBgLIAEoDBISCgppbnZpdGF0aW9uGAwgASgMGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBImIKE1N1Ym1pdFVwZGF0ZVJlcXVlc3QSLQoGaGVhZGVyGAEgASgLMh0uY29tbW9ud2VpZ2h0LnYxLlVwZGF0ZUhlYWRlchIOCgZvZmZzZXQYAiABKAQSDAoEZGF0YRgDIAEoDCJpChRTdWJtaXRVcGRhdGVSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSEAoIYWNjZXB0ZWQYAiABKAgSLwoHcmVjZWlwdBgDIAEoCzIeLmNvbW1vbndlaWdodC52MS5TaWduZWRSZWNlaXB0MpADCgxBZ2VudFNlcnZpY2USUAoHU2Vzc2lvbhIfLmNvbW1vbndlaWdodC52MS5TZXNzaW9uUmVxdWVzdBogLmNvbW1vbndlaWdodC52MS5TZXNzaW9uUmVzcG9uc2UoATABEmkKCERvd25sb2FkEiwuY29tbW9ud2VpZ2h0LnYxLkFnZW50U2VydmljZURvd25sb2FkUmVxdWVzdBotLmNvbW1vbndlaWdodC52MS5BZ2VudFNlcnZpY2VEb3dubG9hZFJlc3BvbnNlMAESZAoPR2V0VXBkYXRlU3RhdHVzEicuY29tbW9ud2VpZ2h0LnYxLkdldFVwZGF0ZVN0YXR1c1JlcXVlc3QaKC5jb21tb253ZWlnaHQudjEuR2V0VXBkYXRlU3RhdHVzUmVzcG9uc2USXQoMU3VibWl0VXBkYXRlEiQuY29tbW9ud2VpZ2h0LnYxLlN1Ym1pdFVwZGF0ZVJlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuU3VibWl0VXBkYXRlUmVzcG9uc2UoAWIGcHJvdG8z", [file_commonweight_v1_release]);
+  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWdlbnQucHJvdG8SD2NvbW1vbndlaWdodC52MSKpAgoFSGVsbG8SEAoIYWdlbnRfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIQCghzb2Z0d2FyZRgDIAEoCRIMCgR0YXNrGAQgASgJEhAKCGV4YW1wbGVzGAUgASgEEgwKBGxpbmsYBiABKAkSDgoGbGVhdmVzGAcgASgIEjIKBmxhYmVscxgIIAMoCzIiLmNvbW1vbndlaWdodC52MS5IZWxsby5MYWJlbHNFbnRyeRIzCgxjYXBhYmlsaXRpZXMYCSABKAsyHS5jb21tb253ZWlnaHQudjEuQ2FwYWJpbGl0aWVzEhIKCmNvbmRpdGlvbnMYCiADKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJTCgxDYXBhYmlsaXRpZXMSDgoGZW5naW5lGAEgASgJEhIKCm1lbW9yeV9taWIYAiABKA0SDQoFY29yZXMYAyABKA0SEAoIcGxhdGZvcm0YBCABKAkiHQoKQ29uZGl0aW9ucxIPCgdob2xkaW5nGAEgAygJIugCCg5TZXNzaW9uUmVxdWVzdBInCgVoZWxsbxgBIAEoCzIWLmNvbW1vbndlaWdodC52MS5IZWxsb0gAEicKBXJlYWR5GAIgASgLMhYuY29tbW9ud2VpZ2h0LnYxLlJlYWR5SAASJwoFb2ZmZXIYAyABKAsyFi5jb21tb253ZWlnaHQudjEuT2ZmZXJIABIvCgloZWFydGJlYXQYBCABKAsyGi5jb21tb253ZWlnaHQudjEuSGVhcnRiZWF0SAASKwoHZmFpbHVyZRgFIAEoCzIYLmNvbW1vbndlaWdodC52MS5GYWlsdXJlSAASKwoHZ29vZGJ5ZRgGIAEoCzIYLmNvbW1vbndlaWdodC52MS5Hb29kYnllSAASMQoKY29uZGl0aW9ucxgHIAEoCzIbLmNvbW1vbndlaWdodC52MS5Db25kaXRpb25zSAASEgoKc2Vzc2lvbl9pZBgPIAEoCUIJCgdtZXNzYWdlIgcKBVJlYWR5IgsKCUhlYXJ0YmVhdCIJCgdHb29kYnllIjYKB0ZhaWx1cmUSDAoEdGFzaxgBIAEoCRINCgVyb3VuZBgCIAEoBBIOCgZyZWFzb24YAyABKAkiOAoFT2ZmZXISLwoHdXBkYXRlcxgBIAMoCzIeLmNvbW1vbndlaWdodC52MS5PZmZlcmVkVXBkYXRlIm0KDU9mZmVyZWRVcGRhdGUSEQoJdXBkYXRlX2lkGAEgASgMEgwKBHRhc2sYAiABKAkSDQoFcm91bmQYAyABKAQSFAoMYmFzZV92ZXJzaW9uGAQgASgEEhYKDnBheWxvYWRfZGlnZXN0GAUgASgMIvkCCg9TZXNzaW9uUmVzcG9uc2USKwoHd2VsY29tZRgBIAEoCzIYLmNvbW1vbndlaWdodC52MS5XZWxjb21lSAASMQoKYXNzaWdubWVudBgCIAEoCzIbLmNvbW1vbndlaWdodC52MS5Bc3NpZ25tZW50SAASMQoHcmVjZWlwdBgDIAEoCzIeLmNvbW1vbndlaWdodC52MS5TaWduZWRSZWNlaXB0SAASKQoGd2FudGVkGAQgASgLMhcuY29tbW9ud2VpZ2h0LnYxLldhbnRlZEgAEi4KCWNvbWVfYmFjaxgFIAEoCzIZLmNvbW1vbndlaWdodC52MS5Db21lQmFja0gAEicKBWFsaXZlGAYgASgLMhYuY29tbW9ud2VpZ2h0LnYxLkFsaXZlSAASMAoKcm91bmRfb3ZlchgHIAEoCzIaLmNvbW1vbndlaWdodC52MS5Sb3VuZE92ZXJIABISCgpzZXNzaW9uX2lkGA8gASgJQgkKB21lc3NhZ2UiBwoFQWxpdmUiYAoHV2VsY29tZRISCgpwdWJsaWNfa2V5GAEgASgMEhQKDGhlYXJ0YmVhdF9tcxgCIAEoDRIPCgdyZXBsaWNhGAMgASgJEhoKEmFuc3dlcnNfaGVhcnRiZWF0cxgEIAEoCCIjChBGb3VuZENvb3JkaW5hdG9yEg8KB3JlcGxpY2EYASABKAkiGwoGV2FudGVkEhEKCXVwZGF0ZV9pZBgBIAEoDCIoCglSb3VuZE92ZXISDAoEdGFzaxgBIAEoCRINCgVyb3VuZBgCIAEoBCIsCghDb21lQmFjaxIQCghhZnRlcl9tcxgBIAEoDRIOCgZyZWFzb24YAiABKAkiYAoER3JpZBIUCgxsc2JfZXhwb25lbnQYASABKBESGgoSdmFsdWVfbWF4X2V4cG9uZW50GAIgASgREhIKCndlaWdodF9tYXgYAyABKA0SEgoKY29ob3J0X21heBgEIAEoDSKjAgoKQXNzaWdubWVudBIMCgR0YXNrGAEgASgJEg0KBXJvdW5kGAIgASgEEi0KBGJhc2UYAyABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QSEQoJcGxhbl9qc29uGAQgASgJEisKCGVuY29kaW5nGAUgASgOMhkuY29tbW9ud2VpZ2h0LnYxLkVuY29kaW5nEiMKBGdyaWQYBiABKAsyFS5jb21tb253ZWlnaHQudjEuR3JpZBIWCg5kZWFkbGluZV9pbl9tcxgHIAEoBBIMCgRzZWVkGAggASgEEhYKDndlaWdodHNfaW5saW5lGAkgASgMEhIKCmludml0YXRpb24YCiABKAwSEgoKY29uZGl0aW9ucxgNIAMoCSJNChtBZ2VudFNlcnZpY2VEb3dubG9hZFJlcXVlc3QSDgoGZGlnZXN0GAEgASgMEg4KBm9mZnNldBgCIAEoBBIOCgZsZW5ndGgYAyABKAQiUAocQWdlbnRTZXJ2aWNlRG93bmxvYWRSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSEgoKdG90YWxfc2l6ZRgCIAEoBBIMCgRkYXRhGAMgASgMIisKFkdldFVwZGF0ZVN0YXR1c1JlcXVlc3QSEQoJdXBkYXRlX2lkGAEgASgMImwKF0dldFVwZGF0ZVN0YXR1c1Jlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBIvCgdyZWNlaXB0GAIgASgLMh4uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFJlY2VpcHQSEAoIYWNjZXB0ZWQYAyABKAgi6QIKDFVwZGF0ZUhlYWRlchIRCgl1cGRhdGVfaWQYASABKAwSEAoIYWdlbnRfaWQYAiABKAkSDAoEdGFzaxgDIAEoCRINCgVyb3VuZBgEIAEoBBIUCgxiYXNlX3ZlcnNpb24YBSABKAQSKwoIZW5jb2RpbmcYBiABKA4yGS5jb21tb253ZWlnaHQudjEuRW5jb2RpbmcSDgoGd2VpZ2h0GAcgASgEEhYKDnBheWxvYWRfZGlnZXN0GAggASgMEhQKDHBheWxvYWRfc2l6ZRgJIAEoBBI7CgdtZXRyaWNzGAogAygLMiouY29tbW9ud2VpZ2h0LnYxLlVwZGF0ZUhlYWRlci5NZXRyaWNzRW50cnkSFQoNaGVhZGVyX2RpZ2VzdBgLIAEoDBISCgppbnZpdGF0aW9uGAwgASgMGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBImIKE1N1Ym1pdFVwZGF0ZVJlcXVlc3QSLQoGaGVhZGVyGAEgASgLMh0uY29tbW9ud2VpZ2h0LnYxLlVwZGF0ZUhlYWRlchIOCgZvZmZzZXQYAiABKAQSDAoEZGF0YRgDIAEoDCJpChRTdWJtaXRVcGRhdGVSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSEAoIYWNjZXB0ZWQYAiABKAgSLwoHcmVjZWlwdBgDIAEoCzIeLmNvbW1vbndlaWdodC52MS5TaWduZWRSZWNlaXB0MpADCgxBZ2VudFNlcnZpY2USUAoHU2Vzc2lvbhIfLmNvbW1vbndlaWdodC52MS5TZXNzaW9uUmVxdWVzdBogLmNvbW1vbndlaWdodC52MS5TZXNzaW9uUmVzcG9uc2UoATABEmkKCERvd25sb2FkEiwuY29tbW9ud2VpZ2h0LnYxLkFnZW50U2VydmljZURvd25sb2FkUmVxdWVzdBotLmNvbW1vbndlaWdodC52MS5BZ2VudFNlcnZpY2VEb3dubG9hZFJlc3BvbnNlMAESZAoPR2V0VXBkYXRlU3RhdHVzEicuY29tbW9ud2VpZ2h0LnYxLkdldFVwZGF0ZVN0YXR1c1JlcXVlc3QaKC5jb21tb253ZWlnaHQudjEuR2V0VXBkYXRlU3RhdHVzUmVzcG9uc2USXQoMU3VibWl0VXBkYXRlEiQuY29tbW9ud2VpZ2h0LnYxLlN1Ym1pdFVwZGF0ZVJlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuU3VibWl0VXBkYXRlUmVzcG9uc2UoAWIGcHJvdG8z", [file_commonweight_v1_release]);
 
 /**
  * Who an agent is and what it can do.
@@ -64,6 +64,25 @@ export type Hello = Message<"commonweight.v1.Hello"> & {
    * @generated from field: bool leaves = 7;
    */
   leaves: boolean;
+
+  /**
+   * What its operator says of it, for tasks to choose by: "site" -> "north".
+   *
+   * @generated from field: map<string, string> labels = 8;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * @generated from field: commonweight.v1.Capabilities capabilities = 9;
+   */
+  capabilities?: Capabilities | undefined;
+
+  /**
+   * What holds now of "charging", "unmetered", "idle" and what else its operator names.
+   *
+   * @generated from field: repeated string conditions = 10;
+   */
+  conditions: string[];
 };
 
 /**
@@ -72,6 +91,65 @@ export type Hello = Message<"commonweight.v1.Hello"> & {
  */
 export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
   messageDesc(file_commonweight_v1_agent, 0);
+
+/**
+ * What a device has.
+ *
+ * @generated from message commonweight.v1.Capabilities
+ */
+export type Capabilities = Message<"commonweight.v1.Capabilities"> & {
+  /**
+   * What trains: "cpu", "cuda" and so on.
+   *
+   * @generated from field: string engine = 1;
+   */
+  engine: string;
+
+  /**
+   * Of the device, or of what this program may have of it.
+   *
+   * @generated from field: uint32 memory_mib = 2;
+   */
+  memoryMib: number;
+
+  /**
+   * @generated from field: uint32 cores = 3;
+   */
+  cores: number;
+
+  /**
+   * "linux-x64".
+   *
+   * @generated from field: string platform = 4;
+   */
+  platform: string;
+};
+
+/**
+ * Describes the message commonweight.v1.Capabilities.
+ * Use `create(CapabilitiesSchema)` to create a new message.
+ */
+export const CapabilitiesSchema: GenMessage<Capabilities> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_agent, 1);
+
+/**
+ * What holds now, in place of what was said before.
+ *
+ * @generated from message commonweight.v1.Conditions
+ */
+export type Conditions = Message<"commonweight.v1.Conditions"> & {
+  /**
+   * @generated from field: repeated string holding = 1;
+   */
+  holding: string[];
+};
+
+/**
+ * Describes the message commonweight.v1.Conditions.
+ * Use `create(ConditionsSchema)` to create a new message.
+ */
+export const ConditionsSchema: GenMessage<Conditions> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_agent, 2);
 
 /**
  * @generated from message commonweight.v1.SessionRequest
@@ -126,6 +204,14 @@ export type SessionRequest = Message<"commonweight.v1.SessionRequest"> & {
      */
     value: Goodbye;
     case: "goodbye";
+  } | {
+    /**
+     * Another of its conditions holds, or does not hold any more.
+     *
+     * @generated from field: commonweight.v1.Conditions conditions = 7;
+     */
+    value: Conditions;
+    case: "conditions";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -141,7 +227,7 @@ export type SessionRequest = Message<"commonweight.v1.SessionRequest"> & {
  * Use `create(SessionRequestSchema)` to create a new message.
  */
 export const SessionRequestSchema: GenMessage<SessionRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 1);
+  messageDesc(file_commonweight_v1_agent, 3);
 
 /**
  * @generated from message commonweight.v1.Ready
@@ -154,7 +240,7 @@ export type Ready = Message<"commonweight.v1.Ready"> & {
  * Use `create(ReadySchema)` to create a new message.
  */
 export const ReadySchema: GenMessage<Ready> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 2);
+  messageDesc(file_commonweight_v1_agent, 4);
 
 /**
  * @generated from message commonweight.v1.Heartbeat
@@ -167,7 +253,7 @@ export type Heartbeat = Message<"commonweight.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 3);
+  messageDesc(file_commonweight_v1_agent, 5);
 
 /**
  * @generated from message commonweight.v1.Goodbye
@@ -180,7 +266,7 @@ export type Goodbye = Message<"commonweight.v1.Goodbye"> & {
  * Use `create(GoodbyeSchema)` to create a new message.
  */
 export const GoodbyeSchema: GenMessage<Goodbye> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 4);
+  messageDesc(file_commonweight_v1_agent, 6);
 
 /**
  * @generated from message commonweight.v1.Failure
@@ -207,7 +293,7 @@ export type Failure = Message<"commonweight.v1.Failure"> & {
  * Use `create(FailureSchema)` to create a new message.
  */
 export const FailureSchema: GenMessage<Failure> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 5);
+  messageDesc(file_commonweight_v1_agent, 7);
 
 /**
  * @generated from message commonweight.v1.Offer
@@ -224,7 +310,7 @@ export type Offer = Message<"commonweight.v1.Offer"> & {
  * Use `create(OfferSchema)` to create a new message.
  */
 export const OfferSchema: GenMessage<Offer> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 6);
+  messageDesc(file_commonweight_v1_agent, 8);
 
 /**
  * @generated from message commonweight.v1.OfferedUpdate
@@ -263,7 +349,7 @@ export type OfferedUpdate = Message<"commonweight.v1.OfferedUpdate"> & {
  * Use `create(OfferedUpdateSchema)` to create a new message.
  */
 export const OfferedUpdateSchema: GenMessage<OfferedUpdate> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 7);
+  messageDesc(file_commonweight_v1_agent, 9);
 
 /**
  * @generated from message commonweight.v1.SessionResponse
@@ -335,7 +421,7 @@ export type SessionResponse = Message<"commonweight.v1.SessionResponse"> & {
  * Use `create(SessionResponseSchema)` to create a new message.
  */
 export const SessionResponseSchema: GenMessage<SessionResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 8);
+  messageDesc(file_commonweight_v1_agent, 10);
 
 /**
  * @generated from message commonweight.v1.Alive
@@ -348,7 +434,7 @@ export type Alive = Message<"commonweight.v1.Alive"> & {
  * Use `create(AliveSchema)` to create a new message.
  */
 export const AliveSchema: GenMessage<Alive> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 9);
+  messageDesc(file_commonweight_v1_agent, 11);
 
 /**
  * @generated from message commonweight.v1.Welcome
@@ -386,7 +472,7 @@ export type Welcome = Message<"commonweight.v1.Welcome"> & {
  * Use `create(WelcomeSchema)` to create a new message.
  */
 export const WelcomeSchema: GenMessage<Welcome> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 10);
+  messageDesc(file_commonweight_v1_agent, 12);
 
 /**
  * Over NATS: what each coordinator that lives says to a request to `cw.v1.coordinator.find`, which has no message of its own.
@@ -407,7 +493,7 @@ export type FoundCoordinator = Message<"commonweight.v1.FoundCoordinator"> & {
  * Use `create(FoundCoordinatorSchema)` to create a new message.
  */
 export const FoundCoordinatorSchema: GenMessage<FoundCoordinator> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 11);
+  messageDesc(file_commonweight_v1_agent, 13);
 
 /**
  * @generated from message commonweight.v1.Wanted
@@ -424,7 +510,7 @@ export type Wanted = Message<"commonweight.v1.Wanted"> & {
  * Use `create(WantedSchema)` to create a new message.
  */
 export const WantedSchema: GenMessage<Wanted> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 12);
+  messageDesc(file_commonweight_v1_agent, 14);
 
 /**
  * The round has the updates that it needs. An update that is in the outbox already is offered all the same, and ended by a receipt.
@@ -448,7 +534,7 @@ export type RoundOver = Message<"commonweight.v1.RoundOver"> & {
  * Use `create(RoundOverSchema)` to create a new message.
  */
 export const RoundOverSchema: GenMessage<RoundOver> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 13);
+  messageDesc(file_commonweight_v1_agent, 15);
 
 /**
  * @generated from message commonweight.v1.ComeBack
@@ -470,7 +556,7 @@ export type ComeBack = Message<"commonweight.v1.ComeBack"> & {
  * Use `create(ComeBackSchema)` to create a new message.
  */
 export const ComeBackSchema: GenMessage<ComeBack> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 14);
+  messageDesc(file_commonweight_v1_agent, 16);
 
 /**
  * The grid that updates of a round must lie on. Values are integers times 2^lsb_exponent.
@@ -506,7 +592,7 @@ export type Grid = Message<"commonweight.v1.Grid"> & {
  * Use `create(GridSchema)` to create a new message.
  */
 export const GridSchema: GenMessage<Grid> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 15);
+  messageDesc(file_commonweight_v1_agent, 17);
 
 /**
  * @generated from message commonweight.v1.Assignment
@@ -571,6 +657,13 @@ export type Assignment = Message<"commonweight.v1.Assignment"> & {
    * @generated from field: bytes invitation = 10;
    */
   invitation: Uint8Array;
+
+  /**
+   * What is to hold while the agent trains: where it does not any more, the agent stops.
+   *
+   * @generated from field: repeated string conditions = 13;
+   */
+  conditions: string[];
 };
 
 /**
@@ -578,7 +671,7 @@ export type Assignment = Message<"commonweight.v1.Assignment"> & {
  * Use `create(AssignmentSchema)` to create a new message.
  */
 export const AssignmentSchema: GenMessage<Assignment> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 16);
+  messageDesc(file_commonweight_v1_agent, 18);
 
 /**
  * @generated from message commonweight.v1.AgentServiceDownloadRequest
@@ -607,7 +700,7 @@ export type AgentServiceDownloadRequest = Message<"commonweight.v1.AgentServiceD
  * Use `create(AgentServiceDownloadRequestSchema)` to create a new message.
  */
 export const AgentServiceDownloadRequestSchema: GenMessage<AgentServiceDownloadRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 17);
+  messageDesc(file_commonweight_v1_agent, 19);
 
 /**
  * @generated from message commonweight.v1.AgentServiceDownloadResponse
@@ -634,7 +727,7 @@ export type AgentServiceDownloadResponse = Message<"commonweight.v1.AgentService
  * Use `create(AgentServiceDownloadResponseSchema)` to create a new message.
  */
 export const AgentServiceDownloadResponseSchema: GenMessage<AgentServiceDownloadResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 18);
+  messageDesc(file_commonweight_v1_agent, 20);
 
 /**
  * @generated from message commonweight.v1.GetUpdateStatusRequest
@@ -651,7 +744,7 @@ export type GetUpdateStatusRequest = Message<"commonweight.v1.GetUpdateStatusReq
  * Use `create(GetUpdateStatusRequestSchema)` to create a new message.
  */
 export const GetUpdateStatusRequestSchema: GenMessage<GetUpdateStatusRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 19);
+  messageDesc(file_commonweight_v1_agent, 21);
 
 /**
  * @generated from message commonweight.v1.GetUpdateStatusResponse
@@ -684,7 +777,7 @@ export type GetUpdateStatusResponse = Message<"commonweight.v1.GetUpdateStatusRe
  * Use `create(GetUpdateStatusResponseSchema)` to create a new message.
  */
 export const GetUpdateStatusResponseSchema: GenMessage<GetUpdateStatusResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 20);
+  messageDesc(file_commonweight_v1_agent, 22);
 
 /**
  * @generated from message commonweight.v1.UpdateHeader
@@ -763,7 +856,7 @@ export type UpdateHeader = Message<"commonweight.v1.UpdateHeader"> & {
  * Use `create(UpdateHeaderSchema)` to create a new message.
  */
 export const UpdateHeaderSchema: GenMessage<UpdateHeader> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 21);
+  messageDesc(file_commonweight_v1_agent, 23);
 
 /**
  * @generated from message commonweight.v1.SubmitUpdateRequest
@@ -794,7 +887,7 @@ export type SubmitUpdateRequest = Message<"commonweight.v1.SubmitUpdateRequest">
  * Use `create(SubmitUpdateRequestSchema)` to create a new message.
  */
 export const SubmitUpdateRequestSchema: GenMessage<SubmitUpdateRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 22);
+  messageDesc(file_commonweight_v1_agent, 24);
 
 /**
  * @generated from message commonweight.v1.SubmitUpdateResponse
@@ -827,7 +920,7 @@ export type SubmitUpdateResponse = Message<"commonweight.v1.SubmitUpdateResponse
  * Use `create(SubmitUpdateResponseSchema)` to create a new message.
  */
 export const SubmitUpdateResponseSchema: GenMessage<SubmitUpdateResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 23);
+  messageDesc(file_commonweight_v1_agent, 25);
 
 /**
  * What an edge agent speaks. Over NATS the same messages go on cw.v1.agent.<id>.* subjects.
