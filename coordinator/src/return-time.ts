@@ -59,13 +59,13 @@ export function returnFor(
   // A count of a moment ago may be from before the first one came.
   const fleet = Math.max(1, agents);
   const comers = Math.min(fleet, Math.ceil(call.places * HEADROOM));
-  const firstMs = Math.max(call.inMs, RETURN_MS_MIN + spreadMs(comers));
+  const wanted = Math.max(1, Math.round(fleet / comers));
   // All who come for one call do so before those of the next.
-  const periodMs = Math.max(call.periodMs, spreadMs(comers), 1);
+  const periodMs = Math.max(call.periodMs, spreadMs(fleet / wanted), 1);
+  const firstMs = Math.max(call.inMs, RETURN_MS_MIN + spreadMs(fleet / wanted));
   const reached = 1 + Math.max(0, Math.floor((RETURN_MS_MAX - firstMs) / periodMs));
-  const turns = Math.min(Math.max(1, Math.round(fleet / comers)), reached);
-  const turn = Math.floor(uniform() * turns);
-  return returnBy(firstMs + turn * periodMs, Math.max(comers, fleet / turns), uniform);
+  const turns = Math.min(wanted, reached);
+  return returnBy(firstMs + Math.floor(uniform() * turns) * periodMs, fleet / turns, uniform);
 }
 
 /** Some time in the spread before an instant; where that is further away than agents are sent, on the way to it. */
