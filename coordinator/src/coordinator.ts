@@ -10,9 +10,11 @@ import {
   type AgentStatus,
   type GetUpdateStatusResponse,
   type Hello,
+  type KeptCandidate,
   type ModelSummary,
   type OfferedUpdate,
   type SignedManifest,
+  type SignedResult,
   type SignedVariantList,
   type SubmitUpdateResponse,
   type TaskStatus,
@@ -204,7 +206,12 @@ export class Coordinator implements CoordinatorService {
       announce: (model, release) => {
         this.#releases.announce(model, release);
         this.#collector?.collect(model);
-        for (const driver of this.#drivers.values()) if (driver.config.model === model) this.#wantVariants(driver);
+        for (const driver of this.#drivers.values()) {
+          if (driver.config.model !== model) continue;
+          this.#wantVariants(driver);
+          // What went wrong was told by the driver.
+          driver.versionCame().catch(() => {});
+        }
       },
       failed: (error) => this.#failed(error),
       changed: (task) => this.#changed(task),
@@ -343,6 +350,14 @@ export class Coordinator implements CoordinatorService {
     return release;
   }
 
+  listCandidates(model: string): Promise<KeptCandidate[]> {
+    return this.#releases.listCandidates(model);
+  }
+
+  listResults(of: { task: string } | { model: string }): Promise<SignedResult[]> {
+    return this.#releases.listResults(of);
+  }
+
   listKept(model: string): Promise<KeptVersions> {
     return this.#releases.listKept(model);
   }
@@ -373,8 +388,8 @@ export class Coordinator implements CoordinatorService {
     return this.#variants.report(report);
   }
 
-  #wantVariants({ config: { model, variants } }: TaskDriver): void {
-    if (variants !== undefined) this.#variants.want(model, variants);
+  #wantVariants({ config }: TaskDriver): void {
+    if ('variants' in config && config.variants !== undefined) this.#variants.want(config.model, config.variants);
   }
 
   async createTask(task: string, configJson: string): Promise<TaskStatus> {
@@ -391,7 +406,7 @@ export class Coordinator implements CoordinatorService {
     return this.#oneByOne(async () => {
       const driver = this.#driver(task);
       const rival = this.#busyWith(driver.config.model);
-      if (rival !== undefined && rival !== driver) {
+      if (driver.publishes && rival !== undefined && rival !== driver) {
         const why = rival.isRunning
           ? `is improving ${driver.config.model} already: pause it first`
           : `is paused, and its last round is still open: wait until \`commonweight task show ${rival.task}\` says Idle`;

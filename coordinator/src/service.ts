@@ -4,10 +4,12 @@ import type {
   AgentStatus,
   GetUpdateStatusResponse,
   Hello,
+  KeptCandidate,
   ModelSummary,
   SessionRequest,
   SessionResponse,
   SignedManifest,
+  SignedResult,
   SignedVariantList,
   SubmitUpdateResponse,
   TaskStatus,
@@ -102,6 +104,10 @@ export interface CoordinatorService {
   /** Calls at once, and again at each change. */
   watchTask(task: string, onStatus: (status: TaskStatus) => void): () => void;
   listAgents(): Promise<AgentStatus[]>;
+  /** What rounds made of a model and gates decide on, or decided. */
+  listCandidates(model: string): Promise<KeptCandidate[]>;
+  /** What evaluations and statistics of a task, or of a model, came to. */
+  listResults(of: { task: string } | { model: string }): Promise<SignedResult[]>;
   /** Counts bytes on the wire for a task (all running ones where undefined). */
   addBytes(direction: 'up' | 'down', task: string | undefined, bytes: number): void;
   /** Counts a message whose bytes could not be decoded. */

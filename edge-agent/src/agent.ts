@@ -3,11 +3,13 @@ import { create } from '@bufbuild/protobuf';
 import {
   CodecError,
   ConfigError,
+  contractOf,
   invariant,
   layoutOf,
   localMethodOf,
   packedLength,
   parsePlan,
+  parseStatisticsPlan,
   readModel,
   weightsFromBytes,
 } from '@commonweight/core';
@@ -28,13 +30,16 @@ import {
   HelloSchema,
   isName,
   OFFER_UPDATES_MAX,
+  openCandidate,
   openManifest,
   openReceipt,
   Reason,
   type Artifact,
   type Assignment,
+  type Candidate,
   type Manifest,
   type SessionResponse,
+  type SignedCandidate,
   type SignedReceipt,
   type Welcome,
 } from '@commonweight/proto';
@@ -54,7 +59,8 @@ import {
 } from './session/session.ts';
 import type { EngineName } from './training/engines.ts';
 import { Trainer } from './training/trainer.ts';
-import { makeUpdate } from './update.ts';
+import type { EvaluationAsked, ReportJob } from './training/reports.ts';
+import { makeReport, makeUpdate } from './update.ts';
 
 export interface AgentOptions {
   /** `grpc://127.0.0.1:PORT` or `nats://127.0.0.1:PORT`. */
@@ -72,6 +78,8 @@ export interface AgentOptions {
   threads?: number;
   /** What trains; the CPU by default, and where another does not work. */
   engine?: EngineName;
+  /** It has data that others are judged by: it is asked by its name, and measures with all that it has. */
+  isEvaluator?: boolean;
   /** What it says of the device that it runs on. */
   device?: DeviceOptions;
   /** Ends the agent. */
@@ -141,10 +149,11 @@ export async function runAgent(options: AgentOptions): Promise<void> {
 
 /** What an agent works with. */
 export interface AgentParts {
-  options: Pick<AgentOptions, 'agentId' | 'task' | 'coordinator' | 'signal' | 'leavesBetweenRounds'>;
+  options: Pick<AgentOptions, 'agentId' | 'task' | 'coordinator' | 'signal' | 'leavesBetweenRounds' | 'isEvaluator'>;
   link: AgentLink;
   disk: AgentDisk;
-  trainer: Pick<Trainer, 'train'>;
+  /** Without `report` it trains and does nothing else. */
+  trainer: Pick<Trainer, 'train'> & Partial<Pick<Trainer, 'report'>>;
   device?: Device;
   examples: number;
   tell(event: AgentEvent): void;
@@ -156,6 +165,8 @@ type Trained = Pick<Parameters<typeof makeUpdate>[0], 'assignment' | 'baseVersio
   /** Values of the update. */
   length: number;
 };
+/** What is needed to make a report. */
+type Reported = Omit<Parameters<typeof makeReport>[0], 'agentId'>;
 
 /** Feeds the session machine and performs what it decides; nothing of it knows where link, disk and training come from. */
 export class Agent {
@@ -165,7 +176,7 @@ export class Agent {
   readonly #trainings = new Map<string, AbortController>();
   readonly #working = new Set<Promise<void>>();
   /** What training brought, until it is kept or dropped. */
-  readonly #trained = new Map<string, Trained>();
+  readonly #trained = new Map<string, Trained | Reported>();
   /** Ids of updates that are in the outbox and were not sent yet. */
   readonly #kept = new Map<string, Uint8Array>();
   #state: SessionState = firstState;
@@ -228,7 +239,7 @@ export class Agent {
   /** One session from Hello to its end; says why it ended, and when the coordinator wants to see the agent again. */
   #runSession(backoff: Backoff): Promise<{ why: string; afterMs: number }> {
     const { options, link, examples, tell } = this.#parts;
-    const { agentId, task = '', coordinator, leavesBetweenRounds = false, signal } = options;
+    const { agentId, task = '', coordinator, leavesBetweenRounds = false, isEvaluator = false, signal } = options;
     const hello = create(HelloSchema, {
       agentId,
       sessionId: randomUUID(),
@@ -237,6 +248,8 @@ export class Agent {
       examples: BigInt(examples),
       link: link.kind,
       leaves: leavesBetweenRounds,
+      evaluator: isEvaluator,
+      work: this.#parts.trainer.report === undefined ? ['train'] : ['train', 'evaluate', 'statistics'],
       labels: { ...this.#device.labels },
       conditions: [...this.#device.holding],
       ...(this.#device.capabilities === undefined ? {} : { capabilities: this.#device.capabilities }),
@@ -390,7 +403,9 @@ export class Agent {
     try {
       const assignment = this.#assignments.get(keyOf(work));
       if (assignment === undefined) throw new Error('the assignment is gone');
-      const trained = await this.#trainOn(assignment, stop.signal);
+      const isTraining = assignment.work === '' || assignment.work === 'train';
+      const { signal } = stop;
+      const trained = await (isTraining ? this.#trainOn(assignment, signal) : this.#reportOn(assignment, signal));
       stop.signal.throwIfAborted();
       this.#trained.set(keyOf(work), trained);
       this.#do({ type: 'Trained', ...work });
@@ -408,11 +423,9 @@ export class Agent {
   async #trainOn(assignment: Assignment, signal: AbortSignal): Promise<Trained> {
     const { trainer, tell } = this.#parts;
     const work = workOf(assignment);
-    const lacking = assignment.conditions.find((condition) => !this.#device.holding.includes(condition));
-    if (lacking !== undefined) throw new Error(`${lacking} does not hold`);
     const manifest = await this.#checked(assignment);
     const version = Number(manifest.version);
-    tell({ type: 'assignment', model: manifest.model, ...work, version });
+    tell({ type: 'assignment', model: manifest.model, ...work, version, work: 'train' });
     const graph = await this.#blob(artifactOf(manifest, 'graph'));
     const base = await this.#weights(assignment, manifest);
     const { length } = layoutOf(readModel(graph));
@@ -442,6 +455,48 @@ export class Agent {
     };
   }
 
+  /** Measures weights, or the examples themselves. */
+  async #reportOn(assignment: Assignment, signal: AbortSignal): Promise<Reported> {
+    const { trainer, tell } = this.#parts;
+    const { work: name } = assignment;
+    const manifest = await this.#checked(assignment);
+    const version = Number(manifest.version);
+    tell({ type: 'assignment', model: manifest.model, ...workOf(assignment), version, work: name });
+    const job = await this.#reportJob(assignment, manifest);
+    if (trainer.report === undefined) throw new CodecError(`this agent does not know the work "${name}"`);
+    const { report, examples, ms } = await trainer.report(job, Number(assignment.deadlineInMs), signal);
+    tell({ type: 'reported', ...workOf(assignment), work: job.work, version, examples, ms: Math.round(ms) });
+    return { assignment, baseVersion: version, report };
+  }
+
+  async #reportJob(assignment: Assignment, manifest: Manifest): Promise<ReportJob> {
+    const plan: unknown = JSON.parse(assignment.planJson);
+    const graph = await this.#blob(artifactOf(manifest, 'graph'));
+    if (assignment.work === 'evaluate') {
+      const weights = [await this.#weights(assignment, manifest)];
+      if (assignment.candidate !== undefined) weights.push(await this.#candidate(assignment.candidate, assignment));
+      const onAll = this.#parts.options.isEvaluator === true;
+      return { work: 'evaluate', graph, weights, plan: plan as EvaluationAsked, onAll };
+    }
+    if (assignment.work !== 'statistics')
+      throw new CodecError(
+        `this agent does not know the work "${assignment.work.slice(0, 40)}": is it of an older version?`,
+      );
+    const [, ...dims] = contractOf(readModel(graph)).inputs[0]?.dims ?? [];
+    const inputs = dims.reduce((product, dim) => product * dim, 1);
+    return { work: 'statistics', plan: parseStatisticsPlan(plan, 0), inputs };
+  }
+
+  /** The weights of what is to be evaluated beside its base, once its signature and its base were checked. */
+  async #candidate(signed: SignedCandidate, { base, task }: Assignment): Promise<Float32Array> {
+    const { key } = this.#parts.disk.pin;
+    invariant(key !== undefined && base !== undefined, 'an assignment is checked before it is worked on');
+    const candidate = openCandidate(signed, key, verifyEd25519);
+    if (candidate.task !== task || !equalBytes(candidate.baseDigest, sha256(base.manifest)))
+      throw new CodecError(`candidate ${candidate.number} is of another task or version than it is sent with`);
+    return weightsFromBytes(await this.#blob(artifactOf(candidate, 'weights')));
+  }
+
   /** What the strategy remembered with a version of this task; another task's would be no help. */
   async #memory(manifest: Manifest, task: string, length: number): Promise<Float32Array[]> {
     const artifact = manifest.artifacts.find(({ role }) => role === 'server-memory');
@@ -458,6 +513,12 @@ export class Agent {
       const trained = this.#trained.get(keyOf(work));
       if (trained === undefined) throw new Error('the result of the training is gone');
       const { disk, options } = this.#parts;
+      if ('report' in trained) {
+        const report = makeReport({ agentId: options.agentId, ...trained });
+        await disk.outbox.put(report);
+        this.#kept.set(keyOf(work), report.header.updateId);
+        return this.#do({ type: 'Kept', ...work });
+      }
       const residual = await disk.residual(work.task, trained.length);
       const update = makeUpdate({ agentId: options.agentId, ...trained, residual });
       await disk.outbox.put({ header: update.header, payload: update.payload });
@@ -479,7 +540,9 @@ export class Agent {
   }
 
   /** The base manifest, once its signature, its age and what is asked for were checked. */
-  async #checked({ base, task, encoding, grid }: Assignment): Promise<Manifest> {
+  async #checked({ base, conditions, task, encoding, grid }: Assignment): Promise<Manifest> {
+    const lacking = conditions.find((condition) => !this.#device.holding.includes(condition));
+    if (lacking !== undefined) throw new Error(`${lacking} does not hold`);
     const { key } = this.#parts.disk.pin;
     if (base === undefined || key === undefined || grid === undefined || encodingFromWire(encoding) === undefined) {
       throw new CodecError('the assignment is incomplete: is the coordinator of a newer version?');
@@ -563,6 +626,8 @@ export class Agent {
     await outbox.delete(receipt.updateId);
     if (isKnown && receipt.outcome.case === 'committedVersion') {
       tell({ type: 'receipt', ...work, version: Number(receipt.outcome.value), updateId });
+    } else if (isKnown && receipt.outcome.case === 'countedRound') {
+      tell({ type: 'counted', ...work, updateId });
     } else if (isKnown && receipt.outcome.case === 'rejected') {
       tell({ type: 'rejected', ...work, reason: reasonName(receipt.outcome.value), updateId });
     }
@@ -585,10 +650,11 @@ const workOf = ({ task, round }: { task: string; round: bigint }): Work => ({
 const keyOf = ({ task, round }: Work): string => `${task} ${round}`;
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
-function artifactOf(manifest: Manifest, role: string): Artifact {
-  const found = manifest.artifacts.find((artifact) => artifact.role === role);
-  if (found === undefined) throw new CodecError(`version ${manifest.version} of ${manifest.model} has no ${role}`);
-  return found;
+function artifactOf(of: Manifest | Candidate, role: string): Artifact {
+  const found = of.artifacts.find((artifact) => artifact.role === role);
+  if (found !== undefined) return found;
+  const what = of.$typeName === 'commonweight.v1.Candidate' ? `candidate ${of.number}` : `version ${of.version}`;
+  throw new CodecError(`${what} of ${of.model} has no ${role}`);
 }
 
 /** 'stale-round' for Reason.STALE_ROUND. */

@@ -5,8 +5,11 @@ export type AgentEvent =
   | { type: 'disconnected'; coordinator: string; why: string; retryMs: number }
   /** The coordinator does not need it for now, or has no room. */
   | { type: 'away'; coordinator: string; why: string; returnMs: number }
-  | { type: 'assignment'; model: string; task: string; round: number; version: number }
+  /** `work` is 'train', 'evaluate' or 'statistics'. */
+  | { type: 'assignment'; model: string; task: string; round: number; version: number; work: string }
   | { type: 'trained'; task: string; round: number; loss: number; examples: number; steps: number; trainMs: number }
+  | { type: 'reported'; task: string; round: number; work: string; version: number; examples: number; ms: number }
+  | { type: 'counted'; task: string; round: number; updateId: string }
   | { type: 'stopped'; task: string; round: number; why: string }
   | { type: 'uploaded'; task: string; round: number; bytes: number; updateId: string }
   | { type: 'receipt'; task: string; round: number; version: number; updateId: string }

@@ -1,7 +1,8 @@
-import type { RandomStream } from '@commonweight/core';
+import { buildEvaluationGraph, EvaluationReports, readModel, type RandomStream } from '@commonweight/core';
 import { Agent } from '../../edge-agent/src/agent.ts';
 import type { Device } from '../../edge-agent/src/device/device.ts';
 import type { TrainingJob, TrainingResult } from '../../edge-agent/src/training/messages.ts';
+import type { MadeReport, ReportJob } from '../../edge-agent/src/training/reports.ts';
 import type { OutboxEntry } from '../../edge-agent/src/outbox/outbox.ts';
 import { hex, openDisk, type Durable } from './agent-disk.ts';
 import { SimulatedLink, type LinkWorld } from './link.ts';
@@ -21,6 +22,8 @@ export interface AgentWorld extends Omit<LinkWorld, 'isAlive'> {
   isStormy(): boolean;
   onMade(entry: OutboxEntry): void;
   onKept(id: string): void;
+  /** Whether agents find these weights far worse than those that they were made from. */
+  isBad(weights: Float32Array): boolean;
   trace(line: string): void;
   /** Whether it leaves between rounds. */
   leaves: boolean;
@@ -32,6 +35,7 @@ export interface AgentWorld extends Omit<LinkWorld, 'isAlive'> {
 /** How long a training takes, and how long a slow one. */
 const TRAIN_MS = 5_000;
 const SLOW_MS = 40_000;
+
 /** What an agent says of a receipt that the coordinator did not sign. */
 const FORGED = /^Receipt (is signed by another key|has a wrong signature)/;
 
@@ -85,6 +89,20 @@ export class SimulatedAgent {
         return isCharging ? ['charging'] : [];
       },
     };
+    const report = async (job: ReportJob, timeMs: number, signal?: AbortSignal): Promise<MadeReport> => {
+      const ms = 100 + training.uniform() * 2_000;
+      await time.sleep(Math.min(ms, timeMs));
+      if (!this.#isAlive) return new Promise(() => {});
+      signal?.throwIfAborted();
+      if (job.work !== 'evaluate') throw new Error('nobody asks for that here');
+      const { totals } = buildEvaluationGraph(readModel(job.graph), job.plan, 1);
+      const found = job.weights.map((weights, subject) => {
+        // Of the base they get half right; whether a candidate is better or much worse is in its weights.
+        const right = subject === 0 ? 50 : world.isBad(weights) ? 10 : 60;
+        return Object.fromEntries(totals.map(({ name, output }) => [output, [name === 'right' ? right : 100]]));
+      });
+      return { report: new EvaluationReports(totals, found.length).report(100, found), examples: 100, ms };
+    };
     const agent = new Agent({
       device,
       options: {
@@ -95,7 +113,7 @@ export class SimulatedAgent {
       },
       link: this.link,
       disk,
-      trainer: { train },
+      trainer: { train, report },
       examples: index + 1,
       tell: (event) => {
         if (!this.#isAlive) return;

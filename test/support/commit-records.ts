@@ -63,7 +63,7 @@ export const taskOf = (task: string, round: number): TaskRecord => ({
 });
 
 /** A commit of a version with all that a round's end writes; forms come later. */
-export type WholeCommit = Required<Omit<Commit, 'variants' | 'retained' | 'pin'>>;
+export type WholeCommit = Required<Omit<Commit, 'variants' | 'retained' | 'pin' | 'candidate' | 'result'>>;
 
 /** Everything that a round's end writes, labelled with its number. */
 export const commitOf = (version: number, blobBytes = 1000): WholeCommit => ({

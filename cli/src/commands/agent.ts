@@ -26,6 +26,7 @@ interface Options extends ServingFlags {
   dir?: string;
   task?: string;
   betweenRounds: string;
+  evaluator?: boolean;
   label: Record<string, string>;
   condition: Record<string, ConditionSetting>;
   conditionsFile?: string;
@@ -58,6 +59,7 @@ export function addAgent(program: Command): void {
       { charging: 'auto', idle: 'auto' },
     )
     .option('--conditions-file <file>', 'a JSON object such as { "charging": true }, read again and again; it wins')
+    .option('--evaluator', 'judge by its data what others train: it is asked by name, and measures with all it has')
     .option('--threads <n>', 'threads of the training', whole(1, 1024), 1)
     .option('--engine <name>', `what trains: ${engines.join(', ')}`, oneOf(...engines), 'cpu')
     .option('--serve <address>', 'serve predictions here as well, such as 127.0.0.1:8000')
@@ -99,6 +101,7 @@ async function agent(options: Options): Promise<void> {
       engine,
       threads,
       leavesBetweenRounds: options.betweenRounds === 'leave',
+      isEvaluator: options.evaluator === true,
       device: deviceOf(options),
       signal,
       onEvent,

@@ -19,7 +19,7 @@ import { ServiceError, type AgentSession, type AgentSink } from '../service.ts';
 import type { ReceiptRecord } from '../store/store.ts';
 import { Dismissals } from './dismissals.ts';
 import type { Fleet } from './fleet.ts';
-import { isCommitted, receiptToWire } from './receipts.ts';
+import { isCounted, receiptToWire } from './receipts.ts';
 import { hex, isWhole, ownsId, receiptMessage, type Offered, type Submission, type TaskWork } from './task-work.ts';
 import { Uploads } from './uploads.ts';
 
@@ -192,7 +192,7 @@ export class AgentSessions {
     const known = await this.#world.receipt(header.updateId);
     if (known !== undefined) {
       await task.refuse(header, 'duplicate');
-      return this.#submitted(header, isCommitted(known), known);
+      return this.#submitted(header, isCounted(known), known);
     }
     const early = task.refusalOfHeader(header);
     if (early !== undefined) return this.#answer(header, await task.refuse(header, early));
@@ -211,7 +211,7 @@ export class AgentSessions {
   }
 
   #answer(header: UpdateHeader, submission: Submission): SubmitUpdateResponse {
-    if ('ended' in submission) return this.#submitted(header, isCommitted(submission.ended), submission.ended);
+    if ('ended' in submission) return this.#submitted(header, isCounted(submission.ended), submission.ended);
     if ('accepted' in submission || submission.refusal === 'duplicate') return this.#submitted(header, true);
     // Damaged on the way, perhaps: without a receipt the agent begins again.
     if (submission.receipt === undefined) return create(SubmitUpdateResponseSchema, {});

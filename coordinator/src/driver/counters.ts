@@ -10,6 +10,9 @@ export interface Counters {
   metrics: Record<string, number>;
   /** How long rounds take; undefined before the first. */
   roundMs?: number;
+  /** Lengths of the steps of the newest versions, where a gate asks for them. */
+  norms?: readonly number[];
+  candidatesRefused?: number;
 }
 
 export const noCounts = (): Counters => ({

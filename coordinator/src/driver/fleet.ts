@@ -7,6 +7,7 @@ import {
   type SessionResponse,
 } from '@commonweight/proto';
 import { RETURN_MS_MAX } from '../return-time.ts';
+import type { WorkName } from '../round/config.ts';
 import { unmet, type Where } from '../round/where.ts';
 import type { AgentSink } from '../service.ts';
 import type { MemberRow } from '../store/shares.ts';
@@ -30,10 +31,22 @@ interface Member {
   returnMs?: number;
 }
 
-/** A task, and which agents it may invite. */
+/** What a task wants agents for, and which it may invite. */
 export interface Wanting {
   task: string;
   where: Where;
+  work: WorkName;
+  /** Evaluators, by their names: then nobody else will do, and what they have is not asked for. */
+  evaluators?: readonly string[] | undefined;
+}
+
+/** A task whose round is due. */
+export interface Waiting {
+  wanting: Wanting;
+  /** Agents that it needs. */
+  atLeast: number;
+  /** Who may not be in its next round. */
+  leavesOut(agentId: string): boolean;
 }
 
 /** Which agents are there, and which of them are free: this coordinator's own, and those of other replicas. */
@@ -45,6 +58,8 @@ export class Fleet {
   #changed = new Set<string>();
   #online = 0;
   #counted = { known: 0, atMs: -Infinity };
+  /** By task. */
+  readonly #waiting = new Map<string, Waiting & { sinceMs: number }>();
 
   /** Agents whose session is here. */
   get online(): number {
@@ -133,19 +148,50 @@ export class Fleet {
     return member?.online === true ? member.ready : this.#elsewhere.get(agentId)?.ready === true;
   }
 
-  /** Agents that a task may invite. */
-  readyFor({ task, where }: Wanting): string[] {
+  /** Agents that a task may invite: those that a task needs which has waited for longer are not among them. */
+  readyFor(wanting: Wanting): string[] {
+    const kept = this.#waiting.size === 0 ? undefined : this.#keptFrom(wanting.task);
+    return this.#readyAnd(wanting).filter((agentId) => kept?.has(agentId) !== true);
+  }
+
+  /** A round of a task is due, and what it may still be short of: its turn comes before that of tasks that wait for less long. */
+  waits(waiting: Waiting, nowMs: number): void {
+    const { task } = waiting.wanting;
+    this.#waiting.set(task, { ...waiting, sinceMs: this.#waiting.get(task)?.sinceMs ?? nowMs });
+  }
+
+  waitsNoMore(task: string): void {
+    this.#waiting.delete(task);
+  }
+
+  #readyAnd(wanting: Wanting): string[] {
     return [...this.#there()]
-      .filter(([, { ready, hello }]) => ready && serves(hello, task) && unmet(where, hello) === undefined)
+      .filter(([, { ready, hello }]) => ready && lackOf(hello, wanting) === undefined)
       .map(([agentId]) => agentId);
   }
 
+  /** What others need that have waited for longer, each its minimum; where their minimum is not even connected they need none. */
+  #keptFrom(task: string): Set<string> {
+    const kept = new Set<string>();
+    const ownMs = this.#waiting.get(task)?.sinceMs ?? Infinity;
+    for (const [other, { atLeast, leavesOut, sinceMs, wanting }] of this.#waiting) {
+      if (other === task || sinceMs >= ownMs) continue;
+      const isForIt = (agentId: string): boolean => !leavesOut(agentId);
+      let there = 0;
+      for (const [agentId, { hello }] of this.#there())
+        if (lackOf(hello, wanting) === undefined && isForIt(agentId)) there++;
+      if (there < atLeast) continue;
+      for (const agentId of this.#readyAnd(wanting).filter(isForIt).sort().slice(0, atLeast)) kept.add(agentId);
+    }
+    return kept;
+  }
+
   /** Agents of a task that it may not invite, counted by what they lack first. */
-  unqualifiedFor({ task, where }: Wanting): Record<string, number> {
+  unqualifiedFor(wanting: Wanting): Record<string, number> {
     const counts: Record<string, number> = {};
     for (const [, { hello }] of this.#there()) {
-      const lack = serves(hello, task) ? unmet(where, hello) : undefined;
-      if (lack !== undefined) counts[lack] = (counts[lack] ?? 0) + 1;
+      const lack = lackOf(hello, wanting);
+      if (lack !== undefined && lack !== '') counts[lack] = (counts[lack] ?? 0) + 1;
     }
     return counts;
   }
@@ -165,9 +211,9 @@ export class Fleet {
   }
 
   /** Whether an agent that is connected here may work for a task. */
-  qualifies(agentId: string, { task, where }: Wanting): boolean {
+  qualifies(agentId: string, wanting: Wanting): boolean {
     const member = this.#members.get(agentId);
-    return member?.online === true && serves(member.hello, task) && unmet(where, member.hello) === undefined;
+    return member?.online === true && lackOf(member.hello, wanting) === undefined;
   }
 
   isOnline(agentId: string): boolean {
@@ -252,6 +298,14 @@ export class Fleet {
       return;
     }
   }
+}
+
+/** What an agent lacks for a task, in words, and none where it is not of that task at all; undefined where it may be invited. */
+function lackOf(hello: Hello, { task, where, work, evaluators }: Wanting): string | undefined {
+  if (!serves(hello, task)) return '';
+  if (evaluators === undefined ? hello.evaluator : !hello.evaluator || !evaluators.includes(hello.agentId)) return '';
+  if (hello.work.length === 0 ? work !== 'train' : !hello.work.includes(work)) return `work ${work}`;
+  return evaluators === undefined ? unmet(where, hello) : undefined;
 }
 
 const serves = (hello: Hello, task: string): boolean => hello.task === '' || hello.task === task;

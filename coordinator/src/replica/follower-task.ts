@@ -1,10 +1,10 @@
-import type { Strategy } from '@commonweight/core';
-import type { OfferedUpdate, UpdateHeader } from '@commonweight/proto';
+import type { OfferedUpdate, SignedCandidate, UpdateHeader } from '@commonweight/proto';
 import { properMetrics, type Counters } from '../driver/counters.ts';
 import type { Fleet } from '../driver/fleet.ts';
 import { Invitations } from '../driver/invitations.ts';
 import { isFinal, rejectedReceipt, type Refusal } from '../driver/receipts.ts';
-import { RoundSum } from '../driver/round-sum.ts';
+import type { FoldedSum } from '../driver/round-sum.ts';
+import { RoundWork } from '../driver/round-work.ts';
 import { SharedRound } from '../driver/shared-round.ts';
 import {
   endedBefore,
@@ -22,18 +22,19 @@ import {
   type TaskWork,
 } from '../driver/task-work.ts';
 import type { Signer } from '../identity/signer.ts';
+import { candidateToWire } from '../registry/candidates.ts';
 import type { OpenVersion, RegistryReads } from '../registry/registry.ts';
 import type { Call } from '../return-time.ts';
-import { callOf } from '../round/call.ts';
-import { gridOf, parseTaskConfig, policyOf, strategyOf, type TaskConfig } from '../round/policy.ts';
+import { callOf, openedMs } from '../round/call.ts';
+import { parseConfig, type AnyConfig } from '../round/config.ts';
 import {
   awaited,
   awaits,
+  policyNow,
   verdictOn,
   withOut,
   type AcceptedUpdate,
   type Collecting,
-  type RoundPolicy,
   type RoundState,
 } from '../round/round.ts';
 import { ServiceError } from '../service.ts';
@@ -49,6 +50,8 @@ export interface FollowerWorld {
   fleet: Fleet;
   /** Folder for what robust rules read. */
   spoolDir: string;
+  /** The time that this replica's sessions go by. */
+  nowMs(): number;
   monotonicMs(): number;
   sleep(ms: number): Promise<void>;
   /** What this replica has is not what the rows say any more: the process is to end. */
@@ -61,11 +64,8 @@ export interface FollowerWorld {
  */
 export class FollowerTask implements TaskWork {
   readonly task: string;
-  readonly #config: TaskConfig;
-  readonly #policy: RoundPolicy;
-  readonly #strategy: Strategy;
+  readonly #work: RoundWork;
   readonly #world: FollowerWorld;
-  readonly #sum: RoundSum;
   readonly #shared: SharedRound;
   readonly #invitations: Invitations;
   #record: TaskRecord;
@@ -74,22 +74,19 @@ export class FollowerTask implements TaskWork {
   /** As the leader made it durable, with what this replica took. */
   #state: RoundState;
   #base: OpenVersion;
-  #deadline: { ofLeaderMs: number; seenMs: number } | undefined;
+  /** What agents are to evaluate, while it is not decided. */
+  #candidate: SignedCandidate | undefined;
+  /** What the leader's time was, by its state, and the time here when that was seen. */
+  #ofLeader: { ms: number; seenMs: number } | undefined;
   #queue: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
-  private constructor(world: FollowerWorld, record: TaskRecord, base: OpenVersion) {
+  private constructor(world: FollowerWorld, record: TaskRecord, work: RoundWork, base: OpenVersion) {
     this.#world = world;
     this.task = record.task;
-    this.#config = parseTaskConfig(record.configJson);
-    this.#policy = policyOf(this.#config);
-    this.#strategy = strategyOf(this.#config);
-    const grid = gridOf(this.#config);
-    const { spoolDir, shares } = world;
-    const parameters = base.weights.length;
-    this.#sum = new RoundSum(this.#config, { task: this.task, strategy: this.#strategy, grid, parameters, spoolDir });
-    this.#shared = new SharedRound(shares, this.#sum, world);
-    this.#invitations = new Invitations(this.task, this.#config, this.#strategy, grid, world.signer);
+    this.#work = work;
+    this.#shared = new SharedRound(world.shares, () => this.#sum, world);
+    this.#invitations = new Invitations(this.task, work, world.signer);
     this.#base = base;
     this.#record = record;
     this.#roundMs = roundMsOf(record);
@@ -97,10 +94,19 @@ export class FollowerTask implements TaskWork {
   }
 
   static async open(world: FollowerWorld, record: TaskRecord): Promise<FollowerTask> {
-    const { model } = parseTaskConfig(record.configJson);
-    const task = new FollowerTask(world, record, await world.registry.open(model));
+    const config = parseConfig(record.configJson);
+    const { registry, spoolDir } = world;
+    const base = await registry.open(config.model, baseOf(config, emptied(record)));
+    const graph = await registry.graph(base.manifest);
+    const work = new RoundWork(record.task, config, { graph, parameters: base.weights.length, spoolDir });
+    const task = new FollowerTask(world, record, work, base);
+    task.#takeOver(task.#state);
     await task.#begin();
     return task;
+  }
+
+  get #sum(): FoldedSum {
+    return this.#work.sumOf(this.#state);
   }
 
   get isRunning(): boolean {
@@ -108,9 +114,15 @@ export class FollowerTask implements TaskWork {
   }
 
   callFor(agentId: string): Call | undefined {
-    if (!this.isRunning || !this.#world.fleet.qualifies(agentId, { task: this.task, where: this.#config.where ?? {} }))
-      return undefined;
-    return callOf(this.#state, this.#policy, { agentId, nowMs: this.#world.nowMs(), roundMs: this.#roundMs });
+    const { judging, wanting } = this.#work;
+    const { fleet } = this.#world;
+    const isWanted = fleet.qualifies(agentId, wanting) || (judging !== undefined && fleet.qualifies(agentId, judging));
+    if (!this.isRunning || !isWanted) return undefined;
+    return callOf(this.#state, policyNow(this.#state, this.#work.policy), {
+      agentId,
+      nowMs: this.#leadersMs(),
+      roundMs: this.#roundMs,
+    });
   }
 
   /** Takes over what the leader made durable. */
@@ -147,12 +159,16 @@ export class FollowerTask implements TaskWork {
   offered(agentId: string, offered: OfferedUpdate): Promise<Offered> {
     return this.#enqueue(async () => {
       const { updateId } = offered;
-      if (this.holds(updateId)) return 'held';
+      if (this.holds(updateId)) {
+        // Who waits for a verdict on it is free meanwhile, also where a restart forgot that.
+        if (this.#state.candidate !== undefined) this.#world.fleet.setReady(agentId, true, this.#world.nowMs());
+        return 'held';
+      }
       const known = await this.#world.store.receipt(updateId);
       if (known !== undefined) return { ended: known };
       const round = Number(offered.round);
       const update = { agentId, updateId: hex(updateId), round, baseVersion: Number(offered.baseVersion) };
-      const verdict = verdictOn(this.#state, update, this.#strategy.asynchronous);
+      const verdict = verdictOn(this.#state, update, this.#work.asynchronous);
       if (verdict === 'accepted') return 'wanted';
       const receipt = rejectedReceipt(
         this.#world.signer,
@@ -165,20 +181,19 @@ export class FollowerTask implements TaskWork {
   }
 
   refusalOfHeader(header: UpdateHeader): Refusal | undefined {
-    const { asynchronous } = this.#strategy;
+    const { asynchronous } = this.#work;
     const { signer } = this.#world;
     return refusalOf(header, {
       state: this.#state,
-      config: this.#config,
       asynchronous,
       signer,
-      length: this.#sum.length,
+      expected: this.#work.expectedOf(this.#state),
     });
   }
 
   submit(header: UpdateHeader, payload: Uint8Array): Promise<Submission> {
     return this.#enqueue(async () => {
-      const ended = await endedBefore(this.#world.store, header, this.#strategy.asynchronous);
+      const ended = await endedBefore(this.#world.store, header, this.#work.asynchronous);
       if (ended !== undefined) return { ended };
       const refusal =
         this.refusalOfHeader(header) ?? refusalOfBytes(header, payload) ?? (await this.#fold(header, payload));
@@ -194,7 +209,8 @@ export class FollowerTask implements TaskWork {
   }
 
   holds(updateId: Uint8Array): boolean {
-    return this.#sum.counted.has(hex(updateId));
+    const id = hex(updateId);
+    return this.#sum.counted.has(id) || this.#state.candidate?.updates.some((one) => one.updateId === id) === true;
   }
 
   /** The leader counts what goes over its own links. */
@@ -205,7 +221,7 @@ export class FollowerTask implements TaskWork {
     const kept = this.checkpoint();
     this.#isClosed = true;
     await kept;
-    await this.#sum.close();
+    await this.#work.close();
   }
 
   get #key(): RoundKey {
@@ -227,12 +243,19 @@ export class FollowerTask implements TaskWork {
     this.#record = record;
     this.#roundMs = roundMsOf(record);
     const next = emptied(record);
-    const isSame = next.round === before.round && next.phase === before.phase && next.version === before.version;
+    const isSame =
+      next.round === before.round &&
+      next.phase === before.phase &&
+      next.version === before.version &&
+      next.candidate?.number === before.candidate?.number;
     if (isSame) return this.#inviteMore(next);
     await this.#tellEnds();
     this.#tellOver();
-    if (next.version !== before.version) this.#base = await this.#world.registry.open(this.#config.model);
-    this.#state = next;
+    if (next.version !== before.version) {
+      const { config } = this.#work;
+      this.#base = await this.#world.registry.open(config.model, baseOf(config, next));
+    }
+    this.#takeOver(next);
     await this.#begin();
   }
 
@@ -241,23 +264,33 @@ export class FollowerTask implements TaskWork {
     const state = this.#state;
     if (state.phase !== 'Collecting' || next.phase !== 'Collecting') return;
     const known = new Set(state.cohort);
-    this.#state = { ...next, accepted: state.accepted, away: { ...next.away, ...state.away } };
+    this.#takeOver({ ...next, accepted: state.accepted, away: { ...next.away, ...state.away } });
     this.#inviteOwn(next.cohort.filter((agentId) => !known.has(agentId)));
   }
 
   /** Begins the round that the leader opened: with what this process took for it before, if it did. */
   async #begin(): Promise<void> {
-    this.#sum.reset();
+    this.#work.reset();
     this.#shared.reset();
+    await this.#openCandidate();
     const state = this.#state;
     if (state.phase !== 'Collecting') return;
     this.#inviteOwn(state.cohort);
   }
 
+  async #openCandidate(): Promise<void> {
+    const pending = this.#state.candidate;
+    const { signer, store } = this.#world;
+    const records = pending === undefined ? [] : await store.candidates(this.#work.config.model);
+    const record = records.find(({ number }) => number === pending?.number);
+    this.#candidate = record === undefined ? undefined : candidateToWire(signer.publicKey, record);
+  }
+
   /** Each agent whose update was taken hears what became of it; where nothing did, it offers again and hears that. */
   async #tellEnds(): Promise<void> {
-    if (this.#state.phase === 'Idle') return;
-    for (const { agentId, updateId } of this.#state.accepted) {
+    const { accepted = [], candidate } = { accepted: undefined, ...this.#state };
+    const waiting = candidate?.updates.filter(({ agentId }) => this.#world.fleet.hasSession(agentId)) ?? [];
+    for (const { agentId, updateId } of [...accepted, ...waiting]) {
       const receipt = await this.#world.store.receipt(fromHex(updateId));
       if (receipt !== undefined) this.#world.fleet.send(agentId, receiptMessage(this.#world.signer, receipt));
     }
@@ -265,7 +298,7 @@ export class FollowerTask implements TaskWork {
 
   /** Those who train for the round that is over may stop. Without rounds what they bring is welcome all the same. */
   #tellOver(): void {
-    if (this.#strategy.asynchronous !== undefined) return;
+    if (this.#work.asynchronous !== undefined) return;
     for (const agentId of awaited(this.#state)) {
       this.#world.fleet.send(agentId, roundOver(this.task, this.#state.round));
     }
@@ -280,20 +313,32 @@ export class FollowerTask implements TaskWork {
     if (state.phase !== 'Collecting') return;
     for (const agentId of agents) {
       this.#world.fleet.setReady(agentId, false);
-      const { message } = this.#invitations.of(agentId, state, this.#base, this.#leftMs(state));
+      const { signed, weights } = this.#base;
+      const champion = { signed, weights, ...(this.#candidate === undefined ? {} : { candidate: this.#candidate }) };
+      const { message } = this.#invitations.of(agentId, state, champion, this.#leftMs(state));
       this.#world.fleet.send(agentId, message);
     }
   }
 
-  /**
-   * How long an agent that is invited now may train: the task's whole time less what has gone since this replica saw the deadline. The
-   * deadline itself is a date of the leader's machine, and this one may have another.
-   */
-  #leftMs({ deadlineMs }: Collecting): number {
-    const nowMs = this.#world.monotonicMs();
-    if (this.#deadline?.ofLeaderMs !== deadlineMs) this.#deadline = { ofLeaderMs: deadlineMs, seenMs: nowMs };
-    const goneMs = this.#strategy.asynchronous === undefined ? nowMs - this.#deadline.seenMs : 0;
-    return this.#config.collectMs - goneMs;
+  /** How long an agent that is invited now may train; without rounds each has the whole time. */
+  #leftMs(state: Collecting): number {
+    const policy = policyNow(state, this.#work.policy);
+    const goneMs = this.#work.asynchronous === undefined ? this.#leadersMs() - openedMs(state, policy) : 0;
+    return policy.collectMs - goneMs;
+  }
+
+  /** What the leader's time must be about by now. A state says when it began by the leader's date, and this machine may have another. */
+  #leadersMs(): number {
+    if (this.#ofLeader === undefined) return 0;
+    const { ms, seenMs } = this.#ofLeader;
+    return ms + this.#world.monotonicMs() - seenMs;
+  }
+
+  #takeOver(state: RoundState): void {
+    this.#state = state;
+    const policy = policyNow(state, this.#work.policy);
+    const ms = state.phase === 'Idle' ? state.startAtMs - policy.pauseMs : openedMs(state, policy);
+    if (this.#ofLeader?.ms !== ms) this.#ofLeader = { ms, seenMs: this.#world.monotonicMs() };
   }
 
   #take({ agentId, updateId }: AcceptedUpdate): void {
@@ -341,6 +386,10 @@ export class FollowerTask implements TaskWork {
     }
   }
 }
+
+/** A round that measures is of the version that was newest when it was opened; what trains starts from the newest. */
+const baseOf = (config: AnyConfig, { phase, version }: RoundState): number =>
+  'kind' in config && phase !== 'Idle' ? version : 0;
 
 const roundMsOf = ({ countersJson }: TaskRecord): number | undefined => (JSON.parse(countersJson) as Counters).roundMs;
 

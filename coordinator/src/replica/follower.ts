@@ -3,8 +3,10 @@ import {
   type AgentStatus,
   type GetUpdateStatusResponse,
   type Hello,
+  type KeptCandidate,
   type ModelSummary,
   type SignedManifest,
+  type SignedResult,
   type SignedVariantList,
   type SubmitUpdateResponse,
   type TaskStatus,
@@ -82,6 +84,7 @@ export class Follower implements CoordinatorService {
       signer,
       fleet: this.#fleet,
       spoolDir,
+      nowMs,
       monotonicMs: () => clock.monotonicMs(),
       sleep: (ms) => sleep(clock, ms),
       failed: onFatal,
@@ -210,6 +213,14 @@ export class Follower implements CoordinatorService {
 
   listVersions(model: string): Promise<SignedManifest[]> {
     return this.#releases.listVersions(model);
+  }
+
+  listCandidates(model: string): Promise<KeptCandidate[]> {
+    return this.#releases.listCandidates(model);
+  }
+
+  listResults(of: { task: string } | { model: string }): Promise<SignedResult[]> {
+    return this.#releases.listResults(of);
   }
 
   listKept(model: string): Promise<KeptVersions> {

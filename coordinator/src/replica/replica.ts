@@ -144,6 +144,8 @@ function serviceOf(replica: Replica): CoordinatorService {
     watchTask: (task, onStatus: (status: TaskStatus) => void) =>
       replica.watch((service) => service.watchTask(task, onStatus)),
     listAgents: () => now().listAgents(),
+    listCandidates: (model) => now().listCandidates(model),
+    listResults: (of) => now().listResults(of),
     addBytes: (direction, task, bytes) => now().addBytes(direction, task, bytes),
     addUndecodable: () => now().addUndecodable(),
     advertise: (address) => now().advertise(address),

@@ -38,6 +38,7 @@ export function bufferStep(state: RoundState, event: PhaseEvent, policy: BufferP
       return buffering(state, event, policy);
     case 'Publishing':
       if (event.type === 'Published') return published(state, event, policy);
+      if (event.type === 'Refused') return still(refused(state, event, policy));
       return event.type === 'Withdrawn'
         ? still(withdrawn({ ...state, phase: 'Collecting' }, event.updateIds))
         : still(state);
@@ -100,6 +101,8 @@ function buffering(state: Collecting, event: PhaseEvent, policy: BufferPolicy): 
       return still(event.round === state.round ? withOut(freed(state, event), event.agentId) : freed(state, event));
     case 'AgentBack':
     case 'Published':
+    case 'Proposed':
+    case 'Refused':
       return still(state);
     case 'Recovered':
       // The sum died with the process; the updates live in their agents' outboxes and are offered again. Who trains was known to it alone.
@@ -152,6 +155,15 @@ function invited(state: Collecting, cohort: readonly string[], nowMs: number, po
 function publish(state: Collecting): Step {
   const { accepted, round, version } = state;
   return { state: { ...state, phase: 'Publishing' }, effects: [{ type: 'Publish', round, version, accepted }] };
+}
+
+/** What was refused is in no version; the next buffer is open at once. */
+function refused(
+  state: Extract<RoundState, { phase: 'Publishing' }>,
+  { nowMs }: { nowMs: number },
+  policy: BufferPolicy,
+): Collecting {
+  return { ...bufferOf(state, nowMs, policy), training: state.training ?? {} };
 }
 
 /** The next buffer is open at once: an update that comes meanwhile goes into it. */

@@ -1,5 +1,5 @@
 import type { Call } from '../return-time.ts';
-import type { RoundPolicy, RoundState } from './round.ts';
+import { turnOf, type RoundPolicy, type RoundState } from './round.ts';
 import { roundsToRest } from './separation.ts';
 
 /** Of the newest round in the mean of how long rounds take. */
@@ -19,12 +19,13 @@ export function callOf(
   policy: RoundPolicy,
   { agentId, nowMs, roundMs }: { agentId: string; nowMs: number; roundMs?: number | undefined },
 ): Call {
+  // What an evaluation wants next is training again.
   const { inviteMax: places, pauseMs } = policy;
   const openMs = state.phase === 'Idle' ? 0 : Math.max(0, nowMs - openedMs(state, policy));
   // Of a first round nothing is known but how long it has been open: it is given as long again.
   const typical = roundMs ?? 2 * openMs;
   const periodMs = typical + pauseMs;
-  const restMs = roundsToRest(agentId, state, policy.separation) * periodMs;
+  const restMs = roundsToRest(agentId, { ...state, round: turnOf(state) }, policy.separation) * periodMs;
   if (state.phase === 'Idle') return { inMs: Math.max(0, state.startAtMs - nowMs) + restMs, places, periodMs };
   // One that takes longer than others did is given a quarter of their time again.
   const leftMs = Math.max(typical - openMs, typical / 4);

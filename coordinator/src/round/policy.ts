@@ -15,90 +15,78 @@ import {
   type Strategy,
   type TrainingPlan,
 } from '@commonweight/core';
-import { isName } from '@commonweight/proto';
 import { parseVariantPolicy, type VariantPolicy } from '../variants/forms.ts';
-import { inviteMaxOf, parseCohort, requireSeparation, type CohortConfig } from './cohort.ts';
+import { inviteMaxOf, type CohortConfig } from './cohort.ts';
 import { parsed, record, requireKeys, whole } from './fields.ts';
+import { evaluationPolicyOf, parseGates, type GatesConfig } from './gates.ts';
+import { parseEvaluation, type EvaluationAsked } from './measure.ts';
 import type { RoundPolicy } from './round.ts';
-import { parseWhere, type Where } from './where.ts';
+import {
+  parseSchedule,
+  requireMemory,
+  scheduleDefaults,
+  schedulePolicyOf,
+  SCHEDULE_KEYS,
+  type ScheduleConfig,
+} from './schedule.ts';
 
-/** A task as the engineer configures it. */
-export interface TaskConfig {
-  model: string;
+/** A task that trains, as the engineer configures it. */
+export interface TaskConfig extends ScheduleConfig {
   strategy: { name: string } & Record<string, number | string>;
   plan: TrainingPlan;
   encoding: EncodingName;
-  cohort: CohortConfig;
-  /** Milliseconds that a round waits for updates. */
-  collectMs: number;
-  /** Milliseconds after which the minimum of updates is enough; without it a round waits for all who were invited. */
-  collectMinMs?: number;
-  /** Milliseconds between two rounds. */
-  pauseMs: number;
-  /** Rounds to publish; 0 is for ever. */
-  rounds: number;
   /** Cap on the weight of one update. */
   weightMax: number;
   /** Values of an update above 2^this are refused. */
   valueMaxExponent: number;
-  seed: number;
   /** Newest versions whose updates stay in the store, for audits; 0 is none. */
   retainUpdates: number;
   /** Work without rounds, with any strategy that sees deltas alone. `fedBuff` and `fedAsync` have it in their own options. */
   asynchronous?: Asynchronous;
-  /** Which agents it may invite; without it, all. */
-  where?: Where;
+  /** What a round makes must pass this to be a version. */
+  gates?: GatesConfig;
   /** Forms that each version is to have; without it, float32 alone. */
   variants?: VariantPolicy;
 }
 
 /** What a task has when nothing is said. */
-export const taskDefaults = {
+export const taskDefaults: typeof scheduleDefaults &
+  Pick<TaskConfig, 'strategy' | 'weightMax' | 'valueMaxExponent' | 'retainUpdates'> & { encoding: EncodingName } = {
+  ...scheduleDefaults,
   strategy: { name: 'fedAvg' },
   encoding: 'mxint8',
-  collectMs: 600_000,
-  pauseMs: 0,
-  rounds: 0,
   weightMax: 100_000,
   valueMaxExponent: 3,
-  seed: 0,
   retainUpdates: 0,
-} as const;
+};
 
-const GATHER_MS = 1_000;
-const GRACE_MS = 5_000;
 const KEYS = [
-  'model',
+  ...SCHEDULE_KEYS,
+  'kind',
   'strategy',
   'plan',
   'encoding',
-  'cohort',
-  'collectMs',
-  'collectMinMs',
-  'pauseMs',
-  'rounds',
   'weightMax',
   'valueMaxExponent',
-  'seed',
   'retainUpdates',
   'asynchronous',
-  'where',
+  'gates',
   'variants',
 ];
 
-/** A task's configuration from JSON text. Throws ConfigError naming the key and the mend. */
-export function parseTaskConfig(json: string): TaskConfig {
-  const given = { ...taskDefaults, ...record(parsed(json), 'the configuration') };
+/** The configuration of a task that trains, from JSON text. Throws ConfigError naming the key and the mend. */
+export const parseTaskConfig = (json: string): TaskConfig => parseTraining(record(parsed(json), 'the configuration'));
+
+/** Checks what a task that trains is configured with. Throws ConfigError naming the key and the mend. */
+export function parseTraining(configured: Record<string, unknown>): TaskConfig {
+  const given: Record<string, unknown> = { ...taskDefaults, ...configured };
   requireKeys(given, KEYS, '');
-  const { model, encoding, variants, where } = given as Record<string, unknown>;
-  if (typeof model !== 'string' || !isName(model)) throw new ConfigError('model must be the name of a model', 'model');
+  const { encoding, gates, variants, asynchronous } = given;
   if (typeof encoding !== 'string' || !Object.hasOwn(encodings, encoding)) {
     throw new ConfigError(`encoding must be one of ${Object.keys(encodings).join(', ')}`, 'encoding');
   }
-  const strategy = record(given.strategy, 'strategy') as TaskConfig['strategy'];
-  const plan = parsePlan((given as Record<string, unknown>)['plan']);
-  // Agents parse what they are instructed: an option that makes a plan they refuse is refused here.
-  const asynchronous = (given as Record<string, unknown>)['asynchronous'];
+  const strategy = record(given['strategy'], 'strategy') as TaskConfig['strategy'];
+  const plan = parsePlan(given['plan']);
   const own = {
     strategy,
     ...(asynchronous === undefined
@@ -109,6 +97,7 @@ export function parseTaskConfig(json: string): TaskConfig {
   if (plan.local !== undefined) {
     throw new ConfigError('local is what a strategy adds to the plan: choose the strategy instead', 'local');
   }
+  // Agents parse what they are instructed: an option that makes a plan they refuse is refused here.
   const { shape } = localMethodOf(parsePlan(recipe.instruct(plan)));
   if (recipe.robust !== undefined && (shape.vectors > 1 || shape.numbersMax.length > 0)) {
     throw new ConfigError(
@@ -122,30 +111,24 @@ export function parseTaskConfig(json: string): TaskConfig {
       'encoding',
     );
   }
-  const cohort = parseCohort((given as Record<string, unknown>)['cohort']);
+  const schedule = parseSchedule(given);
+  const { cohort, evaluators } = schedule;
   requireCohort(recipe, cohort);
-  requireSeparation(cohort, recipe.asynchronous?.bufferSize ?? inviteMaxOf(cohort));
-  const pauseMs = whole(given, 'pauseMs', 'pauseMs', 0, 7 * 86_400_000);
-  const collectMs = whole(given, 'collectMs', 'collectMs', 1, 7 * 86_400_000);
-  const { collectMinMs } = given as { collectMinMs?: unknown };
-  if (recipe.asynchronous !== undefined) requireBuffer(recipe.asynchronous, { cohort, pauseMs, collectMinMs });
-  return {
-    model,
+  requireMemory(cohort, recipe.asynchronous?.bufferSize);
+  if (recipe.asynchronous !== undefined) requireBuffer(recipe.asynchronous, schedule);
+  const config: TaskConfig = {
+    ...schedule,
     ...own,
     plan,
     encoding: encoding as EncodingName,
-    cohort,
-    collectMs,
-    ...(collectMinMs === undefined ? {} : { collectMinMs: whole(given, 'collectMinMs', 'collectMinMs', 0, collectMs) }),
-    pauseMs,
-    rounds: whole(given, 'rounds', 'rounds', 0, 1e9),
     weightMax: whole(given, 'weightMax', 'weightMax', 1, 2 ** 23),
     valueMaxExponent: whole(given, 'valueMaxExponent', 'valueMaxExponent', -32, 32),
-    seed: whole(given, 'seed', 'seed', 0, Number.MAX_SAFE_INTEGER),
     retainUpdates: whole(given, 'retainUpdates', 'retainUpdates', 0, 1_000_000),
-    ...(where === undefined ? {} : { where: parseWhere(where) }),
+    ...(gates === undefined ? {} : { gates: parseGates(gates, evaluators !== undefined) }),
     ...(variants === undefined ? {} : { variants: parseVariantPolicy(record(variants, 'variants')) }),
   };
+  requireGates(config, recipe);
+  return config;
 }
 
 /** The strategy of a task. Throws ConfigError. */
@@ -172,28 +155,52 @@ export function gridOf(config: TaskConfig): GridSpec {
 
 /** The part of a configuration that the round machine reads. */
 export function policyOf(config: TaskConfig): RoundPolicy {
-  const { cohort, collectMs, collectMinMs, pauseMs, rounds, seed } = config;
   const { asynchronous } = strategyOf(config);
+  const { gates } = config;
   return {
-    cohortMin: cohort.min,
-    cohortMax: cohort.max,
-    inviteMax: inviteMaxOf(cohort),
-    collectMs,
-    ...(collectMinMs === undefined ? {} : { collectMinMs }),
-    pauseMs,
-    gatherMs: GATHER_MS,
-    graceMs: GRACE_MS,
-    roundsMax: rounds,
-    separation: cohort.separation ?? 0,
-    seed,
+    ...schedulePolicyOf(config),
     ...(asynchronous === undefined ? {} : { asynchronous }),
+    ...(gates?.metric === undefined ? {} : { evaluation: evaluationPolicyOf(gates.metric) }),
   };
 }
 
-function requireBuffer(
-  { bufferSize }: Asynchronous,
-  { cohort, pauseMs, collectMinMs }: { cohort: CohortConfig; pauseMs: number; collectMinMs: unknown },
-): void {
+/** What agents evaluate a candidate by, where a gate asks for it. Throws ConfigError. */
+export function gateEvaluationOf({ evaluators, gates, plan }: TaskConfig): EvaluationAsked | undefined {
+  const metric = gates?.metric;
+  if (metric === undefined) return undefined;
+  const { evaluation, loss, lossOptions } = plan;
+  const asked = parseEvaluation({
+    loss,
+    metrics: [...new Set([metric.name, ...(evaluation?.metrics ?? [])])],
+    ...(evaluation?.holdOut === undefined ? {} : { holdOut: evaluation.holdOut }),
+    ...(evaluation?.k === undefined ? {} : { k: evaluation.k }),
+    ...(lossOptions?.ignoreIndex === undefined ? {} : { ignoreIndex: lossOptions.ignoreIndex }),
+  });
+  if (evaluators !== undefined || evaluation?.metrics.includes(metric.name) === true) return asked;
+  throw new ConfigError(
+    `gates.metric asks agents for ${metric.name} on examples that they did not train on: set some aside with plan.evaluation (--metrics ${metric.name}), or name evaluators`,
+    'gates.metric',
+  );
+}
+
+function requireGates(config: TaskConfig, { asynchronous }: Strategy): void {
+  if (config.gates?.metric === undefined) return;
+  gateEvaluationOf(config);
+  if (asynchronous !== undefined) {
+    throw new ConfigError(
+      'gates.metric holds a candidate back until it is evaluated, and without rounds nothing waits: leave it out, or work in rounds',
+      'gates.metric',
+    );
+  }
+  if (config.retainUpdates > 0) {
+    throw new ConfigError(
+      'retainUpdates keeps updates in the commit of their version, and with gates.metric that comes later: leave one of the two out',
+      'retainUpdates',
+    );
+  }
+}
+
+function requireBuffer({ bufferSize }: Asynchronous, { cohort, pauseMs, collectMinMs }: ScheduleConfig): void {
   if (cohort.min > bufferSize) {
     throw new ConfigError(
       `cohort.min is ${cohort.min} and the buffer takes ${bufferSize}: a version would never have that many, so lower cohort.min or raise bufferSize`,

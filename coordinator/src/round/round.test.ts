@@ -356,3 +356,130 @@ describe('separation', () => {
     expect(stepped(abandoned, apart, tick(10_000, 'a', 'b', 'c'))).toMatchObject({ phase: 'Idle' });
   });
 });
+
+describe('a candidate that agents evaluate', () => {
+  const gated: RoundPolicy = {
+    ...policy,
+    separation: 1,
+    roundsMax: 0,
+    evaluation: { cohortMin: 1, cohortMax: 2, collectMs: 500 },
+  };
+  const all = ['a', 'b', 'c', 'd', 'e', 'f'];
+  const judged = (nowMs: number, judges: readonly string[], ready = all): RoundEvent => ({
+    type: 'Tick',
+    nowMs,
+    ready,
+    judges,
+  });
+  const open = stepped(firstState(7), gated, tick(0, ...all)) as Collecting;
+  const delivered = open.cohort.map((agentId) => update(agentId));
+  const candidate = { number: 4, updates: delivered.map(({ agentId, updateId }) => ({ agentId, updateId })) };
+  const proposed = stepped(open, gated, ...delivered, { type: 'Proposed', nowMs: 300, candidate });
+  const evaluating = stepped(proposed, gated, judged(310, ['x', 'y', 'z']));
+  const report = (agentId: string) => ({ ...update(agentId, 320, 2), updateId: `report of ${agentId}` });
+
+  test('Publishing -> Idle: what the round made waits, and the model is what it was', () => {
+    expect(proposed).toMatchObject({ phase: 'Idle', round: 1, published: 0, version: 7, startAtMs: 300, candidate });
+    expect(verdictOn(proposed, delivered[0]!)).toBe('duplicate');
+  });
+
+  test('Idle -> Collecting: those who may judge are invited, as the evaluation says, and nobody to train', () => {
+    expect(stepped(proposed, gated, judged(310, []))).toMatchObject({ phase: 'Idle' });
+    expect(evaluating).toMatchObject({ phase: 'Collecting', round: 2, version: 7, deadlineMs: 810, candidate });
+    expect((evaluating as Collecting).cohort).toHaveLength(2);
+    expect((evaluating as Collecting).cohort.every((agentId) => 'xyz'.includes(agentId))).toBe(true);
+    for (const one of delivered) expect(verdictOn(evaluating, one)).toBe('duplicate');
+  });
+
+  test('Collecting -> Idle: too few judge in time, and it is asked again', () => {
+    const { state, effects } = step(evaluating, tick(810), gated);
+    expect(effects).toMatchObject([{ type: 'AbandonRound', reason: '0 of at least 1 updates came within 500 ms' }]);
+    expect(state).toMatchObject({ phase: 'Idle', round: 2, candidate });
+    expect(stepped(state, gated, judged(900, ['x', 'y']))).toMatchObject({ phase: 'Collecting', round: 3, candidate });
+  });
+
+  test('Publishing -> Idle: it is a version, whose agents rest for a round of training, evaluations being none', () => {
+    const { cohort } = evaluating as Collecting;
+    const closed = stepped(evaluating, gated, ...cohort.map(report));
+    expect(closed.phase).toBe('Publishing');
+    const agents = candidate.updates.map(({ agentId }) => agentId);
+    const out = stepped(closed, gated, { type: 'Published', nowMs: 400, version: 8, agents });
+    expect(out).toMatchObject({ phase: 'Idle', round: 2, published: 1, version: 8, turns: 1 });
+    expect(out.candidate).toBeUndefined();
+    const next = stepped(out, gated, tick(5_000, ...all)) as Collecting;
+    expect(next).toMatchObject({ round: 3, turns: 2 });
+    expect(next.cohort.some((agentId) => agents.includes(agentId))).toBe(false);
+  });
+
+  test('Publishing -> Idle: it is refused, and the task goes on from the champion with whoever is there', () => {
+    const closed = stepped(evaluating, gated, ...(evaluating as Collecting).cohort.map(report));
+    const out = stepped(closed, gated, { type: 'Refused', nowMs: 400 });
+    expect(out).toMatchObject({ phase: 'Idle', round: 2, published: 0, version: 7, startAtMs: 410 });
+    expect(out.candidate).toBeUndefined();
+    expect(stepped(out, gated, tick(5_000, 'a', 'b'))).toMatchObject({ phase: 'Collecting', cohort: ['a', 'b'] });
+  });
+
+  test('a gate may refuse at once', () => {
+    const out = stepped(open, gated, ...delivered, { type: 'Refused', nowMs: 400 });
+    expect(out).toMatchObject({ phase: 'Idle', round: 1, published: 0, version: 7 });
+  });
+
+  test('a crash forgets the reports and not the candidate, and gives the evaluation its time again', () => {
+    const again = stepped(evaluating, gated, report((evaluating as Collecting).cohort[0]!), {
+      type: 'Recovered',
+      nowMs: 1000,
+    });
+    expect(again).toMatchObject({ phase: 'Collecting', accepted: [], deadlineMs: 1500, candidate });
+  });
+
+  test('a rollback drops it', () => {
+    for (const state of [proposed, evaluating])
+      expect(stepped(state, gated, { type: 'Rebased', nowMs: 900, version: 9 }).candidate).toBeUndefined();
+  });
+});
+
+describe('rounds that measure', () => {
+  const once: RoundPolicy = { ...policy, oncePerVersion: true, roundsMax: 0 };
+
+  test('a version is measured once, and the next one when it is there', () => {
+    const open = stepped(firstState(7), once, tick(0, 'a', 'b', 'c'));
+    const closed = stepped(open, once, update('a'), update('b'), update('c'));
+    const done = stepped(closed, once, { type: 'Published', nowMs: 300, version: 7, agents: ['a', 'b', 'c'] });
+    expect(done).toMatchObject({ phase: 'Idle', published: 1, version: 7, measured: 7 });
+    expect(stepped(done, once, tick(9_000, 'a', 'b', 'c'))).toBe(done);
+    const moved = stepped(done, once, { type: 'Rebased', nowMs: 9_000, version: 8 });
+    expect(stepped(moved, once, tick(9_100, 'a', 'b', 'c'))).toMatchObject({
+      phase: 'Collecting',
+      version: 8,
+      round: 2,
+    });
+  });
+});
+
+describe('an evaluator by whom the others are judged', () => {
+  const rooted: RoundPolicy = { ...policy, needsRoot: true };
+  const judged = (nowMs: number, judges: readonly string[]): RoundEvent => ({
+    type: 'Tick',
+    nowMs,
+    ready: ['a', 'b', 'c'],
+    judges,
+  });
+  const open = stepped(firstState(7), rooted, judged(0, ['y', 'x'])) as Collecting;
+
+  test('no round begins without one, and one is enough', () => {
+    expect(stepped(firstState(7), rooted, judged(0, [])).phase).toBe('Idle');
+    expect(open).toMatchObject({ root: 'x', cohort: ['a', 'b', 'c', 'x'] });
+  });
+
+  test('a round needs its update besides the others', () => {
+    const three = stepped(open, rooted, update('a'), update('b'), update('c'));
+    expect(three.phase).toBe('Collecting');
+    expect(stepped(three, rooted, update('x')).phase).toBe('Publishing');
+    // It is none of those that the minimum counts.
+    expect(stepped(open, rooted, update('a'), update('x'), tick(999)).phase).toBe('Collecting');
+    expect(step(three, tick(1000), rooted).effects).toMatchObject([
+      { type: 'AbandonRound', reason: 'the update of evaluator x did not come within 1000 ms' },
+    ]);
+    expect(stepped(open, rooted, update('a'), update('b'), update('x'), tick(1000)).phase).toBe('Publishing');
+  });
+});

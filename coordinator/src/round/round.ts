@@ -33,9 +33,29 @@ export interface RoundPolicy {
   roundsMax: number;
   /** Rounds that an agent leaves out after one that it took part in. */
   separation: number;
+  /** What a round makes is a candidate, which agents evaluate before it is a version: as this says. */
+  evaluation?: EvaluationPolicy;
+  /** Rounds make no version but measure one: a round for each that comes. */
+  oncePerVersion?: boolean;
+  /** A round needs the update of an evaluator, by which the others are judged. */
+  needsRoot?: boolean;
   seed: number;
   /** Without rounds: a buffer in place of the cohort (buffer.ts). */
   asynchronous?: Asynchronous;
+}
+
+/** Of the rounds in which agents evaluate a candidate. */
+export interface EvaluationPolicy {
+  cohortMin: number;
+  cohortMax: number;
+  collectMs: number;
+}
+
+/** What a round made, until it is decided whether it is a version: the rounds are evaluations meanwhile. */
+export interface PendingCandidate {
+  number: number;
+  /** What it is made of: its agents hear no end before it is decided. */
+  updates: readonly AcceptedUpdate[];
 }
 
 /** An update that is in the sum. */
@@ -61,6 +81,9 @@ export interface Idle {
   oldestBase?: number;
   surplus?: Surplus;
   recent?: Recent;
+  turns?: number;
+  measured?: number;
+  candidate?: PendingCandidate;
 }
 
 export interface Collecting {
@@ -83,13 +106,22 @@ export interface Collecting {
   surplus?: Surplus;
   /** Where the task has a separation. */
   recent?: Recent;
+  /** Rounds of training so far, where others are between them. */
+  turns?: number;
+  /** Of a task that measures each version once: the newest that it has. */
+  measured?: number;
+  /** The round is an evaluation of it. */
+  candidate?: PendingCandidate;
+  /** The evaluator that is in the cohort, where its update is needed. */
+  root?: string;
 }
 
 /** In place of a time: for the rest of the round. */
 export const OUT = -1;
 
 export type RoundEvent =
-  | { type: 'Tick'; nowMs: number; ready: readonly string[] }
+  /** `judges` are those who may evaluate a candidate now, or have what the others are judged by. */
+  | { type: 'Tick'; nowMs: number; ready: readonly string[]; judges?: readonly string[] }
   | ({ type: 'UpdateReceived'; nowMs: number } & OfferedUpdate)
   | { type: 'AgentAway'; nowMs: number; agentId: string }
   | { type: 'AgentBack'; nowMs: number; agentId: string }
@@ -99,6 +131,10 @@ export type RoundEvent =
   | { type: 'Withdrawn'; nowMs: number; updateIds: readonly string[] }
   /** `agents` are those whose updates are in the version. */
   | { type: 'Published'; nowMs: number; version: number; agents: readonly string[] }
+  /** Gates let what was made be evaluated. */
+  | { type: 'Proposed'; nowMs: number; candidate: PendingCandidate }
+  /** A gate does not let it be a version. */
+  | { type: 'Refused'; nowMs: number }
   | { type: 'Recovered'; nowMs: number }
   /** The model has another newest version, which this task did not make. */
   | { type: 'Rebased'; nowMs: number; version: number };
@@ -142,7 +178,8 @@ export const firstState = (version: number): RoundState => ({
 /** Judges an update by the state alone; its bytes are judged elsewhere. */
 export function verdictOn(state: RoundState, update: OfferedUpdate, asynchronous?: Asynchronous): Verdict {
   if (asynchronous !== undefined) return bufferVerdict(state, update, asynchronous);
-  const { surplus } = state;
+  const { candidate, surplus } = state;
+  if (candidate?.updates.some(({ updateId }) => updateId === update.updateId) === true) return 'duplicate';
   if (surplus?.round === update.round && surplus.agents.includes(update.agentId)) return 'round-full';
   if (update.round !== state.round) return 'stale-round';
   if (state.phase === 'Idle') return 'stale-round';
@@ -154,8 +191,16 @@ export function verdictOn(state: RoundState, update: OfferedUpdate, asynchronous
   return state.accepted.some(({ agentId }) => agentId === update.agentId) ? 'not-collecting' : 'accepted';
 }
 
+/** How a round goes that is opened now, or is open. */
+export function policyNow(state: RoundState, policy: RoundPolicy): RoundPolicy {
+  if (state.candidate === undefined || policy.evaluation === undefined) return policy;
+  const { collectMinMs: _, needsRoot: __, ...rest } = policy;
+  return { ...rest, ...policy.evaluation, inviteMax: policy.evaluation.cohortMax };
+}
+
 /** One step of the machine. */
-export function step(state: RoundState, event: RoundEvent, policy: RoundPolicy): Step {
+export function step(state: RoundState, event: RoundEvent, given: RoundPolicy): Step {
+  const policy = policyNow(state, given);
   const { asynchronous } = policy;
   if (event.type === 'Rebased') return rebased(state, event, policy);
   if (asynchronous !== undefined) return bufferStep(state, event, { ...policy, asynchronous });
@@ -167,6 +212,8 @@ export function step(state: RoundState, event: RoundEvent, policy: RoundPolicy):
       return collecting(state, event, policy);
     case 'Publishing':
       if (event.type === 'Published') return published(state, event, policy);
+      if (event.type === 'Proposed') return still(proposed(state, event));
+      if (event.type === 'Refused') return still(refused(state, event, policy));
       return event.type === 'Withdrawn' ? still(withdrawn(reopened(state), event, policy)) : still(state);
   }
 }
@@ -205,7 +252,7 @@ function rebased(
   if (state.version === version) return still(state);
   const { phase, round, published: count } = state;
   const base = asynchronous === undefined ? {} : { oldestBase: version };
-  const next: Idle = { phase: 'Idle', round, published: count, version, startAtMs: nowMs, ...base, ...rested(state) };
+  const next: Idle = { phase: 'Idle', round, published: count, version, startAtMs: nowMs, ...base, ...kept(state) };
   if (phase === 'Idle') return still(next);
   return {
     state: next,
@@ -213,25 +260,42 @@ function rebased(
   };
 }
 
-/** Who took part lately is remembered whatever becomes of a round. */
-const rested = ({ recent }: RoundState): { recent?: Recent } => (recent === undefined ? {} : { recent });
+/** What is remembered whatever becomes of a round. */
+function kept({ measured, recent, turns }: RoundState): Pick<Idle, 'measured' | 'recent' | 'turns'> {
+  return {
+    ...(recent === undefined ? {} : { recent }),
+    ...(turns === undefined ? {} : { turns }),
+    ...(measured === undefined ? {} : { measured }),
+  };
+}
+
+/** Rounds of training so far: evaluations are none. */
+export const turnOf = ({ round, turns }: Pick<Idle, 'round' | 'turns'>): number => turns ?? round;
 
 function idle(state: Idle, event: Extract<RoundEvent, { type: 'Tick' }>, policy: RoundPolicy): Step {
   const { nowMs } = event;
-  if (policy.roundsMax > 0 && state.published >= policy.roundsMax) return { state, effects: [{ type: 'Finish' }] };
-  if (nowMs < state.startAtMs || event.ready.length < policy.cohortMin) return still(state);
+  const { candidate } = state;
+  const all = candidate === undefined ? event.ready : (event.judges ?? []);
+  if (candidate === undefined && policy.roundsMax > 0 && state.published >= policy.roundsMax)
+    return { state, effects: [{ type: 'Finish' }] };
+  if (nowMs < state.startAtMs || all.length < policy.cohortMin) return still(state);
+  if (policy.oncePerVersion === true && state.measured === state.version) return still(state);
   const round = state.round + 1;
-  const resting = restingIn(round, state, policy.separation);
-  const ready = event.ready.filter((agentId) => !resting.has(agentId));
+  const resting = candidate === undefined ? restingIn(turnOf(state) + 1, state, policy.separation) : new Set();
+  const ready = all.filter((agentId) => !resting.has(agentId));
+  const root = policy.needsRoot === true ? event.judges?.toSorted()[0] : undefined;
+  if (policy.needsRoot === true && root === undefined) return still(state);
   if (ready.length < policy.cohortMin) return still(state);
   if (ready.length < policy.inviteMax && nowMs < state.startAtMs + policy.gatherMs) return still(state);
   // Sorted first, so that the draw does not depend on who came first.
-  const cohort = seeded(policy.seed)
+  const drawn = seeded(policy.seed)
     .fork(`cohort ${round}`)
     .shuffle([...ready].sort())
-    .slice(0, policy.inviteMax)
-    .sort();
+    .slice(0, policy.inviteMax);
+  const cohort = [...drawn, ...(root === undefined ? [] : [root])].sort();
   const { version, published, surplus } = state;
+  // Where evaluations are between rounds of training, these are counted apart.
+  const isTurn = candidate === undefined && policy.evaluation !== undefined;
   return {
     state: {
       phase: 'Collecting',
@@ -243,7 +307,10 @@ function idle(state: Idle, event: Extract<RoundEvent, { type: 'Tick' }>, policy:
       away: {},
       deadlineMs: nowMs + policy.collectMs,
       ...(surplus === undefined ? {} : { surplus }),
-      ...rested(state),
+      ...kept(state),
+      ...(isTurn ? { turns: turnOf(state) + 1 } : {}),
+      ...(candidate === undefined ? {} : { candidate }),
+      ...(root === undefined ? {} : { root }),
     },
     effects: [{ type: 'Invite', round, version, cohort }],
   };
@@ -285,6 +352,8 @@ function collecting(state: Collecting, event: PhaseEvent, policy: RoundPolicy): 
     case 'Withdrawn':
       return still(withdrawn(state, event, policy));
     case 'Published':
+    case 'Proposed':
+    case 'Refused':
       return still(state);
   }
 }
@@ -310,7 +379,8 @@ function closeIfDue(state: Collecting, nowMs: number, policy: RoundPolicy): Step
   const closing = closingOf(state, nowMs, policy);
   if (closing === undefined) return still(state);
   if (closing === 'too-few') {
-    const reason = `${accepted.length} of at least ${policy.cohortMin} updates came within ${policy.collectMs} ms`;
+    const { candidate } = state;
+    const reason = tooFew(state, policy);
     return {
       state: {
         phase: 'Idle',
@@ -318,7 +388,8 @@ function closeIfDue(state: Collecting, nowMs: number, policy: RoundPolicy): Step
         published: state.published,
         version,
         startAtMs: nowMs + policy.pauseMs,
-        ...rested(state),
+        ...kept(state),
+        ...(candidate === undefined ? {} : { candidate }),
       },
       effects: [{ type: 'AbandonRound', round, reason }],
     };
@@ -331,20 +402,42 @@ function closeIfDue(state: Collecting, nowMs: number, policy: RoundPolicy): Step
   };
 }
 
+/** Why a round came to nothing. */
+function tooFew({ accepted, root }: Collecting, { cohortMin, collectMs }: RoundPolicy): string {
+  const clients = accepted.filter(({ agentId }) => agentId !== root).length;
+  if (clients >= cohortMin) return `the update of evaluator ${root ?? ''} did not come within ${collectMs} ms`;
+  return `${clients} of at least ${cohortMin} updates came within ${collectMs} ms`;
+}
+
+type Publishing = Extract<RoundState, { phase: 'Publishing' }>;
+
+/** What follows a round that is closed. */
+function afterRound(state: Publishing, startAtMs: number): Idle {
+  const { published: count, round, surplus, version } = state;
+  const was = surplus === undefined ? {} : { surplus };
+  return { phase: 'Idle', round, published: count, version, startAtMs, ...was, ...kept(state) };
+}
+
+/** The next rounds are evaluations of what this one made. */
+function proposed(state: Publishing, { nowMs, candidate }: Extract<RoundEvent, { type: 'Proposed' }>): Idle {
+  return { ...afterRound(state, nowMs), candidate };
+}
+
+/** The task goes on from the champion; whose update was refused is in no version. */
+const refused = (state: Publishing, { nowMs }: { nowMs: number }, { pauseMs }: RoundPolicy): Idle =>
+  afterRound(state, nowMs + pauseMs);
+
 function published(
-  state: Extract<RoundState, { phase: 'Publishing' }>,
+  state: Publishing,
   { nowMs, version, agents }: Extract<RoundEvent, { type: 'Published' }>,
   policy: RoundPolicy,
 ): Step {
-  const { round, surplus } = state;
   const next: Idle = {
-    phase: 'Idle',
-    round,
+    ...afterRound(state, nowMs + policy.pauseMs),
     published: state.published + 1,
     version,
-    startAtMs: nowMs + policy.pauseMs,
-    ...(surplus === undefined ? {} : { surplus }),
-    ...withVersionOf(state, agents, policy.separation),
+    ...(policy.oncePerVersion === true ? { measured: version } : {}),
+    ...withVersionOf({ ...state, round: turnOf(state) }, agents, policy.separation),
   };
   return still(next);
 }

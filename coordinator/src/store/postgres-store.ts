@@ -11,22 +11,36 @@ import {
   type Range,
 } from './blob-chunks.ts';
 import { putBlob, repairBlob } from './blob-work.ts';
+import { putCandidate, putResult } from './candidate-work.ts';
 import { collect, putPin, requireWhole } from './collect-work.ts';
 import type { PostgresAddress } from './postgres-address.ts';
 import { PostgresLease, type Candidate } from './postgres-lease.ts';
 import { notify, PostgresShares } from './postgres-shares.ts';
 import { putRetained } from './retained-work.ts';
-import { bytesOf, numberOf, retainedOf, taskDigest, taskOf, variantsOf, versionOf, type Row } from './rows.ts';
+import {
+  bytesOf,
+  candidateOf,
+  numberOf,
+  resultOf,
+  retainedOf,
+  taskDigest,
+  taskOf,
+  variantsOf,
+  versionOf,
+  type Row,
+} from './rows.ts';
 import { openPool, retrying, storeError, withClient, type Value } from './postgres-pool.ts';
 import { migrations, postgresDialect } from './schema.ts';
 import type { Shares } from './shares.ts';
 import {
   StoreError,
   type BlobRecord,
+  type CandidateRecord,
   type Collected,
   type Commit,
   type Lease,
   type ReceiptRecord,
+  type ResultRecord,
   type RetainedUpdate,
   type Store,
   type SharedStore,
@@ -124,6 +138,16 @@ export class PostgresReads implements SharedStore {
   async variants(model: string, version: number): Promise<VariantsRecord | undefined> {
     const sql = 'SELECT * FROM variant_lists WHERE model = $1 AND version = $2';
     return variantsOf((await this.#rows(sql, model, version))[0]);
+  }
+
+  async candidates(model: string): Promise<CandidateRecord[]> {
+    return (await this.#rows('SELECT * FROM candidates WHERE model = $1 ORDER BY number', model)).map(candidateOf);
+  }
+
+  async results(of: { task: string } | { model: string }): Promise<ResultRecord[]> {
+    const [where, value] = 'task' in of ? ['task', of.task] : ['model', of.model];
+    const sql = `SELECT * FROM results WHERE ${where} = $1 ORDER BY task COLLATE "C", round`;
+    return (await this.#rows(sql, value)).map(resultOf);
   }
 
   async receipt(updateId: Uint8Array): Promise<ReceiptRecord | undefined> {
@@ -301,6 +325,14 @@ export class PostgresStore implements Store {
     return this.#reads.variants(model, version);
   }
 
+  candidates(model: string): Promise<CandidateRecord[]> {
+    return this.#reads.candidates(model);
+  }
+
+  results(of: { task: string } | { model: string }): Promise<ResultRecord[]> {
+    return this.#reads.results(of);
+  }
+
   receipt(updateId: Uint8Array): Promise<ReceiptRecord | undefined> {
     return this.#reads.receipt(updateId);
   }
@@ -388,7 +420,7 @@ async function requireKey(pool: Pool, publicKey: Uint8Array, { name }: PostgresA
 }
 
 async function write(client: PoolClient, commit: Commit): Promise<void> {
-  const { version, blobs = [], receipts = [], task, variants, round, retained, pin } = commit;
+  const { version, blobs = [], receipts = [], task, variants, round, retained, pin, candidate, result } = commit;
   for (const blob of blobs) await done(client, putBlob(blob));
   if (version !== undefined) {
     const { model, version: number, manifest, signature, digest, parentDigest } = version;
@@ -404,6 +436,8 @@ async function write(client: PoolClient, commit: Commit): Promise<void> {
     const sql = 'INSERT INTO receipts VALUES ($1, $2, $3) ON CONFLICT (update_id) DO NOTHING';
     await client.query(sql, [updateId, receipt, signature]);
   }
+  if (candidate !== undefined) await done(client, putCandidate(candidate));
+  if (result !== undefined) await done(client, putResult(result));
   if (pin !== undefined) await done(client, putPin(pin));
   if (variants !== undefined) {
     await done(client, requireWhole(variants, blobs));

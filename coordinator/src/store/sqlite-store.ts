@@ -12,17 +12,31 @@ import {
   type Range,
 } from './blob-chunks.ts';
 import { putBlob, repairBlob } from './blob-work.ts';
+import { putCandidate, putResult } from './candidate-work.ts';
 import { collect, putPin, requireWhole } from './collect-work.ts';
 import { putRetained } from './retained-work.ts';
-import { bytesOf, numberOf, retainedOf, taskDigest, taskOf, variantsOf, versionOf, type Row } from './rows.ts';
+import {
+  bytesOf,
+  candidateOf,
+  numberOf,
+  resultOf,
+  retainedOf,
+  taskDigest,
+  taskOf,
+  variantsOf,
+  versionOf,
+  type Row,
+} from './rows.ts';
 import { migrations, sqliteDialect } from './schema.ts';
 import {
   StoreError,
   type BlobRecord,
+  type CandidateRecord,
   type Collected,
   type Commit,
   type Lease,
   type ReceiptRecord,
+  type ResultRecord,
   type RetainedUpdate,
   type Store,
   type TaskRecord,
@@ -142,7 +156,17 @@ export class SqliteStore implements Store {
     }
   }
 
-  async commit({ version, blobs = [], receipts = [], task, variants, retained, pin }: Commit): Promise<void> {
+  async commit({
+    version,
+    blobs = [],
+    receipts = [],
+    task,
+    variants,
+    retained,
+    pin,
+    candidate,
+    result,
+  }: Commit): Promise<void> {
     this.#transaction(() => {
       for (const blob of blobs) this.#do(putBlob(blob));
       if (version !== undefined) this.#putVersion(version);
@@ -153,6 +177,8 @@ export class SqliteStore implements Store {
       for (const { updateId, receipt, signature } of receipts) {
         this.#run('INSERT OR IGNORE INTO receipts VALUES (?, ?, ?)', updateId, receipt, signature);
       }
+      if (candidate !== undefined) this.#do(putCandidate(candidate));
+      if (result !== undefined) this.#do(putResult(result));
       if (pin !== undefined) this.#do(putPin(pin));
       if (task !== undefined) this.#putTask(task);
       if (variants !== undefined) {
@@ -233,6 +259,15 @@ export class SqliteStore implements Store {
 
   async variants(model: string, version: number): Promise<VariantsRecord | undefined> {
     return variantsOf(this.#get('SELECT * FROM variant_lists WHERE model = ? AND version = ?', model, version));
+  }
+
+  async candidates(model: string): Promise<CandidateRecord[]> {
+    return this.#all('SELECT * FROM candidates WHERE model = ? ORDER BY number', model).map(candidateOf);
+  }
+
+  async results(of: { task: string } | { model: string }): Promise<ResultRecord[]> {
+    const [where, value] = 'task' in of ? ['task', of.task] : ['model', of.model];
+    return this.#all(`SELECT * FROM results WHERE ${where} = ? ORDER BY task, round`, value).map(resultOf);
   }
 
   async receipt(updateId: Uint8Array): Promise<ReceiptRecord | undefined> {

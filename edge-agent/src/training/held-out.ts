@@ -9,7 +9,7 @@ import {
   seeded,
   type EvaluationGraph,
   type EvaluationOptions,
-  type TrainingPlan,
+  type EvaluationPlan,
   type WeightLayout,
 } from '@commonweight/core';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
@@ -40,7 +40,10 @@ export class HeldOut {
   }
 
   /** The same split in every round, whatever its seed. Throws DataError where there is nothing to set aside. */
-  split(evaluation: EvaluationOptions | undefined): { train: readonly number[]; held: readonly number[] } {
+  split(evaluation: (Partial<EvaluationOptions> & { holdOut: number }) | undefined): {
+    train: readonly number[];
+    held: readonly number[];
+  } {
     const { examples } = this.#data;
     const all = Array.from({ length: examples }, (_, i) => i);
     if (evaluation === undefined) return { train: all, held: [] };
@@ -57,7 +60,21 @@ export class HeldOut {
     held: readonly number[],
     classes: number | undefined,
   ): Promise<Record<string, number>> {
-    const { graph, layout, session } = await this.#load(bytes, plan, Math.min(BATCH, held.length));
+    const asked = evaluationOf(plan);
+    invariant(asked !== undefined, 'what is set aside is measured');
+    const { graph, sums } = await this.totals({ graph: bytes, weights, plan: asked }, held, classes);
+    const all = new MetricSums(graph);
+    all.add(sums);
+    return Object.fromEntries(Object.entries(all.values()).map(([name, value]) => [`base_${name}`, value]));
+  }
+
+  /** The sums that metrics are made of, over the examples named, by the names of the graph's outputs. */
+  async totals(
+    { graph: bytes, weights, plan }: { graph: Uint8Array; weights: Float32Array; plan: EvaluationPlan },
+    indices: readonly number[],
+    classes: number | undefined,
+  ): Promise<{ graph: EvaluationGraph; sums: Record<string, Float64Array> }> {
+    const { graph, layout, session } = await this.#load(bytes, plan, Math.max(1, Math.min(BATCH, indices.length)));
     const batches = new Batches(this.#data, graph, classes);
     const places = new Map(layout.parameters.map((parameter) => [parameter.name, parameter]));
     const feeds: Feeds = {};
@@ -65,17 +82,20 @@ export class HeldOut {
       const { offset = 0, length = 0 } = places.get(name) ?? {};
       feeds[input] = new Tensor('float32', weights.slice(offset, offset + length), shape);
     }
-    const sums = new MetricSums(graph);
-    for (let start = 0; start < held.length; start += graph.batchSize) {
-      const outputs = await session.run({ ...feeds, ...batches.feedsOf(held.slice(start, start + graph.batchSize)) });
-      sums.add(Object.fromEntries(graph.totals.map(({ output }) => [output, outputs[output]!.data as Float32Array])));
+    const sums: Record<string, Float64Array> = {};
+    for (let start = 0; start < indices.length; start += graph.batchSize) {
+      const batch = indices.slice(start, start + graph.batchSize);
+      const outputs = await session.run({ ...feeds, ...batches.feedsOf(batch) });
+      for (const { output } of graph.totals) {
+        const values = outputs[output]!.data as Float32Array;
+        const before = sums[output] ?? new Float64Array(values.length);
+        sums[output] = before.map((sum, i) => sum + values[i]!);
+      }
     }
-    return Object.fromEntries(Object.entries(sums.values()).map(([name, value]) => [`base_${name}`, value]));
+    return { graph, sums };
   }
 
-  async #load(bytes: Uint8Array, plan: TrainingPlan, batchSize: number): Promise<Loaded> {
-    const asked = evaluationOf(plan);
-    invariant(asked !== undefined, 'what is set aside is measured');
+  async #load(bytes: Uint8Array, asked: EvaluationPlan, batchSize: number): Promise<Loaded> {
     const key = `${createHash('sha256').update(bytes).digest('hex')} ${batchSize} ${JSON.stringify(asked)}`;
     if (this.#loaded?.key === key) return this.#loaded;
     const model = readModel(bytes);

@@ -1,5 +1,6 @@
 import type { TrainingPlan } from '@commonweight/core';
 import type { RunsOn } from './engines.ts';
+import type { MadeReport, ReportJob } from './reports.ts';
 
 /** One training, as the process that does it gets it. */
 export interface TrainingJob {
@@ -33,10 +34,12 @@ export interface TrainingResult {
 export type ToTrainer =
   | { type: 'open'; data: string; on: RunsOn }
   | { type: 'train'; id: number; job: TrainingJob }
+  | { type: 'report'; id: number; job: ReportJob }
   | { type: 'stop'; id: number };
 
 export type FromTrainer =
   | { type: 'opened'; examples: number }
   | { type: 'refused'; reason: string }
   | { type: 'trained'; id: number; result: TrainingResult }
+  | { type: 'reported'; id: number; result: MadeReport }
   | { type: 'failed'; id: number; reason: string };

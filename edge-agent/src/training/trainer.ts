@@ -3,14 +3,17 @@ import { fileURLToPath } from 'node:url';
 import { DataError } from '../data/dataset.ts';
 import { probeEngine, type EngineName, type RunsOn } from './engines.ts';
 import type { FromTrainer, TrainingJob, TrainingResult } from './messages.ts';
+import type { MadeReport, ReportJob } from './reports.ts';
 
 /** A training that brought nothing: the reason is told to the coordinator. */
 export class TrainingError extends Error {
   override name = 'TrainingError';
 }
 
+type Done = TrainingResult | MadeReport;
+
 interface Waiting {
-  resolve(result: TrainingResult): void;
+  resolve(result: Done): void;
   reject(error: Error): void;
 }
 
@@ -48,7 +51,20 @@ export class Trainer {
   }
 
   /** Throws TrainingError when the process failed, died, took longer than `timeMs`, or was stopped by the signal. */
-  async train(job: TrainingJob, timeMs: number, signal?: AbortSignal): Promise<TrainingResult> {
+  train(job: TrainingJob, timeMs: number, signal?: AbortSignal): Promise<TrainingResult> {
+    return this.#do({ type: 'train', job }, timeMs, signal) as Promise<TrainingResult>;
+  }
+
+  /** Measures weights, or the examples themselves. Throws TrainingError as a training does. */
+  report(job: ReportJob, timeMs: number, signal?: AbortSignal): Promise<MadeReport> {
+    return this.#do({ type: 'report', job }, timeMs, signal) as Promise<MadeReport>;
+  }
+
+  async #do(
+    asked: { type: 'train'; job: TrainingJob } | { type: 'report'; job: ReportJob },
+    timeMs: number,
+    signal?: AbortSignal,
+  ): Promise<Done> {
     // A process that is started now would have nobody to end it.
     if (this.#isClosed) throw new TrainingError('the agent was stopped');
     if (this.#child === undefined) await this.#start();
@@ -63,11 +79,11 @@ export class Trainer {
       () => this.#give(new TrainingError(`training took longer than the ${timeMs} ms of the round`), true),
       timeMs,
     );
-    const { promise, ...waiting } = Promise.withResolvers<TrainingResult>();
+    const { promise, ...waiting } = Promise.withResolvers<Done>();
     try {
       this.#waiting = waiting;
       signal?.throwIfAborted();
-      this.#child?.send({ type: 'train', id, job });
+      this.#child?.send({ ...asked, id });
       return await promise;
     } catch (error) {
       if (this.#on.engine !== 'cpu' && !this.#isClosed && signal?.aborted !== true) {
@@ -159,7 +175,7 @@ export class Trainer {
 
   #take(message: Extract<FromTrainer, { id: number }>): void {
     if (message.id !== this.#id) return;
-    if (message.type === 'trained') this.#waiting?.resolve(message.result);
+    if (message.type !== 'failed') this.#waiting?.resolve(message.result);
     else this.#waiting?.reject(new TrainingError(message.reason));
   }
 

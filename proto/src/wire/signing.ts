@@ -1,12 +1,18 @@
 import { fromBinary, type DescMessage, type MessageShape } from '@bufbuild/protobuf';
 import {
+  CandidateSchema,
   ManifestSchema,
   ReceiptSchema,
+  ResultSchema,
   VariantListSchema,
+  type Candidate,
   type Manifest,
   type Receipt,
+  type Result,
+  type SignedCandidate,
   type SignedManifest,
   type SignedReceipt,
+  type SignedResult,
   type SignedVariantList,
   type VariantList,
 } from '../gen/commonweight/v1/release_pb.ts';
@@ -21,7 +27,7 @@ export class SignatureError extends Error {
 }
 
 /** The kinds of records that a coordinator signs. */
-export type SignedKind = 'Manifest' | 'Receipt' | 'VariantList' | 'Invitation';
+export type SignedKind = 'Manifest' | 'Receipt' | 'VariantList' | 'Invitation' | 'Candidate' | 'Result';
 
 /** The bytes that are signed: a domain line keeps a receipt from being passed off as a manifest. */
 export function signedBytes(kind: SignedKind, payload: Uint8Array): Uint8Array {
@@ -45,6 +51,16 @@ export function openReceipt(signed: SignedReceipt, trustedKey: Uint8Array, verif
 /** The list inside, once its signature by `trustedKey` was verified. Throws SignatureError. */
 export function openVariantList(signed: SignedVariantList, trustedKey: Uint8Array, verify: VerifyEd25519): VariantList {
   return open('VariantList', VariantListSchema, signed.list, signed, trustedKey, verify);
+}
+
+/** The candidate inside, once its signature by `trustedKey` was verified. Throws SignatureError. */
+export function openCandidate(signed: SignedCandidate, trustedKey: Uint8Array, verify: VerifyEd25519): Candidate {
+  return open('Candidate', CandidateSchema, signed.candidate, signed, trustedKey, verify);
+}
+
+/** The result inside, once its signature by `trustedKey` was verified. Throws SignatureError. */
+export function openResult(signed: SignedResult, trustedKey: Uint8Array, verify: VerifyEd25519): Result {
+  return open('Result', ResultSchema, signed.result, signed, trustedKey, verify);
 }
 
 function open<D extends DescMessage>(

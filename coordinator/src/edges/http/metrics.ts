@@ -30,6 +30,7 @@ export function metricsOf(service: CoordinatorService): Metrics {
     updatesAccepted: counter('updates_accepted_total', 'Updates taken over the life of the task.', ['task']),
     bytesUp: counter('bytes_up_total', 'Bytes of updates received.', ['task']),
     bytesDown: counter('bytes_down_total', 'Bytes of models and assignments sent.', ['task']),
+    candidatesRefused: counter('candidates_refused_total', 'What rounds made and a gate refused.', ['task']),
     roundsAbandoned: counter('rounds_abandoned_total', 'Rounds that missed their minimum.', ['task']),
   };
   const rejected = counter('updates_rejected_total', 'Updates refused, by reason.', ['task', 'reason']);

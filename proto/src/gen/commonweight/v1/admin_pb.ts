@@ -4,7 +4,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { SignedManifest, SignedVariantList, VariantMeasurement } from "./release_pb.ts";
+import type { SignedCandidate, SignedManifest, SignedResult, SignedVariantList, VariantMeasurement } from "./release_pb.ts";
 import { file_commonweight_v1_release } from "./release_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file commonweight/v1/admin.proto.
  */
 export const file_commonweight_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWRtaW4ucHJvdG8SD2NvbW1vbndlaWdodC52MSIxChJJbXBvcnRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEZGF0YRgCIAEoDCJHChNJbXBvcnRNb2RlbFJlc3BvbnNlEjAKB3JlbGVhc2UYASABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiXQoMTW9kZWxTdW1tYXJ5Eg0KBW1vZGVsGAEgASgJEhYKDm5ld2VzdF92ZXJzaW9uGAIgASgEEhIKCnBhcmFtZXRlcnMYAyABKAQSEgoKY3JlYXRlZF9tcxgEIAEoAyITChFMaXN0TW9kZWxzUmVxdWVzdCJDChJMaXN0TW9kZWxzUmVzcG9uc2USLQoGbW9kZWxzGAEgAygLMh0uY29tbW9ud2VpZ2h0LnYxLk1vZGVsU3VtbWFyeSIkChNMaXN0VmVyc2lvbnNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJIkkKFExpc3RWZXJzaW9uc1Jlc3BvbnNlEjEKCHJlbGVhc2VzGAEgAygLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0IiAKD0xpc3RLZXB0UmVxdWVzdBINCgVtb2RlbBgBIAEoCSJHChBMaXN0S2VwdFJlc3BvbnNlEhEKCWNvbGxlY3RlZBgBIAMoBBIOCgZwaW5uZWQYAiADKAQSEAoIcmV0YWluZWQYAyADKAQiQwoRUGluVmVyc2lvblJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIOCgZwaW5uZWQYAyABKAgiJQoSUGluVmVyc2lvblJlc3BvbnNlEg8KB3ZlcnNpb24YASABKAQiNgoUUm9sbGJhY2tNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBCJXChVSb2xsYmFja01vZGVsUmVzcG9uc2USMAoHcmVsZWFzZRgBIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIMCgR0YXNrGAIgASgJImYKE01ha2VWYXJpYW50c1JlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBINCgVmb3JtcxgDIAMoCRIgChhhY2N1cmFjeV9kcm9wX3BvaW50c19tYXgYBCABKAEiTAoUTWFrZVZhcmlhbnRzUmVzcG9uc2USNAoIdmFyaWFudHMYASABKAsyIi5jb21tb253ZWlnaHQudjEuU2lnbmVkVmFyaWFudExpc3QijgEKFFJlcG9ydFZhcmlhbnRSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQSDAoEZm9ybRgDIAEoCRIOCgZkaWdlc3QYBCABKAwSOAoLbWVhc3VyZW1lbnQYBSABKAsyIy5jb21tb253ZWlnaHQudjEuVmFyaWFudE1lYXN1cmVtZW50Ik0KFVJlcG9ydFZhcmlhbnRSZXNwb25zZRI0Cgh2YXJpYW50cxgBIAEoCzIiLmNvbW1vbndlaWdodC52MS5TaWduZWRWYXJpYW50TGlzdCI2ChFDcmVhdGVUYXNrUmVxdWVzdBIMCgR0YXNrGAEgASgJEhMKC2NvbmZpZ19qc29uGAIgASgJIkEKEkNyZWF0ZVRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyIgChBTdGFydFRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiQAoRU3RhcnRUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiIAoQUGF1c2VUYXNrUmVxdWVzdBIMCgR0YXNrGAEgASgJIkAKEVBhdXNlVGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIh4KDkdldFRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiPgoPR2V0VGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIhIKEExpc3RUYXNrc1JlcXVlc3QiPwoRTGlzdFRhc2tzUmVzcG9uc2USKgoFdGFza3MYASADKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyIgChBXYXRjaFRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiQAoRV2F0Y2hUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiEwoRTGlzdEFnZW50c1JlcXVlc3QibwoLQWdlbnRTdGF0dXMSEAoIYWdlbnRfaWQYASABKAkSDAoEbGluaxgCIAEoCRIOCgZvbmxpbmUYAyABKAgSDQoFcmVhZHkYBCABKAgSEAoIZXhhbXBsZXMYBSABKAQSDwoHc2Vlbl9tcxgGIAEoAyJCChJMaXN0QWdlbnRzUmVzcG9uc2USLAoGYWdlbnRzGAEgAygLMhwuY29tbW9ud2VpZ2h0LnYxLkFnZW50U3RhdHVzIooGCgpUYXNrU3RhdHVzEgwKBHRhc2sYASABKAkSDQoFbW9kZWwYAiABKAkSDQoFc3RhdGUYAyABKAkSDQoFcGhhc2UYBCABKAkSDQoFcm91bmQYBSABKAQSEgoKcm91bmRzX21heBgGIAEoBBIPCgd2ZXJzaW9uGAcgASgEEg4KBmNvaG9ydBgIIAEoDRIQCghhY2NlcHRlZBgJIAEoDRIYChB1cGRhdGVzX2FjY2VwdGVkGAogASgEEhgKEHVwZGF0ZXNfcmVqZWN0ZWQYCyABKAQSTQoScmVqZWN0ZWRfYnlfcmVhc29uGAwgAygLMjEuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMuUmVqZWN0ZWRCeVJlYXNvbkVudHJ5EhAKCGJ5dGVzX3VwGA0gASgEEhIKCmJ5dGVzX2Rvd24YDiABKAQSFQoNYWdlbnRzX29ubGluZRgPIAEoDRIPCgd3YWl0aW5nGBAgASgJEhAKCHN0cmF0ZWd5GBEgASgJEjkKB21ldHJpY3MYEiADKAsyKC5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cy5NZXRyaWNzRW50cnkSGAoQcm91bmRzX2FiYW5kb25lZBgTIAEoBBITCgtjb25maWdfanNvbhgUIAEoCRITCgt1cGRhdGVzX21heBgVIAEoDRJOChJhZ2VudHNfdW5xdWFsaWZpZWQYFiADKAsyMi5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cy5BZ2VudHNVbnF1YWxpZmllZEVudHJ5EhYKDmFnZW50c19yZXN0aW5nGBcgASgNGjcKFVJlamVjdGVkQnlSZWFzb25FbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAQ6AjgBGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBGjgKFkFnZW50c1VucXVhbGlmaWVkRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgNOgI4ATKxCgoMQWRtaW5TZXJ2aWNlEloKC0ltcG9ydE1vZGVsEiMuY29tbW9ud2VpZ2h0LnYxLkltcG9ydE1vZGVsUmVxdWVzdBokLmNvbW1vbndlaWdodC52MS5JbXBvcnRNb2RlbFJlc3BvbnNlKAESVQoKTGlzdE1vZGVscxIiLmNvbW1vbndlaWdodC52MS5MaXN0TW9kZWxzUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5MaXN0TW9kZWxzUmVzcG9uc2USWwoMTGlzdFZlcnNpb25zEiQuY29tbW9ud2VpZ2h0LnYxLkxpc3RWZXJzaW9uc1JlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuTGlzdFZlcnNpb25zUmVzcG9uc2USTwoITGlzdEtlcHQSIC5jb21tb253ZWlnaHQudjEuTGlzdEtlcHRSZXF1ZXN0GiEuY29tbW9ud2VpZ2h0LnYxLkxpc3RLZXB0UmVzcG9uc2USVQoKUGluVmVyc2lvbhIiLmNvbW1vbndlaWdodC52MS5QaW5WZXJzaW9uUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5QaW5WZXJzaW9uUmVzcG9uc2USXgoNUm9sbGJhY2tNb2RlbBIlLmNvbW1vbndlaWdodC52MS5Sb2xsYmFja01vZGVsUmVxdWVzdBomLmNvbW1vbndlaWdodC52MS5Sb2xsYmFja01vZGVsUmVzcG9uc2USWwoMTWFrZVZhcmlhbnRzEiQuY29tbW9ud2VpZ2h0LnYxLk1ha2VWYXJpYW50c1JlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuTWFrZVZhcmlhbnRzUmVzcG9uc2USXgoNUmVwb3J0VmFyaWFudBIlLmNvbW1vbndlaWdodC52MS5SZXBvcnRWYXJpYW50UmVxdWVzdBomLmNvbW1vbndlaWdodC52MS5SZXBvcnRWYXJpYW50UmVzcG9uc2USVQoKQ3JlYXRlVGFzaxIiLmNvbW1vbndlaWdodC52MS5DcmVhdGVUYXNrUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5DcmVhdGVUYXNrUmVzcG9uc2USUgoJU3RhcnRUYXNrEiEuY29tbW9ud2VpZ2h0LnYxLlN0YXJ0VGFza1JlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuU3RhcnRUYXNrUmVzcG9uc2USUgoJUGF1c2VUYXNrEiEuY29tbW9ud2VpZ2h0LnYxLlBhdXNlVGFza1JlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuUGF1c2VUYXNrUmVzcG9uc2USTAoHR2V0VGFzaxIfLmNvbW1vbndlaWdodC52MS5HZXRUYXNrUmVxdWVzdBogLmNvbW1vbndlaWdodC52MS5HZXRUYXNrUmVzcG9uc2USUgoJTGlzdFRhc2tzEiEuY29tbW9ud2VpZ2h0LnYxLkxpc3RUYXNrc1JlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuTGlzdFRhc2tzUmVzcG9uc2USVAoJV2F0Y2hUYXNrEiEuY29tbW9ud2VpZ2h0LnYxLldhdGNoVGFza1JlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuV2F0Y2hUYXNrUmVzcG9uc2UwARJVCgpMaXN0QWdlbnRzEiIuY29tbW9ud2VpZ2h0LnYxLkxpc3RBZ2VudHNSZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLkxpc3RBZ2VudHNSZXNwb25zZWIGcHJvdG8z", [file_commonweight_v1_release]);
+  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWRtaW4ucHJvdG8SD2NvbW1vbndlaWdodC52MSIxChJJbXBvcnRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEZGF0YRgCIAEoDCJHChNJbXBvcnRNb2RlbFJlc3BvbnNlEjAKB3JlbGVhc2UYASABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiXQoMTW9kZWxTdW1tYXJ5Eg0KBW1vZGVsGAEgASgJEhYKDm5ld2VzdF92ZXJzaW9uGAIgASgEEhIKCnBhcmFtZXRlcnMYAyABKAQSEgoKY3JlYXRlZF9tcxgEIAEoAyITChFMaXN0TW9kZWxzUmVxdWVzdCJDChJMaXN0TW9kZWxzUmVzcG9uc2USLQoGbW9kZWxzGAEgAygLMh0uY29tbW9ud2VpZ2h0LnYxLk1vZGVsU3VtbWFyeSIkChNMaXN0VmVyc2lvbnNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJIkkKFExpc3RWZXJzaW9uc1Jlc3BvbnNlEjEKCHJlbGVhc2VzGAEgAygLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0IiAKD0xpc3RLZXB0UmVxdWVzdBINCgVtb2RlbBgBIAEoCSJHChBMaXN0S2VwdFJlc3BvbnNlEhEKCWNvbGxlY3RlZBgBIAMoBBIOCgZwaW5uZWQYAiADKAQSEAoIcmV0YWluZWQYAyADKAQiQwoRUGluVmVyc2lvblJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIOCgZwaW5uZWQYAyABKAgiJQoSUGluVmVyc2lvblJlc3BvbnNlEg8KB3ZlcnNpb24YASABKAQiNgoUUm9sbGJhY2tNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBCJXChVSb2xsYmFja01vZGVsUmVzcG9uc2USMAoHcmVsZWFzZRgBIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIMCgR0YXNrGAIgASgJImYKE01ha2VWYXJpYW50c1JlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBINCgVmb3JtcxgDIAMoCRIgChhhY2N1cmFjeV9kcm9wX3BvaW50c19tYXgYBCABKAEiTAoUTWFrZVZhcmlhbnRzUmVzcG9uc2USNAoIdmFyaWFudHMYASABKAsyIi5jb21tb253ZWlnaHQudjEuU2lnbmVkVmFyaWFudExpc3QijgEKFFJlcG9ydFZhcmlhbnRSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQSDAoEZm9ybRgDIAEoCRIOCgZkaWdlc3QYBCABKAwSOAoLbWVhc3VyZW1lbnQYBSABKAsyIy5jb21tb253ZWlnaHQudjEuVmFyaWFudE1lYXN1cmVtZW50Ik0KFVJlcG9ydFZhcmlhbnRSZXNwb25zZRI0Cgh2YXJpYW50cxgBIAEoCzIiLmNvbW1vbndlaWdodC52MS5TaWduZWRWYXJpYW50TGlzdCImChVMaXN0Q2FuZGlkYXRlc1JlcXVlc3QSDQoFbW9kZWwYASABKAkiTAoWTGlzdENhbmRpZGF0ZXNSZXNwb25zZRIyCgpjYW5kaWRhdGVzGAEgAygLMh4uY29tbW9ud2VpZ2h0LnYxLktlcHRDYW5kaWRhdGUiUgoNS2VwdENhbmRpZGF0ZRIzCgljYW5kaWRhdGUYASABKAsyIC5jb21tb253ZWlnaHQudjEuU2lnbmVkQ2FuZGlkYXRlEgwKBGtlcHQYAiABKAgiMQoSTGlzdFJlc3VsdHNSZXF1ZXN0EgwKBHRhc2sYASABKAkSDQoFbW9kZWwYAiABKAkiRQoTTGlzdFJlc3VsdHNSZXNwb25zZRIuCgdyZXN1bHRzGAEgAygLMh0uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFJlc3VsdCI2ChFDcmVhdGVUYXNrUmVxdWVzdBIMCgR0YXNrGAEgASgJEhMKC2NvbmZpZ19qc29uGAIgASgJIkEKEkNyZWF0ZVRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyIgChBTdGFydFRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiQAoRU3RhcnRUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiIAoQUGF1c2VUYXNrUmVxdWVzdBIMCgR0YXNrGAEgASgJIkAKEVBhdXNlVGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIh4KDkdldFRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiPgoPR2V0VGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIhIKEExpc3RUYXNrc1JlcXVlc3QiPwoRTGlzdFRhc2tzUmVzcG9uc2USKgoFdGFza3MYASADKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyIgChBXYXRjaFRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiQAoRV2F0Y2hUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiEwoRTGlzdEFnZW50c1JlcXVlc3QibwoLQWdlbnRTdGF0dXMSEAoIYWdlbnRfaWQYASABKAkSDAoEbGluaxgCIAEoCRIOCgZvbmxpbmUYAyABKAgSDQoFcmVhZHkYBCABKAgSEAoIZXhhbXBsZXMYBSABKAQSDwoHc2Vlbl9tcxgGIAEoAyJCChJMaXN0QWdlbnRzUmVzcG9uc2USLAoGYWdlbnRzGAEgAygLMhwuY29tbW9ud2VpZ2h0LnYxLkFnZW50U3RhdHVzIscGCgpUYXNrU3RhdHVzEgwKBHRhc2sYASABKAkSDQoFbW9kZWwYAiABKAkSDQoFc3RhdGUYAyABKAkSDQoFcGhhc2UYBCABKAkSDQoFcm91bmQYBSABKAQSEgoKcm91bmRzX21heBgGIAEoBBIPCgd2ZXJzaW9uGAcgASgEEg4KBmNvaG9ydBgIIAEoDRIQCghhY2NlcHRlZBgJIAEoDRIYChB1cGRhdGVzX2FjY2VwdGVkGAogASgEEhgKEHVwZGF0ZXNfcmVqZWN0ZWQYCyABKAQSTQoScmVqZWN0ZWRfYnlfcmVhc29uGAwgAygLMjEuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMuUmVqZWN0ZWRCeVJlYXNvbkVudHJ5EhAKCGJ5dGVzX3VwGA0gASgEEhIKCmJ5dGVzX2Rvd24YDiABKAQSFQoNYWdlbnRzX29ubGluZRgPIAEoDRIPCgd3YWl0aW5nGBAgASgJEhAKCHN0cmF0ZWd5GBEgASgJEjkKB21ldHJpY3MYEiADKAsyKC5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cy5NZXRyaWNzRW50cnkSGAoQcm91bmRzX2FiYW5kb25lZBgTIAEoBBITCgtjb25maWdfanNvbhgUIAEoCRITCgt1cGRhdGVzX21heBgVIAEoDRJOChJhZ2VudHNfdW5xdWFsaWZpZWQYFiADKAsyMi5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cy5BZ2VudHNVbnF1YWxpZmllZEVudHJ5EhYKDmFnZW50c19yZXN0aW5nGBcgASgNEgwKBGtpbmQYGCABKAkSEQoJY2FuZGlkYXRlGBkgASgEEhoKEmNhbmRpZGF0ZXNfcmVmdXNlZBgaIAEoBBo3ChVSZWplY3RlZEJ5UmVhc29uRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgEOgI4ARouCgxNZXRyaWNzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ARo4ChZBZ2VudHNVbnF1YWxpZmllZEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoDToCOAEy7gsKDEFkbWluU2VydmljZRJaCgtJbXBvcnRNb2RlbBIjLmNvbW1vbndlaWdodC52MS5JbXBvcnRNb2RlbFJlcXVlc3QaJC5jb21tb253ZWlnaHQudjEuSW1wb3J0TW9kZWxSZXNwb25zZSgBElUKCkxpc3RNb2RlbHMSIi5jb21tb253ZWlnaHQudjEuTGlzdE1vZGVsc1JlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuTGlzdE1vZGVsc1Jlc3BvbnNlElsKDExpc3RWZXJzaW9ucxIkLmNvbW1vbndlaWdodC52MS5MaXN0VmVyc2lvbnNSZXF1ZXN0GiUuY29tbW9ud2VpZ2h0LnYxLkxpc3RWZXJzaW9uc1Jlc3BvbnNlEk8KCExpc3RLZXB0EiAuY29tbW9ud2VpZ2h0LnYxLkxpc3RLZXB0UmVxdWVzdBohLmNvbW1vbndlaWdodC52MS5MaXN0S2VwdFJlc3BvbnNlElUKClBpblZlcnNpb24SIi5jb21tb253ZWlnaHQudjEuUGluVmVyc2lvblJlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuUGluVmVyc2lvblJlc3BvbnNlEl4KDVJvbGxiYWNrTW9kZWwSJS5jb21tb253ZWlnaHQudjEuUm9sbGJhY2tNb2RlbFJlcXVlc3QaJi5jb21tb253ZWlnaHQudjEuUm9sbGJhY2tNb2RlbFJlc3BvbnNlElsKDE1ha2VWYXJpYW50cxIkLmNvbW1vbndlaWdodC52MS5NYWtlVmFyaWFudHNSZXF1ZXN0GiUuY29tbW9ud2VpZ2h0LnYxLk1ha2VWYXJpYW50c1Jlc3BvbnNlEl4KDVJlcG9ydFZhcmlhbnQSJS5jb21tb253ZWlnaHQudjEuUmVwb3J0VmFyaWFudFJlcXVlc3QaJi5jb21tb253ZWlnaHQudjEuUmVwb3J0VmFyaWFudFJlc3BvbnNlElUKCkNyZWF0ZVRhc2sSIi5jb21tb253ZWlnaHQudjEuQ3JlYXRlVGFza1JlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuQ3JlYXRlVGFza1Jlc3BvbnNlElIKCVN0YXJ0VGFzaxIhLmNvbW1vbndlaWdodC52MS5TdGFydFRhc2tSZXF1ZXN0GiIuY29tbW9ud2VpZ2h0LnYxLlN0YXJ0VGFza1Jlc3BvbnNlElIKCVBhdXNlVGFzaxIhLmNvbW1vbndlaWdodC52MS5QYXVzZVRhc2tSZXF1ZXN0GiIuY29tbW9ud2VpZ2h0LnYxLlBhdXNlVGFza1Jlc3BvbnNlEkwKB0dldFRhc2sSHy5jb21tb253ZWlnaHQudjEuR2V0VGFza1JlcXVlc3QaIC5jb21tb253ZWlnaHQudjEuR2V0VGFza1Jlc3BvbnNlElIKCUxpc3RUYXNrcxIhLmNvbW1vbndlaWdodC52MS5MaXN0VGFza3NSZXF1ZXN0GiIuY29tbW9ud2VpZ2h0LnYxLkxpc3RUYXNrc1Jlc3BvbnNlElQKCVdhdGNoVGFzaxIhLmNvbW1vbndlaWdodC52MS5XYXRjaFRhc2tSZXF1ZXN0GiIuY29tbW9ud2VpZ2h0LnYxLldhdGNoVGFza1Jlc3BvbnNlMAESVQoKTGlzdEFnZW50cxIiLmNvbW1vbndlaWdodC52MS5MaXN0QWdlbnRzUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5MaXN0QWdlbnRzUmVzcG9uc2USYQoOTGlzdENhbmRpZGF0ZXMSJi5jb21tb253ZWlnaHQudjEuTGlzdENhbmRpZGF0ZXNSZXF1ZXN0GicuY29tbW9ud2VpZ2h0LnYxLkxpc3RDYW5kaWRhdGVzUmVzcG9uc2USWAoLTGlzdFJlc3VsdHMSIy5jb21tb253ZWlnaHQudjEuTGlzdFJlc3VsdHNSZXF1ZXN0GiQuY29tbW9ud2VpZ2h0LnYxLkxpc3RSZXN1bHRzUmVzcG9uc2ViBnByb3RvMw", [file_commonweight_v1_release]);
 
 /**
  * @generated from message commonweight.v1.ImportModelRequest
@@ -409,6 +409,105 @@ export const ReportVariantResponseSchema: GenMessage<ReportVariantResponse> = /*
   messageDesc(file_commonweight_v1_admin, 16);
 
 /**
+ * @generated from message commonweight.v1.ListCandidatesRequest
+ */
+export type ListCandidatesRequest = Message<"commonweight.v1.ListCandidatesRequest"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+};
+
+/**
+ * Describes the message commonweight.v1.ListCandidatesRequest.
+ * Use `create(ListCandidatesRequestSchema)` to create a new message.
+ */
+export const ListCandidatesRequestSchema: GenMessage<ListCandidatesRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 17);
+
+/**
+ * @generated from message commonweight.v1.ListCandidatesResponse
+ */
+export type ListCandidatesResponse = Message<"commonweight.v1.ListCandidatesResponse"> & {
+  /**
+   * @generated from field: repeated commonweight.v1.KeptCandidate candidates = 1;
+   */
+  candidates: KeptCandidate[];
+};
+
+/**
+ * Describes the message commonweight.v1.ListCandidatesResponse.
+ * Use `create(ListCandidatesResponseSchema)` to create a new message.
+ */
+export const ListCandidatesResponseSchema: GenMessage<ListCandidatesResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 18);
+
+/**
+ * @generated from message commonweight.v1.KeptCandidate
+ */
+export type KeptCandidate = Message<"commonweight.v1.KeptCandidate"> & {
+  /**
+   * @generated from field: commonweight.v1.SignedCandidate candidate = 1;
+   */
+  candidate?: SignedCandidate | undefined;
+
+  /**
+   * Its weights are here.
+   *
+   * @generated from field: bool kept = 2;
+   */
+  kept: boolean;
+};
+
+/**
+ * Describes the message commonweight.v1.KeptCandidate.
+ * Use `create(KeptCandidateSchema)` to create a new message.
+ */
+export const KeptCandidateSchema: GenMessage<KeptCandidate> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 19);
+
+/**
+ * @generated from message commonweight.v1.ListResultsRequest
+ */
+export type ListResultsRequest = Message<"commonweight.v1.ListResultsRequest"> & {
+  /**
+   * One of the two.
+   *
+   * @generated from field: string task = 1;
+   */
+  task: string;
+
+  /**
+   * @generated from field: string model = 2;
+   */
+  model: string;
+};
+
+/**
+ * Describes the message commonweight.v1.ListResultsRequest.
+ * Use `create(ListResultsRequestSchema)` to create a new message.
+ */
+export const ListResultsRequestSchema: GenMessage<ListResultsRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 20);
+
+/**
+ * @generated from message commonweight.v1.ListResultsResponse
+ */
+export type ListResultsResponse = Message<"commonweight.v1.ListResultsResponse"> & {
+  /**
+   * @generated from field: repeated commonweight.v1.SignedResult results = 1;
+   */
+  results: SignedResult[];
+};
+
+/**
+ * Describes the message commonweight.v1.ListResultsResponse.
+ * Use `create(ListResultsResponseSchema)` to create a new message.
+ */
+export const ListResultsResponseSchema: GenMessage<ListResultsResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 21);
+
+/**
  * @generated from message commonweight.v1.CreateTaskRequest
  */
 export type CreateTaskRequest = Message<"commonweight.v1.CreateTaskRequest"> & {
@@ -430,7 +529,7 @@ export type CreateTaskRequest = Message<"commonweight.v1.CreateTaskRequest"> & {
  * Use `create(CreateTaskRequestSchema)` to create a new message.
  */
 export const CreateTaskRequestSchema: GenMessage<CreateTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 17);
+  messageDesc(file_commonweight_v1_admin, 22);
 
 /**
  * @generated from message commonweight.v1.CreateTaskResponse
@@ -447,7 +546,7 @@ export type CreateTaskResponse = Message<"commonweight.v1.CreateTaskResponse"> &
  * Use `create(CreateTaskResponseSchema)` to create a new message.
  */
 export const CreateTaskResponseSchema: GenMessage<CreateTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 18);
+  messageDesc(file_commonweight_v1_admin, 23);
 
 /**
  * @generated from message commonweight.v1.StartTaskRequest
@@ -464,7 +563,7 @@ export type StartTaskRequest = Message<"commonweight.v1.StartTaskRequest"> & {
  * Use `create(StartTaskRequestSchema)` to create a new message.
  */
 export const StartTaskRequestSchema: GenMessage<StartTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 19);
+  messageDesc(file_commonweight_v1_admin, 24);
 
 /**
  * @generated from message commonweight.v1.StartTaskResponse
@@ -481,7 +580,7 @@ export type StartTaskResponse = Message<"commonweight.v1.StartTaskResponse"> & {
  * Use `create(StartTaskResponseSchema)` to create a new message.
  */
 export const StartTaskResponseSchema: GenMessage<StartTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 20);
+  messageDesc(file_commonweight_v1_admin, 25);
 
 /**
  * @generated from message commonweight.v1.PauseTaskRequest
@@ -498,7 +597,7 @@ export type PauseTaskRequest = Message<"commonweight.v1.PauseTaskRequest"> & {
  * Use `create(PauseTaskRequestSchema)` to create a new message.
  */
 export const PauseTaskRequestSchema: GenMessage<PauseTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 21);
+  messageDesc(file_commonweight_v1_admin, 26);
 
 /**
  * @generated from message commonweight.v1.PauseTaskResponse
@@ -515,7 +614,7 @@ export type PauseTaskResponse = Message<"commonweight.v1.PauseTaskResponse"> & {
  * Use `create(PauseTaskResponseSchema)` to create a new message.
  */
 export const PauseTaskResponseSchema: GenMessage<PauseTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 22);
+  messageDesc(file_commonweight_v1_admin, 27);
 
 /**
  * @generated from message commonweight.v1.GetTaskRequest
@@ -532,7 +631,7 @@ export type GetTaskRequest = Message<"commonweight.v1.GetTaskRequest"> & {
  * Use `create(GetTaskRequestSchema)` to create a new message.
  */
 export const GetTaskRequestSchema: GenMessage<GetTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 23);
+  messageDesc(file_commonweight_v1_admin, 28);
 
 /**
  * @generated from message commonweight.v1.GetTaskResponse
@@ -549,7 +648,7 @@ export type GetTaskResponse = Message<"commonweight.v1.GetTaskResponse"> & {
  * Use `create(GetTaskResponseSchema)` to create a new message.
  */
 export const GetTaskResponseSchema: GenMessage<GetTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 24);
+  messageDesc(file_commonweight_v1_admin, 29);
 
 /**
  * @generated from message commonweight.v1.ListTasksRequest
@@ -562,7 +661,7 @@ export type ListTasksRequest = Message<"commonweight.v1.ListTasksRequest"> & {
  * Use `create(ListTasksRequestSchema)` to create a new message.
  */
 export const ListTasksRequestSchema: GenMessage<ListTasksRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 25);
+  messageDesc(file_commonweight_v1_admin, 30);
 
 /**
  * @generated from message commonweight.v1.ListTasksResponse
@@ -579,7 +678,7 @@ export type ListTasksResponse = Message<"commonweight.v1.ListTasksResponse"> & {
  * Use `create(ListTasksResponseSchema)` to create a new message.
  */
 export const ListTasksResponseSchema: GenMessage<ListTasksResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 26);
+  messageDesc(file_commonweight_v1_admin, 31);
 
 /**
  * @generated from message commonweight.v1.WatchTaskRequest
@@ -596,7 +695,7 @@ export type WatchTaskRequest = Message<"commonweight.v1.WatchTaskRequest"> & {
  * Use `create(WatchTaskRequestSchema)` to create a new message.
  */
 export const WatchTaskRequestSchema: GenMessage<WatchTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 27);
+  messageDesc(file_commonweight_v1_admin, 32);
 
 /**
  * @generated from message commonweight.v1.WatchTaskResponse
@@ -613,7 +712,7 @@ export type WatchTaskResponse = Message<"commonweight.v1.WatchTaskResponse"> & {
  * Use `create(WatchTaskResponseSchema)` to create a new message.
  */
 export const WatchTaskResponseSchema: GenMessage<WatchTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 28);
+  messageDesc(file_commonweight_v1_admin, 33);
 
 /**
  * @generated from message commonweight.v1.ListAgentsRequest
@@ -626,7 +725,7 @@ export type ListAgentsRequest = Message<"commonweight.v1.ListAgentsRequest"> & {
  * Use `create(ListAgentsRequestSchema)` to create a new message.
  */
 export const ListAgentsRequestSchema: GenMessage<ListAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 29);
+  messageDesc(file_commonweight_v1_admin, 34);
 
 /**
  * @generated from message commonweight.v1.AgentStatus
@@ -668,7 +767,7 @@ export type AgentStatus = Message<"commonweight.v1.AgentStatus"> & {
  * Use `create(AgentStatusSchema)` to create a new message.
  */
 export const AgentStatusSchema: GenMessage<AgentStatus> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 30);
+  messageDesc(file_commonweight_v1_admin, 35);
 
 /**
  * @generated from message commonweight.v1.ListAgentsResponse
@@ -685,7 +784,7 @@ export type ListAgentsResponse = Message<"commonweight.v1.ListAgentsResponse"> &
  * Use `create(ListAgentsResponseSchema)` to create a new message.
  */
 export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 31);
+  messageDesc(file_commonweight_v1_admin, 36);
 
 /**
  * @generated from message commonweight.v1.TaskStatus
@@ -823,6 +922,27 @@ export type TaskStatus = Message<"commonweight.v1.TaskStatus"> & {
    * @generated from field: uint32 agents_resting = 23;
    */
   agentsResting: number;
+
+  /**
+   * "train", "evaluate" or "statistics"; empty of a coordinator of a version before.
+   *
+   * @generated from field: string kind = 24;
+   */
+  kind: string;
+
+  /**
+   * The number of the candidate that agents are to evaluate now; 0 is none.
+   *
+   * @generated from field: uint64 candidate = 25;
+   */
+  candidate: bigint;
+
+  /**
+   * Over the life of the task: candidates that a gate refused.
+   *
+   * @generated from field: uint64 candidates_refused = 26;
+   */
+  candidatesRefused: bigint;
 };
 
 /**
@@ -830,7 +950,7 @@ export type TaskStatus = Message<"commonweight.v1.TaskStatus"> & {
  * Use `create(TaskStatusSchema)` to create a new message.
  */
 export const TaskStatusSchema: GenMessage<TaskStatus> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 32);
+  messageDesc(file_commonweight_v1_admin, 37);
 
 /**
  * What the command line and the dashboard speak.
@@ -967,6 +1087,24 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof ListAgentsRequestSchema;
     output: typeof ListAgentsResponseSchema;
+  },
+  /**
+   * @generated from rpc commonweight.v1.AdminService.ListCandidates
+   */
+  listCandidates: {
+    methodKind: "unary";
+    input: typeof ListCandidatesRequestSchema;
+    output: typeof ListCandidatesResponseSchema;
+  },
+  /**
+   * What evaluations and statistics came to, of a task or of a model.
+   *
+   * @generated from rpc commonweight.v1.AdminService.ListResults
+   */
+  listResults: {
+    methodKind: "unary";
+    input: typeof ListResultsRequestSchema;
+    output: typeof ListResultsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_commonweight_v1_admin, 0);
