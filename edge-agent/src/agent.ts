@@ -1,8 +1,6 @@
-import { randomUUID } from 'node:crypto';
 import { create } from '@bufbuild/protobuf';
 import {
   CodecError,
-  ConfigError,
   contractOf,
   invariant,
   layoutOf,
@@ -17,11 +15,11 @@ import {
   asError,
   Backoff,
   downloadBlob,
-  sha256,
+  hex,
   sleep,
   TransportError,
   TrustError,
-  verifyEd25519,
+  type TrustCrypto,
 } from '@commonweight/client-sdk';
 import {
   encodingFromWire,
@@ -34,6 +32,7 @@ import {
   openManifest,
   openReceipt,
   Reason,
+  signedBytes,
   type Artifact,
   type Assignment,
   type Candidate,
@@ -43,10 +42,10 @@ import {
   type SignedReceipt,
   type Welcome,
 } from '@commonweight/proto';
-import { OwnDevice, unknownDevice, type Device, type DeviceOptions } from './device/device.ts';
-import { openAgentDisk, type AgentDisk } from './disk.ts';
+import { unknownDevice, type Device } from './device/device.ts';
+import type { AgentDisk } from './disk.ts';
 import type { AgentEvent } from './events.ts';
-import { openAgentLink, type AgentLink, type OpenSession } from './link/agent-link.ts';
+import type { AgentLink, OpenSession } from './link/agent-link.ts';
 import { localRound, type RoundOutcome } from './local-round.ts';
 import type { OutboxEntry } from './outbox/outbox.ts';
 import {
@@ -57,35 +56,9 @@ import {
   type SessionState,
   type Work,
 } from './session/session.ts';
-import type { EngineName } from './training/engines.ts';
-import { Trainer } from './training/trainer.ts';
 import type { EvaluationAsked, ReportJob } from './training/reports.ts';
+import type { Trainer } from './training/trainer.ts';
 import { makeReport, makeUpdate } from './update.ts';
-
-export interface AgentOptions {
-  /** `grpc://127.0.0.1:PORT` or `nats://127.0.0.1:PORT`. */
-  coordinator: string;
-  /** Data specification, see loadDataset. */
-  data: string;
-  agentId: string;
-  /** Folder of the outbox, the cache and the coordinator's key. */
-  dataDir: string;
-  /** Serve only this task; any without it. */
-  task?: string;
-  /** Closes its session where no task needs it, and comes back when the coordinator says; without it, it stays connected. */
-  leavesBetweenRounds?: boolean;
-  /** Of the training; 1 by default. */
-  threads?: number;
-  /** What trains; the CPU by default, and where another does not work. */
-  engine?: EngineName;
-  /** It has data that others are judged by: it is asked by its name, and measures with all that it has. */
-  isEvaluator?: boolean;
-  /** What it says of the device that it runs on. */
-  device?: DeviceOptions;
-  /** Ends the agent. */
-  signal: AbortSignal;
-  onEvent?: (event: AgentEvent) => void;
-}
 
 const SOFTWARE = '0.1.0';
 /** A session whose Welcome does not come within this is begun again. */
@@ -102,58 +75,29 @@ const UPLOAD_TRIES = 5;
 /** Versions whose graph and weights stay in the cache. */
 const DIGESTS_KEPT = 4;
 
-/** Runs an agent until its signal aborts. Throws DataError or ConfigError where it cannot begin; else it goes on for ever. */
-export async function runAgent(options: AgentOptions): Promise<void> {
-  if (!isName(options.agentId)) {
-    throw new ConfigError(`agent id "${options.agentId}" may have up to 64 letters, digits, - and _ only`, 'id');
-  }
-  const link = openAgentLink(options.coordinator, options.agentId);
-  const tell = options.onEvent ?? (() => {});
-  try {
-    const warn = (path: string): void =>
-      tell({ type: 'warning', text: `an update in the outbox was damaged and set aside as ${path}` });
-    const disk = await openAgentDisk(options.dataDir, warn);
-    const others = new Set(disk.outbox.entries().map(({ header }) => header.agentId));
-    others.delete(options.agentId);
-    for (const other of others) {
-      tell({
-        type: 'warning',
-        text: `the outbox in ${options.dataDir} holds updates of agent ${other}: only that agent can send them`,
-      });
-    }
-    const { engine = 'cpu', threads = 1 } = options;
-    const { trainer, examples } = await Trainer.open(options.data, { engine, threads }, (text) =>
-      tell({ type: 'warning', text }),
-    );
-    tell({ type: 'data', examples });
-    const device = await OwnDevice.open(
-      options.device ?? {},
-      () => trainer.engine,
-      (text) => tell({ type: 'warning', text }),
-    );
-    const agent = new Agent({ options, link, disk, trainer, device, examples, tell });
-    device.watch(agent);
-    try {
-      await agent.run();
-    } finally {
-      device.close();
-      // The link first: what still waits for an answer over it ends at once.
-      await link.close();
-      await trainer.close();
-      await agent.idle();
-    }
-  } finally {
-    await link.close();
-  }
+/** Who an agent is, and until when. */
+export interface AgentIdentity {
+  /** Where its coordinator answers, for people to read. */
+  coordinator: string;
+  agentId: string;
+  /** Serve only this task; any without it. */
+  task?: string;
+  /** Closes its session where no task needs it, and comes back when the coordinator says; without it, it stays connected. */
+  leavesBetweenRounds?: boolean;
+  /** It has data that others are judged by: it is asked by its name, and measures with all that it has. */
+  isEvaluator?: boolean;
+  /** Ends the agent. */
+  signal: AbortSignal;
 }
 
 /** What an agent works with. */
 export interface AgentParts {
-  options: Pick<AgentOptions, 'agentId' | 'task' | 'coordinator' | 'signal' | 'leavesBetweenRounds' | 'isEvaluator'>;
+  options: AgentIdentity;
+  crypto: TrustCrypto;
   link: AgentLink;
   disk: AgentDisk;
   /** Without `report` it trains and does nothing else. */
-  trainer: Pick<Trainer, 'train'> & Partial<Pick<Trainer, 'report'>>;
+  trainer: Pick<Trainer<never>, 'train'> & Partial<Pick<Trainer<never>, 'report'>>;
   device?: Device;
   examples: number;
   tell(event: AgentEvent): void;
@@ -166,7 +110,7 @@ type Trained = Pick<Parameters<typeof makeUpdate>[0], 'assignment' | 'baseVersio
   length: number;
 };
 /** What is needed to make a report. */
-type Reported = Omit<Parameters<typeof makeReport>[0], 'agentId'>;
+type Reported = Omit<Parameters<typeof makeReport>[0], 'agentId' | 'sha256'>;
 
 /** Feeds the session machine and performs what it decides; nothing of it knows where link, disk and training come from. */
 export class Agent {
@@ -182,6 +126,10 @@ export class Agent {
   #state: SessionState = firstState;
   #session: OpenSession | undefined;
   #digests: Uint8Array[] = [];
+  /** How long the agent rests after failures. */
+  readonly #rests = new Backoff();
+  /** What trained last, and what of it ran elsewhere; the CPU alone is nothing to speak of. */
+  #trainedOn = 'ort-cpu';
 
   constructor(parts: AgentParts) {
     this.#parts = parts;
@@ -242,7 +190,7 @@ export class Agent {
     const { agentId, task = '', coordinator, leavesBetweenRounds = false, isEvaluator = false, signal } = options;
     const hello = create(HelloSchema, {
       agentId,
-      sessionId: randomUUID(),
+      sessionId: crypto.randomUUID(),
       software: SOFTWARE,
       task,
       examples: BigInt(examples),
@@ -255,8 +203,8 @@ export class Agent {
       ...(this.#device.capabilities === undefined ? {} : { capabilities: this.#device.capabilities }),
     });
     return new Promise((resolve) => {
-      let heart: NodeJS.Timeout | undefined;
-      let reminder: NodeJS.Timeout | undefined;
+      let heart: ReturnType<typeof setInterval> | undefined;
+      let reminder: ReturnType<typeof setInterval> | undefined;
       const stop = (): void => {
         clearTimeout(unwelcome);
         clearInterval(heart);
@@ -372,7 +320,15 @@ export class Agent {
         this.#parts.tell({ type: 'failure', task, round, reason });
         return this.#session?.send({ case: 'failure', value: { task, round: BigInt(round), reason } });
       }
+      case 'Rest':
+        return this.#track(this.#rest());
     }
+  }
+
+  async #rest(): Promise<void> {
+    const { signal } = this.#parts.options;
+    await sleep(this.#rests.nextMs(), signal);
+    if (!signal.aborted) this.#do({ type: 'Rested' });
   }
 
   /** This agent's updates that have not ended, newest first. Another's, from a folder that two have used, are not its to send. */
@@ -408,6 +364,7 @@ export class Agent {
       const trained = await (isTraining ? this.#trainOn(assignment, signal) : this.#reportOn(assignment, signal));
       stop.signal.throwIfAborted();
       this.#trained.set(keyOf(work), trained);
+      this.#rests.connected();
       this.#do({ type: 'Trained', ...work });
     } catch (error) {
       if (!stop.signal.aborted) this.#failed(work, error);
@@ -444,7 +401,10 @@ export class Agent {
         return trained;
       },
     );
-    const { loss, examples, steps, ms } = outcome.result;
+    const { loss, examples, steps, ms, engine, elsewhere } = outcome.result;
+    const trainedOn = [engine, ...elsewhere].join(' ');
+    if (trainedOn !== this.#trainedOn) tell({ type: 'engine', engine, elsewhere });
+    this.#trainedOn = trainedOn;
     tell({ type: 'trained', ...work, loss, examples, steps, trainMs: Math.round(ms) });
     invariant(assignment.grid !== undefined, 'an assignment is checked before it is trained');
     return {
@@ -491,8 +451,10 @@ export class Agent {
   async #candidate(signed: SignedCandidate, { base, task }: Assignment): Promise<Float32Array> {
     const { key } = this.#parts.disk.pin;
     invariant(key !== undefined && base !== undefined, 'an assignment is checked before it is worked on');
-    const candidate = openCandidate(signed, key, verifyEd25519);
-    if (candidate.task !== task || !equalBytes(candidate.baseDigest, sha256(base.manifest)))
+    const isGenuine = await this.#verified('Candidate', signed.candidate, signed);
+    const candidate = openCandidate(signed, key, () => isGenuine);
+    const digest = await this.#parts.crypto.sha256(base.manifest);
+    if (candidate.task !== task || !equalBytes(candidate.baseDigest, digest))
       throw new CodecError(`candidate ${candidate.number} is of another task or version than it is sent with`);
     return weightsFromBytes(await this.#blob(artifactOf(candidate, 'weights')));
   }
@@ -513,14 +475,15 @@ export class Agent {
       const trained = this.#trained.get(keyOf(work));
       if (trained === undefined) throw new Error('the result of the training is gone');
       const { disk, options } = this.#parts;
+      const { sha256 } = this.#parts.crypto;
       if ('report' in trained) {
-        const report = makeReport({ agentId: options.agentId, ...trained });
+        const report = await makeReport({ sha256, agentId: options.agentId, ...trained });
         await disk.outbox.put(report);
         this.#kept.set(keyOf(work), report.header.updateId);
         return this.#do({ type: 'Kept', ...work });
       }
       const residual = await disk.residual(work.task, trained.length);
-      const update = makeUpdate({ agentId: options.agentId, ...trained, residual });
+      const update = await makeUpdate({ sha256, agentId: options.agentId, ...trained, residual });
       await disk.outbox.put({ header: update.header, payload: update.payload });
       // After the update: a crash between the two sends the remainder twice at worst, and never loses it.
       await disk.keepResidual(work.task, update.residual);
@@ -548,7 +511,8 @@ export class Agent {
       throw new CodecError('the assignment is incomplete: is the coordinator of a newer version?');
     }
     if (!isName(task)) throw new CodecError('the assignment has no proper task name');
-    const manifest = openManifest(base, key, verifyEd25519);
+    const isGenuine = await this.#verified('Manifest', base.manifest, base);
+    const manifest = openManifest(base, key, () => isGenuine);
     await this.#parts.disk.refuseOlder(task, manifest);
     return manifest;
   }
@@ -556,7 +520,8 @@ export class Agent {
   /** Small weights come inside the assignment; damaged ones are fetched instead. */
   async #weights({ weightsInline }: Assignment, manifest: Manifest): Promise<Float32Array> {
     const artifact = artifactOf(manifest, 'weights');
-    const isWhole = weightsInline.length > 0 && equalBytes(sha256(weightsInline), artifact.digest);
+    const { sha256 } = this.#parts.crypto;
+    const isWhole = weightsInline.length > 0 && equalBytes(await sha256(weightsInline), artifact.digest);
     return weightsFromBytes(isWhole ? weightsInline : await this.#blob(artifact));
   }
 
@@ -569,6 +534,7 @@ export class Agent {
       return cached;
     }
     const read = link.readBlob.bind(link);
+    const { sha256 } = this.#parts.crypto;
     const blob = await downloadBlob(read, digest, Number(size), { sha256, signal: options.signal });
     await disk.blobs.put(digest, blob);
     this.#digests = [digest, ...this.#digests].slice(0, DIGESTS_KEPT);
@@ -617,7 +583,8 @@ export class Agent {
       tell,
     } = this.#parts;
     if (pin.key === undefined) return;
-    const receipt = openReceipt(signed, pin.key, verifyEd25519);
+    const isGenuine = await this.#verified('Receipt', signed.receipt, signed);
+    const receipt = openReceipt(signed, pin.key, () => isGenuine);
     const updateId = hex(receipt.updateId);
     const entry = outbox.get(receipt.updateId);
     const isKnown = entry !== undefined;
@@ -634,6 +601,15 @@ export class Agent {
     this.#do({ type: 'Ended', ...work });
   }
 
+  /** In a browser a signature is something to wait for. */
+  async #verified(
+    kind: 'Manifest' | 'Receipt' | 'Candidate',
+    payload: Uint8Array,
+    { publicKey, signature }: Pick<SignedReceipt, 'publicKey' | 'signature'>,
+  ): Promise<boolean> {
+    return await this.#parts.crypto.verifyEd25519(publicKey, signedBytes(kind, payload), signature);
+  }
+
   /** Keeps what runs beside the session in sight; an error that nobody handles ends the agent. */
   #track(work: Promise<void>): void {
     const tracked: Promise<void> = work
@@ -648,7 +624,6 @@ const workOf = ({ task, round }: { task: string; round: bigint }): Work => ({
   round: Number(round),
 });
 const keyOf = ({ task, round }: Work): string => `${task} ${round}`;
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 function artifactOf(of: Manifest | Candidate, role: string): Artifact {
   const found = of.artifacts.find((artifact) => artifact.role === role);

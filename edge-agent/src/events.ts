@@ -1,3 +1,5 @@
+import type { EngineName } from './training/engine.ts';
+
 /** What an agent tells its operator. */
 export type AgentEvent =
   | { type: 'data'; examples: number }
@@ -11,6 +13,8 @@ export type AgentEvent =
   | { type: 'reported'; task: string; round: number; work: string; version: number; examples: number; ms: number }
   | { type: 'counted'; task: string; round: number; updateId: string }
   | { type: 'stopped'; task: string; round: number; why: string }
+  /** What trains, where that is not the CPU or has changed, and the operators that it lacks: they run on the CPU. */
+  | { type: 'engine'; engine: EngineName; elsewhere: readonly string[] }
   | { type: 'uploaded'; task: string; round: number; bytes: number; updateId: string }
   | { type: 'receipt'; task: string; round: number; version: number; updateId: string }
   | { type: 'rejected'; task: string; round: number; reason: string; updateId: string }

@@ -9,7 +9,7 @@ import {
   type Assignment,
   type UpdateHeader,
 } from '@commonweight/proto';
-import { sha256 } from '@commonweight/client-sdk';
+import type { Sha256 } from '@commonweight/client-sdk';
 import type { RoundOutcome } from './local-round.ts';
 import type { OutboxEntry } from './outbox/outbox.ts';
 
@@ -25,29 +25,32 @@ export type UpdateAssignment = Pick<
 >;
 
 /** An update of whole numbers that each count once: what an agent measured or counted. */
-export function makeReport(input: {
+export async function makeReport(input: {
+  sha256: Sha256;
   agentId: string;
   assignment: Pick<Assignment, 'task' | 'round' | 'encoding' | 'grid' | 'invitation'>;
   baseVersion: number;
   report: Float32Array;
-}): OutboxEntry {
-  const { agentId, assignment, baseVersion, report } = input;
+}): Promise<OutboxEntry> {
+  const { sha256, agentId, assignment, baseVersion, report } = input;
   invariant(assignment.grid !== undefined, 'an assignment is checked before it is worked on');
   const grid = gridFromWire(assignment.grid);
   // On a grid of whole numbers nothing is rounded.
   const payload = encodings.float32.encode(report, grid, seeded('never drawn from'));
-  return { header: headerOf({ agentId, assignment, baseVersion, payload, weight: 1, metrics: {} }), payload };
+  const header = await headerOf({ sha256, agentId, assignment, baseVersion, payload, weight: 1, metrics: {} });
+  return { header, payload };
 }
 
 /** The update of a training, encoded on the round's grid. Throws RangeError where a number of it has no room there. */
-export function makeUpdate(input: {
+export async function makeUpdate(input: {
+  sha256: Sha256;
   agentId: string;
   assignment: UpdateAssignment;
   baseVersion: number;
   outcome: Pick<RoundOutcome, 'result' | 'parts'>;
   residual: Float32Array | undefined;
-}): MadeUpdate {
-  const { agentId, assignment, baseVersion, outcome, residual } = input;
+}): Promise<MadeUpdate> {
+  const { sha256, agentId, assignment, baseVersion, outcome, residual } = input;
   const { result, parts } = outcome;
   const name = encodingFromWire(assignment.encoding);
   invariant(name !== undefined && assignment.grid !== undefined, 'an assignment is checked before it is trained');
@@ -59,23 +62,24 @@ export function makeUpdate(input: {
   const { payload } = encoded;
   const weight = Math.min(result.examples, grid.weightMax);
   const metrics = { loss: result.loss, trainMs: result.ms, ...result.metrics };
-  const header = headerOf({ agentId, assignment, baseVersion, payload, weight, metrics });
+  const header = await headerOf({ sha256, agentId, assignment, baseVersion, payload, weight, metrics });
   return { header, payload, residual: encoded.residual };
 }
 
-function headerOf(input: {
+async function headerOf(input: {
+  sha256: Sha256;
   agentId: string;
   assignment: Pick<Assignment, 'task' | 'round' | 'encoding' | 'invitation'>;
   baseVersion: number;
   payload: Uint8Array;
   weight: number;
   metrics: Record<string, number>;
-}): UpdateHeader {
-  const { agentId, assignment, baseVersion, payload, weight, metrics } = input;
+}): Promise<UpdateHeader> {
+  const { sha256, agentId, assignment, baseVersion, payload, weight, metrics } = input;
   const { encoding, invitation, round, task } = assignment;
-  const payloadDigest = sha256(payload);
+  const payloadDigest = await sha256(payload);
   const header = create(UpdateHeaderSchema, {
-    updateId: updateId({ agentId, task, round: Number(round), baseVersion, payloadDigest }, sha256),
+    updateId: await updateId({ agentId, task, round: Number(round), baseVersion, payloadDigest }, sha256),
     agentId,
     task,
     round,
@@ -87,6 +91,6 @@ function headerOf(input: {
     metrics,
     invitation,
   });
-  header.headerDigest = headerDigest(header, sha256);
+  header.headerDigest = await headerDigest(header, sha256);
   return header;
 }

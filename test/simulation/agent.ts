@@ -1,3 +1,4 @@
+import { nodePlatform } from '@commonweight/client-sdk';
 import { buildEvaluationGraph, EvaluationReports, readModel, type RandomStream } from '@commonweight/core';
 import { Agent } from '../../edge-agent/src/agent.ts';
 import type { Device } from '../../edge-agent/src/device/device.ts';
@@ -80,7 +81,15 @@ export class SimulatedAgent {
       if (isFailing || ms > timeMs)
         throw new Error(isFailing ? 'the training process ended' : 'training took too long');
       const trained = weights.map((weight, i) => weight + (i === index ? 1 : 0));
-      return { weights: trained, loss: 1 / (index + 1), examples: index + 1, steps: 1, ms };
+      return {
+        weights: trained,
+        loss: 1 / (index + 1),
+        examples: index + 1,
+        steps: 1,
+        ms,
+        engine: 'ort-cpu',
+        elsewhere: [],
+      };
     };
     let isCharging = true;
     const device: Device = {
@@ -111,6 +120,7 @@ export class SimulatedAgent {
         signal: this.#stop.signal,
         leavesBetweenRounds: world.leaves,
       },
+      crypto: nodePlatform.crypto,
       link: this.link,
       disk,
       trainer: { train, report },

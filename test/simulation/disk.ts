@@ -4,9 +4,11 @@ import { notRetained, wasCollected } from '../../coordinator/src/store/blob-chun
 import type {
   BlobRecord,
   CandidateRecord,
+  ChannelRecord,
   Collected,
   Commit,
   ReceiptRecord,
+  ReportSnapshot,
   ResultRecord,
   RetainedUpdate,
   Store,
@@ -70,6 +72,8 @@ export class Disk {
   readonly #variants = new Map<string, VariantsRecord>();
   readonly #candidates = new Map<string, CandidateRecord>();
   readonly #results = new Map<string, ResultRecord>();
+  readonly #channels = new Map<string, ChannelRecord>();
+  readonly #reports = new Map<string, ReportSnapshot>();
   #commits = 0;
   #epoch = 0;
   /** What a disk that loses commits goes back to. */
@@ -124,6 +128,9 @@ export class Disk {
       versions: (model) => alive(ofModel(model)),
       models: () => alive(this.models()),
       variants: (model, version) => alive(this.variants(model, version)),
+      channel: (model, channel) => alive(this.channel(model, channel)),
+      channels: () => alive(this.channels()),
+      reportSnapshots: () => alive(this.reportSnapshots()),
       receipt: (updateId) => alive(this.#receipts.get(hex(updateId))),
       tasks: () => alive(this.tasks()),
       blobSize: (digest) => alive(this.#blobs.get(hex(digest))?.length),
@@ -198,9 +205,15 @@ export class Disk {
     const all = this.versions(model);
     const first = (all.at(-1)?.version ?? 0) - keep;
     const audited = new Set(this.#keptOf(model).flatMap(({ version }) => [version, version - 1]));
+    const inChannels = this.channels().filter((one) => one.model === model);
+    const named = new Set(inChannels.flatMap(({ version, candidate, before }) => [version, candidate, before]));
     const old = all.filter(
       ({ version, isCollected }) =>
-        isCollected !== true && version <= first && !this.#pins.has(`${model} ${version}`) && !audited.has(version),
+        isCollected !== true &&
+        version <= first &&
+        !this.#pins.has(`${model} ${version}`) &&
+        !audited.has(version) &&
+        !named.has(version),
     );
     for (const one of old) this.#versions.set(`${model} ${one.version}`, { ...one, isCollected: true });
     const gone = this.#letGo(old.flatMap((one) => this.#blobsOf(one)));
@@ -261,6 +274,18 @@ export class Disk {
     return this.#variants.get(`${model} ${version}`);
   }
 
+  channel(model: string, channel: string): ChannelRecord | undefined {
+    return this.#channels.get(`${model} ${channel}`);
+  }
+
+  channels(): ChannelRecord[] {
+    return [...this.#channels].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, one]) => one);
+  }
+
+  reportSnapshots(): ReportSnapshot[] {
+    return [...this.#reports.values()].sort((a, b) => (a.model < b.model ? -1 : 1));
+  }
+
   versions(model: string): VersionRecord[] {
     return [...this.#versions.values()].filter((one) => one.model === model).sort((a, b) => a.version - b.version);
   }
@@ -289,11 +314,15 @@ export class Disk {
       this.#variants,
       this.#candidates,
       this.#results,
+      this.#channels,
+      this.#reports,
     ];
   }
 
   /** One commit, at one instant. Throws StoreError where it contradicts what is there. */
-  apply({ version, blobs = [], receipts = [], task, variants, retained, pin, candidate, result }: Commit): void {
+  apply(commit: Commit): void {
+    const { version, blobs = [], receipts = [], task, variants, retained, pin } = commit;
+    const { candidate, result, channel, reports = [] } = commit;
     if (result !== undefined && this.#results.has(`${result.task} ${result.round}`))
       throw new StoreError(`cannot commit: round ${result.round} of ${result.task} has a result already`);
     const named = variants === undefined ? undefined : this.#versions.get(`${variants.model} ${variants.version}`);
@@ -304,6 +333,8 @@ export class Disk {
       throw new StoreError('it was collected', { kind: 'collected' });
     const updates = retained?.updates.map(({ payload, ...rest }) => ({ ...rest, payload: payload().slice() }));
     if (pin !== undefined) this.#pin(pin);
+    if (channel !== undefined) this.#putChannel(channel);
+    for (const snapshot of reports) this.#reports.set(snapshot.model, snapshot);
     if (version !== undefined) {
       const child = `${version.model} ${hex(version.parentDigest)}`;
       const key = `${version.model} ${version.version}`;
@@ -335,6 +366,18 @@ export class Disk {
     if (!isPinned) return void this.#pins.delete(key);
     if (record === undefined || record.isCollected === true) throw new StoreError(`cannot pin version ${version}`);
     this.#pins.set(key, { model, version });
+  }
+
+  #putChannel(channel: ChannelRecord): void {
+    const key = `${channel.model} ${channel.channel}`;
+    const isThere = (version: number): boolean => {
+      const record = this.#versions.get(`${channel.model} ${version}`);
+      return version === 0 || (record !== undefined && record.isCollected !== true);
+    };
+    const isNewer = channel.revision > (this.#channels.get(key)?.revision ?? 0);
+    if (!isNewer || ![channel.version, channel.candidate].every(isThere))
+      throw new StoreError('the channel is refused', { kind: 'refused' });
+    this.#channels.set(key, channel);
   }
 
   #retain(

@@ -28,6 +28,8 @@ export function agentLine(event: AgentEvent): string {
       return `${event.task} round ${event.round}: receipt, counted in the result`;
     case 'stopped':
       return `${event.task} round ${event.round}: training stopped, ${event.why}`;
+    case 'engine':
+      return `trains on ${event.engine}${event.elsewhere.length === 0 ? '' : `; on the CPU beside it: ${event.elsewhere.join(', ')}`}`;
     case 'uploaded':
       return `${event.task} round ${event.round}: uploaded ${bytes(event.bytes)}`;
     case 'receipt':

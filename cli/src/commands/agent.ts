@@ -10,7 +10,7 @@ import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { addDoctor, engines } from './agent-doctor.ts';
-import { name, oneOf, talking, whole } from '../output/arguments.ts';
+import { name, oneOf, share, talking, whole } from '../output/arguments.ts';
 import { UsageError } from '../output/failure.ts';
 import { standardOutput, type Output } from '../output/output.ts';
 import { stopSignal, tellParent } from '../output/stop-signal.ts';
@@ -30,8 +30,9 @@ interface Options extends ServingFlags {
   label: Record<string, string>;
   condition: Record<string, ConditionSetting>;
   conditionsFile?: string;
-  threads: number;
-  engine: EngineName;
+  threads?: number;
+  cpuShare?: number;
+  engine: EngineName | 'auto';
   serve?: string;
   serveGrpc?: string;
   serveModel: string[];
@@ -60,8 +61,9 @@ export function addAgent(program: Command): void {
     )
     .option('--conditions-file <file>', 'a JSON object such as { "charging": true }, read again and again; it wins')
     .option('--evaluator', 'judge by its data what others train: it is asked by name, and measures with all it has')
-    .option('--threads <n>', 'threads of the training', whole(1, 1024), 1)
-    .option('--engine <name>', `what trains: ${engines.join(', ')}`, oneOf(...engines), 'cpu')
+    .option('--threads <n>', 'threads of the training (else one for each core but one)', whole(1, 1024))
+    .option('--cpu-share <share>', 'how much of all cores training may keep busy, such as 0.5', share)
+    .option('--engine <name>', `what trains: auto, ${engines.join(', ')}`, oneOf('auto', ...engines), 'auto')
     .option('--serve <address>', 'serve predictions here as well, such as 127.0.0.1:8000')
     .option('--serve-grpc <address>', 'and here over gRPC')
     .option('--serve-model <name>', 'a model to serve, else those it trains; may be repeated', names, []);
@@ -77,7 +79,7 @@ const deviceOf = ({ condition: set, conditionsFile: file, label: labels }: Optio
 const names = (text: string, before: string[]): string[] => [...before, name(text)];
 
 async function agent(options: Options): Promise<void> {
-  const { coordinator, data, engine, id, task, threads } = options;
+  const { coordinator, data, engine, id, task, threads, cpuShare } = options;
   if (data === undefined) {
     throw new UsageError('--data is missing: say what it trains on, such as --data csv:readings.csv or --data mnist');
   }
@@ -99,12 +101,13 @@ async function agent(options: Options): Promise<void> {
       agentId: id,
       dataDir,
       engine,
-      threads,
       leavesBetweenRounds: options.betweenRounds === 'leave',
       isEvaluator: options.evaluator === true,
       device: deviceOf(options),
       signal,
       onEvent,
+      ...(threads === undefined ? {} : { threads }),
+      ...(cpuShare === undefined ? {} : { cpuShare }),
       ...(task === undefined ? {} : { task }),
     });
   } finally {

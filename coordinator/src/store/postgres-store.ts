@@ -12,6 +12,7 @@ import {
 } from './blob-chunks.ts';
 import { putBlob, repairBlob } from './blob-work.ts';
 import { putCandidate, putResult } from './candidate-work.ts';
+import { putChannel, putSnapshot } from './channel-work.ts';
 import { collect, putPin, requireWhole } from './collect-work.ts';
 import type { PostgresAddress } from './postgres-address.ts';
 import { PostgresLease, type Candidate } from './postgres-lease.ts';
@@ -20,9 +21,11 @@ import { putRetained } from './retained-work.ts';
 import {
   bytesOf,
   candidateOf,
+  channelOf,
   numberOf,
   resultOf,
   retainedOf,
+  snapshotOf,
   taskDigest,
   taskOf,
   variantsOf,
@@ -36,10 +39,12 @@ import {
   StoreError,
   type BlobRecord,
   type CandidateRecord,
+  type ChannelRecord,
   type Collected,
   type Commit,
   type Lease,
   type ReceiptRecord,
+  type ReportSnapshot,
   type ResultRecord,
   type RetainedUpdate,
   type Store,
@@ -148,6 +153,21 @@ export class PostgresReads implements SharedStore {
     const [where, value] = 'task' in of ? ['task', of.task] : ['model', of.model];
     const sql = `SELECT * FROM results WHERE ${where} = $1 ORDER BY task COLLATE "C", round`;
     return (await this.#rows(sql, value)).map(resultOf);
+  }
+
+  async channel(model: string, channel: string): Promise<ChannelRecord | undefined> {
+    const [row] = await this.#rows('SELECT * FROM channels WHERE model = $1 AND channel = $2', model, channel);
+    return row === undefined ? undefined : channelOf(row);
+  }
+
+  async channels(): Promise<ChannelRecord[]> {
+    const rows = await this.#rows('SELECT * FROM channels ORDER BY model COLLATE "C", channel COLLATE "C"');
+    return rows.map(channelOf);
+  }
+
+  async reportSnapshots(): Promise<ReportSnapshot[]> {
+    const rows = await this.#rows('SELECT * FROM report_snapshots ORDER BY model COLLATE "C"');
+    return rows.flatMap((row) => snapshotOf(row) ?? []);
   }
 
   async receipt(updateId: Uint8Array): Promise<ReceiptRecord | undefined> {
@@ -333,6 +353,18 @@ export class PostgresStore implements Store {
     return this.#reads.results(of);
   }
 
+  channel(model: string, channel: string): Promise<ChannelRecord | undefined> {
+    return this.#reads.channel(model, channel);
+  }
+
+  channels(): Promise<ChannelRecord[]> {
+    return this.#reads.channels();
+  }
+
+  reportSnapshots(): Promise<ReportSnapshot[]> {
+    return this.#reads.reportSnapshots();
+  }
+
   receipt(updateId: Uint8Array): Promise<ReceiptRecord | undefined> {
     return this.#reads.receipt(updateId);
   }
@@ -420,7 +452,8 @@ async function requireKey(pool: Pool, publicKey: Uint8Array, { name }: PostgresA
 }
 
 async function write(client: PoolClient, commit: Commit): Promise<void> {
-  const { version, blobs = [], receipts = [], task, variants, round, retained, pin, candidate, result } = commit;
+  const { version, blobs = [], receipts = [], task, variants, round, retained, pin } = commit;
+  const { candidate, result, channel, reports = [] } = commit;
   for (const blob of blobs) await done(client, putBlob(blob));
   if (version !== undefined) {
     const { model, version: number, manifest, signature, digest, parentDigest } = version;
@@ -439,6 +472,8 @@ async function write(client: PoolClient, commit: Commit): Promise<void> {
   if (candidate !== undefined) await done(client, putCandidate(candidate));
   if (result !== undefined) await done(client, putResult(result));
   if (pin !== undefined) await done(client, putPin(pin));
+  if (channel !== undefined) await done(client, putChannel(channel));
+  for (const snapshot of reports) await done(client, putSnapshot(snapshot));
   if (variants !== undefined) {
     await done(client, requireWhole(variants, blobs));
     const { model, version: number, list, signature } = variants;

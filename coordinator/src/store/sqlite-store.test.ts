@@ -243,6 +243,8 @@ test('the epoch rises with every open, also of a folder from before there were e
     'retained_updates',
     'candidates',
     'results',
+    'channels',
+    'report_snapshots',
   ])
     tamper(folder, `DROP TABLE ${table}`);
   for (const table of ['versions', 'blobs']) tamper(folder, `ALTER TABLE ${table} DROP COLUMN collected`);

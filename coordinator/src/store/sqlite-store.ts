@@ -13,14 +13,17 @@ import {
 } from './blob-chunks.ts';
 import { putBlob, repairBlob } from './blob-work.ts';
 import { putCandidate, putResult } from './candidate-work.ts';
+import { putChannel, putSnapshot } from './channel-work.ts';
 import { collect, putPin, requireWhole } from './collect-work.ts';
 import { putRetained } from './retained-work.ts';
 import {
   bytesOf,
   candidateOf,
+  channelOf,
   numberOf,
   resultOf,
   retainedOf,
+  snapshotOf,
   taskDigest,
   taskOf,
   variantsOf,
@@ -32,10 +35,12 @@ import {
   StoreError,
   type BlobRecord,
   type CandidateRecord,
+  type ChannelRecord,
   type Collected,
   type Commit,
   type Lease,
   type ReceiptRecord,
+  type ReportSnapshot,
   type ResultRecord,
   type RetainedUpdate,
   type Store,
@@ -166,6 +171,8 @@ export class SqliteStore implements Store {
     pin,
     candidate,
     result,
+    channel,
+    reports = [],
   }: Commit): Promise<void> {
     this.#transaction(() => {
       for (const blob of blobs) this.#do(putBlob(blob));
@@ -180,6 +187,8 @@ export class SqliteStore implements Store {
       if (candidate !== undefined) this.#do(putCandidate(candidate));
       if (result !== undefined) this.#do(putResult(result));
       if (pin !== undefined) this.#do(putPin(pin));
+      if (channel !== undefined) this.#do(putChannel(channel));
+      for (const snapshot of reports) this.#do(putSnapshot(snapshot));
       if (task !== undefined) this.#putTask(task);
       if (variants !== undefined) {
         this.#do(requireWhole(variants, blobs));
@@ -268,6 +277,19 @@ export class SqliteStore implements Store {
   async results(of: { task: string } | { model: string }): Promise<ResultRecord[]> {
     const [where, value] = 'task' in of ? ['task', of.task] : ['model', of.model];
     return this.#all(`SELECT * FROM results WHERE ${where} = ? ORDER BY task, round`, value).map(resultOf);
+  }
+
+  async channel(model: string, channel: string): Promise<ChannelRecord | undefined> {
+    const row = this.#get('SELECT * FROM channels WHERE model = ? AND channel = ?', model, channel);
+    return row === undefined ? undefined : channelOf(row);
+  }
+
+  async channels(): Promise<ChannelRecord[]> {
+    return this.#all('SELECT * FROM channels ORDER BY model, channel').map(channelOf);
+  }
+
+  async reportSnapshots(): Promise<ReportSnapshot[]> {
+    return this.#all('SELECT * FROM report_snapshots ORDER BY model').flatMap((row) => snapshotOf(row) ?? []);
   }
 
   async receipt(updateId: Uint8Array): Promise<ReceiptRecord | undefined> {

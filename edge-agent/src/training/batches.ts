@@ -1,8 +1,8 @@
+import type { TypedTensor } from '@commonweight/client-sdk';
 import type { TrainingGraph } from '@commonweight/core';
-import { Tensor } from 'onnxruntime-node';
 import { DataError, type Dataset } from '../data/dataset.ts';
+import type { Feeds } from './engine.ts';
 
-export type Feeds = Record<string, Tensor>;
 /** What of a graph that trains or measures says how examples go in. */
 type BatchGraph = Pick<TrainingGraph, 'batchSize' | 'data' | 'sampleWeights' | 'target'>;
 
@@ -49,26 +49,22 @@ export class Batches {
     return {
       [data.name]:
         data.dtype === 'int64'
-          ? new Tensor(
-              'int64',
-              BigInt64Array.from(inputs, (value) => BigInt(Math.trunc(value))),
-              data.shape,
-            )
-          : new Tensor('float32', inputs, data.shape),
+          ? { type: 'int64', data: BigInt64Array.from(inputs, (value) => BigInt(Math.trunc(value))), dims: data.shape }
+          : { type: 'float32', data: inputs, dims: data.shape },
       [target.name]: target.dtype === 'int64' ? this.#classTarget(indices) : this.#floatTarget(indices),
-      [sampleWeights]: new Tensor('float32', weights, [batchSize]),
+      [sampleWeights]: { type: 'float32', data: weights, dims: [batchSize] },
     };
   }
 
-  #classTarget(indices: readonly number[]): Tensor {
+  #classTarget(indices: readonly number[]): TypedTensor {
     const { target, batchSize } = this.#graph;
     const labels = new BigInt64Array(batchSize);
     indices.forEach((index, i) => (labels[i] = BigInt(this.#data.labels[index] ?? 0)));
-    return new Tensor('int64', labels, target.shape);
+    return { type: 'int64', data: labels, dims: target.shape };
   }
 
   /** One output takes the label itself, several take it one-hot. */
-  #floatTarget(indices: readonly number[]): Tensor {
+  #floatTarget(indices: readonly number[]): TypedTensor {
     const { target, batchSize } = this.#graph;
     const size = this.#targetSize;
     const values = new Float32Array(batchSize * size);
@@ -77,6 +73,6 @@ export class Batches {
       if (size === 1) values[i] = label;
       else if (label < size) values[i * size + label] = 1;
     });
-    return new Tensor('float32', values, target.shape);
+    return { type: 'float32', data: values, dims: target.shape };
   }
 }

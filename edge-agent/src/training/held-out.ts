@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import {
   buildEvaluationGraph,
   evaluationOf,
@@ -7,36 +6,39 @@ import {
   MetricSums,
   readModel,
   seeded,
+  stepOfEvaluation,
   type EvaluationGraph,
   type EvaluationOptions,
   type EvaluationPlan,
   type WeightLayout,
 } from '@commonweight/core';
-import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { equalBytes } from '@commonweight/proto';
 import { DataError, type Dataset } from '../data/dataset.ts';
-import { Batches, type Feeds } from './batches.ts';
-import { sessionOptions, type RunsOn } from './engines.ts';
+import { Batches } from './batches.ts';
+import { byEngine, type Engine, type Program } from './engine.ts';
 import type { TrainingJob } from './messages.ts';
+import type { Watched } from './train.ts';
 
 /** Examples that are measured at once. */
 const BATCH = 64;
 
 interface Loaded {
+  bytes: Uint8Array;
   key: string;
   graph: EvaluationGraph;
   layout: WeightLayout;
-  session: InferenceSession;
+  program: Program;
 }
 
 /** Examples that an agent never trains on, and what it measures with them: the version that it is about to train. */
 export class HeldOut {
   readonly #data: Dataset;
-  readonly #on: RunsOn;
+  readonly #engine: Engine;
   #loaded: Loaded | undefined;
 
-  constructor(data: Dataset, on: RunsOn) {
+  constructor(data: Dataset, engine: Engine) {
     this.#data = data;
-    this.#on = on;
+    this.#engine = engine;
   }
 
   /** The same split in every round, whatever its seed. Throws DataError where there is nothing to set aside. */
@@ -58,11 +60,11 @@ export class HeldOut {
   async measure(
     { graph: bytes, weights, plan }: Pick<TrainingJob, 'graph' | 'weights' | 'plan'>,
     held: readonly number[],
-    classes: number | undefined,
+    { classes, watched = {} }: { classes: number | undefined; watched?: Watched },
   ): Promise<Record<string, number>> {
     const asked = evaluationOf(plan);
     invariant(asked !== undefined, 'what is set aside is measured');
-    const { graph, sums } = await this.totals({ graph: bytes, weights, plan: asked }, held, classes);
+    const { graph, sums } = await this.totals({ graph: bytes, weights, plan: asked }, held, { classes, watched });
     const all = new MetricSums(graph);
     all.add(sums);
     return Object.fromEntries(Object.entries(all.values()).map(([name, value]) => [`base_${name}`, value]));
@@ -72,37 +74,39 @@ export class HeldOut {
   async totals(
     { graph: bytes, weights, plan }: { graph: Uint8Array; weights: Float32Array; plan: EvaluationPlan },
     indices: readonly number[],
-    classes: number | undefined,
+    { classes, watched }: { classes: number | undefined; watched: Watched },
   ): Promise<{ graph: EvaluationGraph; sums: Record<string, Float64Array> }> {
-    const { graph, layout, session } = await this.#load(bytes, plan, Math.max(1, Math.min(BATCH, indices.length)));
+    const { graph, layout, program } = await this.#load(bytes, plan, Math.max(1, Math.min(BATCH, indices.length)));
     const batches = new Batches(this.#data, graph, classes);
     const places = new Map(layout.parameters.map((parameter) => [parameter.name, parameter]));
-    const feeds: Feeds = {};
-    for (const { name, input, shape } of graph.parameters) {
+    const values: Record<string, Float32Array> = {};
+    for (const { name, input } of graph.parameters) {
       const { offset = 0, length = 0 } = places.get(name) ?? {};
-      feeds[input] = new Tensor('float32', weights.slice(offset, offset + length), shape);
+      values[input] = weights.subarray(offset, offset + length);
     }
+    await byEngine(() => program.write(values));
     const sums: Record<string, Float64Array> = {};
     for (let start = 0; start < indices.length; start += graph.batchSize) {
-      const batch = indices.slice(start, start + graph.batchSize);
-      const outputs = await session.run({ ...feeds, ...batches.feedsOf(batch) });
+      const feeds = batches.feedsOf(indices.slice(start, start + graph.batchSize));
+      const outputs = await byEngine(() => program.measure(feeds));
       for (const { output } of graph.totals) {
-        const values = outputs[output]!.data as Float32Array;
-        const before = sums[output] ?? new Float64Array(values.length);
-        sums[output] = before.map((sum, i) => sum + values[i]!);
+        const found = outputs[output]!;
+        const before = sums[output] ?? new Float64Array(found.length);
+        sums[output] = before.map((sum, i) => sum + found[i]!);
       }
+      await watched.onStep?.();
     }
     return { graph, sums };
   }
 
   async #load(bytes: Uint8Array, asked: EvaluationPlan, batchSize: number): Promise<Loaded> {
-    const key = `${createHash('sha256').update(bytes).digest('hex')} ${batchSize} ${JSON.stringify(asked)}`;
-    if (this.#loaded?.key === key) return this.#loaded;
+    const key = `${batchSize} ${JSON.stringify(asked)}`;
+    if (this.#loaded?.key === key && equalBytes(this.#loaded.bytes, bytes)) return this.#loaded;
     const model = readModel(bytes);
     const graph = buildEvaluationGraph(model, asked, batchSize);
-    const session = await InferenceSession.create(graph.model, sessionOptions(this.#on));
-    await this.#loaded?.session.release();
-    this.#loaded = { key, graph, layout: layoutOf(model), session };
+    const program = await byEngine(() => this.#engine.compile(stepOfEvaluation(graph)));
+    await this.#loaded?.program.release();
+    this.#loaded = { bytes, key, graph, layout: layoutOf(model), program };
     return this.#loaded;
   }
 }

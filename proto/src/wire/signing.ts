@@ -1,4 +1,5 @@
 import { fromBinary, type DescMessage, type MessageShape } from '@bufbuild/protobuf';
+import { ChannelSchema, type Channel, type SignedChannel } from '../gen/commonweight/v1/channel_pb.ts';
 import {
   CandidateSchema,
   ManifestSchema,
@@ -27,7 +28,7 @@ export class SignatureError extends Error {
 }
 
 /** The kinds of records that a coordinator signs. */
-export type SignedKind = 'Manifest' | 'Receipt' | 'VariantList' | 'Invitation' | 'Candidate' | 'Result';
+export type SignedKind = 'Manifest' | 'Receipt' | 'VariantList' | 'Invitation' | 'Channel' | 'Candidate' | 'Result';
 
 /** The bytes that are signed: a domain line keeps a receipt from being passed off as a manifest. */
 export function signedBytes(kind: SignedKind, payload: Uint8Array): Uint8Array {
@@ -61,6 +62,11 @@ export function openCandidate(signed: SignedCandidate, trustedKey: Uint8Array, v
 /** The result inside, once its signature by `trustedKey` was verified. Throws SignatureError. */
 export function openResult(signed: SignedResult, trustedKey: Uint8Array, verify: VerifyEd25519): Result {
   return open('Result', ResultSchema, signed.result, signed, trustedKey, verify);
+}
+
+/** The record inside, once its signature by `trustedKey` was verified. Throws SignatureError. */
+export function openChannel(signed: SignedChannel, trustedKey: Uint8Array, verify: VerifyEd25519): Channel {
+  return open('Channel', ChannelSchema, signed.record, signed, trustedKey, verify);
 }
 
 function open<D extends DescMessage>(

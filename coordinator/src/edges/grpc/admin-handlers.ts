@@ -4,6 +4,11 @@ import type { ServerReadableStream, sendUnaryData, UntypedServiceImplementation 
 import {
   BLOB_BYTES_MAX,
   CreateTaskResponseSchema,
+  HoldChannelResponseSchema,
+  ListChannelsResponseSchema,
+  PromoteVersionResponseSchema,
+  RollbackChannelResponseSchema,
+  GetFleetResponseSchema,
   GetTaskResponseSchema,
   ImportModelResponseSchema,
   ListAgentsResponseSchema,
@@ -21,22 +26,29 @@ import {
   StartTaskResponseSchema,
   WatchTaskResponseSchema,
   type CreateTaskRequest,
+  type GetFleetRequest,
   type GetTaskRequest,
+  type HoldChannelRequest,
   type ImportModelRequest,
   type ImportModelResponse,
   type ListCandidatesRequest,
+  type ListChannelsRequest,
   type ListKeptRequest,
   type ListResultsRequest,
   type ListVersionsRequest,
   type MakeVariantsRequest,
   type PauseTaskRequest,
   type PinVersionRequest,
+  type PromoteVersionRequest,
   type ReportVariantRequest,
+  type RollbackChannelRequest,
   type RollbackModelRequest,
   type StartTaskRequest,
   type WatchTaskRequest,
   type WatchTaskResponse,
 } from '@commonweight/proto';
+import type { Promotion } from '../../channels/channel.ts';
+import { parseGuard } from '../../channels/guard.ts';
 import { ServiceError, type CoordinatorService } from '../../service.ts';
 import { parseVariantPolicy, type VariantPolicy } from '../../variants/forms.ts';
 import { latest, unary } from './handlers.ts';
@@ -77,6 +89,24 @@ export const adminHandlers = (service: CoordinatorService, closing: AbortSignal)
   rollbackModel: unary(async ({ model, version }: RollbackModelRequest) =>
     create(RollbackModelResponseSchema, await service.rollbackModel(model, Number(version))),
   ),
+  listChannels: unary(async ({ model }: ListChannelsRequest) =>
+    create(ListChannelsResponseSchema, { channels: await service.listChannels(model) }),
+  ),
+  promoteVersion: unary(async (request: PromoteVersionRequest) =>
+    create(PromoteVersionResponseSchema, { status: await service.promoteVersion(request, promotionIn(request)) }),
+  ),
+  holdChannel: unary(async ({ held, reason, ...of }: HoldChannelRequest) =>
+    create(HoldChannelResponseSchema, {
+      status: await service.holdChannel(of, held ? reason || 'by hand' : undefined),
+    }),
+  ),
+  rollbackChannel: unary(async ({ version, ...of }: RollbackChannelRequest) => {
+    const status = await service.rollbackChannel(of, version === 0n ? undefined : Number(version));
+    return create(RollbackChannelResponseSchema, { status });
+  }),
+  getFleet: unary(async ({ model }: GetFleetRequest) =>
+    create(GetFleetResponseSchema, { fleets: await service.getFleets(model) }),
+  ),
   makeVariants: unary(async ({ model, version, forms, accuracyDropPointsMax }: MakeVariantsRequest) => {
     const variants = await service.makeVariants(model, Number(version), policyIn({ forms, accuracyDropPointsMax }));
     return create(MakeVariantsResponseSchema, { variants });
@@ -104,6 +134,20 @@ export const adminHandlers = (service: CoordinatorService, closing: AbortSignal)
   ),
   listAgents: unary(async () => create(ListAgentsResponseSchema, { agents: await service.listAgents() })),
 });
+
+function promotionIn(request: PromoteVersionRequest): Promotion {
+  const { version, percent, cohorts, stages, everyMs, guard, needsReports } = request;
+  return {
+    version: Number(version),
+    cohorts: cohorts.map(({ key, value }) => ({ key, value })),
+    stages,
+    everyMs: Number(everyMs),
+    guard: parseGuard(guard),
+    needsReports,
+    // A message cannot tell 0 from nothing.
+    ...(percent === 0 ? {} : { percent }),
+  };
+}
 
 function policyIn(given: { forms: string[]; accuracyDropPointsMax: number }): VariantPolicy {
   try {

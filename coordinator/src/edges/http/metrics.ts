@@ -1,6 +1,7 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { CoordinatorService } from '../../service.ts';
+import { fleetMetrics } from './fleet-metrics.ts';
 
 /** The coordinator's figures for Prometheus, read from its state when they are asked for. */
 export interface Metrics {
@@ -40,6 +41,7 @@ export function metricsOf(service: CoordinatorService): Metrics {
   ]);
   const undecodable = counter('messages_undecodable_total', 'Messages whose bytes could not be decoded.', []);
   const sentAway = counter('agents_sent_away_total', 'Agents told to come back later, since no task needed them.', []);
+  const fleet = fleetMetrics({ gauge, counter });
   const loop = monitorEventLoopDelay({ resolution: 10 });
   loop.enable();
   const loopDelay = gauge(
@@ -68,6 +70,7 @@ export function metricsOf(service: CoordinatorService): Metrics {
           rejected.inc({ task, reason }, Number(count));
         }
       }
+      fleet.read(await service.getFleets(''), service.reportCounts);
       undecodable.inc(service.undecodable);
       sentAway.inc(service.sentAway);
       diskFull.set(service.diskIsFull ? 1 : 0);

@@ -4,15 +4,19 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { ChannelStatus, Label, RolloutGuard } from "./channel_pb.ts";
+import { file_commonweight_v1_channel } from "./channel_pb.ts";
 import type { SignedCandidate, SignedManifest, SignedResult, SignedVariantList, VariantMeasurement } from "./release_pb.ts";
 import { file_commonweight_v1_release } from "./release_pb.ts";
+import type { FleetStatus } from "./report_pb.ts";
+import { file_commonweight_v1_report } from "./report_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file commonweight/v1/admin.proto.
  */
 export const file_commonweight_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWRtaW4ucHJvdG8SD2NvbW1vbndlaWdodC52MSIxChJJbXBvcnRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEZGF0YRgCIAEoDCJHChNJbXBvcnRNb2RlbFJlc3BvbnNlEjAKB3JlbGVhc2UYASABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiXQoMTW9kZWxTdW1tYXJ5Eg0KBW1vZGVsGAEgASgJEhYKDm5ld2VzdF92ZXJzaW9uGAIgASgEEhIKCnBhcmFtZXRlcnMYAyABKAQSEgoKY3JlYXRlZF9tcxgEIAEoAyITChFMaXN0TW9kZWxzUmVxdWVzdCJDChJMaXN0TW9kZWxzUmVzcG9uc2USLQoGbW9kZWxzGAEgAygLMh0uY29tbW9ud2VpZ2h0LnYxLk1vZGVsU3VtbWFyeSIkChNMaXN0VmVyc2lvbnNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJIkkKFExpc3RWZXJzaW9uc1Jlc3BvbnNlEjEKCHJlbGVhc2VzGAEgAygLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0IiAKD0xpc3RLZXB0UmVxdWVzdBINCgVtb2RlbBgBIAEoCSJHChBMaXN0S2VwdFJlc3BvbnNlEhEKCWNvbGxlY3RlZBgBIAMoBBIOCgZwaW5uZWQYAiADKAQSEAoIcmV0YWluZWQYAyADKAQiQwoRUGluVmVyc2lvblJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIOCgZwaW5uZWQYAyABKAgiJQoSUGluVmVyc2lvblJlc3BvbnNlEg8KB3ZlcnNpb24YASABKAQiNgoUUm9sbGJhY2tNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBCJXChVSb2xsYmFja01vZGVsUmVzcG9uc2USMAoHcmVsZWFzZRgBIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIMCgR0YXNrGAIgASgJImYKE01ha2VWYXJpYW50c1JlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBINCgVmb3JtcxgDIAMoCRIgChhhY2N1cmFjeV9kcm9wX3BvaW50c19tYXgYBCABKAEiTAoUTWFrZVZhcmlhbnRzUmVzcG9uc2USNAoIdmFyaWFudHMYASABKAsyIi5jb21tb253ZWlnaHQudjEuU2lnbmVkVmFyaWFudExpc3QijgEKFFJlcG9ydFZhcmlhbnRSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQSDAoEZm9ybRgDIAEoCRIOCgZkaWdlc3QYBCABKAwSOAoLbWVhc3VyZW1lbnQYBSABKAsyIy5jb21tb253ZWlnaHQudjEuVmFyaWFudE1lYXN1cmVtZW50Ik0KFVJlcG9ydFZhcmlhbnRSZXNwb25zZRI0Cgh2YXJpYW50cxgBIAEoCzIiLmNvbW1vbndlaWdodC52MS5TaWduZWRWYXJpYW50TGlzdCImChVMaXN0Q2FuZGlkYXRlc1JlcXVlc3QSDQoFbW9kZWwYASABKAkiTAoWTGlzdENhbmRpZGF0ZXNSZXNwb25zZRIyCgpjYW5kaWRhdGVzGAEgAygLMh4uY29tbW9ud2VpZ2h0LnYxLktlcHRDYW5kaWRhdGUiUgoNS2VwdENhbmRpZGF0ZRIzCgljYW5kaWRhdGUYASABKAsyIC5jb21tb253ZWlnaHQudjEuU2lnbmVkQ2FuZGlkYXRlEgwKBGtlcHQYAiABKAgiMQoSTGlzdFJlc3VsdHNSZXF1ZXN0EgwKBHRhc2sYASABKAkSDQoFbW9kZWwYAiABKAkiRQoTTGlzdFJlc3VsdHNSZXNwb25zZRIuCgdyZXN1bHRzGAEgAygLMh0uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFJlc3VsdCI2ChFDcmVhdGVUYXNrUmVxdWVzdBIMCgR0YXNrGAEgASgJEhMKC2NvbmZpZ19qc29uGAIgASgJIkEKEkNyZWF0ZVRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyIgChBTdGFydFRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiQAoRU3RhcnRUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiIAoQUGF1c2VUYXNrUmVxdWVzdBIMCgR0YXNrGAEgASgJIkAKEVBhdXNlVGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIh4KDkdldFRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiPgoPR2V0VGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIhIKEExpc3RUYXNrc1JlcXVlc3QiPwoRTGlzdFRhc2tzUmVzcG9uc2USKgoFdGFza3MYASADKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyIgChBXYXRjaFRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiQAoRV2F0Y2hUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiEwoRTGlzdEFnZW50c1JlcXVlc3QibwoLQWdlbnRTdGF0dXMSEAoIYWdlbnRfaWQYASABKAkSDAoEbGluaxgCIAEoCRIOCgZvbmxpbmUYAyABKAgSDQoFcmVhZHkYBCABKAgSEAoIZXhhbXBsZXMYBSABKAQSDwoHc2Vlbl9tcxgGIAEoAyJCChJMaXN0QWdlbnRzUmVzcG9uc2USLAoGYWdlbnRzGAEgAygLMhwuY29tbW9ud2VpZ2h0LnYxLkFnZW50U3RhdHVzIscGCgpUYXNrU3RhdHVzEgwKBHRhc2sYASABKAkSDQoFbW9kZWwYAiABKAkSDQoFc3RhdGUYAyABKAkSDQoFcGhhc2UYBCABKAkSDQoFcm91bmQYBSABKAQSEgoKcm91bmRzX21heBgGIAEoBBIPCgd2ZXJzaW9uGAcgASgEEg4KBmNvaG9ydBgIIAEoDRIQCghhY2NlcHRlZBgJIAEoDRIYChB1cGRhdGVzX2FjY2VwdGVkGAogASgEEhgKEHVwZGF0ZXNfcmVqZWN0ZWQYCyABKAQSTQoScmVqZWN0ZWRfYnlfcmVhc29uGAwgAygLMjEuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMuUmVqZWN0ZWRCeVJlYXNvbkVudHJ5EhAKCGJ5dGVzX3VwGA0gASgEEhIKCmJ5dGVzX2Rvd24YDiABKAQSFQoNYWdlbnRzX29ubGluZRgPIAEoDRIPCgd3YWl0aW5nGBAgASgJEhAKCHN0cmF0ZWd5GBEgASgJEjkKB21ldHJpY3MYEiADKAsyKC5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cy5NZXRyaWNzRW50cnkSGAoQcm91bmRzX2FiYW5kb25lZBgTIAEoBBITCgtjb25maWdfanNvbhgUIAEoCRITCgt1cGRhdGVzX21heBgVIAEoDRJOChJhZ2VudHNfdW5xdWFsaWZpZWQYFiADKAsyMi5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cy5BZ2VudHNVbnF1YWxpZmllZEVudHJ5EhYKDmFnZW50c19yZXN0aW5nGBcgASgNEgwKBGtpbmQYGCABKAkSEQoJY2FuZGlkYXRlGBkgASgEEhoKEmNhbmRpZGF0ZXNfcmVmdXNlZBgaIAEoBBo3ChVSZWplY3RlZEJ5UmVhc29uRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgEOgI4ARouCgxNZXRyaWNzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ARo4ChZBZ2VudHNVbnF1YWxpZmllZEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoDToCOAEy7gsKDEFkbWluU2VydmljZRJaCgtJbXBvcnRNb2RlbBIjLmNvbW1vbndlaWdodC52MS5JbXBvcnRNb2RlbFJlcXVlc3QaJC5jb21tb253ZWlnaHQudjEuSW1wb3J0TW9kZWxSZXNwb25zZSgBElUKCkxpc3RNb2RlbHMSIi5jb21tb253ZWlnaHQudjEuTGlzdE1vZGVsc1JlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuTGlzdE1vZGVsc1Jlc3BvbnNlElsKDExpc3RWZXJzaW9ucxIkLmNvbW1vbndlaWdodC52MS5MaXN0VmVyc2lvbnNSZXF1ZXN0GiUuY29tbW9ud2VpZ2h0LnYxLkxpc3RWZXJzaW9uc1Jlc3BvbnNlEk8KCExpc3RLZXB0EiAuY29tbW9ud2VpZ2h0LnYxLkxpc3RLZXB0UmVxdWVzdBohLmNvbW1vbndlaWdodC52MS5MaXN0S2VwdFJlc3BvbnNlElUKClBpblZlcnNpb24SIi5jb21tb253ZWlnaHQudjEuUGluVmVyc2lvblJlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuUGluVmVyc2lvblJlc3BvbnNlEl4KDVJvbGxiYWNrTW9kZWwSJS5jb21tb253ZWlnaHQudjEuUm9sbGJhY2tNb2RlbFJlcXVlc3QaJi5jb21tb253ZWlnaHQudjEuUm9sbGJhY2tNb2RlbFJlc3BvbnNlElsKDE1ha2VWYXJpYW50cxIkLmNvbW1vbndlaWdodC52MS5NYWtlVmFyaWFudHNSZXF1ZXN0GiUuY29tbW9ud2VpZ2h0LnYxLk1ha2VWYXJpYW50c1Jlc3BvbnNlEl4KDVJlcG9ydFZhcmlhbnQSJS5jb21tb253ZWlnaHQudjEuUmVwb3J0VmFyaWFudFJlcXVlc3QaJi5jb21tb253ZWlnaHQudjEuUmVwb3J0VmFyaWFudFJlc3BvbnNlElUKCkNyZWF0ZVRhc2sSIi5jb21tb253ZWlnaHQudjEuQ3JlYXRlVGFza1JlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuQ3JlYXRlVGFza1Jlc3BvbnNlElIKCVN0YXJ0VGFzaxIhLmNvbW1vbndlaWdodC52MS5TdGFydFRhc2tSZXF1ZXN0GiIuY29tbW9ud2VpZ2h0LnYxLlN0YXJ0VGFza1Jlc3BvbnNlElIKCVBhdXNlVGFzaxIhLmNvbW1vbndlaWdodC52MS5QYXVzZVRhc2tSZXF1ZXN0GiIuY29tbW9ud2VpZ2h0LnYxLlBhdXNlVGFza1Jlc3BvbnNlEkwKB0dldFRhc2sSHy5jb21tb253ZWlnaHQudjEuR2V0VGFza1JlcXVlc3QaIC5jb21tb253ZWlnaHQudjEuR2V0VGFza1Jlc3BvbnNlElIKCUxpc3RUYXNrcxIhLmNvbW1vbndlaWdodC52MS5MaXN0VGFza3NSZXF1ZXN0GiIuY29tbW9ud2VpZ2h0LnYxLkxpc3RUYXNrc1Jlc3BvbnNlElQKCVdhdGNoVGFzaxIhLmNvbW1vbndlaWdodC52MS5XYXRjaFRhc2tSZXF1ZXN0GiIuY29tbW9ud2VpZ2h0LnYxLldhdGNoVGFza1Jlc3BvbnNlMAESVQoKTGlzdEFnZW50cxIiLmNvbW1vbndlaWdodC52MS5MaXN0QWdlbnRzUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5MaXN0QWdlbnRzUmVzcG9uc2USYQoOTGlzdENhbmRpZGF0ZXMSJi5jb21tb253ZWlnaHQudjEuTGlzdENhbmRpZGF0ZXNSZXF1ZXN0GicuY29tbW9ud2VpZ2h0LnYxLkxpc3RDYW5kaWRhdGVzUmVzcG9uc2USWAoLTGlzdFJlc3VsdHMSIy5jb21tb253ZWlnaHQudjEuTGlzdFJlc3VsdHNSZXF1ZXN0GiQuY29tbW9ud2VpZ2h0LnYxLkxpc3RSZXN1bHRzUmVzcG9uc2ViBnByb3RvMw", [file_commonweight_v1_release]);
+  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWRtaW4ucHJvdG8SD2NvbW1vbndlaWdodC52MSIxChJJbXBvcnRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEZGF0YRgCIAEoDCJHChNJbXBvcnRNb2RlbFJlc3BvbnNlEjAKB3JlbGVhc2UYASABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiXQoMTW9kZWxTdW1tYXJ5Eg0KBW1vZGVsGAEgASgJEhYKDm5ld2VzdF92ZXJzaW9uGAIgASgEEhIKCnBhcmFtZXRlcnMYAyABKAQSEgoKY3JlYXRlZF9tcxgEIAEoAyITChFMaXN0TW9kZWxzUmVxdWVzdCJDChJMaXN0TW9kZWxzUmVzcG9uc2USLQoGbW9kZWxzGAEgAygLMh0uY29tbW9ud2VpZ2h0LnYxLk1vZGVsU3VtbWFyeSIkChNMaXN0VmVyc2lvbnNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJIkkKFExpc3RWZXJzaW9uc1Jlc3BvbnNlEjEKCHJlbGVhc2VzGAEgAygLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0IiAKD0xpc3RLZXB0UmVxdWVzdBINCgVtb2RlbBgBIAEoCSJHChBMaXN0S2VwdFJlc3BvbnNlEhEKCWNvbGxlY3RlZBgBIAMoBBIOCgZwaW5uZWQYAiADKAQSEAoIcmV0YWluZWQYAyADKAQiQwoRUGluVmVyc2lvblJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIOCgZwaW5uZWQYAyABKAgiJQoSUGluVmVyc2lvblJlc3BvbnNlEg8KB3ZlcnNpb24YASABKAQiNgoUUm9sbGJhY2tNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBCJXChVSb2xsYmFja01vZGVsUmVzcG9uc2USMAoHcmVsZWFzZRgBIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIMCgR0YXNrGAIgASgJIiQKE0xpc3RDaGFubmVsc1JlcXVlc3QSDQoFbW9kZWwYASABKAkiSAoUTGlzdENoYW5uZWxzUmVzcG9uc2USMAoIY2hhbm5lbHMYASADKAsyHi5jb21tb253ZWlnaHQudjEuQ2hhbm5lbFN0YXR1cyLpAQoVUHJvbW90ZVZlcnNpb25SZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQSDwoHY2hhbm5lbBgDIAEoCRIPCgdwZXJjZW50GAQgASgBEicKB2NvaG9ydHMYBSADKAsyFi5jb21tb253ZWlnaHQudjEuTGFiZWwSDgoGc3RhZ2VzGAYgAygBEhAKCGV2ZXJ5X21zGAcgASgEEiwKBWd1YXJkGAggASgLMh0uY29tbW9ud2VpZ2h0LnYxLlJvbGxvdXRHdWFyZBIVCg1uZWVkc19yZXBvcnRzGAkgASgIIkgKFlByb21vdGVWZXJzaW9uUmVzcG9uc2USLgoGc3RhdHVzGAEgASgLMh4uY29tbW9ud2VpZ2h0LnYxLkNoYW5uZWxTdGF0dXMiUgoSSG9sZENoYW5uZWxSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB2NoYW5uZWwYAiABKAkSDAoEaGVsZBgDIAEoCBIOCgZyZWFzb24YBCABKAkiRQoTSG9sZENoYW5uZWxSZXNwb25zZRIuCgZzdGF0dXMYASABKAsyHi5jb21tb253ZWlnaHQudjEuQ2hhbm5lbFN0YXR1cyJJChZSb2xsYmFja0NoYW5uZWxSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB2NoYW5uZWwYAiABKAkSDwoHdmVyc2lvbhgDIAEoBCJJChdSb2xsYmFja0NoYW5uZWxSZXNwb25zZRIuCgZzdGF0dXMYASABKAsyHi5jb21tb253ZWlnaHQudjEuQ2hhbm5lbFN0YXR1cyIgCg9HZXRGbGVldFJlcXVlc3QSDQoFbW9kZWwYASABKAkiQAoQR2V0RmxlZXRSZXNwb25zZRIsCgZmbGVldHMYASADKAsyHC5jb21tb253ZWlnaHQudjEuRmxlZXRTdGF0dXMiZgoTTWFrZVZhcmlhbnRzUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEEg0KBWZvcm1zGAMgAygJEiAKGGFjY3VyYWN5X2Ryb3BfcG9pbnRzX21heBgEIAEoASJMChRNYWtlVmFyaWFudHNSZXNwb25zZRI0Cgh2YXJpYW50cxgBIAEoCzIiLmNvbW1vbndlaWdodC52MS5TaWduZWRWYXJpYW50TGlzdCKOAQoUUmVwb3J0VmFyaWFudFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIMCgRmb3JtGAMgASgJEg4KBmRpZ2VzdBgEIAEoDBI4CgttZWFzdXJlbWVudBgFIAEoCzIjLmNvbW1vbndlaWdodC52MS5WYXJpYW50TWVhc3VyZW1lbnQiTQoVUmVwb3J0VmFyaWFudFJlc3BvbnNlEjQKCHZhcmlhbnRzGAEgASgLMiIuY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFZhcmlhbnRMaXN0IiYKFUxpc3RDYW5kaWRhdGVzUmVxdWVzdBINCgVtb2RlbBgBIAEoCSJMChZMaXN0Q2FuZGlkYXRlc1Jlc3BvbnNlEjIKCmNhbmRpZGF0ZXMYASADKAsyHi5jb21tb253ZWlnaHQudjEuS2VwdENhbmRpZGF0ZSJSCg1LZXB0Q2FuZGlkYXRlEjMKCWNhbmRpZGF0ZRgBIAEoCzIgLmNvbW1vbndlaWdodC52MS5TaWduZWRDYW5kaWRhdGUSDAoEa2VwdBgCIAEoCCIxChJMaXN0UmVzdWx0c1JlcXVlc3QSDAoEdGFzaxgBIAEoCRINCgVtb2RlbBgCIAEoCSJFChNMaXN0UmVzdWx0c1Jlc3BvbnNlEi4KB3Jlc3VsdHMYASADKAsyHS5jb21tb253ZWlnaHQudjEuU2lnbmVkUmVzdWx0IjYKEUNyZWF0ZVRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkSEwoLY29uZmlnX2pzb24YAiABKAkiQQoSQ3JlYXRlVGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIiAKEFN0YXJ0VGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSJAChFTdGFydFRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyIgChBQYXVzZVRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiQAoRUGF1c2VUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiHgoOR2V0VGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSI+Cg9HZXRUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiEgoQTGlzdFRhc2tzUmVxdWVzdCI/ChFMaXN0VGFza3NSZXNwb25zZRIqCgV0YXNrcxgBIAMoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIiAKEFdhdGNoVGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSJAChFXYXRjaFRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyITChFMaXN0QWdlbnRzUmVxdWVzdCJvCgtBZ2VudFN0YXR1cxIQCghhZ2VudF9pZBgBIAEoCRIMCgRsaW5rGAIgASgJEg4KBm9ubGluZRgDIAEoCBINCgVyZWFkeRgEIAEoCBIQCghleGFtcGxlcxgFIAEoBBIPCgdzZWVuX21zGAYgASgDIkIKEkxpc3RBZ2VudHNSZXNwb25zZRIsCgZhZ2VudHMYASADKAsyHC5jb21tb253ZWlnaHQudjEuQWdlbnRTdGF0dXMixwYKClRhc2tTdGF0dXMSDAoEdGFzaxgBIAEoCRINCgVtb2RlbBgCIAEoCRINCgVzdGF0ZRgDIAEoCRINCgVwaGFzZRgEIAEoCRINCgVyb3VuZBgFIAEoBBISCgpyb3VuZHNfbWF4GAYgASgEEg8KB3ZlcnNpb24YByABKAQSDgoGY29ob3J0GAggASgNEhAKCGFjY2VwdGVkGAkgASgNEhgKEHVwZGF0ZXNfYWNjZXB0ZWQYCiABKAQSGAoQdXBkYXRlc19yZWplY3RlZBgLIAEoBBJNChJyZWplY3RlZF9ieV9yZWFzb24YDCADKAsyMS5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cy5SZWplY3RlZEJ5UmVhc29uRW50cnkSEAoIYnl0ZXNfdXAYDSABKAQSEgoKYnl0ZXNfZG93bhgOIAEoBBIVCg1hZ2VudHNfb25saW5lGA8gASgNEg8KB3dhaXRpbmcYECABKAkSEAoIc3RyYXRlZ3kYESABKAkSOQoHbWV0cmljcxgSIAMoCzIoLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzLk1ldHJpY3NFbnRyeRIYChByb3VuZHNfYWJhbmRvbmVkGBMgASgEEhMKC2NvbmZpZ19qc29uGBQgASgJEhMKC3VwZGF0ZXNfbWF4GBUgASgNEk4KEmFnZW50c191bnF1YWxpZmllZBgWIAMoCzIyLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzLkFnZW50c1VucXVhbGlmaWVkRW50cnkSFgoOYWdlbnRzX3Jlc3RpbmcYFyABKA0SDAoEa2luZBgYIAEoCRIRCgljYW5kaWRhdGUYGSABKAQSGgoSY2FuZGlkYXRlc19yZWZ1c2VkGBogASgEGjcKFVJlamVjdGVkQnlSZWFzb25FbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAQ6AjgBGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBGjgKFkFnZW50c1VucXVhbGlmaWVkRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgNOgI4ATK/DwoMQWRtaW5TZXJ2aWNlEloKC0ltcG9ydE1vZGVsEiMuY29tbW9ud2VpZ2h0LnYxLkltcG9ydE1vZGVsUmVxdWVzdBokLmNvbW1vbndlaWdodC52MS5JbXBvcnRNb2RlbFJlc3BvbnNlKAESVQoKTGlzdE1vZGVscxIiLmNvbW1vbndlaWdodC52MS5MaXN0TW9kZWxzUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5MaXN0TW9kZWxzUmVzcG9uc2USWwoMTGlzdFZlcnNpb25zEiQuY29tbW9ud2VpZ2h0LnYxLkxpc3RWZXJzaW9uc1JlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuTGlzdFZlcnNpb25zUmVzcG9uc2USTwoITGlzdEtlcHQSIC5jb21tb253ZWlnaHQudjEuTGlzdEtlcHRSZXF1ZXN0GiEuY29tbW9ud2VpZ2h0LnYxLkxpc3RLZXB0UmVzcG9uc2USVQoKUGluVmVyc2lvbhIiLmNvbW1vbndlaWdodC52MS5QaW5WZXJzaW9uUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5QaW5WZXJzaW9uUmVzcG9uc2USXgoNUm9sbGJhY2tNb2RlbBIlLmNvbW1vbndlaWdodC52MS5Sb2xsYmFja01vZGVsUmVxdWVzdBomLmNvbW1vbndlaWdodC52MS5Sb2xsYmFja01vZGVsUmVzcG9uc2USWwoMTGlzdENoYW5uZWxzEiQuY29tbW9ud2VpZ2h0LnYxLkxpc3RDaGFubmVsc1JlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuTGlzdENoYW5uZWxzUmVzcG9uc2USYQoOUHJvbW90ZVZlcnNpb24SJi5jb21tb253ZWlnaHQudjEuUHJvbW90ZVZlcnNpb25SZXF1ZXN0GicuY29tbW9ud2VpZ2h0LnYxLlByb21vdGVWZXJzaW9uUmVzcG9uc2USWAoLSG9sZENoYW5uZWwSIy5jb21tb253ZWlnaHQudjEuSG9sZENoYW5uZWxSZXF1ZXN0GiQuY29tbW9ud2VpZ2h0LnYxLkhvbGRDaGFubmVsUmVzcG9uc2USZAoPUm9sbGJhY2tDaGFubmVsEicuY29tbW9ud2VpZ2h0LnYxLlJvbGxiYWNrQ2hhbm5lbFJlcXVlc3QaKC5jb21tb253ZWlnaHQudjEuUm9sbGJhY2tDaGFubmVsUmVzcG9uc2USTwoIR2V0RmxlZXQSIC5jb21tb253ZWlnaHQudjEuR2V0RmxlZXRSZXF1ZXN0GiEuY29tbW9ud2VpZ2h0LnYxLkdldEZsZWV0UmVzcG9uc2USWwoMTWFrZVZhcmlhbnRzEiQuY29tbW9ud2VpZ2h0LnYxLk1ha2VWYXJpYW50c1JlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuTWFrZVZhcmlhbnRzUmVzcG9uc2USXgoNUmVwb3J0VmFyaWFudBIlLmNvbW1vbndlaWdodC52MS5SZXBvcnRWYXJpYW50UmVxdWVzdBomLmNvbW1vbndlaWdodC52MS5SZXBvcnRWYXJpYW50UmVzcG9uc2USVQoKQ3JlYXRlVGFzaxIiLmNvbW1vbndlaWdodC52MS5DcmVhdGVUYXNrUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5DcmVhdGVUYXNrUmVzcG9uc2USUgoJU3RhcnRUYXNrEiEuY29tbW9ud2VpZ2h0LnYxLlN0YXJ0VGFza1JlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuU3RhcnRUYXNrUmVzcG9uc2USUgoJUGF1c2VUYXNrEiEuY29tbW9ud2VpZ2h0LnYxLlBhdXNlVGFza1JlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuUGF1c2VUYXNrUmVzcG9uc2USTAoHR2V0VGFzaxIfLmNvbW1vbndlaWdodC52MS5HZXRUYXNrUmVxdWVzdBogLmNvbW1vbndlaWdodC52MS5HZXRUYXNrUmVzcG9uc2USUgoJTGlzdFRhc2tzEiEuY29tbW9ud2VpZ2h0LnYxLkxpc3RUYXNrc1JlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuTGlzdFRhc2tzUmVzcG9uc2USVAoJV2F0Y2hUYXNrEiEuY29tbW9ud2VpZ2h0LnYxLldhdGNoVGFza1JlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuV2F0Y2hUYXNrUmVzcG9uc2UwARJVCgpMaXN0QWdlbnRzEiIuY29tbW9ud2VpZ2h0LnYxLkxpc3RBZ2VudHNSZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLkxpc3RBZ2VudHNSZXNwb25zZRJhCg5MaXN0Q2FuZGlkYXRlcxImLmNvbW1vbndlaWdodC52MS5MaXN0Q2FuZGlkYXRlc1JlcXVlc3QaJy5jb21tb253ZWlnaHQudjEuTGlzdENhbmRpZGF0ZXNSZXNwb25zZRJYCgtMaXN0UmVzdWx0cxIjLmNvbW1vbndlaWdodC52MS5MaXN0UmVzdWx0c1JlcXVlc3QaJC5jb21tb253ZWlnaHQudjEuTGlzdFJlc3VsdHNSZXNwb25zZWIGcHJvdG8z", [file_commonweight_v1_channel, file_commonweight_v1_release, file_commonweight_v1_report]);
 
 /**
  * @generated from message commonweight.v1.ImportModelRequest
@@ -298,6 +302,257 @@ export const RollbackModelResponseSchema: GenMessage<RollbackModelResponse> = /*
   messageDesc(file_commonweight_v1_admin, 12);
 
 /**
+ * @generated from message commonweight.v1.ListChannelsRequest
+ */
+export type ListChannelsRequest = Message<"commonweight.v1.ListChannelsRequest"> & {
+  /**
+   * Empty is all.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+};
+
+/**
+ * Describes the message commonweight.v1.ListChannelsRequest.
+ * Use `create(ListChannelsRequestSchema)` to create a new message.
+ */
+export const ListChannelsRequestSchema: GenMessage<ListChannelsRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 13);
+
+/**
+ * @generated from message commonweight.v1.ListChannelsResponse
+ */
+export type ListChannelsResponse = Message<"commonweight.v1.ListChannelsResponse"> & {
+  /**
+   * @generated from field: repeated commonweight.v1.ChannelStatus channels = 1;
+   */
+  channels: ChannelStatus[];
+};
+
+/**
+ * Describes the message commonweight.v1.ListChannelsResponse.
+ * Use `create(ListChannelsResponseSchema)` to create a new message.
+ */
+export const ListChannelsResponseSchema: GenMessage<ListChannelsResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 14);
+
+/**
+ * @generated from message commonweight.v1.PromoteVersionRequest
+ */
+export type PromoteVersionRequest = Message<"commonweight.v1.PromoteVersionRequest"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * 0 is the newest.
+   *
+   * @generated from field: uint64 version = 2;
+   */
+  version: bigint;
+
+  /**
+   * @generated from field: string channel = 3;
+   */
+  channel: string;
+
+  /**
+   * Of the clients that a cohort names, or of all; 0 and 100 are everybody where no cohort is named.
+   *
+   * @generated from field: double percent = 4;
+   */
+  percent: number;
+
+  /**
+   * @generated from field: repeated commonweight.v1.Label cohorts = 5;
+   */
+  cohorts: Label[];
+
+  /**
+   * Percentages that follow one another, each after `every_ms`; the last is 100.
+   *
+   * @generated from field: repeated double stages = 6;
+   */
+  stages: number[];
+
+  /**
+   * @generated from field: uint64 every_ms = 7;
+   */
+  everyMs: bigint;
+
+  /**
+   * @generated from field: commonweight.v1.RolloutGuard guard = 8;
+   */
+  guard?: RolloutGuard | undefined;
+
+  /**
+   * A stage is raised only once reports say that it is good.
+   *
+   * @generated from field: bool needs_reports = 9;
+   */
+  needsReports: boolean;
+};
+
+/**
+ * Describes the message commonweight.v1.PromoteVersionRequest.
+ * Use `create(PromoteVersionRequestSchema)` to create a new message.
+ */
+export const PromoteVersionRequestSchema: GenMessage<PromoteVersionRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 15);
+
+/**
+ * @generated from message commonweight.v1.PromoteVersionResponse
+ */
+export type PromoteVersionResponse = Message<"commonweight.v1.PromoteVersionResponse"> & {
+  /**
+   * @generated from field: commonweight.v1.ChannelStatus status = 1;
+   */
+  status?: ChannelStatus | undefined;
+};
+
+/**
+ * Describes the message commonweight.v1.PromoteVersionResponse.
+ * Use `create(PromoteVersionResponseSchema)` to create a new message.
+ */
+export const PromoteVersionResponseSchema: GenMessage<PromoteVersionResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 16);
+
+/**
+ * @generated from message commonweight.v1.HoldChannelRequest
+ */
+export type HoldChannelRequest = Message<"commonweight.v1.HoldChannelRequest"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * @generated from field: string channel = 2;
+   */
+  channel: string;
+
+  /**
+   * False lets it go on.
+   *
+   * @generated from field: bool held = 3;
+   */
+  held: boolean;
+
+  /**
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message commonweight.v1.HoldChannelRequest.
+ * Use `create(HoldChannelRequestSchema)` to create a new message.
+ */
+export const HoldChannelRequestSchema: GenMessage<HoldChannelRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 17);
+
+/**
+ * @generated from message commonweight.v1.HoldChannelResponse
+ */
+export type HoldChannelResponse = Message<"commonweight.v1.HoldChannelResponse"> & {
+  /**
+   * @generated from field: commonweight.v1.ChannelStatus status = 1;
+   */
+  status?: ChannelStatus | undefined;
+};
+
+/**
+ * Describes the message commonweight.v1.HoldChannelResponse.
+ * Use `create(HoldChannelResponseSchema)` to create a new message.
+ */
+export const HoldChannelResponseSchema: GenMessage<HoldChannelResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 18);
+
+/**
+ * @generated from message commonweight.v1.RollbackChannelRequest
+ */
+export type RollbackChannelRequest = Message<"commonweight.v1.RollbackChannelRequest"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * @generated from field: string channel = 2;
+   */
+  channel: string;
+
+  /**
+   * 0 is what the channel had before: the end of a rollout, where there is one.
+   *
+   * @generated from field: uint64 version = 3;
+   */
+  version: bigint;
+};
+
+/**
+ * Describes the message commonweight.v1.RollbackChannelRequest.
+ * Use `create(RollbackChannelRequestSchema)` to create a new message.
+ */
+export const RollbackChannelRequestSchema: GenMessage<RollbackChannelRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 19);
+
+/**
+ * @generated from message commonweight.v1.RollbackChannelResponse
+ */
+export type RollbackChannelResponse = Message<"commonweight.v1.RollbackChannelResponse"> & {
+  /**
+   * @generated from field: commonweight.v1.ChannelStatus status = 1;
+   */
+  status?: ChannelStatus | undefined;
+};
+
+/**
+ * Describes the message commonweight.v1.RollbackChannelResponse.
+ * Use `create(RollbackChannelResponseSchema)` to create a new message.
+ */
+export const RollbackChannelResponseSchema: GenMessage<RollbackChannelResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 20);
+
+/**
+ * @generated from message commonweight.v1.GetFleetRequest
+ */
+export type GetFleetRequest = Message<"commonweight.v1.GetFleetRequest"> & {
+  /**
+   * Empty is all models of which anybody reports.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+};
+
+/**
+ * Describes the message commonweight.v1.GetFleetRequest.
+ * Use `create(GetFleetRequestSchema)` to create a new message.
+ */
+export const GetFleetRequestSchema: GenMessage<GetFleetRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 21);
+
+/**
+ * @generated from message commonweight.v1.GetFleetResponse
+ */
+export type GetFleetResponse = Message<"commonweight.v1.GetFleetResponse"> & {
+  /**
+   * @generated from field: repeated commonweight.v1.FleetStatus fleets = 1;
+   */
+  fleets: FleetStatus[];
+};
+
+/**
+ * Describes the message commonweight.v1.GetFleetResponse.
+ * Use `create(GetFleetResponseSchema)` to create a new message.
+ */
+export const GetFleetResponseSchema: GenMessage<GetFleetResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 22);
+
+/**
  * @generated from message commonweight.v1.MakeVariantsRequest
  */
 export type MakeVariantsRequest = Message<"commonweight.v1.MakeVariantsRequest"> & {
@@ -333,7 +588,7 @@ export type MakeVariantsRequest = Message<"commonweight.v1.MakeVariantsRequest">
  * Use `create(MakeVariantsRequestSchema)` to create a new message.
  */
 export const MakeVariantsRequestSchema: GenMessage<MakeVariantsRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 13);
+  messageDesc(file_commonweight_v1_admin, 23);
 
 /**
  * @generated from message commonweight.v1.MakeVariantsResponse
@@ -350,7 +605,7 @@ export type MakeVariantsResponse = Message<"commonweight.v1.MakeVariantsResponse
  * Use `create(MakeVariantsResponseSchema)` to create a new message.
  */
 export const MakeVariantsResponseSchema: GenMessage<MakeVariantsResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 14);
+  messageDesc(file_commonweight_v1_admin, 24);
 
 /**
  * @generated from message commonweight.v1.ReportVariantRequest
@@ -389,7 +644,7 @@ export type ReportVariantRequest = Message<"commonweight.v1.ReportVariantRequest
  * Use `create(ReportVariantRequestSchema)` to create a new message.
  */
 export const ReportVariantRequestSchema: GenMessage<ReportVariantRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 15);
+  messageDesc(file_commonweight_v1_admin, 25);
 
 /**
  * @generated from message commonweight.v1.ReportVariantResponse
@@ -406,7 +661,7 @@ export type ReportVariantResponse = Message<"commonweight.v1.ReportVariantRespon
  * Use `create(ReportVariantResponseSchema)` to create a new message.
  */
 export const ReportVariantResponseSchema: GenMessage<ReportVariantResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 16);
+  messageDesc(file_commonweight_v1_admin, 26);
 
 /**
  * @generated from message commonweight.v1.ListCandidatesRequest
@@ -423,7 +678,7 @@ export type ListCandidatesRequest = Message<"commonweight.v1.ListCandidatesReque
  * Use `create(ListCandidatesRequestSchema)` to create a new message.
  */
 export const ListCandidatesRequestSchema: GenMessage<ListCandidatesRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 17);
+  messageDesc(file_commonweight_v1_admin, 27);
 
 /**
  * @generated from message commonweight.v1.ListCandidatesResponse
@@ -440,7 +695,7 @@ export type ListCandidatesResponse = Message<"commonweight.v1.ListCandidatesResp
  * Use `create(ListCandidatesResponseSchema)` to create a new message.
  */
 export const ListCandidatesResponseSchema: GenMessage<ListCandidatesResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 18);
+  messageDesc(file_commonweight_v1_admin, 28);
 
 /**
  * @generated from message commonweight.v1.KeptCandidate
@@ -464,7 +719,7 @@ export type KeptCandidate = Message<"commonweight.v1.KeptCandidate"> & {
  * Use `create(KeptCandidateSchema)` to create a new message.
  */
 export const KeptCandidateSchema: GenMessage<KeptCandidate> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 19);
+  messageDesc(file_commonweight_v1_admin, 29);
 
 /**
  * @generated from message commonweight.v1.ListResultsRequest
@@ -488,7 +743,7 @@ export type ListResultsRequest = Message<"commonweight.v1.ListResultsRequest"> &
  * Use `create(ListResultsRequestSchema)` to create a new message.
  */
 export const ListResultsRequestSchema: GenMessage<ListResultsRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 20);
+  messageDesc(file_commonweight_v1_admin, 30);
 
 /**
  * @generated from message commonweight.v1.ListResultsResponse
@@ -505,7 +760,7 @@ export type ListResultsResponse = Message<"commonweight.v1.ListResultsResponse">
  * Use `create(ListResultsResponseSchema)` to create a new message.
  */
 export const ListResultsResponseSchema: GenMessage<ListResultsResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 21);
+  messageDesc(file_commonweight_v1_admin, 31);
 
 /**
  * @generated from message commonweight.v1.CreateTaskRequest
@@ -529,7 +784,7 @@ export type CreateTaskRequest = Message<"commonweight.v1.CreateTaskRequest"> & {
  * Use `create(CreateTaskRequestSchema)` to create a new message.
  */
 export const CreateTaskRequestSchema: GenMessage<CreateTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 22);
+  messageDesc(file_commonweight_v1_admin, 32);
 
 /**
  * @generated from message commonweight.v1.CreateTaskResponse
@@ -546,7 +801,7 @@ export type CreateTaskResponse = Message<"commonweight.v1.CreateTaskResponse"> &
  * Use `create(CreateTaskResponseSchema)` to create a new message.
  */
 export const CreateTaskResponseSchema: GenMessage<CreateTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 23);
+  messageDesc(file_commonweight_v1_admin, 33);
 
 /**
  * @generated from message commonweight.v1.StartTaskRequest
@@ -563,7 +818,7 @@ export type StartTaskRequest = Message<"commonweight.v1.StartTaskRequest"> & {
  * Use `create(StartTaskRequestSchema)` to create a new message.
  */
 export const StartTaskRequestSchema: GenMessage<StartTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 24);
+  messageDesc(file_commonweight_v1_admin, 34);
 
 /**
  * @generated from message commonweight.v1.StartTaskResponse
@@ -580,7 +835,7 @@ export type StartTaskResponse = Message<"commonweight.v1.StartTaskResponse"> & {
  * Use `create(StartTaskResponseSchema)` to create a new message.
  */
 export const StartTaskResponseSchema: GenMessage<StartTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 25);
+  messageDesc(file_commonweight_v1_admin, 35);
 
 /**
  * @generated from message commonweight.v1.PauseTaskRequest
@@ -597,7 +852,7 @@ export type PauseTaskRequest = Message<"commonweight.v1.PauseTaskRequest"> & {
  * Use `create(PauseTaskRequestSchema)` to create a new message.
  */
 export const PauseTaskRequestSchema: GenMessage<PauseTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 26);
+  messageDesc(file_commonweight_v1_admin, 36);
 
 /**
  * @generated from message commonweight.v1.PauseTaskResponse
@@ -614,7 +869,7 @@ export type PauseTaskResponse = Message<"commonweight.v1.PauseTaskResponse"> & {
  * Use `create(PauseTaskResponseSchema)` to create a new message.
  */
 export const PauseTaskResponseSchema: GenMessage<PauseTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 27);
+  messageDesc(file_commonweight_v1_admin, 37);
 
 /**
  * @generated from message commonweight.v1.GetTaskRequest
@@ -631,7 +886,7 @@ export type GetTaskRequest = Message<"commonweight.v1.GetTaskRequest"> & {
  * Use `create(GetTaskRequestSchema)` to create a new message.
  */
 export const GetTaskRequestSchema: GenMessage<GetTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 28);
+  messageDesc(file_commonweight_v1_admin, 38);
 
 /**
  * @generated from message commonweight.v1.GetTaskResponse
@@ -648,7 +903,7 @@ export type GetTaskResponse = Message<"commonweight.v1.GetTaskResponse"> & {
  * Use `create(GetTaskResponseSchema)` to create a new message.
  */
 export const GetTaskResponseSchema: GenMessage<GetTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 29);
+  messageDesc(file_commonweight_v1_admin, 39);
 
 /**
  * @generated from message commonweight.v1.ListTasksRequest
@@ -661,7 +916,7 @@ export type ListTasksRequest = Message<"commonweight.v1.ListTasksRequest"> & {
  * Use `create(ListTasksRequestSchema)` to create a new message.
  */
 export const ListTasksRequestSchema: GenMessage<ListTasksRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 30);
+  messageDesc(file_commonweight_v1_admin, 40);
 
 /**
  * @generated from message commonweight.v1.ListTasksResponse
@@ -678,7 +933,7 @@ export type ListTasksResponse = Message<"commonweight.v1.ListTasksResponse"> & {
  * Use `create(ListTasksResponseSchema)` to create a new message.
  */
 export const ListTasksResponseSchema: GenMessage<ListTasksResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 31);
+  messageDesc(file_commonweight_v1_admin, 41);
 
 /**
  * @generated from message commonweight.v1.WatchTaskRequest
@@ -695,7 +950,7 @@ export type WatchTaskRequest = Message<"commonweight.v1.WatchTaskRequest"> & {
  * Use `create(WatchTaskRequestSchema)` to create a new message.
  */
 export const WatchTaskRequestSchema: GenMessage<WatchTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 32);
+  messageDesc(file_commonweight_v1_admin, 42);
 
 /**
  * @generated from message commonweight.v1.WatchTaskResponse
@@ -712,7 +967,7 @@ export type WatchTaskResponse = Message<"commonweight.v1.WatchTaskResponse"> & {
  * Use `create(WatchTaskResponseSchema)` to create a new message.
  */
 export const WatchTaskResponseSchema: GenMessage<WatchTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 33);
+  messageDesc(file_commonweight_v1_admin, 43);
 
 /**
  * @generated from message commonweight.v1.ListAgentsRequest
@@ -725,7 +980,7 @@ export type ListAgentsRequest = Message<"commonweight.v1.ListAgentsRequest"> & {
  * Use `create(ListAgentsRequestSchema)` to create a new message.
  */
 export const ListAgentsRequestSchema: GenMessage<ListAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 34);
+  messageDesc(file_commonweight_v1_admin, 44);
 
 /**
  * @generated from message commonweight.v1.AgentStatus
@@ -767,7 +1022,7 @@ export type AgentStatus = Message<"commonweight.v1.AgentStatus"> & {
  * Use `create(AgentStatusSchema)` to create a new message.
  */
 export const AgentStatusSchema: GenMessage<AgentStatus> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 35);
+  messageDesc(file_commonweight_v1_admin, 45);
 
 /**
  * @generated from message commonweight.v1.ListAgentsResponse
@@ -784,7 +1039,7 @@ export type ListAgentsResponse = Message<"commonweight.v1.ListAgentsResponse"> &
  * Use `create(ListAgentsResponseSchema)` to create a new message.
  */
 export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 36);
+  messageDesc(file_commonweight_v1_admin, 46);
 
 /**
  * @generated from message commonweight.v1.TaskStatus
@@ -950,7 +1205,7 @@ export type TaskStatus = Message<"commonweight.v1.TaskStatus"> & {
  * Use `create(TaskStatusSchema)` to create a new message.
  */
 export const TaskStatusSchema: GenMessage<TaskStatus> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 37);
+  messageDesc(file_commonweight_v1_admin, 47);
 
 /**
  * What the command line and the dashboard speak.
@@ -1009,6 +1264,54 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof RollbackModelRequestSchema;
     output: typeof RollbackModelResponseSchema;
+  },
+  /**
+   * @generated from rpc commonweight.v1.AdminService.ListChannels
+   */
+  listChannels: {
+    methodKind: "unary";
+    input: typeof ListChannelsRequestSchema;
+    output: typeof ListChannelsResponseSchema;
+  },
+  /**
+   * Has a channel give a version to everybody, or to a part of its clients.
+   *
+   * @generated from rpc commonweight.v1.AdminService.PromoteVersion
+   */
+  promoteVersion: {
+    methodKind: "unary";
+    input: typeof PromoteVersionRequestSchema;
+    output: typeof PromoteVersionResponseSchema;
+  },
+  /**
+   * Keeps a channel as it is, or lets it go on.
+   *
+   * @generated from rpc commonweight.v1.AdminService.HoldChannel
+   */
+  holdChannel: {
+    methodKind: "unary";
+    input: typeof HoldChannelRequestSchema;
+    output: typeof HoldChannelResponseSchema;
+  },
+  /**
+   * Ends a rollout, or has a channel give an older version again.
+   *
+   * @generated from rpc commonweight.v1.AdminService.RollbackChannel
+   */
+  rollbackChannel: {
+    methodKind: "unary";
+    input: typeof RollbackChannelRequestSchema;
+    output: typeof RollbackChannelResponseSchema;
+  },
+  /**
+   * What apps run, and what they say of it.
+   *
+   * @generated from rpc commonweight.v1.AdminService.GetFleet
+   */
+  getFleet: {
+    methodKind: "unary";
+    input: typeof GetFleetRequestSchema;
+    output: typeof GetFleetResponseSchema;
   },
   /**
    * Makes forms of a version, away from the coordinator's own work; answers when they are there.

@@ -113,7 +113,7 @@ export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
  */
 export type Capabilities = Message<"commonweight.v1.Capabilities"> & {
   /**
-   * What trains: "cpu", "cuda" and so on.
+   * What trains: "ort-cpu", "ort-cuda" and so on.
    *
    * @generated from field: string engine = 1;
    */

@@ -1,0 +1,29 @@
+import type { StepForms, StepGraph } from '@commonweight/core';
+import type { Engine, Program } from '../../engine.ts';
+import { loadTfjs, type LoadedTfjs } from './load-tfjs.ts';
+import { TfjsProgram } from './tfjs-program.ts';
+
+/** TensorFlow.js: computes the forward graph by its own operators and takes gradients by its own differentiation. */
+class TfjsEngine implements Engine {
+  readonly name = 'tfjs';
+  readonly forms: StepForms = { gradients: 'given' };
+  readonly runsOn: string;
+  readonly #tf: LoadedTfjs['tf'];
+
+  constructor({ tf, runsOn }: LoadedTfjs) {
+    this.#tf = tf;
+    this.runsOn = runsOn;
+  }
+
+  compile(graph: StepGraph): Promise<Program> {
+    return Promise.resolve().then(() => new TfjsProgram(this.#tf, graph));
+  }
+
+  release(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+export async function openTfjs(): Promise<Engine> {
+  return new TfjsEngine(await loadTfjs());
+}
