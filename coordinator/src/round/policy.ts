@@ -227,9 +227,12 @@ function requireCohort({ name, robust }: Strategy, cohort: CohortConfig): void {
       'cohort.min',
     );
   }
-  if (inviteMaxOf(cohort) > updatesMax) {
+  const { max, overSelection } = cohort;
+  const invited = inviteMaxOf(cohort);
+  if (invited > updatesMax) {
+    const surplus = overSelection === undefined ? '' : `, with cohort.overSelection ${invited} agents are invited`;
     throw new ConfigError(
-      `a round invites up to ${inviteMaxOf(cohort)} agents, and ${name} takes at most ${updatesMax} updates: lower cohort.max or cohort.overSelection`,
+      `cohort.max is ${max}${surplus}, and ${name} takes at most ${updatesMax} updates: lower cohort.max`,
       'cohort.max',
     );
   }

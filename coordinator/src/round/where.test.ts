@@ -49,7 +49,7 @@ test('an agent of a version before tells nothing of itself, and qualifies only w
 test.each<[unknown, RegExp]>([
   ['x', /where must be an object/],
   [{ site: 'a' }, /where.site is not known: the keys are labels, engine/],
-  [{ labels: {} }, /where.labels must have 1 to 32 labels/],
+  [{ labels: {} }, /where.labels must have 1 to 16 labels/],
   [{ labels: { 'a b': 'c' } }, /"a b" is no name of a label/],
   [{ labels: { a: 5 } }, /where.labels.a must be a text/],
   [{ engine: [] }, /where.engine must be a text/],
