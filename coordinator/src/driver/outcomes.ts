@@ -96,8 +96,7 @@ export class Outcomes {
     const { base, collected, counters, state } = closed;
     // Another task's memory, of another strategy perhaps, would be no help.
     const memory = base.manifest.task === this.#task ? base.memory : [];
-    const roots = this.#work.policy.needsRoot === true && 'root' in state ? state.root : undefined;
-    const { improvement, weights } = await training.sum.combine(collected, { weights: base.weights, memory }, roots);
+    const { improvement, weights } = await training.sum.combine(collected, { weights: base.weights, memory });
     const contributions = blobOf(contributionList(weights));
     const draft: CandidateDraft = {
       ...improvement,

@@ -189,8 +189,6 @@ export class RoundSum implements FoldedSum {
   async combine(
     counted: ReadonlyMap<string, Counted & { agentId?: string }>,
     base: { weights: Float32Array; memory: readonly Float32Array[] },
-    /** The agent whose update is the measure of the others, where the rule has one. */
-    root?: string,
   ): Promise<{ improvement: Improvement; weights: ReadonlyMap<string, number> }> {
     // Sorted by id, so that the order of arrival cannot show.
     const sorted = [...counted].sort(([a], [b]) => (a < b ? -1 : 1));

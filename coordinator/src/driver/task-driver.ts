@@ -520,8 +520,8 @@ export class TaskDriver implements TaskWork {
     const { judging, wanting } = this.#work;
     this.#takeTurn();
     const ready = this.#state.candidate === undefined ? fleet.readyFor(wanting) : [];
-    const isJudged = judging !== undefined && (this.#state.candidate !== undefined || this.#policy.needsRoot === true);
-    return { type: 'Tick', nowMs: nowMs(), ready, ...(isJudged ? { judges: fleet.readyFor(judging) } : {}) };
+    if (judging === undefined || this.#state.candidate === undefined) return { type: 'Tick', nowMs: nowMs(), ready };
+    return { type: 'Tick', nowMs: nowMs(), ready, judges: fleet.readyFor(judging) };
   }
 
   /** Says whether a round of this task is due: other tasks of the same agents leave it what it needs, where it has waited for longer. */
@@ -760,14 +760,6 @@ export class TaskDriver implements TaskWork {
     return `candidate ${candidate} waits for ${who}: ${ready} of at least ${cohortMin} are ready`;
   }
 
-  /** The evaluator by whose update the others are judged. */
-  #waitingForRoot(): string {
-    const { judging } = this.#work;
-    if (this.#policy.needsRoot !== true || judging === undefined) return '';
-    if (this.#world.fleet.readyFor(judging).length > 0) return '';
-    return `waiting for an evaluator: none of ${judging.evaluators?.join(', ')} is ready`;
-  }
-
   /** How many of some agents the next round leaves out, since they took part lately. */
   #resting(agents: readonly string[]): number {
     const { round, phase } = this.#state;
@@ -786,7 +778,7 @@ export class TaskDriver implements TaskWork {
       const all = this.#world.fleet.readyFor(this.#work.wanting);
       const resting = this.#resting(all);
       const ready = all.length - resting;
-      if (ready >= this.config.cohort.min) return this.#waitingForRoot();
+      if (ready >= this.config.cohort.min) return '';
       const { agents, lastMs } = this.#world.fleet.returning(this.task, this.#world.nowMs());
       const back = agents === 0 ? '' : `, ${agents} come back within ${Math.ceil(lastMs / 1000)} s`;
       const lacking = lackingWords(this.#world.fleet.unqualifiedFor(this.#work.wanting));

@@ -99,6 +99,12 @@ export class HeldOut {
     return { graph, sums };
   }
 
+  /** Lets go of what is loaded. */
+  async release(): Promise<void> {
+    await this.#loaded?.program.release();
+    this.#loaded = undefined;
+  }
+
   async #load(bytes: Uint8Array, asked: EvaluationPlan, batchSize: number): Promise<Loaded> {
     const key = `${batchSize} ${JSON.stringify(asked)}`;
     if (this.#loaded?.key === key && equalBytes(this.#loaded.bytes, bytes)) return this.#loaded;
