@@ -15,7 +15,7 @@ import { UsageError } from '../output/failure.ts';
 import { standardOutput, type Output } from '../output/output.ts';
 import { stopSignal, tellParent } from '../output/stop-signal.ts';
 import { agentLine } from '../agent/agent-line.ts';
-import { condition, label } from '../agent/device-flags.ts';
+import { condition } from '../agent/device-flags.ts';
 import { servingFlags, servingOptions, type ServingFlags } from '../serving/serving-flags.ts';
 import { servingLine } from '../serving/serving-line.ts';
 
@@ -27,7 +27,6 @@ interface Options extends ServingFlags {
   task?: string;
   betweenRounds: string;
   evaluator?: boolean;
-  label: Record<string, string>;
   condition: Record<string, ConditionSetting>;
   conditionsFile?: string;
   threads?: number;
@@ -52,7 +51,6 @@ export function addAgent(program: Command): void {
       oneOf('stay', 'leave'),
       'stay',
     )
-    .option('--label <key=value>', 'what tasks may choose by, such as site=north; repeatable', label, {})
     .option(
       '--condition <name[=how]>',
       'unmetered says that it holds, charging=no that it does not, charging=auto finds out; repeatable',
@@ -67,11 +65,11 @@ export function addAgent(program: Command): void {
     .option('--serve <address>', 'serve predictions here as well, such as 127.0.0.1:8000')
     .option('--serve-grpc <address>', 'and here over gRPC')
     .option('--serve-model <name>', 'a model to serve, else those it trains; may be repeated', names, []);
-  servingFlags(command).action(agent);
+  servingFlags(command, 'what tasks may choose by, and rollouts may know of what it serves').action(agent);
   addDoctor(command);
 }
 
-const deviceOf = ({ condition: set, conditionsFile: file, label: labels }: Options): DeviceOptions => ({
+const deviceOf = ({ condition: set, conditionsFile: file, label: labels = {} }: Options): DeviceOptions => ({
   labels,
   conditions: { set, ...(file === undefined ? {} : { file: resolve(file) }) },
 });
