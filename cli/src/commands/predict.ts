@@ -1,7 +1,7 @@
-import { connect, type Inputs, type Model, type Tensor, type TypedArray } from '@commonweight/client-sdk';
+import { connect, type Inputs, type InputValue, type Model, type Tensor } from '@commonweight/client-sdk';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
-import { name, talking, whole } from '../output/arguments.ts';
+import { gathered, name, talking, whole } from '../output/arguments.ts';
 import { UsageError } from '../output/failure.ts';
 import { standardOutput } from '../output/output.ts';
 import { inputsFrom } from '../model/json-inputs.ts';
@@ -10,6 +10,7 @@ interface Options {
   coordinator: string;
   channel?: string;
   input?: string;
+  image?: string[];
   data?: string;
   index: number;
   timeout: number;
@@ -22,6 +23,7 @@ export function addPredict(program: Command): void {
     .argument('<model>', 'a model', name)
     .option('--channel <name>', 'what says which version answers (the newest does)', name)
     .option('--input <file>', 'JSON: an array of numbers, or an object of arrays by input name')
+    .option('--image <file>', 'an image instead (needs the package sharp); repeatable, for more rows', gathered)
     .option('--data <spec>', 'an example of a data set instead, such as "mnist?split=test"')
     .option('--index <n>', 'which example of the data set', whole(0), 0)
     .option('--timeout <seconds>', 'how long to wait for the coordinator and the model', whole(1, 3600), 10)
@@ -29,16 +31,23 @@ export function addPredict(program: Command): void {
 }
 
 async function predict(model: string, options: Options): Promise<void> {
-  if ((options.input === undefined) === (options.data === undefined)) {
-    throw new UsageError('give either --input FILE or --data SPEC');
-  }
-  const given = options.input === undefined ? await exampleOf(options.data ?? '', options.index) : undefined;
+  const ways = [options.input, options.image, options.data].filter((way) => way !== undefined);
+  if (ways.length !== 1) throw new UsageError('give either --input FILE, --image FILE or --data SPEC');
+  const given = options.data !== undefined ? await exampleOf(options.data, options.index) : undefined;
   const json: unknown = options.input === undefined ? undefined : JSON.parse(await readFile(options.input, 'utf8'));
   const client = await connect(options.coordinator, { readyTimeoutMs: options.timeout * 1000, reports: false });
   try {
     const { channel } = options;
     const live = await client.model(model, channel === undefined ? {} : { channel });
-    const inputs = given === undefined ? inputsFrom(json, live.contract?.inputs ?? []) : firstInput(live, given.values);
+    const inputs =
+      given !== undefined
+        ? firstInput(live, given.values)
+        : options.image !== undefined
+          ? firstInput(
+              live,
+              options.image.map((image) => ({ image })),
+            )
+          : inputsFrom(json, live.contract?.inputs ?? []);
     const { outputs, version } = await live.predict(inputs);
     const lines = Object.entries(outputs).map(([output, tensor]) => describe(output, tensor));
     const label = given === undefined ? [] : [`label     ${given.label}`];
@@ -56,7 +65,7 @@ async function predict(model: string, options: Options): Promise<void> {
   }
 }
 
-const firstInput = (model: Model, values: TypedArray): Inputs => ({
+const firstInput = (model: Model, values: InputValue): Inputs => ({
   [model.contract?.inputs[0]?.name ?? 'input']: values,
 });
 
