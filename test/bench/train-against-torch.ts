@@ -67,7 +67,9 @@ interface Torch {
 /** Undefined where there is no python3 with torch. */
 async function openTorch(): Promise<Torch | undefined> {
   const script = join(import.meta.dirname, 'train-torch.py');
-  const child: ChildProcess = spawn(process.env['PYTHON'] ?? 'python3', [script], { stdio: ['pipe', 'pipe', 'ignore'] });
+  const child: ChildProcess = spawn(process.env['PYTHON'] ?? 'python3', [script], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+  });
   const gone = new Promise<undefined>((resolve) => {
     child.once('error', () => resolve(undefined));
     child.once('exit', () => resolve(undefined));

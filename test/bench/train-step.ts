@@ -9,7 +9,7 @@ import {
 } from '@commonweight/core';
 import { openEngine } from '../../edge-agent/src/training/engines/open.ts';
 
-const plan: TrainingPlan = {
+export const plan: TrainingPlan = {
   loss: 'cross-entropy',
   optimizer: { name: 'sgd', learningRate: 0.05 },
   epochs: 1,

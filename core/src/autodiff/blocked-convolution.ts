@@ -10,6 +10,7 @@ import type { Windows } from '../onnx/windows.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import type { Shape } from '../tensor/shape.ts';
 import type { GradientForms } from './forms.ts';
+import { once } from './once.ts';
 import { reshapeTo, transpose } from './rule.ts';
 
 export const blockedDomain = 'com.microsoft.nchwc';
@@ -34,17 +35,6 @@ export function blockedShapes(
 }
 
 const isWhole = (count: number, block: number): boolean => count >= block && count % block === 0;
-
-/** What was laid out anew already, by graph and name: the forward pass and two gradients read the same values. */
-const known = new WeakMap<GraphBuilder, Map<string, string>>();
-
-function once(graph: GraphBuilder, key: string, write: () => string): string {
-  const values = known.get(graph) ?? new Map<string, string>();
-  known.set(graph, values);
-  const value = values.get(key) ?? write();
-  values.set(key, value);
-  return value;
-}
 
 /** An image in blocks; one of too few channels stays as it is. */
 function inBlocks(graph: GraphBuilder, image: string, block: number): string {
@@ -160,18 +150,19 @@ export function blockedKernelGradient(
 ): string | undefined {
   const [batch, channels, ...sizes] = shape as [number, number, number, number];
   const [filters, , ...taps] = kernel as [number, number, number, number];
-  if (!isWhole(batch, block) || !isWhole(filters, block)) return undefined;
+  if (!isWhole(filters, block)) return undefined;
+  // A batch smaller than a block is not laid out in blocks; a larger one is filled up with examples of zeros.
+  const inner = batch < block ? 1 : block;
+  const examples = Math.ceil(batch / inner) * inner;
   const { strides, dilations, padsBefore, output } = windows;
   // The border is written beforehand: at the edges the kernels are slow, and here almost every output number is at one.
   const extents = output.map((size, axis) => (size - 1) * strides[axis]! + (taps[axis]! - 1) * dilations[axis]! + 1);
   const after = extents.map((extent, axis) => extent - sizes[axis]! - padsBefore[axis]!);
   const swapped = transpose(graph, image, [1, 0, 2, 3]);
-  const bordered = [...padsBefore, ...after].every((pad) => pad === 0)
-    ? swapped
-    : graph.emit('Pad', [swapped, graph.integers([0, 0, ...padsBefore, 0, 0, ...after])]);
-  const parts = [batch / block, block, filters / block, sizeOf(output), block];
-  const apart = reshapeTo(graph, inBlocks(graph, gradient, block), parts);
-  const asKernel = reshapeTo(graph, transpose(graph, apart, [2, 0, 3, 1, 4]), [filters, batch, ...output]);
+  const bordered = padded(graph, swapped, [0, 0, ...padsBefore, 0, examples - batch, ...after]);
+  const full = padded(graph, inBlocks(graph, gradient, block), [0, 0, 0, 0, examples - batch, 0, 0, 0]);
+  const apart = reshapeTo(graph, full, [examples / inner, inner, filters / block, sizeOf(output), block]);
+  const asKernel = reshapeTo(graph, transpose(graph, apart, [2, 0, 3, 1, 4]), [filters, examples, ...output]);
   const sliding = { pads: [0, 0, 0, 0], strides: dilations, dilations: strides };
   const result = convolved(
     graph,
@@ -184,4 +175,9 @@ export function blockedKernelGradient(
   const byFilters = channels === 1 || filters === block ? rows : transpose(graph, rows, [1, 0, 2]);
   const last = reshapeTo(graph, byFilters, [filters / block, channels * sizeOf(taps), block]);
   return reshapeTo(graph, transpose(graph, last, [0, 2, 1]), kernel);
+}
+
+/** Zeros around a value, or less of it where a pad is negative. */
+function padded(graph: GraphBuilder, value: string, pads: readonly number[]): string {
+  return pads.every((pad) => pad === 0) ? value : graph.emit('Pad', [value, graph.integers(pads)]);
 }

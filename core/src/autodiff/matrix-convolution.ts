@@ -10,6 +10,7 @@ import type { Windows } from '../onnx/windows.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import type { Shape } from '../tensor/shape.ts';
 import type { GradientForms } from './forms.ts';
+import { once } from './once.ts';
 import { reshapeTo, transpose } from './rule.ts';
 
 /** Pixels of an image that is small, and windows on it. */
@@ -61,16 +62,6 @@ function pixelOf(sizes: Shape, windows: Windows, tap: number, window: number): n
 
 function unravelled(index: number, shape: Shape): number[] {
   return shape.map((size, axis) => Math.floor(index / sizeOf(shape.slice(axis + 1))) % size);
-}
-
-const known = new WeakMap<GraphBuilder, Map<string, string>>();
-
-function once(graph: GraphBuilder, key: string, write: () => string): string {
-  const values = known.get(graph) ?? new Map<string, string>();
-  known.set(graph, values);
-  const value = values.get(key) ?? write();
-  values.set(key, value);
-  return value;
 }
 
 /** What all windows see, a row each: [batch · windows, channels · taps]. */
