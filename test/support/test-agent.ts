@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { zstdCompressSync } from 'node:zlib';
-import { create, fromBinary } from '@bufbuild/protobuf';
+import { create, fromBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import { encodeUpdate, logistic, seeded, writeModel, type GridSpec, type UpdateFormat } from '@commonweight/core';
 import {
   formatToWire,
@@ -42,11 +42,12 @@ export class TestAgent {
   readonly #session: AgentSession;
   readonly #service: CoordinatorService;
 
-  constructor(service: CoordinatorService, id: string) {
+  /** `hello`: what it says of itself besides. */
+  constructor(service: CoordinatorService, id: string, hello: MessageInitShape<typeof HelloSchema> = {}) {
     this.id = id;
     this.#service = service;
     const sink = { send: (message: SessionResponse) => this.messages.push(message), close: () => {} };
-    this.#session = service.connectAgent(create(HelloSchema, { agentId: id, sessionId: id }), sink);
+    this.#session = service.connectAgent(create(HelloSchema, { ...hello, agentId: id, sessionId: id }), sink);
   }
 
   say(message: Parameters<typeof create<typeof SessionRequestSchema>>[1]): void {

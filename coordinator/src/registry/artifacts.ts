@@ -4,7 +4,7 @@ import { ArtifactSchema, type Artifact, type Manifest } from '@commonweight/prot
 import { ServiceError } from '../service.ts';
 import type { BlobRecord } from '../store/store.ts';
 
-type ArtifactRole = 'graph' | 'weights' | 'server-memory' | 'delta' | 'remainder';
+export type ArtifactRole = 'graph' | 'weights' | 'server-memory' | 'delta' | 'remainder';
 
 export const sha256 = (bytes: Uint8Array): Uint8Array => createHash('sha256').update(bytes).digest();
 

@@ -5,7 +5,8 @@ import { artifact, artifactOf, blobOf } from './artifacts.ts';
 
 /** A version as the step from its parent. */
 export interface Rounding {
-  step: Uint8Array;
+  /** Undefined where it was not kept, for it is no smaller than the weights. */
+  step: Uint8Array | undefined;
   /** What rounding left. */
   remainder: Float32Array;
 }
@@ -25,8 +26,9 @@ export function travelling(parent: Manifest, weights: BlobRecord, rounding: Roun
   if (rounding === undefined) return { delta: undefined, earlierDeltas: [], remainder: undefined };
   const remainder = blobOf(weightsToBytes(rounding.remainder));
   const bytesMax = weights.data.length;
-  if (rounding.step.length >= bytesMax) return { delta: undefined, earlierDeltas: [], remainder };
-  const blob = blobOf(rounding.step);
+  const { step } = rounding;
+  if (step === undefined || step.length >= bytesMax) return { delta: undefined, earlierDeltas: [], remainder };
+  const blob = blobOf(step);
   const fromDigest = artifact(parent, 'weights').digest;
   const delta = { artifact: { ...artifactOf('delta', blob), fromDigest, toDigest: weights.digest }, blob };
   const own = parent.artifacts.filter(({ role }) => role === 'delta');

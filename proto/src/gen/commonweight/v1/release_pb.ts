@@ -12,7 +12,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file commonweight/v1/release.proto.
  */
 export const file_commonweight_v1_release: GenFile = /*@__PURE__*/
-  fileDesc("Ch1jb21tb253ZWlnaHQvdjEvcmVsZWFzZS5wcm90bxIPY29tbW9ud2VpZ2h0LnYxIm8KCEFydGlmYWN0EgwKBHJvbGUYASABKAkSDwoHdmFyaWFudBgCIAEoCRIOCgZkaWdlc3QYAyABKAwSDAoEc2l6ZRgEIAEoBBITCgtmcm9tX2RpZ2VzdBgFIAEoDBIRCgl0b19kaWdlc3QYBiABKAwiOwoOVGVuc29yQ29udHJhY3QSDAoEbmFtZRgBIAEoCRINCgVkdHlwZRgCIAEoCRIMCgRkaW1zGAMgAygDIo4ECghNYW5pZmVzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEEhUKDXBhcmVudF9kaWdlc3QYAyABKAwSDAoEdGFzaxgEIAEoCRINCgVyb3VuZBgFIAEoBBINCgVlcG9jaBgGIAEoBBIQCghzdHJhdGVneRgHIAEoCRIUCgx0b3RhbF93ZWlnaHQYCCABKAQSHAoUY29udHJpYnV0aW9uc19kaWdlc3QYCSABKAwSLAoJYXJ0aWZhY3RzGAogAygLMhkuY29tbW9ud2VpZ2h0LnYxLkFydGlmYWN0Ei8KBmlucHV0cxgLIAMoCzIfLmNvbW1vbndlaWdodC52MS5UZW5zb3JDb250cmFjdBIwCgdvdXRwdXRzGAwgAygLMh8uY29tbW9ud2VpZ2h0LnYxLlRlbnNvckNvbnRyYWN0EjcKB21ldHJpY3MYDSADKAsyJi5jb21tb253ZWlnaHQudjEuTWFuaWZlc3QuTWV0cmljc0VudHJ5EhIKCmNyZWF0ZWRfbXMYDiABKAMSGAoQcmVzdG9yZWRfdmVyc2lvbhgPIAEoBBIxCg5lYXJsaWVyX2RlbHRhcxgQIAMoCzIZLmNvbW1vbndlaWdodC52MS5BcnRpZmFjdBouCgxNZXRyaWNzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ASJJCg5TaWduZWRNYW5pZmVzdBIQCghtYW5pZmVzdBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwSEgoKcHVibGljX2tleRgDIAEoDCKPAQoSVmFyaWFudE1lYXN1cmVtZW50EgwKBGRhdGEYASABKAkSEAoIZXhhbXBsZXMYAiABKAQSEgoKZGlmZmVyZW5jZRgDIAEoARIRCglhZ3JlZW1lbnQYBCABKAESMgoIYWNjdXJhY3kYBSABKAsyIC5jb21tb253ZWlnaHQudjEuVmFyaWFudEFjY3VyYWN5IjMKD1ZhcmlhbnRBY2N1cmFjeRIPCgdmbG9hdDMyGAEgASgBEg8KB3ZhcmlhbnQYAiABKAEiqgEKB1ZhcmlhbnQSDAoEbmFtZRgBIAEoCRIsCgVzdGF0ZRgCIAEoDjIdLmNvbW1vbndlaWdodC52MS5WYXJpYW50U3RhdGUSCwoDd2h5GAMgASgJEg4KBmRpZ2VzdBgEIAEoDBIMCgRzaXplGAUgASgEEjgKC21lYXN1cmVtZW50GAYgASgLMiMuY29tbW9ud2VpZ2h0LnYxLlZhcmlhbnRNZWFzdXJlbWVudCKmAQoLVmFyaWFudExpc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIXCg9tYW5pZmVzdF9kaWdlc3QYAyABKAwSEAoIcmV2aXNpb24YBCABKAQSKgoIdmFyaWFudHMYBSADKAsyGC5jb21tb253ZWlnaHQudjEuVmFyaWFudBIgChhhY2N1cmFjeV9kcm9wX3BvaW50c19tYXgYBiABKAEiSAoRU2lnbmVkVmFyaWFudExpc3QSDAoEbGlzdBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwSEgoKcHVibGljX2tleRgDIAEoDCIxCgxDb250cmlidXRpb24SEQoJdXBkYXRlX2lkGAEgASgMEg4KBndlaWdodBgCIAEoBCJHCglSZWplY3Rpb24SEQoJdXBkYXRlX2lkGAEgASgMEicKBnJlYXNvbhgCIAEoDjIXLmNvbW1vbndlaWdodC52MS5SZWFzb24icQoQQ29udHJpYnV0aW9uTGlzdBIvCghhY2NlcHRlZBgBIAMoCzIdLmNvbW1vbndlaWdodC52MS5Db250cmlidXRpb24SLAoIcmVqZWN0ZWQYAiADKAsyGi5jb21tb253ZWlnaHQudjEuUmVqZWN0aW9uIo4BCgdSZWNlaXB0EhEKCXVwZGF0ZV9pZBgBIAEoDBIMCgR0YXNrGAIgASgJEg0KBXJvdW5kGAMgASgEEhsKEWNvbW1pdHRlZF92ZXJzaW9uGAQgASgESAASKwoIcmVqZWN0ZWQYBSABKA4yFy5jb21tb253ZWlnaHQudjEuUmVhc29uSABCCQoHb3V0Y29tZSJHCg1TaWduZWRSZWNlaXB0Eg8KB3JlY2VpcHQYASABKAwSEQoJc2lnbmF0dXJlGAIgASgMEhIKCnB1YmxpY19rZXkYAyABKAwq7QEKCEVuY29kaW5nEhgKFEVOQ09ESU5HX1VOU1BFQ0lGSUVEEAASFAoQRU5DT0RJTkdfRkxPQVQzMhABEhMKD0VOQ09ESU5HX01YSU5UOBACEhMKD0VOQ09ESU5HX01YSU5UNBADEhkKFUVOQ09ESU5HX1RPUEtfRkxPQVQzMhAEEhgKFEVOQ09ESU5HX1RPUEtfTVhJTlQ4EAUSGAoURU5DT0RJTkdfVE9QS19NWElOVDQQBhIbChdFTkNPRElOR19ST1RBVEVEX01YSU5UOBAHEhsKF0VOQ09ESU5HX1JPVEFURURfTVhJTlQ0EAgqmQEKDFZhcmlhbnRTdGF0ZRIdChlWQVJJQU5UX1NUQVRFX1VOU1BFQ0lGSUVEEAASFgoSVkFSSUFOVF9TVEFURV9NQURFEAESGwoXVkFSSUFOVF9TVEFURV9QVUJMSVNIRUQQAhIaChZWQVJJQU5UX1NUQVRFX1dJVEhIRUxEEAMSGQoVVkFSSUFOVF9TVEFURV9SRUZVU0VEEAQq1QMKBlJlYXNvbhIWChJSRUFTT05fVU5TUEVDSUZJRUQQABIWChJSRUFTT05fU1RBTEVfUk9VTkQQARIWChJSRUFTT05fTk9UX0lOVklURUQQAhIUChBSRUFTT05fRFVQTElDQVRFEAMSGQoVUkVBU09OX05PVF9DT0xMRUNUSU5HEAQSHQoZUkVBU09OX1dST05HX0JBU0VfVkVSU0lPThAFEhUKEVJFQVNPTl9XUk9OR19TSVpFEAYSGQoVUkVBU09OX1dST05HX0VOQ09ESU5HEAcSGgoWUkVBU09OX0RJR0VTVF9NSVNNQVRDSBAIEhUKEVJFQVNPTl9OT1RfRklOSVRFEAkSGgoWUkVBU09OX1ZBTFVFX1RPT19MQVJHRRAKEhMKD1JFQVNPTl9PRkZfR1JJRBALEh4KGlJFQVNPTl9XRUlHSFRfT1VUX09GX1JBTkdFEAwSEwoPUkVBU09OX1dST05HX0lEEA0SFwoTUkVBU09OX1VOS05PV05fVEFTSxAOEhIKDlJFQVNPTl9FWFBJUkVEEA8SGwoXUkVBU09OX1RPT19NQU5ZX1VQTE9BRFMQEBIeChpSRUFTT05fQkFTRV9BTFJFQURZX0NMT1NFRBARYgZwcm90bzM");
+  fileDesc("Ch1jb21tb253ZWlnaHQvdjEvcmVsZWFzZS5wcm90bxIPY29tbW9ud2VpZ2h0LnYxIm8KCEFydGlmYWN0EgwKBHJvbGUYASABKAkSDwoHdmFyaWFudBgCIAEoCRIOCgZkaWdlc3QYAyABKAwSDAoEc2l6ZRgEIAEoBBITCgtmcm9tX2RpZ2VzdBgFIAEoDBIRCgl0b19kaWdlc3QYBiABKAwiOwoOVGVuc29yQ29udHJhY3QSDAoEbmFtZRgBIAEoCRINCgVkdHlwZRgCIAEoCRIMCgRkaW1zGAMgAygDItIECghNYW5pZmVzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEEhUKDXBhcmVudF9kaWdlc3QYAyABKAwSDAoEdGFzaxgEIAEoCRINCgVyb3VuZBgFIAEoBBINCgVlcG9jaBgGIAEoBBIQCghzdHJhdGVneRgHIAEoCRIUCgx0b3RhbF93ZWlnaHQYCCABKAQSHAoUY29udHJpYnV0aW9uc19kaWdlc3QYCSABKAwSLAoJYXJ0aWZhY3RzGAogAygLMhkuY29tbW9ud2VpZ2h0LnYxLkFydGlmYWN0Ei8KBmlucHV0cxgLIAMoCzIfLmNvbW1vbndlaWdodC52MS5UZW5zb3JDb250cmFjdBIwCgdvdXRwdXRzGAwgAygLMh8uY29tbW9ud2VpZ2h0LnYxLlRlbnNvckNvbnRyYWN0EjcKB21ldHJpY3MYDSADKAsyJi5jb21tb253ZWlnaHQudjEuTWFuaWZlc3QuTWV0cmljc0VudHJ5EhIKCmNyZWF0ZWRfbXMYDiABKAMSGAoQcmVzdG9yZWRfdmVyc2lvbhgPIAEoBBIxCg5lYXJsaWVyX2RlbHRhcxgQIAMoCzIZLmNvbW1vbndlaWdodC52MS5BcnRpZmFjdBIRCgljYW5kaWRhdGUYFCABKAQSLwoKZXZhbHVhdGlvbhgVIAEoCzIbLmNvbW1vbndlaWdodC52MS5FdmFsdWF0aW9uGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBIpoBCgpFdmFsdWF0aW9uEg8KB3JlcG9ydHMYASABKA0SEAoIZXhhbXBsZXMYAiABKAQSOQoHbWV0cmljcxgDIAMoCzIoLmNvbW1vbndlaWdodC52MS5FdmFsdWF0aW9uLk1ldHJpY3NFbnRyeRouCgxNZXRyaWNzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ASK7BAoJQ2FuZGlkYXRlEg0KBW1vZGVsGAEgASgJEg4KBm51bWJlchgCIAEoBBIMCgR0YXNrGAMgASgJEg0KBXJvdW5kGAQgASgEEhQKDGJhc2VfdmVyc2lvbhgFIAEoBBITCgtiYXNlX2RpZ2VzdBgGIAEoDBIQCghzdHJhdGVneRgHIAEoCRIUCgx0b3RhbF93ZWlnaHQYCCABKAQSHAoUY29udHJpYnV0aW9uc19kaWdlc3QYCSABKAwSLAoJYXJ0aWZhY3RzGAogAygLMhkuY29tbW9ud2VpZ2h0LnYxLkFydGlmYWN0EjgKB21ldHJpY3MYCyADKAsyJy5jb21tb253ZWlnaHQudjEuQ2FuZGlkYXRlLk1ldHJpY3NFbnRyeRISCgpjcmVhdGVkX21zGAwgASgDEg0KBWVwb2NoGA0gASgEEi4KBXN0YXRlGA4gASgOMh8uY29tbW9ud2VpZ2h0LnYxLkNhbmRpZGF0ZVN0YXRlEgsKA3doeRgPIAEoCRIPCgd2ZXJzaW9uGBAgASgEEhEKCXN0ZXBfbm9ybRgRIAEoARI0Cg9iYXNlX2V2YWx1YXRpb24YEiABKAsyGy5jb21tb253ZWlnaHQudjEuRXZhbHVhdGlvbhIvCgpldmFsdWF0aW9uGBMgASgLMhsuY29tbW9ud2VpZ2h0LnYxLkV2YWx1YXRpb24aLgoMTWV0cmljc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEiSwoPU2lnbmVkQ2FuZGlkYXRlEhEKCWNhbmRpZGF0ZRgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwSEgoKcHVibGljX2tleRgDIAEoDCL0AQoGUmVzdWx0EgwKBHRhc2sYASABKAkSDQoFcm91bmQYAiABKAQSDAoEa2luZBgDIAEoCRINCgVtb2RlbBgEIAEoCRIPCgd2ZXJzaW9uGAUgASgEEhcKD21hbmlmZXN0X2RpZ2VzdBgGIAEoDBISCgpjcmVhdGVkX21zGAcgASgDEg0KBWVwb2NoGAggASgEEi8KCmV2YWx1YXRpb24YCSABKAsyGy5jb21tb253ZWlnaHQudjEuRXZhbHVhdGlvbhIZChFzdGF0aXN0aWNzX2RpZ2VzdBgKIAEoDBIXCg9zdGF0aXN0aWNzX3NpemUYCyABKAQiRQoMU2lnbmVkUmVzdWx0Eg4KBnJlc3VsdBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwSEgoKcHVibGljX2tleRgDIAEoDCI4Cg1TdGF0aXN0aWNzQmluEgwKBGZyb20YASABKAESCgoCdG8YAiABKAESDQoFY291bnQYAyABKAQirgEKEUZlYXR1cmVTdGF0aXN0aWNzEg0KBWNvdW50GAEgASgEEg8KB21pc3NpbmcYAiABKAQSDAoEbWVhbhgDIAEoARIQCgh2YXJpYW5jZRgEIAEoARILCgNtaW4YBSABKAESCwoDbWF4GAYgASgBEhEKCXF1YW50aWxlcxgHIAMoARIsCgRiaW5zGAggAygLMh4uY29tbW9ud2VpZ2h0LnYxLlN0YXRpc3RpY3NCaW4idAoKU3RhdGlzdGljcxIQCghleGFtcGxlcxgBIAEoBBI0CghmZWF0dXJlcxgCIAMoCzIiLmNvbW1vbndlaWdodC52MS5GZWF0dXJlU3RhdGlzdGljcxIOCgZsYWJlbHMYAyADKAQSDgoGc2hhcmVzGAQgAygBIkkKDlNpZ25lZE1hbmlmZXN0EhAKCG1hbmlmZXN0GAEgASgMEhEKCXNpZ25hdHVyZRgCIAEoDBISCgpwdWJsaWNfa2V5GAMgASgMIo8BChJWYXJpYW50TWVhc3VyZW1lbnQSDAoEZGF0YRgBIAEoCRIQCghleGFtcGxlcxgCIAEoBBISCgpkaWZmZXJlbmNlGAMgASgBEhEKCWFncmVlbWVudBgEIAEoARIyCghhY2N1cmFjeRgFIAEoCzIgLmNvbW1vbndlaWdodC52MS5WYXJpYW50QWNjdXJhY3kiMwoPVmFyaWFudEFjY3VyYWN5Eg8KB2Zsb2F0MzIYASABKAESDwoHdmFyaWFudBgCIAEoASKqAQoHVmFyaWFudBIMCgRuYW1lGAEgASgJEiwKBXN0YXRlGAIgASgOMh0uY29tbW9ud2VpZ2h0LnYxLlZhcmlhbnRTdGF0ZRILCgN3aHkYAyABKAkSDgoGZGlnZXN0GAQgASgMEgwKBHNpemUYBSABKAQSOAoLbWVhc3VyZW1lbnQYBiABKAsyIy5jb21tb253ZWlnaHQudjEuVmFyaWFudE1lYXN1cmVtZW50IqYBCgtWYXJpYW50TGlzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEEhcKD21hbmlmZXN0X2RpZ2VzdBgDIAEoDBIQCghyZXZpc2lvbhgEIAEoBBIqCgh2YXJpYW50cxgFIAMoCzIYLmNvbW1vbndlaWdodC52MS5WYXJpYW50EiAKGGFjY3VyYWN5X2Ryb3BfcG9pbnRzX21heBgGIAEoASJIChFTaWduZWRWYXJpYW50TGlzdBIMCgRsaXN0GAEgASgMEhEKCXNpZ25hdHVyZRgCIAEoDBISCgpwdWJsaWNfa2V5GAMgASgMIjEKDENvbnRyaWJ1dGlvbhIRCgl1cGRhdGVfaWQYASABKAwSDgoGd2VpZ2h0GAIgASgEIkcKCVJlamVjdGlvbhIRCgl1cGRhdGVfaWQYASABKAwSJwoGcmVhc29uGAIgASgOMhcuY29tbW9ud2VpZ2h0LnYxLlJlYXNvbiJxChBDb250cmlidXRpb25MaXN0Ei8KCGFjY2VwdGVkGAEgAygLMh0uY29tbW9ud2VpZ2h0LnYxLkNvbnRyaWJ1dGlvbhIsCghyZWplY3RlZBgCIAMoCzIaLmNvbW1vbndlaWdodC52MS5SZWplY3Rpb24ipwEKB1JlY2VpcHQSEQoJdXBkYXRlX2lkGAEgASgMEgwKBHRhc2sYAiABKAkSDQoFcm91bmQYAyABKAQSGwoRY29tbWl0dGVkX3ZlcnNpb24YBCABKARIABIrCghyZWplY3RlZBgFIAEoDjIXLmNvbW1vbndlaWdodC52MS5SZWFzb25IABIXCg1jb3VudGVkX3JvdW5kGAYgASgESABCCQoHb3V0Y29tZSJHCg1TaWduZWRSZWNlaXB0Eg8KB3JlY2VpcHQYASABKAwSEQoJc2lnbmF0dXJlGAIgASgMEhIKCnB1YmxpY19rZXkYAyABKAwq7QEKCEVuY29kaW5nEhgKFEVOQ09ESU5HX1VOU1BFQ0lGSUVEEAASFAoQRU5DT0RJTkdfRkxPQVQzMhABEhMKD0VOQ09ESU5HX01YSU5UOBACEhMKD0VOQ09ESU5HX01YSU5UNBADEhkKFUVOQ09ESU5HX1RPUEtfRkxPQVQzMhAEEhgKFEVOQ09ESU5HX1RPUEtfTVhJTlQ4EAUSGAoURU5DT0RJTkdfVE9QS19NWElOVDQQBhIbChdFTkNPRElOR19ST1RBVEVEX01YSU5UOBAHEhsKF0VOQ09ESU5HX1JPVEFURURfTVhJTlQ0EAgqpwEKDkNhbmRpZGF0ZVN0YXRlEh8KG0NBTkRJREFURV9TVEFURV9VTlNQRUNJRklFRBAAEhsKF0NBTkRJREFURV9TVEFURV9QRU5ESU5HEAESHQoZQ0FORElEQVRFX1NUQVRFX1BVQkxJU0hFRBACEhsKF0NBTkRJREFURV9TVEFURV9SRUZVU0VEEAMSGwoXQ0FORElEQVRFX1NUQVRFX0RST1BQRUQQBCqZAQoMVmFyaWFudFN0YXRlEh0KGVZBUklBTlRfU1RBVEVfVU5TUEVDSUZJRUQQABIWChJWQVJJQU5UX1NUQVRFX01BREUQARIbChdWQVJJQU5UX1NUQVRFX1BVQkxJU0hFRBACEhoKFlZBUklBTlRfU1RBVEVfV0lUSEhFTEQQAxIZChVWQVJJQU5UX1NUQVRFX1JFRlVTRUQQBCr9AwoGUmVhc29uEhYKElJFQVNPTl9VTlNQRUNJRklFRBAAEhYKElJFQVNPTl9TVEFMRV9ST1VORBABEhYKElJFQVNPTl9OT1RfSU5WSVRFRBACEhQKEFJFQVNPTl9EVVBMSUNBVEUQAxIZChVSRUFTT05fTk9UX0NPTExFQ1RJTkcQBBIdChlSRUFTT05fV1JPTkdfQkFTRV9WRVJTSU9OEAUSFQoRUkVBU09OX1dST05HX1NJWkUQBhIZChVSRUFTT05fV1JPTkdfRU5DT0RJTkcQBxIaChZSRUFTT05fRElHRVNUX01JU01BVENIEAgSFQoRUkVBU09OX05PVF9GSU5JVEUQCRIaChZSRUFTT05fVkFMVUVfVE9PX0xBUkdFEAoSEwoPUkVBU09OX09GRl9HUklEEAsSHgoaUkVBU09OX1dFSUdIVF9PVVRfT0ZfUkFOR0UQDBITCg9SRUFTT05fV1JPTkdfSUQQDRIXChNSRUFTT05fVU5LTk9XTl9UQVNLEA4SEgoOUkVBU09OX0VYUElSRUQQDxIbChdSRUFTT05fVE9PX01BTllfVVBMT0FEUxAQEh4KGlJFQVNPTl9CQVNFX0FMUkVBRFlfQ0xPU0VEEBESFQoRUkVBU09OX1JPVU5EX0ZVTEwQEhIPCgtSRUFTT05fR0FURRATYgZwcm90bzM");
 
 /**
  * One content-addressed blob of a version.
@@ -195,6 +195,20 @@ export type Manifest = Message<"commonweight.v1.Manifest"> & {
    * @generated from field: repeated commonweight.v1.Artifact earlier_deltas = 16;
    */
   earlierDeltas: Artifact[];
+
+  /**
+   * The number of the candidate that this version was while agents evaluated it; 0 where nobody did.
+   *
+   * @generated from field: uint64 candidate = 20;
+   */
+  candidate: bigint;
+
+  /**
+   * What they found of it.
+   *
+   * @generated from field: commonweight.v1.Evaluation evaluation = 21;
+   */
+  evaluation?: Evaluation | undefined;
 };
 
 /**
@@ -203,6 +217,426 @@ export type Manifest = Message<"commonweight.v1.Manifest"> & {
  */
 export const ManifestSchema: GenMessage<Manifest> = /*@__PURE__*/
   messageDesc(file_commonweight_v1_release, 2);
+
+/**
+ * How good weights are over the examples of some devices.
+ *
+ * @generated from message commonweight.v1.Evaluation
+ */
+export type Evaluation = Message<"commonweight.v1.Evaluation"> & {
+  /**
+   * @generated from field: uint32 reports = 1;
+   */
+  reports: number;
+
+  /**
+   * @generated from field: uint64 examples = 2;
+   */
+  examples: bigint;
+
+  /**
+   * @generated from field: map<string, double> metrics = 3;
+   */
+  metrics: { [key: string]: number };
+};
+
+/**
+ * Describes the message commonweight.v1.Evaluation.
+ * Use `create(EvaluationSchema)` to create a new message.
+ */
+export const EvaluationSchema: GenMessage<Evaluation> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 3);
+
+/**
+ * What a round made, before it is a version or instead. It is signed anew once it is decided.
+ *
+ * @generated from message commonweight.v1.Candidate
+ */
+export type Candidate = Message<"commonweight.v1.Candidate"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * Among the model's candidates.
+   *
+   * @generated from field: uint64 number = 2;
+   */
+  number: bigint;
+
+  /**
+   * @generated from field: string task = 3;
+   */
+  task: string;
+
+  /**
+   * @generated from field: uint64 round = 4;
+   */
+  round: bigint;
+
+  /**
+   * The champion: what it was made from, and is held against.
+   *
+   * @generated from field: uint64 base_version = 5;
+   */
+  baseVersion: bigint;
+
+  /**
+   * SHA-256 of its Manifest bytes.
+   *
+   * @generated from field: bytes base_digest = 6;
+   */
+  baseDigest: Uint8Array;
+
+  /**
+   * @generated from field: string strategy = 7;
+   */
+  strategy: string;
+
+  /**
+   * @generated from field: uint64 total_weight = 8;
+   */
+  totalWeight: bigint;
+
+  /**
+   * SHA-256 of the ContributionList blob.
+   *
+   * @generated from field: bytes contributions_digest = 9;
+   */
+  contributionsDigest: Uint8Array;
+
+  /**
+   * Weights, what the strategy remembers, and where versions are rounded the step and what that left; the graph is the base's.
+   *
+   * @generated from field: repeated commonweight.v1.Artifact artifacts = 10;
+   */
+  artifacts: Artifact[];
+
+  /**
+   * Weighted means of what agents reported with their updates.
+   *
+   * @generated from field: map<string, double> metrics = 11;
+   */
+  metrics: { [key: string]: number };
+
+  /**
+   * @generated from field: int64 created_ms = 12;
+   */
+  createdMs: bigint;
+
+  /**
+   * @generated from field: uint64 epoch = 13;
+   */
+  epoch: bigint;
+
+  /**
+   * @generated from field: commonweight.v1.CandidateState state = 14;
+   */
+  state: CandidateState;
+
+  /**
+   * What decided, in words.
+   *
+   * @generated from field: string why = 15;
+   */
+  why: string;
+
+  /**
+   * The version that it became.
+   *
+   * @generated from field: uint64 version = 16;
+   */
+  version: bigint;
+
+  /**
+   * Length of the step from the base.
+   *
+   * @generated from field: double step_norm = 17;
+   */
+  stepNorm: number;
+
+  /**
+   * What agents found of the base and of it, on the same examples.
+   *
+   * @generated from field: commonweight.v1.Evaluation base_evaluation = 18;
+   */
+  baseEvaluation?: Evaluation | undefined;
+
+  /**
+   * @generated from field: commonweight.v1.Evaluation evaluation = 19;
+   */
+  evaluation?: Evaluation | undefined;
+};
+
+/**
+ * Describes the message commonweight.v1.Candidate.
+ * Use `create(CandidateSchema)` to create a new message.
+ */
+export const CandidateSchema: GenMessage<Candidate> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 4);
+
+/**
+ * @generated from message commonweight.v1.SignedCandidate
+ */
+export type SignedCandidate = Message<"commonweight.v1.SignedCandidate"> & {
+  /**
+   * @generated from field: bytes candidate = 1;
+   */
+  candidate: Uint8Array;
+
+  /**
+   * Ed25519 over "commonweight.v1.Candidate\n" followed by the candidate bytes.
+   *
+   * @generated from field: bytes signature = 2;
+   */
+  signature: Uint8Array;
+
+  /**
+   * @generated from field: bytes public_key = 3;
+   */
+  publicKey: Uint8Array;
+};
+
+/**
+ * Describes the message commonweight.v1.SignedCandidate.
+ * Use `create(SignedCandidateSchema)` to create a new message.
+ */
+export const SignedCandidateSchema: GenMessage<SignedCandidate> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 5);
+
+/**
+ * What a round of an evaluation or of statistics came to.
+ *
+ * @generated from message commonweight.v1.Result
+ */
+export type Result = Message<"commonweight.v1.Result"> & {
+  /**
+   * @generated from field: string task = 1;
+   */
+  task: string;
+
+  /**
+   * @generated from field: uint64 round = 2;
+   */
+  round: bigint;
+
+  /**
+   * "evaluate" or "statistics".
+   *
+   * @generated from field: string kind = 3;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: string model = 4;
+   */
+  model: string;
+
+  /**
+   * The newest version when the round was opened.
+   *
+   * @generated from field: uint64 version = 5;
+   */
+  version: bigint;
+
+  /**
+   * SHA-256 of its Manifest bytes.
+   *
+   * @generated from field: bytes manifest_digest = 6;
+   */
+  manifestDigest: Uint8Array;
+
+  /**
+   * @generated from field: int64 created_ms = 7;
+   */
+  createdMs: bigint;
+
+  /**
+   * @generated from field: uint64 epoch = 8;
+   */
+  epoch: bigint;
+
+  /**
+   * Who reported, and on how many examples; of an evaluation also the metrics.
+   *
+   * @generated from field: commonweight.v1.Evaluation evaluation = 9;
+   */
+  evaluation?: Evaluation | undefined;
+
+  /**
+   * SHA-256 of the Statistics blob; empty of an evaluation.
+   *
+   * @generated from field: bytes statistics_digest = 10;
+   */
+  statisticsDigest: Uint8Array;
+
+  /**
+   * @generated from field: uint64 statistics_size = 11;
+   */
+  statisticsSize: bigint;
+};
+
+/**
+ * Describes the message commonweight.v1.Result.
+ * Use `create(ResultSchema)` to create a new message.
+ */
+export const ResultSchema: GenMessage<Result> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 6);
+
+/**
+ * @generated from message commonweight.v1.SignedResult
+ */
+export type SignedResult = Message<"commonweight.v1.SignedResult"> & {
+  /**
+   * @generated from field: bytes result = 1;
+   */
+  result: Uint8Array;
+
+  /**
+   * Ed25519 over "commonweight.v1.Result\n" followed by the result bytes.
+   *
+   * @generated from field: bytes signature = 2;
+   */
+  signature: Uint8Array;
+
+  /**
+   * @generated from field: bytes public_key = 3;
+   */
+  publicKey: Uint8Array;
+};
+
+/**
+ * Describes the message commonweight.v1.SignedResult.
+ * Use `create(SignedResultSchema)` to create a new message.
+ */
+export const SignedResultSchema: GenMessage<SignedResult> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 7);
+
+/**
+ * Values between two bounds.
+ *
+ * @generated from message commonweight.v1.StatisticsBin
+ */
+export type StatisticsBin = Message<"commonweight.v1.StatisticsBin"> & {
+  /**
+   * @generated from field: double from = 1;
+   */
+  from: number;
+
+  /**
+   * @generated from field: double to = 2;
+   */
+  to: number;
+
+  /**
+   * @generated from field: uint64 count = 3;
+   */
+  count: bigint;
+};
+
+/**
+ * Describes the message commonweight.v1.StatisticsBin.
+ * Use `create(StatisticsBinSchema)` to create a new message.
+ */
+export const StatisticsBinSchema: GenMessage<StatisticsBin> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 8);
+
+/**
+ * @generated from message commonweight.v1.FeatureStatistics
+ */
+export type FeatureStatistics = Message<"commonweight.v1.FeatureStatistics"> & {
+  /**
+   * @generated from field: uint64 count = 1;
+   */
+  count: bigint;
+
+  /**
+   * Values that are no number, or infinite.
+   *
+   * @generated from field: uint64 missing = 2;
+   */
+  missing: bigint;
+
+  /**
+   * @generated from field: double mean = 3;
+   */
+  mean: number;
+
+  /**
+   * @generated from field: double variance = 4;
+   */
+  variance: number;
+
+  /**
+   * Bounds of bins, between which all values are.
+   *
+   * @generated from field: double min = 5;
+   */
+  min: number;
+
+  /**
+   * @generated from field: double max = 6;
+   */
+  max: number;
+
+  /**
+   * About the values that shares of all do not exceed: Statistics.shares.
+   *
+   * @generated from field: repeated double quantiles = 7;
+   */
+  quantiles: number[];
+
+  /**
+   * Bins that have something in them, ascending.
+   *
+   * @generated from field: repeated commonweight.v1.StatisticsBin bins = 8;
+   */
+  bins: StatisticsBin[];
+};
+
+/**
+ * Describes the message commonweight.v1.FeatureStatistics.
+ * Use `create(FeatureStatisticsSchema)` to create a new message.
+ */
+export const FeatureStatisticsSchema: GenMessage<FeatureStatistics> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 9);
+
+/**
+ * A blob of its own: it is as long as a model has inputs.
+ *
+ * @generated from message commonweight.v1.Statistics
+ */
+export type Statistics = Message<"commonweight.v1.Statistics"> & {
+  /**
+   * @generated from field: uint64 examples = 1;
+   */
+  examples: bigint;
+
+  /**
+   * @generated from field: repeated commonweight.v1.FeatureStatistics features = 2;
+   */
+  features: FeatureStatistics[];
+
+  /**
+   * Examples by label, and last those of all other labels.
+   *
+   * @generated from field: repeated uint64 labels = 3;
+   */
+  labels: bigint[];
+
+  /**
+   * @generated from field: repeated double shares = 4;
+   */
+  shares: number[];
+};
+
+/**
+ * Describes the message commonweight.v1.Statistics.
+ * Use `create(StatisticsSchema)` to create a new message.
+ */
+export const StatisticsSchema: GenMessage<Statistics> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 10);
 
 /**
  * Manifest bytes exactly as signed, so that verifying never depends on re-encoding.
@@ -235,7 +669,7 @@ export type SignedManifest = Message<"commonweight.v1.SignedManifest"> & {
  * Use `create(SignedManifestSchema)` to create a new message.
  */
 export const SignedManifestSchema: GenMessage<SignedManifest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 3);
+  messageDesc(file_commonweight_v1_release, 11);
 
 /**
  * What an evaluator found of a form, against float32 on the same inputs.
@@ -282,7 +716,7 @@ export type VariantMeasurement = Message<"commonweight.v1.VariantMeasurement"> &
  * Use `create(VariantMeasurementSchema)` to create a new message.
  */
 export const VariantMeasurementSchema: GenMessage<VariantMeasurement> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 4);
+  messageDesc(file_commonweight_v1_release, 12);
 
 /**
  * Shares of right answers.
@@ -306,7 +740,7 @@ export type VariantAccuracy = Message<"commonweight.v1.VariantAccuracy"> & {
  * Use `create(VariantAccuracySchema)` to create a new message.
  */
 export const VariantAccuracySchema: GenMessage<VariantAccuracy> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 5);
+  messageDesc(file_commonweight_v1_release, 13);
 
 /**
  * A form of a version that was made after it: one ONNX file that stock runtimes load.
@@ -356,7 +790,7 @@ export type Variant = Message<"commonweight.v1.Variant"> & {
  * Use `create(VariantSchema)` to create a new message.
  */
 export const VariantSchema: GenMessage<Variant> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 6);
+  messageDesc(file_commonweight_v1_release, 14);
 
 /**
  * The forms of one version. It comes after the manifest, which it names; each newer list has a higher revision.
@@ -404,7 +838,7 @@ export type VariantList = Message<"commonweight.v1.VariantList"> & {
  * Use `create(VariantListSchema)` to create a new message.
  */
 export const VariantListSchema: GenMessage<VariantList> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 7);
+  messageDesc(file_commonweight_v1_release, 15);
 
 /**
  * @generated from message commonweight.v1.SignedVariantList
@@ -433,7 +867,7 @@ export type SignedVariantList = Message<"commonweight.v1.SignedVariantList"> & {
  * Use `create(SignedVariantListSchema)` to create a new message.
  */
 export const SignedVariantListSchema: GenMessage<SignedVariantList> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 8);
+  messageDesc(file_commonweight_v1_release, 16);
 
 /**
  * @generated from message commonweight.v1.Contribution
@@ -457,7 +891,7 @@ export type Contribution = Message<"commonweight.v1.Contribution"> & {
  * Use `create(ContributionSchema)` to create a new message.
  */
 export const ContributionSchema: GenMessage<Contribution> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 9);
+  messageDesc(file_commonweight_v1_release, 17);
 
 /**
  * @generated from message commonweight.v1.Rejection
@@ -479,7 +913,7 @@ export type Rejection = Message<"commonweight.v1.Rejection"> & {
  * Use `create(RejectionSchema)` to create a new message.
  */
 export const RejectionSchema: GenMessage<Rejection> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 10);
+  messageDesc(file_commonweight_v1_release, 18);
 
 /**
  * Which updates a version is made of. A blob of its own: apps never see who took part.
@@ -505,7 +939,7 @@ export type ContributionList = Message<"commonweight.v1.ContributionList"> & {
  * Use `create(ContributionListSchema)` to create a new message.
  */
 export const ContributionListSchema: GenMessage<ContributionList> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 11);
+  messageDesc(file_commonweight_v1_release, 19);
 
 /**
  * The end of an update's life. An agent keeps an update until it holds one.
@@ -545,6 +979,14 @@ export type Receipt = Message<"commonweight.v1.Receipt"> & {
      */
     value: Reason;
     case: "rejected";
+  } | {
+    /**
+     * The round whose result counts this report.
+     *
+     * @generated from field: uint64 counted_round = 6;
+     */
+    value: bigint;
+    case: "countedRound";
   } | { case: undefined; value?: undefined };
 };
 
@@ -553,7 +995,7 @@ export type Receipt = Message<"commonweight.v1.Receipt"> & {
  * Use `create(ReceiptSchema)` to create a new message.
  */
 export const ReceiptSchema: GenMessage<Receipt> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 12);
+  messageDesc(file_commonweight_v1_release, 20);
 
 /**
  * @generated from message commonweight.v1.SignedReceipt
@@ -582,7 +1024,7 @@ export type SignedReceipt = Message<"commonweight.v1.SignedReceipt"> & {
  * Use `create(SignedReceiptSchema)` to create a new message.
  */
 export const SignedReceiptSchema: GenMessage<SignedReceipt> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 13);
+  messageDesc(file_commonweight_v1_release, 21);
 
 /**
  * How a parameter vector is put into bytes.
@@ -660,6 +1102,59 @@ export const EncodingSchema: GenEnum<Encoding> = /*@__PURE__*/
   enumDesc(file_commonweight_v1_release, 0);
 
 /**
+ * Where a candidate stands.
+ *
+ * @generated from enum commonweight.v1.CandidateState
+ */
+export const CandidateState = {
+  /**
+   * @generated from enum value: CANDIDATE_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Agents are to evaluate it.
+   *
+   * @generated from enum value: CANDIDATE_STATE_PENDING = 1;
+   */
+  PENDING: 1,
+
+  /**
+   * It became a version.
+   *
+   * @generated from enum value: CANDIDATE_STATE_PUBLISHED = 2;
+   */
+  PUBLISHED: 2,
+
+  /**
+   * A gate keeps it from becoming one.
+   *
+   * @generated from enum value: CANDIDATE_STATE_REFUSED = 3;
+   */
+  REFUSED: 3,
+
+  /**
+   * The model went another way while it was pending: somebody rolled it back.
+   *
+   * @generated from enum value: CANDIDATE_STATE_DROPPED = 4;
+   */
+  DROPPED: 4,
+} as const;
+
+/**
+ * Where a candidate stands.
+ *
+ * @generated from enum commonweight.v1.CandidateState
+ */
+export type CandidateState = (typeof CandidateState)[keyof typeof CandidateState] | UnknownEnum;
+
+/**
+ * Describes the enum commonweight.v1.CandidateState.
+ */
+export const CandidateStateSchema: GenEnum<CandidateState> = /*@__PURE__*/
+  enumDesc(file_commonweight_v1_release, 1);
+
+/**
  * Where a form of a version stands.
  *
  * @generated from enum commonweight.v1.VariantState
@@ -710,7 +1205,7 @@ export type VariantState = (typeof VariantState)[keyof typeof VariantState] | Un
  * Describes the enum commonweight.v1.VariantState.
  */
 export const VariantStateSchema: GenEnum<VariantState> = /*@__PURE__*/
-  enumDesc(file_commonweight_v1_release, 1);
+  enumDesc(file_commonweight_v1_release, 2);
 
 /**
  * Why an update was not taken. Every refusal is counted under its reason.
@@ -807,6 +1302,20 @@ export const Reason = {
    * @generated from enum value: REASON_BASE_ALREADY_CLOSED = 17;
    */
   BASE_ALREADY_CLOSED: 17,
+
+  /**
+   * The round had all the updates that it takes before this one came: nothing is wrong with it.
+   *
+   * @generated from enum value: REASON_ROUND_FULL = 18;
+   */
+  ROUND_FULL: 18,
+
+  /**
+   * What it is part of did not become a version: a gate refused it. Nothing needs to be wrong with this update.
+   *
+   * @generated from enum value: REASON_GATE = 19;
+   */
+  GATE: 19,
 } as const;
 
 /**
@@ -820,5 +1329,5 @@ export type Reason = (typeof Reason)[keyof typeof Reason] | UnknownEnum;
  * Describes the enum commonweight.v1.Reason.
  */
 export const ReasonSchema: GenEnum<Reason> = /*@__PURE__*/
-  enumDesc(file_commonweight_v1_release, 2);
+  enumDesc(file_commonweight_v1_release, 3);
 
