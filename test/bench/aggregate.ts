@@ -35,12 +35,15 @@ export async function run(): Promise<Record<string, number | null>> {
     updates_per_s_float32: 1 / seconds.float32,
     updates_per_s_mxint8: 1 / seconds.mxint8,
     updates_per_s_mxint4: 1 / seconds.mxint4,
+    updates_per_s_mxint8_top10: 1 / seconds.top10,
     copy_ratio_float32: seconds.copy / seconds.float32,
     copy_ratio_mxint8: seconds.copy / seconds.mxint8,
     copy_ratio_mxint4: seconds.copy / seconds.mxint4,
+    copy_ratio_mxint8_top10: seconds.copy / seconds.top10,
     copy_ratio_float32_25m: large.copy / large.float32,
     copy_ratio_mxint8_25m: large.copy / large.mxint8,
     copy_ratio_mxint4_25m: large.copy / large.mxint4,
+    copy_ratio_mxint8_top10_25m: large.copy / large.top10,
     loop_ratio_float32: seconds.plain / seconds.float32,
     ratio_numpy_mean: numpy === null ? null : numpy / (TOGETHER * seconds.float32 + seconds.mean),
     ...robustSeconds(),
@@ -55,12 +58,13 @@ function folding({ length, together, repeats }: typeof ORDINARY) {
   const updatesOf = (encoding: EncodingName): WeightedPayload[] =>
     Array.from({ length: together }, () => ({
       encoding,
-      payload: encodings[encoding].encode(delta, grid, random),
+      payload: encodings[encoding].encode(delta, grid, random, 0.1),
       weight: 1 + random.integer(1000),
     }));
   const float32 = updatesOf('float32');
   const mxint8 = updatesOf('mxint8');
   const mxint4 = updatesOf('mxint4');
+  const top10 = updatesOf('topk-mxint8');
   const copies = float32.map(({ payload }) => payload);
   const target = new Uint8Array(4 * length);
 
@@ -78,6 +82,7 @@ function folding({ length, together, repeats }: typeof ORDINARY) {
       mean: () => sum.mean(),
       mxint8: fold(sum, mxint8),
       mxint4: fold(sum, mxint4),
+      top10: fold(sum, top10),
       plain: fold(plain, float32.slice(0, 1)),
     },
     repeats,
@@ -88,6 +93,7 @@ function folding({ length, together, repeats }: typeof ORDINARY) {
     float32: seconds.float32 / together,
     mxint8: seconds.mxint8 / together,
     mxint4: seconds.mxint4 / together,
+    top10: seconds.top10 / together,
   };
 }
 

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { seeded } from '../random/stream.ts';
 import { encodings, type EncodingName } from '../weights/encoding.ts';
 import { gridFor } from '../weights/grid.ts';
+import { mxBlocks } from '../weights/mxint.ts';
 import { ExactSum, type WeightedPayload } from './exact-sum.ts';
 import { plainAccumulator } from './plain-accumulator.ts';
 import { wasmAccumulator } from './wasm-accumulator.ts';
@@ -66,6 +67,50 @@ test('the kernels and their plain twin agree bit for bit', () => {
   );
 });
 
+test('the means of the kernels and of their plain twin agree bit for bit, also of the largest sums', () => {
+  const accumulators = fc.array(fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }), { minLength: 1, maxLength: 50 });
+  const small = fc.array(fc.bigInt({ min: -5n, max: 5n }), { minLength: 1, maxLength: 50 });
+  fc.assert(
+    fc.property(fc.oneof(accumulators, small), fc.integer({ min: 1, max: 2 ** 40 }), (sums, total) => {
+      const means = [plainAccumulator(sums.length), wasmAccumulator(sums.length)!].map((accumulator) => {
+        accumulator.foldSums(0, new Uint8Array(BigInt64Array.from(sums).buffer));
+        const into = new Float32Array(sums.length);
+        accumulator.means(0, into, total, 2 ** -37);
+        return into;
+      });
+      expect(means[1]).toEqual(means[0]);
+      expect([...means[0]!]).toEqual(sums.map((sum) => Math.fround((Number(sum) / total) * 2 ** -37)));
+    }),
+  );
+});
+
+test.each(['float32', 'mxint8'] as const)(
+  'the largest values of the largest weights are exact in %s: together and alone',
+  (encoding) => {
+    const caps = gridFor({ valueMaxExponent: 3, weightMax: 2 ** 13, cohortMax: 64 });
+    const values = Float32Array.from({ length: 96 }, (_, i) => (i % 3 === 0 ? -7.9375 : 7.9375));
+    const payload = encodings[encoding].encode(values, caps, seeded(1));
+    // Groups of which the weights fill the bound, just leave it, and stay far below.
+    for (const weights of [
+      [4096, 4095, 1],
+      [4096, 4097],
+      [8192, 8192],
+      [1, 1, 1, 1, 1],
+      [2048, 2048, 2048, 2048, 1],
+    ]) {
+      const sum = new ExactSum(96, caps);
+      expect(sum.addAll(weights.map((weight) => ({ encoding, payload, weight })))).toEqual(
+        weights.map(() => undefined),
+      );
+      const total = weights.reduce((all, weight) => all + weight, 0);
+      const exact = [...encodings[encoding].decode(payload, 96, caps)].map(
+        (value) => BigInt(value * 2 ** -caps.lsbExponent) * BigInt(total),
+      );
+      expect([...new BigInt64Array(sum.toBytes().slice(32).buffer)]).toEqual(exact);
+    }
+  },
+);
+
 test('the sum is the sum that BigInt computes', () => {
   const updates = (Object.keys(encodings) as EncodingName[]).map((encoding, i) => updateOf(i, encoding));
   const sum = new ExactSum(LENGTH, grid);
@@ -87,9 +132,9 @@ describe.each(['mxint8', 'mxint4'] as const)('a bad update among those in %s cha
     values[LENGTH - 1] = value;
     return { encoding: 'float32', payload: new Uint8Array(values.buffer), weight: 3 };
   };
-  const exponent = (byte: number): WeightedPayload => {
+  const exponent = (byte: number, at = 5): WeightedPayload => {
     const update = updateOf(8, encoding);
-    update.payload[5] = byte;
+    update.payload[at] = byte;
     return update;
   };
   test.each([
@@ -97,6 +142,8 @@ describe.each(['mxint8', 'mxint4'] as const)('a bad update among those in %s cha
     ['an infinity', late(-Infinity), 'not-finite'],
     ['a huge value', late(8.001), 'value-too-large'],
     ['an exponent that is NaN', exponent(255), 'not-finite'],
+    ['a last exponent that is NaN', exponent(255, mxBlocks(LENGTH) - 1), 'not-finite'],
+    ['a last exponent below the grid', exponent(1, mxBlocks(LENGTH) - 1), 'off-grid'],
     ['an exponent above the cap', exponent(130), 'value-too-large'],
     ['an exponent below the grid', exponent(1), 'off-grid'],
     ['a payload cut short', { ...good, payload: good.payload.subarray(1) }, 'wrong-size'],

@@ -1,10 +1,10 @@
 import { CodecError, invariant } from '../errors.ts';
 import type { EncodingName } from '../weights/encoding.ts';
 import type { GridSpec } from '../weights/grid.ts';
-import { FOLD_VALUES, type Accumulator } from './accumulator.ts';
-import { foldable, type Foldable } from './foldable.ts';
+import { FOLD_VALUES, PLACES, type Accumulator } from './accumulator.ts';
+import { foldable, type DenseFoldable, type Foldable } from './foldable.ts';
 import { plainAccumulator } from './plain-accumulator.ts';
-import type { UpdateFault } from './update-fault.ts';
+import { shiftBaseOf, type UpdateFault } from './update-fault.ts';
 import { wasmAccumulator } from './wasm-accumulator.ts';
 
 /** An update as the sum sees it. */
@@ -53,7 +53,7 @@ export class ExactSum {
     invariant(this.#count > 0 && this.#totalWeight >= weight, 'only what was added is taken out');
     const update = foldable(encoding, payload, this.#place);
     invariant(typeof update !== 'string', 'what was added is an update');
-    takeBack(update, weight, this.length);
+    this.#takeBack({ update, weight }, this.length);
     this.#count--;
     this.#totalWeight -= weight;
   }
@@ -61,27 +61,23 @@ export class ExactSum {
   /** Adds several updates, block by block, so that the accumulators stay in the cache; a fault removes only its update. */
   addAll(updates: readonly WeightedPayload[]): (UpdateFault | undefined)[] {
     const opened = updates.map((update) => this.#opened(update));
-    const foldedTo = updates.map(() => 0);
+    const faults = opened.map((one) => (typeof one === 'string' ? one : undefined));
+    const good = opened.flatMap((one, i) => (typeof one === 'string' ? [] : [{ ...one, i }]));
+    const groups = together(good, this.grid);
     for (let start = 0; start < this.length; start += FOLD_VALUES) {
       const end = Math.min(start + FOLD_VALUES, this.length);
-      for (const [i, update] of opened.entries()) {
-        if (typeof update === 'string') continue;
-        const fault = update.faultOfBlock(start, end);
-        if (fault === undefined) {
-          update.fold(start, end, updates[i]?.weight ?? 0);
-          foldedTo[i] = end;
-        } else {
+      for (const group of groups) {
+        const left = group.filter(({ i }) => faults[i] === undefined);
+        const bad = this.#foldBlock(left, start, end);
+        for (const [member, fault] of bad) {
           // Integers come off exactly as they went on, so no second pass over good updates is needed to check them first.
-          takeBack(update, updates[i]?.weight ?? 0, foldedTo[i] ?? 0);
-          opened[i] = fault;
+          this.#takeBack(member, start);
+          faults[member.i] = fault;
         }
       }
     }
-    return opened.map((update, i) => {
-      if (typeof update === 'string') return update;
-      this.#counted(updates[i]?.weight ?? 0);
-      return undefined;
-    });
+    for (const { weight, i } of good) if (faults[i] === undefined) this.#counted(weight);
+    return faults;
   }
 
   /** Adds another sum over the same grid. */
@@ -100,13 +96,8 @@ export class ExactSum {
   /** The weighted mean as float32: each sum is rounded once to float64, divided by the total weight, and rounded to float32. */
   mean(): Float32Array {
     invariant(this.#totalWeight > 0, 'a mean needs at least one update');
-    const { words } = this.#sums;
-    const step = 2 ** this.grid.lsbExponent;
     const mean = new Float32Array(this.length);
-    for (let i = 0; i < this.length; i++) {
-      const sum = (words[2 * i + 1] ?? 0) * 2 ** 32 + ((words[2 * i] ?? 0) >>> 0);
-      mean[i] = (sum / this.#totalWeight) * step;
-    }
+    this.#sums.means(0, mean, this.#totalWeight, 2 ** this.grid.lsbExponent);
     return mean;
   }
 
@@ -169,22 +160,66 @@ export class ExactSum {
     this.#totalWeight += weight;
   }
 
-  #opened({ encoding, payload, weight }: WeightedPayload): Foldable | UpdateFault {
+  #opened({ encoding, payload, weight }: WeightedPayload): Weighted | UpdateFault {
     const update = foldable(encoding, payload, this.#place);
     if (typeof update === 'string') return update;
     const isWeight = Number.isInteger(weight) && weight >= 1 && weight <= this.grid.weightMax;
-    return isWeight ? update : 'weight-out-of-range';
+    return isWeight ? { update, weight } : 'weight-out-of-range';
   }
 
   get #place(): { length: number; grid: GridSpec; sums: Accumulator } {
     return { length: this.length, grid: this.grid, sums: this.#sums };
   }
+
+  /** Folds a block of updates of one kind; gives those whose block is bad, of which nothing is folded. */
+  #foldBlock<W extends Weighted>(group: readonly W[], start: number, end: number): [W, UpdateFault][] {
+    const bad: [W, UpdateFault][] = [];
+    const weights: number[] = [];
+    let kind: DenseFoldable['kind'] | undefined;
+    for (const member of group) {
+      const { update, weight } = member;
+      const isSparse = update.kind === 'sparse';
+      const fault = isSparse ? update.faultOfBlock(start, end) : update.place(weights.length, start, end);
+      if (fault !== undefined) bad.push([member, fault]);
+      else if (isSparse) update.fold(start, end, weight);
+      else {
+        weights.push(weight);
+        kind = update.kind;
+      }
+    }
+    const count = end - start;
+    if (kind === 'float32') this.#sums.foldFloat32(start, count, 2 ** -this.grid.lsbExponent, weights);
+    else if (kind === 'mxint') this.#sums.foldMxint(start, count, shiftBaseOf(this.grid), weights);
+    return bad;
+  }
+
+  #takeBack({ update, weight }: Weighted, foldedTo: number): void {
+    for (let start = 0; start < foldedTo; start += FOLD_VALUES) {
+      this.#foldBlock([{ update, weight: -weight }], start, Math.min(start + FOLD_VALUES, foldedTo));
+    }
+  }
 }
 
-function takeBack(update: Foldable, weight: number, foldedTo: number): void {
-  for (let start = 0; start < foldedTo; start += FOLD_VALUES) {
-    update.fold(start, Math.min(start + FOLD_VALUES, foldedTo), -weight);
+interface Weighted {
+  update: Foldable;
+  weight: number;
+}
+
+/** Bits that the terms of one fold may take together. */
+const TERM_BITS = 51;
+
+/** Updates in groups that are folded together: of one kind, as many as there are places, and of so much weight that no term is too large. */
+function together<W extends Weighted>(updates: readonly W[], { lsbExponent, valueMaxExponent }: GridSpec): W[][] {
+  const weightMax = 2 ** (TERM_BITS - (valueMaxExponent - lsbExponent));
+  const groups: W[][] = [];
+  for (const one of updates) {
+    const last = groups.at(-1);
+    const weight = last?.reduce((sum, member) => sum + member.weight, one.weight) ?? Infinity;
+    const fits = last?.[0]?.update.kind === one.update.kind && last.length < PLACES && weight <= weightMax;
+    if (last !== undefined && fits) last.push(one);
+    else groups.push([one]);
   }
+  return groups;
 }
 
 const accumulator = (length: number): Accumulator => wasmAccumulator(length) ?? plainAccumulator(length);

@@ -3,10 +3,21 @@ import type { GridSpec } from '../weights/grid.ts';
 import { mxBlocks, MX_BLOCK } from '../weights/mxint.ts';
 import type { Accumulator } from './accumulator.ts';
 import { sparseFoldable } from './sparse-foldable.ts';
-import { faultOfExponents, faultOfFloats, shiftBaseOf, type UpdateFault } from './update-fault.ts';
+import { faultOfExponents, faultOfFloats, type UpdateFault } from './update-fault.ts';
 
 /** An update whose frame is right, to be folded block by block of FOLD_VALUES values. */
-export interface Foldable {
+export type Foldable = DenseFoldable | SparseFoldable;
+
+/** All values: blocks of several updates of one kind are folded together. */
+export interface DenseFoldable {
+  kind: 'float32' | 'mxint';
+  /** Puts a block into a place, or says what is wrong with it. */
+  place(place: number, start: number, end: number): UpdateFault | undefined;
+}
+
+/** Some values, which are folded alone. */
+export interface SparseFoldable {
+  kind: 'sparse';
   /** What is wrong with a block; asked before it is folded. */
   faultOfBlock(start: number, end: number): UpdateFault | undefined;
   /** Adds the values of a block, `weight` times. */
@@ -29,12 +40,11 @@ export function foldable(encoding: EncodingName, payload: Uint8Array, place: Pla
   return values === 'float32' ? ofFloats(payload, place) : ofBlocks(values, payload, place);
 }
 
-function ofFloats(payload: Uint8Array, { grid, sums }: Place): Foldable {
-  const scale = 2 ** -grid.lsbExponent;
-  const within = (start: number, end: number): Uint8Array => payload.subarray(4 * start, 4 * end);
+function ofFloats(payload: Uint8Array, { grid, sums }: Place): DenseFoldable {
+  const faultOf = faultOfFloats(grid);
   return {
-    faultOfBlock: (start, end) => faultOfFloats(sums.largestMagnitude(within(start, end)), grid),
-    fold: (start, end, weight) => sums.foldFloat32(start, within(start, end), scale, weight),
+    kind: 'float32',
+    place: (place, start, end) => faultOf(sums.placeFloat32(place, payload.subarray(4 * start, 4 * end))),
   };
 }
 
@@ -42,22 +52,18 @@ function ofBlocks(
   values: Exclude<ValueEncodingName, 'float32'>,
   payload: Uint8Array,
   { length, grid, sums }: Place,
-): Foldable | UpdateFault {
-  const blocks = mxBlocks(length);
-  const fault = faultOfExponents(payload.subarray(0, blocks), grid);
-  if (fault !== undefined) return fault;
-  const elements = payload.subarray(blocks);
-  const shiftBase = shiftBaseOf(grid);
+): DenseFoldable {
+  const elements = payload.subarray(mxBlocks(length));
+  const faultOf = faultOfExponents(grid);
   return {
-    faultOfBlock: () => undefined,
-    fold: (start, end, weight) => {
+    kind: 'mxint',
+    place: (place, start, end) => {
       const exponents = payload.subarray(start / MX_BLOCK, mxBlocks(end));
-      if (values === 'mxint8') {
-        sums.foldMxint8(start, exponents, elements.subarray(start, end), weight, shiftBase);
-      } else {
-        const halves = elements.subarray(start / 2, Math.ceil(end / 2));
-        sums.foldMxint4(start, end - start, exponents, halves, weight, shiftBase);
-      }
+      const range =
+        values === 'mxint8'
+          ? sums.placeMxint8(place, exponents, elements.subarray(start, end))
+          : sums.placeMxint4(place, end - start, exponents, elements.subarray(start / 2, Math.ceil(end / 2)));
+      return faultOf(range & 0xff, range >>> 8);
     },
   };
 }

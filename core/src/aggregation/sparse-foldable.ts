@@ -2,7 +2,7 @@ import { valueEncodings, type ValueEncodingName } from '../weights/encoding.ts';
 import { readPositions } from '../weights/positions.ts';
 import { SPARSE_BLOCK, sparseFrame, TABLE_BYTES, type SparseBlock } from '../weights/sparse-frame.ts';
 import { FOLD_VALUES } from './accumulator.ts';
-import type { Foldable, Place } from './foldable.ts';
+import type { Place, SparseFoldable } from './foldable.ts';
 import { faultOfExponents, faultOfFloats, shiftBaseOf, type UpdateFault } from './update-fault.ts';
 
 /** An update of the largest values alone: only these are touched, and nothing of the model's length is made. */
@@ -10,28 +10,33 @@ export function sparseFoldable(
   values: ValueEncodingName,
   payload: Uint8Array,
   { length, grid, sums }: Place,
-): Foldable | UpdateFault {
+): SparseFoldable | UpdateFault {
   const of = valueEncodings[values];
   const table = payload.subarray(0, TABLE_BYTES * Math.ceil(length / SPARSE_BLOCK));
   const frame = sparseFrame(table, payload.length, length, of);
   if (frame === undefined) return 'wrong-size';
-  const fault = faultOfExponents(payload.subarray(frame.exponents.start, frame.exponents.end), grid);
-  if (fault !== undefined) return fault;
+  const faultOf = { floats: faultOfFloats(grid), exponents: faultOfExponents(grid) };
 
   const scratch = new Uint16Array(SPARSE_BLOCK);
   const positionsOf = ({ positionsAt, positionBytes }: SparseBlock, width: number): number =>
     readPositions(payload.subarray(positionsAt, positionsAt + positionBytes), width, scratch);
   const elementsOf = ({ count, elementsAt }: SparseBlock): Uint8Array =>
     payload.subarray(elementsAt, elementsAt + of.byteLength(count) - of.exponentBytes(count));
+  const exponentsOf = ({ count, exponentsAt }: SparseBlock): Uint8Array =>
+    payload.subarray(exponentsAt, exponentsAt + of.exponentBytes(count));
   /** The block whose positions are in `scratch`. */
   let read = -1;
   return {
+    kind: 'sparse',
     faultOfBlock: (start, end) => {
       const block = frame.block(start / FOLD_VALUES);
       read = -1;
       if (positionsOf(block, end - start) !== block.count) return 'wrong-size';
       read = start;
-      return values === 'float32' ? faultOfFloats(sums.largestMagnitude(elementsOf(block)), grid) : undefined;
+      if (block.count === 0) return undefined;
+      if (values === 'float32') return faultOf.floats(sums.largestMagnitude(elementsOf(block)));
+      const range = sums.exponentRange(exponentsOf(block));
+      return faultOf.exponents(range & 0xff, range >>> 8);
     },
     fold: (start, end, weight) => {
       const block = frame.block(start / FOLD_VALUES);
@@ -42,9 +47,8 @@ export function sparseFoldable(
       if (values === 'float32') {
         return sums.foldSparseFloat32(start, positions, elements, 2 ** -grid.lsbExponent, weight);
       }
-      const exponents = payload.subarray(block.exponentsAt, block.exponentsAt + of.exponentBytes(block.count));
       const fold = values === 'mxint8' ? sums.foldSparseMxint8 : sums.foldSparseMxint4;
-      fold(start, positions, exponents, elements, weight, shiftBaseOf(grid));
+      fold(start, positions, exponentsOf(block), elements, weight, shiftBaseOf(grid));
     },
   };
 }

@@ -1,25 +1,6 @@
-import { FOLD_VALUES, type Accumulator } from './accumulator.ts';
+import { FOLD_VALUES, PLACES, type Accumulator } from './accumulator.ts';
 import { KERNELS_BASE64 } from './gen/kernels.ts';
 import { compiledKernels } from './wasm.ts';
-
-interface Kernels {
-  largestMagnitude(source: number, n: number): number;
-  foldFloat32(sums: number, source: number, n: number, scale: number, weight: number): void;
-  foldMxint8(sums: number, exponents: number, elements: number, n: number, weight: number, shiftBase: number): void;
-  foldMxint4(
-    sums: number,
-    exponents: number,
-    halves: number,
-    spread: number,
-    n: number,
-    weight: number,
-    shiftBase: number,
-  ): void;
-  foldSparseFloat32(sums: number, positions: number, source: number, n: number, scale: number, weight: number): void;
-  foldSparseMxint8: FoldSparse;
-  foldSparseMxint4: FoldSparse;
-  foldSums(sums: number, other: number, n: number): void;
-}
 
 type FoldSparse = (
   sums: number,
@@ -31,12 +12,34 @@ type FoldSparse = (
   shiftBase: number,
 ) => void;
 
-/** A block of an update is copied here before it is folded: at most FOLD_VALUES values of 8 bytes. */
-const SCRATCH_BYTES = 8 * FOLD_VALUES;
-/** Within the scratch, MXINT8 elements stand behind their exponents. */
-const ELEMENTS_OFFSET = FOLD_VALUES / 32;
-/** And one block of those of MXINT4, a byte each, behind these. */
-const SPREAD_OFFSET = ELEMENTS_OFFSET + FOLD_VALUES / 2;
+/** The last numbers are the weights of so many updates in neighbouring places. */
+type Fold = (sums: number, place: number, n: number, scaleOrShift: number, ...weights: number[]) => void;
+
+interface Kernels {
+  largestMagnitude(source: number, n: number): number;
+  foldFloat32: Fold;
+  foldFloat32Twice: Fold;
+  foldFloat32Thrice: Fold;
+  foldFloat32FourTimes: Fold;
+  foldMxint: Fold;
+  foldMxintTwice: Fold;
+  foldMxintThrice: Fold;
+  foldMxintFourTimes: Fold;
+  exponentRange(source: number, n: number): number;
+  spreadHalves(place: number, n: number): void;
+  foldSparseFloat32(sums: number, positions: number, source: number, n: number, scale: number, weight: number): void;
+  foldSparseMxint8: FoldSparse;
+  foldSparseMxint4: FoldSparse;
+  foldSums(sums: number, other: number, n: number): void;
+  means(sums: number, target: number, n: number, total: number, step: number): void;
+}
+
+/** Bytes of a place: a block of float32, or elements, exponents and halves one behind the other. The kernels know these too. */
+const PLACE_BYTES = 4 * FOLD_VALUES;
+const EXPONENTS_OFFSET = FOLD_VALUES;
+const HALVES_OFFSET = 2 * FOLD_VALUES;
+/** Before the accumulators are the places, which is also where what is folded alone is put. */
+const SCRATCH_BYTES = PLACES * PLACE_BYTES;
 /** What is sent of a sparse block: positions of 16 bits, behind them the exponents, and the elements, of at most 4 bytes each. */
 const SPARSE_EXPONENTS_OFFSET = 2 * FOLD_VALUES;
 const SPARSE_ELEMENTS_OFFSET = SPARSE_EXPONENTS_OFFSET + FOLD_VALUES / 32;
@@ -46,10 +49,48 @@ const compiled = compiledKernels<Kernels>(KERNELS_BASE64);
 /** The accumulators in WebAssembly memory, or undefined where the platform cannot. */
 export function wasmAccumulator(length: number): Accumulator | undefined {
   if (compiled === undefined) return undefined;
-  const { kernels, buffer } = compiled.instance(SCRATCH_BYTES + 8 * length);
+  // Means are taken two at a time.
+  const { kernels, buffer } = compiled.instance(SCRATCH_BYTES + 8 * (length + 1));
   const bytes = new Uint8Array(buffer);
-  const sumsAt = (index: number): number => SCRATCH_BYTES + 8 * index;
   const shorts = new Uint16Array(buffer, 0, FOLD_VALUES);
+  const floats = new Float32Array(buffer, 0, FOLD_VALUES);
+  const sumsAt = (index: number): number => SCRATCH_BYTES + 8 * index;
+  const largestMagnitude = (at: number, values: Uint8Array): number => {
+    bytes.set(values, at);
+    return kernels.largestMagnitude(at, values.length / 4) >>> 0;
+  };
+  const placeExponents = (place: number, exponents: Uint8Array): number => {
+    const at = place * PLACE_BYTES + EXPONENTS_OFFSET;
+    bytes.set(exponents, at);
+    return kernels.exponentRange(at, exponents.length);
+  };
+  /** By how many blocks they fold in one pass. */
+  const foldsOfFloats = [
+    kernels.foldFloat32,
+    kernels.foldFloat32Twice,
+    kernels.foldFloat32Thrice,
+    kernels.foldFloat32FourTimes,
+  ];
+  const foldsOfBlocks = [
+    kernels.foldMxint,
+    kernels.foldMxintTwice,
+    kernels.foldMxintThrice,
+    kernels.foldMxintFourTimes,
+  ];
+  const fold = (
+    folds: readonly Fold[],
+    start: number,
+    count: number,
+    scaleOrShift: number,
+    weights: readonly number[],
+  ): void => {
+    const all = folds[weights.length - 1];
+    if (count % 32 === 0 && all !== undefined) return all(sumsAt(start), 0, count, scaleOrShift, ...weights);
+    // The last block of a vector may be short: each by itself.
+    for (const [place, weight] of weights.entries()) {
+      folds[0]?.(sumsAt(start), place * PLACE_BYTES, count, scaleOrShift, weight);
+    }
+  };
   const foldSparse =
     (fold: FoldSparse): Accumulator['foldSparseMxint8'] =>
     (start, positions, exponents, elements, weight, shiftBase) => {
@@ -62,24 +103,20 @@ export function wasmAccumulator(length: number): Accumulator | undefined {
   return {
     length,
     words: new Int32Array(buffer, SCRATCH_BYTES, 2 * length),
-    largestMagnitude: (values) => {
-      bytes.set(values);
-      return kernels.largestMagnitude(0, values.length / 4) >>> 0;
+    largestMagnitude: (values) => largestMagnitude(0, values),
+    exponentRange: (exponents) => placeExponents(0, exponents),
+    placeFloat32: (place, values) => largestMagnitude(place * PLACE_BYTES, values),
+    placeMxint8: (place, exponents, elements) => {
+      bytes.set(elements, place * PLACE_BYTES);
+      return placeExponents(place, exponents);
     },
-    foldFloat32: (start, values, scale, weight) => {
-      bytes.set(values);
-      kernels.foldFloat32(sumsAt(start), 0, values.length / 4, scale, weight);
+    placeMxint4: (place, count, exponents, halves) => {
+      bytes.set(halves, place * PLACE_BYTES + HALVES_OFFSET);
+      kernels.spreadHalves(place * PLACE_BYTES, count);
+      return placeExponents(place, exponents);
     },
-    foldMxint8: (start, exponents, elements, weight, shiftBase) => {
-      bytes.set(exponents);
-      bytes.set(elements, ELEMENTS_OFFSET);
-      kernels.foldMxint8(sumsAt(start), 0, ELEMENTS_OFFSET, elements.length, weight, shiftBase);
-    },
-    foldMxint4: (start, count, exponents, halves, weight, shiftBase) => {
-      bytes.set(exponents);
-      bytes.set(halves, ELEMENTS_OFFSET);
-      kernels.foldMxint4(sumsAt(start), 0, ELEMENTS_OFFSET, SPREAD_OFFSET, count, weight, shiftBase);
-    },
+    foldFloat32: (start, count, scale, weights) => fold(foldsOfFloats, start, count, scale, weights),
+    foldMxint: (start, count, shiftBase, weights) => fold(foldsOfBlocks, start, count, shiftBase, weights),
     foldSparseFloat32: (start, positions, values, scale, weight) => {
       shorts.set(positions);
       bytes.set(values, SPARSE_ELEMENTS_OFFSET);
@@ -90,6 +127,13 @@ export function wasmAccumulator(length: number): Accumulator | undefined {
     foldSums: (start, sums) => {
       bytes.set(sums);
       kernels.foldSums(sumsAt(start), 0, sums.length / 8);
+    },
+    means: (start, into, total, step) => {
+      for (let at = 0; at < into.length; at += FOLD_VALUES) {
+        const count = Math.min(FOLD_VALUES, into.length - at);
+        kernels.means(sumsAt(start + at), 0, count + (count % 2), total, step);
+        into.set(floats.subarray(0, count), at);
+      }
     },
   };
 }

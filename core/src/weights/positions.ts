@@ -67,7 +67,8 @@ function readBitmap(bytes: Uint8Array, length: number, into: Uint16Array): numbe
 function readGaps(bytes: Uint8Array, length: number, into: Uint16Array): number {
   let count = 0;
   let next = 0;
-  for (const gap of bytes) {
+  for (let at = 0; at < bytes.length; at++) {
+    const gap = bytes[at] ?? 0;
     next += gap;
     if (gap === SKIP) continue;
     if (next >= length) return -1;

@@ -22,8 +22,6 @@ export interface SparseBlock {
 /** A payload that sends the largest values alone, as its table says that it is. */
 export interface SparseFrame {
   block(block: number): SparseBlock;
-  /** Where all exponents stand. */
-  exponents: { start: number; end: number };
 }
 
 /** Undefined where the table and the size of a payload do not add up, or a block sends more values than it has. */
@@ -52,7 +50,6 @@ export function sparseFrame(
   const elementsStart = exponentsStart + (exponents[blocks] ?? 0);
   if (payloadBytes !== elementsStart + (elements[blocks] ?? 0)) return undefined;
   return {
-    exponents: { start: exponentsStart, end: elementsStart },
     block: (block) => ({
       count: view.getUint16(TABLE_BYTES * block, true),
       positionsAt: table.length + (positions[block] ?? 0),
