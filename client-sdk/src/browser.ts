@@ -8,6 +8,9 @@ export type { ReportOptions } from './reports/reporter.ts';
 export { Model } from './model/model.ts';
 export type { AnyModel, Held, ModelStatus, ModelTypes, Prediction } from './model/model.ts';
 export type { ModelOptions } from './model/life.ts';
+export { permutationImportance } from './explain/permutation-importance.ts';
+export type { ImportanceOptions, Importances, LabelledTable } from './explain/permutation-importance.ts';
+export type { ExplainedRow, ExplainOptions, Explanation } from './explain/explanation.ts';
 export type { Bundle } from './model/bundle.ts';
 export type { Contract } from './model/contract.ts';
 export type { ShadowOptions } from './model/shadow.ts';
@@ -16,7 +19,7 @@ export type { Golden } from './model/golden.ts';
 export type { Inputs } from './model/inputs.ts';
 export type { ProbationPolicy } from './model/probation.ts';
 export type { Tensor, TypedArray } from './runtime/tensor.ts';
-export { asError, ContractError, InputError, ModelError, TransportError, TrustError } from './errors.ts';
+export { asError, ContractError, ExplainError, InputError, ModelError, TransportError, TrustError } from './errors.ts';
 // What agents are made of as well.
 export { downloadBlob } from './connection/download.ts';
 export type { BlobChunk, DownloadOptions, ReadBlob } from './connection/download.ts';

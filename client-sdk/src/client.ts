@@ -43,6 +43,8 @@ export interface ClientParts {
   link: ModelLink;
   pin: KeyPin;
   engine: Engine;
+  /** Another one beside it. */
+  openEngine(): Engine;
   storage: Storage;
   crypto: TrustCrypto;
   /** One more runtime, for versions that predict beside others. */
@@ -92,7 +94,7 @@ export class Client {
   }
 
   async #open(name: string, channel: string, options: ModelOptions): Promise<Model> {
-    const { link, pin, engine, storage, crypto, variants, who } = this.#parts;
+    const { link, pin, engine, storage, crypto, variants, who, openEngine } = this.#parts;
     const isLatest = channel === LATEST;
     const folder = isLatest ? `models/${name}` : `models/${name}/channels/${channel}`;
     const ratchet = isLatest
@@ -104,6 +106,7 @@ export class Client {
         name,
         link,
         engine,
+        openEngine,
         pin,
         crypto,
         ratchet: await Ratchet.open({ storage, path: `${folder}/highest` }),
@@ -179,7 +182,8 @@ export async function connectOn(platform: Platform, url: string, options: Connec
   const kept = cacheDir === undefined ? {} : { storage };
   const pin = await KeyPin.open({ given: trustKey, ...kept });
   const who = { clientId: await openClientId(clientId, storage), labels };
-  const parts = { link: platform.openLink(url), pin, engine: platform.openEngine({ threads }), storage, who };
+  const openEngine = (): Engine => platform.openEngine({ threads });
+  const parts = { link: platform.openLink(url), pin, engine: openEngine(), openEngine, storage, who };
   const openShadowEngine = (): Engine => platform.openEngine({ threads: 1 });
   const variants = variant && platform.openVariants?.(variant, { threads, place: cacheDir });
   return new Client({ ...parts, openShadowEngine, crypto: platform.crypto, ...(variants && { variants }) }, options);

@@ -2,7 +2,7 @@ export { runAgent, type AgentOptions } from './run-agent.ts';
 export type { AgentEvent } from './events.ts';
 export { DataError, subset, type Dataset } from './data/dataset.ts';
 export { dealOut, type Dealing } from './data/partition.ts';
-export { loadDataset } from './data/load-dataset.ts';
+export { columnsOf, loadDataset } from './data/load-dataset.ts';
 export { localRound, type OwnName } from './local-round.ts';
 export { evaluate, type Evaluation } from './training/evaluate.ts';
 export type { Engine, EngineName } from './training/engine.ts';

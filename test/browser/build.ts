@@ -34,8 +34,8 @@ export async function buildExample(outDir: string, name: 'digits' | 'teach' = 'd
   await build({ ...FROM_SOURCE, plugins: [workerFromSource], root: join(root, 'examples', name), build: options });
 }
 
-/** Bytes after gzip of what a page has to load before it can connect by HTTP, and of what NATS adds. */
-export async function sdkSizes(): Promise<{ start: number; nats: number }> {
+/** Bytes after gzip of what a page has to load before it can connect by HTTP, and of what NATS and explanations add. */
+export async function sdkSizes(): Promise<{ start: number; nats: number; explain: number }> {
   const built = await build({
     ...FROM_SOURCE,
     plugins: [workerFromSource],
@@ -63,6 +63,10 @@ export async function sdkSizes(): Promise<{ start: number; nats: number }> {
   const bytes = (names: Iterable<string>): number =>
     [...names].reduce((sum, name) => sum + gzipSync(byName.get(name)?.code ?? '', { level: 9 }).length, 0);
   const start = closure(entry.fileName);
-  const later = new Set(entry.dynamicImports.flatMap((name) => [...closure(name)]).filter((name) => !start.has(name)));
-  return { start: bytes(start), nats: bytes(later) };
+  const later = (hint: string): number => {
+    const name = entry.dynamicImports.find((one) => one.includes(hint));
+    if (name === undefined) throw new Error(`the build has no part of its own for ${hint}`);
+    return bytes([...closure(name)].filter((one) => !start.has(one)));
+  };
+  return { start: bytes(start), nats: later('nats'), explain: later('explainer') };
 }

@@ -1,8 +1,11 @@
 /** The handle that an app holds on a model: what serves is swapped underneath (swaps.ts), tried and taken back (standing.ts). */
 import { fromBinary } from '@bufbuild/protobuf';
+import { joinModel, readModel, weightsFromBytes } from '@commonweight/core';
 import { equalBytes, LATEST, SignedManifestSchema, type SignedChannel, type SignedManifest } from '@commonweight/proto';
 import { sleep } from '../connection/backoff.ts';
 import { asError, ModelError, TransportError, TrustError, WorkerLostError } from '../errors.ts';
+import type { Explainer, ExplainSubject } from '../explain/explainer.ts';
+import type { ExplainOptions, Explanation } from '../explain/explanation.ts';
 import { UseCounts } from '../reports/use-counts.ts';
 import { RecentInputs } from '../runtime/example-inputs.ts';
 import { isFinite, type Tensor } from '../runtime/tensor.ts';
@@ -67,6 +70,7 @@ export class Model<T extends ModelTypes = AnyModel> {
   readonly #swaps: Swaps;
   readonly #shadow: Shadow | undefined;
   #unwatch: (() => void)[] = [];
+  #explainer: Promise<Explainer> | undefined;
 
   constructor(parts: ModelParts, options: ModelOptions = {}) {
     this.name = parts.name;
@@ -255,6 +259,36 @@ export class Model<T extends ModelTypes = AnyModel> {
     return undefined;
   }
 
+  /**
+   * Says which inputs made the answers of the version that serves what they are. Gradients are those of the float32 version, whichever form of
+   * it serves. At most 64 examples; throws InputError, or ExplainError where the model has no gradient.
+   */
+  async explain(inputs: T['inputs'], options: ExplainOptions = {}): Promise<Explanation> {
+    if (this.#serving.isGated) await this.#serving.turn();
+    const active = this.#serving.now();
+    const given = inputs as Inputs;
+    const outputs = await run(active, feedsFor(active.contract.inputs, given));
+    // A page that explains nothing need not load what writes gradients.
+    this.#explainer ??= import('../explain/explainer.ts').then(
+      ({ Explainer: Kind }) => new Kind(() => this.#life.openEngine()),
+    );
+    return await (await this.#explainer).explain(this.#subject(active), { inputs: given, outputs }, options);
+  }
+
+  #subject({ release, contract }: Staged): ExplainSubject {
+    const { cache, link } = this.#life;
+    return {
+      name: this.name,
+      version: release.version,
+      content: release.content,
+      contract,
+      model: async () => {
+        const { graph, weights } = await fetchRelease(release, cache.blobs, link);
+        return readModel(joinModel(readModel(graph), weightsFromBytes(weights)));
+      },
+    };
+  }
+
   /** The app says that the version that serves is bad: the one before serves again, and this one never does. */
   async reportFailure(reason: string): Promise<void> {
     if (this.#serving.isGated) await this.#serving.turn();
@@ -306,6 +340,7 @@ export class Model<T extends ModelTypes = AnyModel> {
     await this.#swaps.settled();
     await this.#standing.settled();
     await this.#shadow?.close();
+    await (await this.#explainer?.catch(() => undefined))?.close();
     await this.#serving.close();
   }
 

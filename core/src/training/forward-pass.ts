@@ -46,8 +46,8 @@ export function beginGraph(model: ModelProto, batchSize: number): Begun {
   return { graph, layout, data, sampleWeights: graph.input('training/weights', [batchSize]) };
 }
 
-/** The model in an operator set that training reads: older nodes are written as 13 has them. */
-function readable(model: ModelProto): ModelProto {
+/** The model in an operator set that gradients are written for: older nodes are written as 13 has them. */
+export function readable(model: ModelProto): ModelProto {
   const version = opsetOf(model);
   if (version > opsetMax) {
     throw new OnnxError(
