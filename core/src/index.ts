@@ -125,3 +125,9 @@ export { attributionMethods, pathOf, STEPS_MAX as ATTRIBUTION_STEPS_MAX } from '
 export type { AttributionMethod, PathOptions } from './explain/path.ts';
 export { importanceOf, scoreNames, scoreOf, withShuffledColumn } from './explain/permutation.ts';
 export type { Importance, LabelledRows, ScoreName } from './explain/permutation.ts';
+export { pruneChannels } from './prune/prune-channels.ts';
+export type { ChannelGroup, PruneChannelsOptions, PrunedModel } from './prune/prune-channels.ts';
+export { pruneWeights } from './prune/prune-weights.ts';
+export type { PruneWeightsOptions } from './prune/prune-weights.ts';
+export { costOf } from './prune/cost.ts';
+export type { ModelCost } from './prune/cost.ts';

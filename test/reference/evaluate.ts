@@ -1,7 +1,7 @@
 /** A second opinion on ONNX operators: float64 and naive loops, to check gradients by finite differences. */
 import type { NodeProto } from '../../core/src/onnx/gen/onnx/onnx_pb.ts';
 import type { GraphBuilder } from '../../core/src/onnx/graph-builder.ts';
-import { floatAttribute, intAttribute } from '../../core/src/onnx/nodes.ts';
+import { findAttribute, floatAttribute, intAttribute } from '../../core/src/onnx/nodes.ts';
 import { permutationOf, reducedAxes } from '../../core/src/onnx/shapes.ts';
 import { floatValues, integerValues } from '../../core/src/onnx/tensor-data.ts';
 import { transposedWindowsOf, windowsOf } from '../../core/src/onnx/windows.ts';
@@ -45,6 +45,11 @@ const copy: Kernel = ({ inputs }) => [inputs[0]!.data.slice()];
 
 const kernels: Readonly<Record<string, Kernel>> = {
   ...movingKernels,
+  ConstantOfShape: ({ node, output }) => {
+    const value = findAttribute(node, 'value')?.t;
+    const [number = 0] = value === undefined ? [] : value.dataType === 1 ? floatValues(value) : integerValues(value);
+    return [new Float64Array(sizeOf(output)).fill(number)];
+  },
   Identity: copy,
   Dropout: copy,
   Cast: copy,
@@ -52,6 +57,7 @@ const kernels: Readonly<Record<string, Kernel>> = {
   Flatten: copy,
   Squeeze: copy,
   Unsqueeze: copy,
+  Not: unary((x) => Number(x === 0)),
   Neg: unary((x) => -x),
   Exp: unary(Math.exp),
   Log: unary(Math.log),

@@ -1,6 +1,6 @@
 import { openModelLink, verifyEd25519, type ModelLink } from '@commonweight/client-sdk';
 import { parseVariantPolicy } from '@commonweight/coordinator';
-import { joinModel, readModel, weightsFromBytes, type ModelProto } from '@commonweight/core';
+import { readModel } from '@commonweight/core';
 import {
   openManifest,
   openVariantList,
@@ -13,6 +13,7 @@ import {
 import type { Command } from 'commander';
 import { AdminClient, withAdmin } from '../admin/admin-client.ts';
 import { compareModels } from '../model/compare-models.ts';
+import { fetchModel } from '../model/registered-model.ts';
 import { ModelRunner, type Samples } from '../model/run-model.ts';
 import { madeUpRows, readSamples } from '../model/samples.ts';
 import { names, number, talking, versionedName, whole, type VersionedName } from '../output/arguments.ts';
@@ -72,7 +73,7 @@ async function measureForms(link: ModelLink, manifest: Manifest, options: Option
       `version ${version} of ${model} has no forms to measure: add --make int8-dynamic,int8-blocks`,
     );
   }
-  const float32 = await modelOf(link, manifest);
+  const float32 = await fetchModel(link, manifest);
   const samples =
     options.data === undefined ? madeUpRows(float32) : await readSamples(float32, options.data, options.examples);
   const runner = new ModelRunner();
@@ -99,15 +100,6 @@ async function measureForms(link: ModelLink, manifest: Manifest, options: Option
     admin.close();
     await runner.close();
   }
-}
-
-async function modelOf(link: ModelLink, manifest: Manifest): Promise<ModelProto> {
-  const part = async (role: string): Promise<Uint8Array> => {
-    const artifact = manifest.artifacts.find((one) => one.role === role);
-    if (artifact === undefined) throw new CommandError(`version ${manifest.version} has no ${role}`);
-    return await link.download(artifact.digest, Number(artifact.size));
-  };
-  return readModel(joinModel(readModel(await part('graph')), weightsFromBytes(await part('weights'))));
 }
 
 const examplesIn = ({ batches }: Samples): bigint =>

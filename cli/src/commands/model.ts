@@ -29,6 +29,7 @@ import { addModelChannel } from './model-channel.ts';
 import { addModelCheck, showSpec } from './model-check.ts';
 import { addModelAudit, modelVersion, type ModelVersion } from './model-audit.ts';
 import { addModelFleet } from './model-fleet.ts';
+import { addModelPrune } from './model-prune.ts';
 import { addModelQuantize } from './model-quantize.ts';
 import { addModelVariants } from './model-variants.ts';
 
@@ -41,7 +42,7 @@ export function addModel(program: Command): void {
   const model = program
     .command('model')
     .description(
-      'the registry: make, import, list, show, export, check, audit and quantize models, their forms and their channels',
+      'the registry: make, import, list, show, export, check, audit, quantize and prune models, their forms and their channels',
     );
   talking(model.command('create'), 'grpc')
     .description(`make a fresh model (${Object.keys(modelKinds).join(', ')}) and import it`)
@@ -109,6 +110,7 @@ export function addModel(program: Command): void {
   addModelCheck(model);
   addModelAudit(model);
   addModelQuantize(model);
+  addModelPrune(model);
   addModelVariants(model);
   addModelChannel(model);
   addModelFleet(model);

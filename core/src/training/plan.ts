@@ -31,6 +31,8 @@ export interface TrainingPlan {
   evaluation?: EvaluationOptions;
   /** Whether the model's Dropout layers drop; without it they pass everything on. */
   dropout?: boolean;
+  /** Whether weights that are zero stay zero, so that a pruned model stays as sparse as it is. */
+  keepZeros?: boolean;
 }
 
 export interface EvaluationOptions {
@@ -69,6 +71,7 @@ export function parsePlan(value: unknown): TrainingPlan {
     'localLayers',
     'evaluation',
     'dropout',
+    'keepZeros',
   ]);
   const { loss } = plan;
   if (typeof loss !== 'string' || !Object.hasOwn(losses, loss)) {
@@ -100,6 +103,7 @@ export function parsePlan(value: unknown): TrainingPlan {
       plan['evaluation'] === undefined ? undefined : parseEvaluation(loss as LossName, plan['evaluation']),
     ),
     ...given('dropout', flag(plan, 'dropout')),
+    ...given('keepZeros', flag(plan, 'keepZeros')),
   };
 }
 

@@ -7,6 +7,7 @@ import type { ModelProto, NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import type { GraphBuilder } from '../onnx/graph-builder.ts';
 import { localMethodOf } from '../strategy/local-methods.ts';
 import { sizeOf } from '../tensor/shape.ts';
+import type { Shape } from '../tensor/shape.ts';
 import { localLayers } from '../weights/local-layers.ts';
 import type { DropoutMask } from './dropout.ts';
 import { beginGraph, finishGraph, writeForward } from './forward-pass.ts';
@@ -98,7 +99,8 @@ export function buildTrainingGraph(
     else {
       const pulled = withProximalTerm(graph, name, clip(plain), plan.proximalMu ?? 0, anchors);
       const decayed = withWeightDecay(graph, name, pulled, plan.weightDecay ?? 0);
-      update(name, isCorrected ? withCorrection(graph, name, decayed, corrections) : decayed, output);
+      const corrected = isCorrected ? withCorrection(graph, name, decayed, corrections) : decayed;
+      update(name, plan.keepZeros === true ? withoutZeros(graph, name, shape, corrected) : corrected, output);
     }
     return { name, input: name, output, shape };
   });
@@ -167,6 +169,13 @@ function withCorrection(
   const input = graph.input(`training/${parameter}/correction`, graph.shapeOf(parameter));
   corrections.push({ input, parameter });
   return graph.emit('Add', [gradient, input]);
+}
+
+/** A weight of zero has no gradient, so that no optimizer moves it. Vectors, such as biases, begin at zero and are trained. */
+function withoutZeros(graph: GraphBuilder, parameter: string, shape: Shape, gradient: string): string {
+  if (shape.length < 2) return gradient;
+  const isZero = graph.emit('Equal', [parameter, graph.scalar(0)]);
+  return graph.emit('Where', [isZero, graph.scalar(0), gradient]);
 }
 
 /** L2: adds decay·w to the gradient, the derivative of decay/2·‖w‖². */
