@@ -2,6 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import {
   CodecError,
   invariant,
+  joinModel,
   layoutOf,
   localMethodOf,
   packedLength,
@@ -50,7 +51,7 @@ import {
   type SessionState,
   type Work,
 } from './session/session.ts';
-import type { Trainer } from './training/trainer.ts';
+import type { TeacherSource, Trainer } from './training/trainer.ts';
 import { makeUpdate } from './update.ts';
 
 const SOFTWARE = '0.1.0';
@@ -64,8 +65,8 @@ const REMIND_MS = 30_000;
 const RETURN_MS_MAX = 600_000;
 /** Tries of one upload before the next session offers the update again. */
 const UPLOAD_TRIES = 5;
-/** Versions whose graph and weights stay in the cache. */
-const DIGESTS_KEPT = 4;
+/** Graphs and weights that stay in the cache: of two versions, and of a teacher. */
+const DIGESTS_KEPT = 6;
 
 /** Who an agent is, and until when. */
 export interface AgentIdentity {
@@ -315,13 +316,14 @@ export class Agent {
       throw new CodecError(`version ${version} has ${base.length} weights and a graph of ${length}`);
     const plan = parsePlan(JSON.parse(assignment.planJson));
     const { shape, needsMemory } = localMethodOf(plan);
+    const teacher = plan.distillation === undefined ? undefined : await this.#teacher(assignment);
     const memory = needsMemory === true ? await this.#memory(manifest, work.task, length) : [];
     let leftMs = Number(assignment.deadlineInMs);
     const outcome = await localRound(
       { graph, base, memory, plan, seed: assignment.seed },
       (name, ownLength) => this.#parts.disk.own(work.task, name, ownLength),
       async (job) => {
-        const trained = await trainer.train(job, leftMs);
+        const trained = await trainer.train(job, leftMs, teacher);
         leftMs = Math.max(0, leftMs - trained.ms);
         return trained;
       },
@@ -337,6 +339,24 @@ export class Agent {
       baseVersion: version,
       outcome,
       length: packedLength(shape, length, gridFromWire(assignment.grid)),
+    };
+  }
+
+  /** The version that the plan's distillation learns from. It may be as old as it likes, but not unsigned. */
+  async #teacher({ teacher }: Assignment): Promise<TeacherSource> {
+    const { key } = this.#parts.disk.pin;
+    if (teacher === undefined || key === undefined) {
+      throw new CodecError('the plan learns from a teacher, and the assignment names none');
+    }
+    const isGenuine = await this.#verified('Manifest', teacher.manifest, teacher);
+    const manifest = openManifest(teacher, key, () => isGenuine);
+    const [graph, weights] = [artifactOf(manifest, 'graph'), artifactOf(manifest, 'weights')];
+    return {
+      key: `${hex(graph.digest)} ${hex(weights.digest)}`,
+      read: async () => {
+        this.#parts.tell({ type: 'teacher', model: manifest.model, version: Number(manifest.version) });
+        return joinModel(readModel(await this.#blob(graph)), weightsFromBytes(await this.#blob(weights)));
+      },
     };
   }
 

@@ -10,6 +10,7 @@ export { cpuBudget } from './training/engines/cpu-budget.ts';
 export { engineNames } from './training/engines/names.ts';
 export { openEngine } from './training/engines/open.ts';
 export { probeEngine, type EngineReport } from './training/engines/probe.ts';
+export { LoadedTeacher } from './training/teacher-answers.ts';
 export { LoadedGraphs, LocalTrainer } from './training/train.ts';
 export { makeUpdate, type UpdateAssignment } from './update.ts';
 export { startServing, type Serving, type ServingOptions } from './serving/start.ts';

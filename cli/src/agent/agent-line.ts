@@ -12,6 +12,8 @@ export function agentLine(event: AgentEvent): string {
       return `no session with ${event.coordinator} (${event.why}); trying again in ${(event.retryMs / 1000).toFixed(1)} s`;
     case 'assignment':
       return `${event.task} round ${event.round}: training on version ${event.version}`;
+    case 'teacher':
+      return `learning from ${event.model} version ${event.version}`;
     case 'trained':
       return `${event.task} round ${event.round}: trained ${event.steps} steps on ${event.examples} examples in ${event.trainMs} ms, loss ${event.loss.toPrecision(4)}`;
     case 'engine':

@@ -28,6 +28,7 @@ import { standardOutput, type Output } from '../output/output.ts';
 import { addModelChannel } from './model-channel.ts';
 import { addModelCheck, showSpec } from './model-check.ts';
 import { addModelAudit, modelVersion, type ModelVersion } from './model-audit.ts';
+import { addModelDistill } from './model-distill.ts';
 import { addModelFleet } from './model-fleet.ts';
 import { addModelPrune } from './model-prune.ts';
 import { addModelQuantize } from './model-quantize.ts';
@@ -42,7 +43,7 @@ export function addModel(program: Command): void {
   const model = program
     .command('model')
     .description(
-      'the registry: make, import, list, show, export, check, audit, quantize and prune models, their forms and their channels',
+      'the registry: make, import, list, show, export, check, audit, quantize, prune and distill models, their forms and channels',
     );
   talking(model.command('create'), 'grpc')
     .description(`make a fresh model (${Object.keys(modelKinds).join(', ')}) and import it`)
@@ -111,6 +112,7 @@ export function addModel(program: Command): void {
   addModelAudit(model);
   addModelQuantize(model);
   addModelPrune(model);
+  addModelDistill(model);
   addModelVariants(model);
   addModelChannel(model);
   addModelFleet(model);

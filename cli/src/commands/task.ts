@@ -5,7 +5,7 @@ import type { TaskStatus } from '@commonweight/proto';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { withAdmin } from '../admin/admin-client.ts';
-import { gathered, name, names, number, oneOf, option, talking, whole } from '../output/arguments.ts';
+import { gathered, name, names, number, oneOf, option, talking, versionedName, whole } from '../output/arguments.ts';
 import { CommandError, describeError } from '../output/failure.ts';
 import { table } from '../output/format.ts';
 import { LiveView } from '../output/live-view.ts';
@@ -62,6 +62,9 @@ export function addTask(program: Command): void {
       'have forms of each version made: int8-dynamic, int8-blocks, or both with a comma',
       names,
     )
+    .option('--distill-from <model[@version]>', "learn from another model's answers besides the labels", versionedName)
+    .option('--temperature <x>', 'of --distill-from: how much is said of unlikely classes (2)', number(0))
+    .option('--alpha <share>', 'of --distill-from: share of the loss that comes from labels (0.5)', number(0))
     .option('--variants-drop-max <points>', 'points of accuracy that a form may lose', number(0))
     .option('--start', 'start it at once')
     .action(createTask);

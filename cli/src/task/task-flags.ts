@@ -1,4 +1,5 @@
 import { strategies } from '@commonweight/core';
+import type { VersionedName } from '../output/arguments.ts';
 import { UsageError } from '../output/failure.ts';
 
 /** What `task create` takes on the command line. */
@@ -29,6 +30,9 @@ export interface TaskFlags {
   stalenessMax?: number;
   variants?: string[];
   variantsDropMax?: number;
+  distillFrom?: VersionedName;
+  temperature?: number;
+  alpha?: number;
 }
 
 type Config = Record<string, unknown>;
@@ -50,7 +54,7 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
     ...variantsOf((file['variants'] ?? {}) as Config, flags),
     ...given({ collectMs: flags.collectMs, pauseMs: flags.pauseMs, seed: flags.seed }),
     ...given({ retainUpdates: flags.retainUpdates }),
-    ...given({ asynchronous }),
+    ...given({ asynchronous, teacher: teacherOf(flags) }),
     strategy: {
       ...strategy,
       ...own,
@@ -63,6 +67,7 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
       batchSize: 10,
       ...plan,
       ...evaluationOf((plan['evaluation'] ?? {}) as Config, flags),
+      ...distillationOf((plan['distillation'] ?? {}) as Config, file['teacher'] !== undefined, flags),
       ...given({ loss: flags.loss, epochs: flags.epochs, batchSize: flags.batch, localLayers: flags.localLayers }),
       optimizer: {
         name: 'sgd',
@@ -102,6 +107,18 @@ function evaluationOf(file: Config, { metrics, holdOut }: TaskFlags): Config {
   if (Object.keys(evaluation).length === 0) return {};
   if (evaluation['metrics'] === undefined) throw new UsageError('--hold-out goes with --metrics: say what is measured');
   return { evaluation };
+}
+
+const teacherOf = ({ distillFrom }: TaskFlags): Config | undefined =>
+  distillFrom === undefined ? undefined : { model: distillFrom.name, version: distillFrom.version };
+
+/** How a teacher's answers are learnt; nothing where there is no teacher. */
+function distillationOf(file: Config, hasTeacher: boolean, { distillFrom, temperature, alpha }: TaskFlags): Config {
+  const distillation = { ...file, ...given({ temperature, alpha }) };
+  if (distillFrom !== undefined) return { distillation };
+  if (Object.keys(distillation).length === 0) return {};
+  if (!hasTeacher) throw new UsageError('--temperature and --alpha go with --distill-from: say which model teaches');
+  return { distillation };
 }
 
 /** Forms that each version is to have; nothing where nobody asked for them. */

@@ -9,6 +9,7 @@ import {
   WEIGHTS_INLINE_BYTES_MAX,
   type Assignment,
   type SessionResponse,
+  type SignedManifest,
   type UpdateHeader,
 } from '@commonweight/proto';
 import type { Signer } from '../identity/signer.ts';
@@ -36,11 +37,18 @@ export class Invitations {
   readonly #strategy: Strategy;
   readonly #grid: GridSpec;
   readonly #signer: Signer;
+  readonly #teacher: SignedManifest | undefined;
   /** What all agents of one round are told alike. */
   #common: { round: number; assignment: Assignment } | undefined;
 
-  constructor(task: string, config: TaskConfig, strategy: Strategy, grid: GridSpec, signer: Signer) {
+  constructor(
+    { task, config, teacher }: { task: string; config: TaskConfig; teacher: SignedManifest | undefined },
+    strategy: Strategy,
+    grid: GridSpec,
+    signer: Signer,
+  ) {
     this.#task = task;
+    this.#teacher = teacher;
     this.#signer = signer;
     this.#config = config;
     this.#strategy = strategy;
@@ -81,6 +89,7 @@ export class Invitations {
       encoding: encodingToWire(this.#config.encoding),
       grid: gridToWire(this.#grid),
       ...(isSmall ? { weightsInline: weightsToBytes(weights) } : {}),
+      ...(this.#teacher === undefined ? {} : { teacher: this.#teacher }),
     });
   }
 }

@@ -40,6 +40,7 @@ import { Invitations } from './invitations.ts';
 import { committedReceipt, isFinal, rejectedReceipt, type Refusal } from './receipts.ts';
 import { meansOf, RoundSum, type Counted } from './round-sum.ts';
 import { SharedRound } from './shared-round.ts';
+import { teacherOf, withTeacher } from './teacher.ts';
 import {
   endedBefore,
   fromHex,
@@ -105,7 +106,12 @@ export class TaskDriver implements TaskWork {
   readonly #shared: SharedRound | undefined;
   #queue: Promise<unknown> = Promise.resolve();
 
-  private constructor(world: DriverWorld, record: TaskRecord, config: TaskConfig, base: OpenVersion) {
+  private constructor(
+    world: DriverWorld,
+    record: TaskRecord,
+    config: TaskConfig,
+    { base, teacher }: { base: OpenVersion; teacher: SignedManifest | undefined },
+  ) {
     this.#world = world;
     this.task = record.task;
     this.config = config;
@@ -113,7 +119,7 @@ export class TaskDriver implements TaskWork {
     this.#policy = policyOf(config);
     this.#strategy = strategyOf(config);
     const grid = gridOf(config);
-    this.#invitations = new Invitations(record.task, config, this.#strategy, grid, world.signer);
+    this.#invitations = new Invitations({ task: record.task, config, teacher }, this.#strategy, grid, world.signer);
     this.#taskState = record.state as TaskState;
     this.#state = JSON.parse(record.roundJson) as RoundState;
     this.#durable = { state: this.#state, taskState: this.#taskState };
@@ -127,9 +133,11 @@ export class TaskDriver implements TaskWork {
 
   /** Makes a task, paused. Throws ConfigError or NotTrainableError where it cannot work. */
   static async create(world: DriverWorld, task: string, configJson: string): Promise<TaskDriver> {
-    const config = parseTaskConfig(configJson);
-    const base = await world.registry.open(config.model);
+    const given = parseTaskConfig(configJson);
+    const base = await world.registry.open(given.model);
     const graph = await world.registry.graph(base.manifest);
+    const config = await withTeacher(world.registry, given, graph);
+    const teacher = await teacherOf(world.registry, config);
     // Built once only to learn now, and not on an agent, whether the model can be trained and measured so.
     buildTrainingGraph(graph, strategyOf(config).instruct(config.plan));
     const asked = evaluationOf(config.plan);
@@ -142,15 +150,19 @@ export class TaskDriver implements TaskWork {
       roundJson: JSON.stringify(firstState(Number(base.manifest.version))),
       countersJson: JSON.stringify(noCounts()),
     };
-    const driver = new TaskDriver(world, record, config, base);
-    await world.store.commit({ task: record, round: { task, round: 0, open: false } });
+    const driver = new TaskDriver(world, record, config, { base, teacher });
+    // The teacher has to be there as long as the task is.
+    const pin = config.teacher === undefined ? {} : { pin: { ...config.teacher, isPinned: true } };
+    await world.store.commit({ task: record, round: { task, round: 0, open: false }, ...pin });
     return driver;
   }
 
   /** A task as the store has it: an open round goes on, and asks for its updates again. */
   static async load(world: DriverWorld, record: TaskRecord): Promise<TaskDriver> {
     const config = parseTaskConfig(record.configJson);
-    const driver = new TaskDriver(world, record, config, await world.registry.open(config.model));
+    const base = await world.registry.open(config.model);
+    const teacher = await teacherOf(world.registry, config);
+    const driver = new TaskDriver(world, record, config, { base, teacher });
     await driver.#enqueue(() => driver.#recover());
     return driver;
   }

@@ -1,11 +1,12 @@
 import type { Strategy } from '@commonweight/core';
-import type { OfferedUpdate, UpdateHeader } from '@commonweight/proto';
+import type { OfferedUpdate, SignedManifest, UpdateHeader } from '@commonweight/proto';
 import { properMetrics } from '../driver/counters.ts';
 import type { Fleet } from '../driver/fleet.ts';
 import { Invitations } from '../driver/invitations.ts';
 import { isFinal, rejectedReceipt, type Refusal } from '../driver/receipts.ts';
 import { RoundSum } from '../driver/round-sum.ts';
 import { SharedRound } from '../driver/shared-round.ts';
+import { teacherOf } from '../driver/teacher.ts';
 import {
   endedBefore,
   fromHex,
@@ -62,7 +63,11 @@ export class FollowerTask implements TaskWork {
   #queue: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
-  private constructor(world: FollowerWorld, record: TaskRecord, base: OpenVersion) {
+  private constructor(
+    world: FollowerWorld,
+    record: TaskRecord,
+    { base, teacher }: { base: OpenVersion; teacher: SignedManifest | undefined },
+  ) {
     this.#world = world;
     this.task = record.task;
     this.#config = parseTaskConfig(record.configJson);
@@ -72,15 +77,21 @@ export class FollowerTask implements TaskWork {
     const parameters = base.weights.length;
     this.#sum = new RoundSum(this.#config, { task: this.task, strategy: this.#strategy, grid, parameters, spoolDir });
     this.#shared = new SharedRound(shares, this.#sum, world);
-    this.#invitations = new Invitations(this.task, this.#config, this.#strategy, grid, world.signer);
+    this.#invitations = new Invitations(
+      { task: this.task, config: this.#config, teacher },
+      this.#strategy,
+      grid,
+      world.signer,
+    );
     this.#base = base;
     this.#record = record;
     this.#state = emptied(record);
   }
 
   static async open(world: FollowerWorld, record: TaskRecord): Promise<FollowerTask> {
-    const { model } = parseTaskConfig(record.configJson);
-    const task = new FollowerTask(world, record, await world.registry.open(model));
+    const config = parseTaskConfig(record.configJson);
+    const base = await world.registry.open(config.model);
+    const task = new FollowerTask(world, record, { base, teacher: await teacherOf(world.registry, config) });
     await task.#begin();
     return task;
   }

@@ -43,6 +43,8 @@ export interface TaskConfig {
   asynchronous?: Asynchronous;
   /** Forms that each version is to have; without it, float32 alone. */
   variants?: VariantPolicy;
+  /** The version that the plan's distillation learns from; 0 is the newest there is when the task is made. */
+  teacher?: { model: string; version: number };
 }
 
 /** What a task has when nothing is said. */
@@ -75,6 +77,7 @@ const KEYS = [
   'retainUpdates',
   'asynchronous',
   'variants',
+  'teacher',
 ];
 
 /** A task's configuration from JSON text. Throws ConfigError naming the key and the mend. */
@@ -83,7 +86,7 @@ export function parseTaskConfig(json: string): TaskConfig {
   const unknown = Object.keys(given).find((key) => !KEYS.includes(key));
   if (unknown !== undefined)
     throw new ConfigError(`key "${unknown}" is not known: the keys are ${KEYS.join(', ')}`, unknown);
-  const { model, encoding, variants } = given as Record<string, unknown>;
+  const { model, encoding, variants, teacher } = given as Record<string, unknown>;
   if (typeof model !== 'string' || !isName(model)) throw new ConfigError('model must be the name of a model', 'model');
   if (typeof encoding !== 'string' || !Object.hasOwn(encodings, encoding)) {
     throw new ConfigError(`encoding must be one of ${Object.keys(encodings).join(', ')}`, 'encoding');
@@ -135,6 +138,7 @@ export function parseTaskConfig(json: string): TaskConfig {
     seed: whole(given, 'seed', 'seed', 0, Number.MAX_SAFE_INTEGER),
     retainUpdates: whole(given, 'retainUpdates', 'retainUpdates', 0, 1_000_000),
     ...(variants === undefined ? {} : { variants: parseVariantPolicy(record(variants, 'variants')) }),
+    ...teacherOf(teacher, plan),
   };
 }
 
@@ -174,6 +178,28 @@ export function policyOf(config: TaskConfig): RoundPolicy {
     seed,
     ...(asynchronous === undefined ? {} : { asynchronous }),
   };
+}
+
+/** A teacher and a distillation go together. */
+function teacherOf(value: unknown, { distillation }: TrainingPlan): Pick<TaskConfig, 'teacher'> {
+  if (value === undefined) {
+    if (distillation === undefined) return {};
+    throw new ConfigError(
+      'teacher is missing: the plan has a distillation, so say of which model, such as {"model": "big"}',
+      'teacher',
+    );
+  }
+  if (distillation === undefined) {
+    throw new ConfigError('plan.distillation is missing: there is a teacher, so say how to learn from it', 'plan');
+  }
+  const teacher = record(value, 'teacher');
+  const unknown = Object.keys(teacher).find((key) => key !== 'model' && key !== 'version');
+  if (unknown !== undefined) throw new ConfigError(`teacher.${unknown} is not known; use model, version`, 'teacher');
+  const { model, version = 0 } = teacher;
+  if (typeof model !== 'string' || !isName(model)) {
+    throw new ConfigError('teacher.model must be the name of a model', 'teacher.model');
+  }
+  return { teacher: { model, version: whole({ version }, 'version', 'teacher.version', 0, Number.MAX_SAFE_INTEGER) } };
 }
 
 function requireBuffer({ bufferSize }: Asynchronous, { min, pauseMs }: { min: number; pauseMs: number }): void {

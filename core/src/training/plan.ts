@@ -1,5 +1,7 @@
 import { ConfigError } from '../errors.ts';
 import { localMethods } from '../strategy/local-methods.ts';
+import { distillationDefaults } from './distillation.ts';
+import type { Distillation } from './distillation.ts';
 import { losses } from './losses.ts';
 import type { LossName, LossOptions } from './losses.ts';
 import { metrics, type MetricName } from './metrics.ts';
@@ -33,6 +35,8 @@ export interface TrainingPlan {
   dropout?: boolean;
   /** Whether weights that are zero stay zero, so that a pruned model stays as sparse as it is. */
   keepZeros?: boolean;
+  /** What the model learns from a teacher's answers besides the labels; which teacher is said by who gives the plan. */
+  distillation?: Distillation;
 }
 
 export interface EvaluationOptions {
@@ -51,6 +55,7 @@ const limits = {
   learningRate: 1e6,
   proximalMu: 1e6,
   classes: 1_000_000,
+  temperature: 1000,
   patterns: 100,
   patternLength: 200,
 };
@@ -72,6 +77,7 @@ export function parsePlan(value: unknown): TrainingPlan {
     'evaluation',
     'dropout',
     'keepZeros',
+    'distillation',
   ]);
   const { loss } = plan;
   if (typeof loss !== 'string' || !Object.hasOwn(losses, loss)) {
@@ -104,6 +110,10 @@ export function parsePlan(value: unknown): TrainingPlan {
     ),
     ...given('dropout', flag(plan, 'dropout')),
     ...given('keepZeros', flag(plan, 'keepZeros')),
+    ...given(
+      'distillation',
+      plan['distillation'] === undefined ? undefined : parseDistillation(loss as LossName, plan['distillation']),
+    ),
   };
 }
 
@@ -195,6 +205,18 @@ function parseEvaluation(loss: LossName, value: unknown): EvaluationOptions {
     metrics: [...new Set(wanted as MetricName[])],
     holdOut: optional(evaluation, 'holdOut', 'evaluation.holdOut', isShare) ?? HOLD_OUT,
     ...given('k', optional(evaluation, 'k', 'evaluation.k', isRank)),
+  };
+}
+
+function parseDistillation(loss: LossName, value: unknown): Distillation {
+  if (loss !== 'cross-entropy') throw fault('distillation', `is for cross-entropy, and the loss is ${loss}`);
+  const distillation = fields(value, 'distillation', ['temperature', 'alpha']);
+  const isTemperature = (x: number): boolean => x > 0 && x <= limits.temperature;
+  const isShare = (x: number): boolean => x >= 0 && x <= 1;
+  const { temperature, alpha } = distillationDefaults;
+  return {
+    temperature: optional(distillation, 'temperature', 'distillation.temperature', isTemperature) ?? temperature,
+    alpha: optional(distillation, 'alpha', 'distillation.alpha', isShare) ?? alpha,
   };
 }
 

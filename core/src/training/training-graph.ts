@@ -10,6 +10,7 @@ import { sizeOf } from '../tensor/shape.ts';
 import type { Shape } from '../tensor/shape.ts';
 import { localLayers } from '../weights/local-layers.ts';
 import type { DropoutMask } from './dropout.ts';
+import { distilled } from './distillation.ts';
 import { beginGraph, finishGraph, writeForward } from './forward-pass.ts';
 import type { DataInput } from './forward-pass.ts';
 import { elemTypes, losses, shares } from './losses.ts';
@@ -40,6 +41,8 @@ export interface TrainingGraph {
   target: { name: string; shape: readonly number[]; dtype: 'int64' | 'float' };
   /** Where the form has gradients given: the input that each parameter's goes into. */
   gradients: { input: string; parameter: string }[];
+  /** Input that takes a teacher's answers to the batch, where the plan has a distillation. */
+  teacher?: { name: string; shape: readonly number[] };
   /** Inputs of the plan's dropout, which want a new `dropoutMask` each step. */
   masks: DropoutMask[];
   /** Input [batch]; the loss is the mean by these weights, so a partial last batch is filled up with zeros. */
@@ -66,13 +69,10 @@ export function buildTrainingGraph(
   const row = losses[plan.loss];
   const targetShape = row.targetShape(graph.shapeOf(prediction));
   const target = graph.input('training/target', targetShape, elemTypes[row.targetType]);
-  const { loss, gradient } = row.write({
-    graph,
-    prediction,
-    target,
-    weights: shares(graph, sampleWeights),
-    options: plan.lossOptions ?? {},
-  });
+  const site = { graph, prediction, target, weights: shares(graph, sampleWeights), options: plan.lossOptions ?? {} };
+  const hard = row.write(site);
+  const { loss, gradient, teacher } =
+    plan.distillation === undefined ? { ...hard, teacher: undefined } : distilled(site, hard, plan.distillation);
 
   const names = layout.parameters.map(({ name }) => name);
   const written = differentiate(graph, forward, new Map([[prediction, gradient]]), names, forms);
@@ -123,6 +123,7 @@ export function buildTrainingGraph(
     sampleWeights,
     loss,
     ...(rate === undefined ? {} : { rate }),
+    ...(teacher === undefined ? {} : { teacher: { name: teacher, shape: graph.shapeOf(teacher) } }),
   };
 }
 

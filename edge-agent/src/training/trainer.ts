@@ -1,7 +1,7 @@
 import { DataError } from '../data/dataset.ts';
 import type { EngineName } from './engine.ts';
 import type { EngineOrder } from './engines/engine-order.ts';
-import type { CpuBudget, FromTrainer, ToTrainer, TrainingJob, TrainingResult } from './messages.ts';
+import type { CpuBudget, FromTrainer, Teacher, ToTrainer, TrainingJob, TrainingResult } from './messages.ts';
 
 /** A training that brought nothing: the reason is told to the coordinator. */
 export class TrainingError extends Error {
@@ -13,6 +13,12 @@ export class TrainingError extends Error {
     super(message, options);
     this.isEngines = isEngines;
   }
+}
+
+/** A teacher that is read where the process does not have it yet. */
+export interface TeacherSource {
+  key: string;
+  read(): Promise<Uint8Array>;
 }
 
 /** A process, or a browser's worker, that trains. */
@@ -56,6 +62,8 @@ export class Trainer<Data> {
   #waiting: Waiting | undefined;
   #stall: ReturnType<typeof setTimeout> | undefined;
   #trainings = 0;
+  /** The teacher that a process was given last. */
+  #taught: { port: TrainerPort<Data>; key: string } | undefined;
   #isClosed = false;
 
   constructor(options: TrainerOptions<Data>) {
@@ -68,7 +76,7 @@ export class Trainer<Data> {
   }
 
   /** Throws TrainingError when the process failed, died, hung, or took longer than `timeMs`. */
-  async train(job: TrainingJob, timeMs: number): Promise<TrainingResult> {
+  async train(job: TrainingJob, timeMs: number, source?: TeacherSource): Promise<TrainingResult> {
     // A process that is started now would have nobody to end it.
     if (this.#isClosed) throw new TrainingError('the agent was stopped');
     const { engines } = this.#options;
@@ -76,10 +84,13 @@ export class Trainer<Data> {
     if (this.#running !== undefined && this.#running.engine !== engine) await this.#end();
     if (this.#running === undefined) await this.#start(engine);
     try {
-      const result = await this.#trained(job, timeMs);
+      const teacher = source === undefined ? {} : { teacher: await this.#teacher(source) };
+      const result = await this.#trained({ ...job, ...teacher }, timeMs);
       engines.worked(engine);
       return result;
     } catch (error) {
+      // Whether the process took the teacher in is not known: it gets it again.
+      this.#taught = undefined;
       if (!(error instanceof TrainingError) || !error.isEngines || this.#isClosed) throw error;
       await this.#setAside(engine, error);
       throw new TrainingError(`${engine} failed: ${error.message}`, { isEngines: true, cause: error });
@@ -96,6 +107,14 @@ export class Trainer<Data> {
     this.#isClosed = true;
     this.#give(new TrainingError('the agent was stopped'));
     return this.#end();
+  }
+
+  async #teacher({ key, read }: TeacherSource): Promise<Teacher> {
+    const port = this.#running?.port;
+    if (this.#taught?.port === port && this.#taught?.key === key) return { key };
+    const onnx = await read();
+    this.#taught = port === undefined ? undefined : { port, key };
+    return { key, onnx };
   }
 
   async #trained(job: TrainingJob, timeMs: number): Promise<TrainingResult> {
