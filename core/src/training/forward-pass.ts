@@ -19,6 +19,7 @@ import { writeDropout } from './dropout.ts';
 import type { DropoutMask } from './dropout.ts';
 import { elemTypes, predictionOf } from './losses.ts';
 import type { LossName } from './losses.ts';
+import type { Rounding } from './rounding.ts';
 
 const opsetMax = 23;
 
@@ -98,6 +99,8 @@ interface Forward {
 interface TrainingMode {
   sampleWeights: string;
   drops: boolean;
+  /** What is rounded on the way, where training is to bear it. */
+  rounding?: Rounding | undefined;
 }
 
 /** Copies what the prediction is computed from; the rest of the model does not train. Without a training mode it predicts. */
@@ -112,20 +115,27 @@ export function writeForward(graph: GraphBuilder, model: ModelProto, loss: LossN
   const statistics = new Map<string, string>();
   let real: RealExamples | undefined;
   const start = graph.nodes.length;
-  for (const node of nodes) {
-    if (!node.output.some((name) => needed.has(name))) continue;
+  const rounding = training?.rounding;
+  rounding?.made(graph.inputs.map(({ name }) => name));
+  for (const exact of nodes) {
+    if (!exact.output.some((name) => needed.has(name))) continue;
+    const node = rounding?.reading(exact) ?? exact;
     const running = trainedStatistics(node, nodes, (name) => parameters.has(name));
     if (running !== undefined && training !== undefined) {
       real ??= realExamples(graph, training.sampleWeights);
       for (const [name, next] of writeBatchNormalization(graph, node, running, real)) statistics.set(name, next);
+      rounding?.made(node.output);
       continue;
     }
     const drops = node.opType === 'Dropout' && training?.drops === true;
     const mask = drops ? writeDropout(graph, node, masks.length) : undefined;
     if (mask === undefined) writeNode(graph, node);
     else masks.push(mask);
+    rounding?.made(node.output);
   }
-  return { forward: graph.nodes.slice(start), prediction, masks, statistics };
+  for (const [name, next] of rounding?.statistics ?? []) statistics.set(name, next);
+  const written = graph.nodes.slice(start);
+  return { forward: rounding?.walked(written) ?? written, prediction, masks, statistics };
 }
 
 /** A model of the nodes that these outputs need. */

@@ -6,6 +6,8 @@ import { losses } from './losses.ts';
 import type { LossName, LossOptions } from './losses.ts';
 import { metrics, type MetricName } from './metrics.ts';
 import type { OptimizerPlan } from './optimizers.ts';
+import { ROUNDING_BITS_MAX, ROUNDING_BITS_MIN } from './rounding.ts';
+import type { QuantizationAware } from './rounding.ts';
 import type { Schedule } from './schedule.ts';
 
 /** How one client trains in one round. */
@@ -35,6 +37,8 @@ export interface TrainingPlan {
   dropout?: boolean;
   /** Whether weights that are zero stay zero, so that a pruned model stays as sparse as it is. */
   keepZeros?: boolean;
+  /** What is rounded while training, so that the quantized model loses less. */
+  quantizationAware?: QuantizationAware;
   /** What the model learns from a teacher's answers besides the labels; which teacher is said by who gives the plan. */
   distillation?: Distillation;
 }
@@ -78,6 +82,7 @@ export function parsePlan(value: unknown): TrainingPlan {
     'dropout',
     'keepZeros',
     'distillation',
+    'quantizationAware',
   ]);
   const { loss } = plan;
   if (typeof loss !== 'string' || !Object.hasOwn(losses, loss)) {
@@ -110,6 +115,10 @@ export function parsePlan(value: unknown): TrainingPlan {
     ),
     ...given('dropout', flag(plan, 'dropout')),
     ...given('keepZeros', flag(plan, 'keepZeros')),
+    ...given(
+      'quantizationAware',
+      plan['quantizationAware'] === undefined ? undefined : parseQuantizationAware(plan['quantizationAware']),
+    ),
     ...given(
       'distillation',
       plan['distillation'] === undefined ? undefined : parseDistillation(loss as LossName, plan['distillation']),
@@ -218,6 +227,21 @@ function parseDistillation(loss: LossName, value: unknown): Distillation {
     temperature: optional(distillation, 'temperature', 'distillation.temperature', isTemperature) ?? temperature,
     alpha: optional(distillation, 'alpha', 'distillation.alpha', isShare) ?? alpha,
   };
+}
+
+function parseQuantizationAware(value: unknown): QuantizationAware {
+  const rounded = fields(value, 'quantizationAware', ['weights', 'activations']);
+  const isWidth = (bits: number): boolean =>
+    Number.isInteger(bits) && bits >= ROUNDING_BITS_MIN && bits <= ROUNDING_BITS_MAX;
+  const bits = (key: string): number | undefined => optional(rounded, key, `quantizationAware.${key}`, isWidth);
+  const [weights, activations] = [bits('weights'), bits('activations')];
+  if (weights === undefined && activations === undefined) {
+    throw fault(
+      'quantizationAware',
+      `says nothing: give bits (${ROUNDING_BITS_MIN} to ${ROUNDING_BITS_MAX}) of weights, activations or both`,
+    );
+  }
+  return { ...given('weights', weights), ...given('activations', activations) };
 }
 
 const scheduleKeys: Readonly<Record<Schedule['name'], readonly string[]>> = {

@@ -17,6 +17,7 @@ import { elemTypes, losses, shares } from './losses.ts';
 import { writeOptimizer } from './optimizers.ts';
 import type { StateSlot } from './optimizers.ts';
 import type { TrainingPlan } from './plan.ts';
+import { Rounding } from './rounding.ts';
 
 /** How an engine wants the graph of a step to be written. */
 export interface StepForms extends GradientForms {
@@ -61,9 +62,13 @@ export function buildTrainingGraph(
 ): TrainingGraph {
   const { graph, layout, data, sampleWeights } = beginGraph(model, batchSize);
   if (layout.parameters.length === 0) throw new OnnxError('the graph has no parameters; split the model first');
+  const { quantizationAware } = plan;
+  const rounding =
+    quantizationAware === undefined ? undefined : new Rounding(graph, model, quantizationAware, sampleWeights);
   const { forward, prediction, masks, statistics } = writeForward(graph, model, plan.loss, {
     sampleWeights,
     drops: plan.dropout === true,
+    rounding,
   });
 
   const row = losses[plan.loss];
@@ -81,7 +86,7 @@ export function buildTrainingGraph(
   const gradients = forms.gradients === 'given' ? asInputs(graph, written, names, given) : written;
 
   const state: StateSlot[] = [];
-  const anchors: TrainingGraph['anchors'] = [];
+  const anchors: TrainingGraph['anchors'] = [...(rounding?.anchors ?? [])];
   const corrections: TrainingGraph['corrections'] = [];
   const isCorrected = localMethodOf(plan).correction !== undefined;
   localLayers(layout, plan.localLayers);
