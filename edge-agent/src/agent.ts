@@ -1,6 +1,7 @@
-import { create } from '@bufbuild/protobuf';
+import { create, toBinary } from '@bufbuild/protobuf';
 import {
   CodecError,
+  coarseHistograms as coarse,
   invariant,
   joinModel,
   layoutOf,
@@ -9,6 +10,7 @@ import {
   parsePlan,
   readModel,
   weightsFromBytes,
+  type HistogramState,
 } from '@commonweight/core';
 import {
   asError,
@@ -21,10 +23,14 @@ import {
   type TrustCrypto,
 } from '@commonweight/client-sdk';
 import {
+  CALIBRATION_BINS_MAX,
+  CALIBRATION_REPORT_BYTES_MAX,
+  CalibrationReportSchema,
   encodingFromWire,
   equalBytes,
   gridFromWire,
   HelloSchema,
+  histogramsToWire,
   isName,
   OFFER_UPDATES_MAX,
   openManifest,
@@ -33,11 +39,15 @@ import {
   signedBytes,
   type Artifact,
   type Assignment,
+  type CalibrationReport,
+  type CalibrationRequest,
   type Manifest,
   type SessionResponse,
   type SignedReceipt,
+  type ValueHistogram,
   type Welcome,
 } from '@commonweight/proto';
+import type { CalibrationJob, CalibrationOutcome } from './calibration/messages.ts';
 import type { AgentDisk } from './disk.ts';
 import type { AgentEvent } from './events.ts';
 import type { AgentLink, OpenSession } from './link/agent-link.ts';
@@ -67,6 +77,8 @@ const RETURN_MS_MAX = 600_000;
 const UPLOAD_TRIES = 5;
 /** Graphs and weights that stay in the cache: of two versions, and of a teacher. */
 const DIGESTS_KEPT = 6;
+/** Examples that a coordinator may ask to calibrate on. */
+const CALIBRATION_EXAMPLES_MAX = 4096;
 
 /** Who an agent is, and until when. */
 export interface AgentIdentity {
@@ -88,7 +100,12 @@ export interface AgentParts {
   trainer: Pick<Trainer<never>, 'train'>;
   examples: number;
   tell(event: AgentEvent): void;
+  /** Runs a version on the agent's data; an agent without it does not calibrate. */
+  calibrate?: Calibrate;
 }
+
+/** Runs a version on some of an agent's data. Throws an Error that says what went wrong. */
+export type Calibrate = (job: Pick<CalibrationJob, 'onnx' | 'examplesMax' | 'binsMax'>) => Promise<CalibrationOutcome>;
 
 /** What is needed to make an update. */
 type Trained = Pick<Parameters<typeof makeUpdate>[0], 'assignment' | 'baseVersion'> & {
@@ -109,6 +126,7 @@ export class Agent {
   #state: SessionState = firstState;
   #session: OpenSession | undefined;
   #digests: Uint8Array[] = [];
+  #isCalibrating = false;
   /** How long the agent rests after failures. */
   readonly #rests = new Backoff();
   /** What trained last, and what of it ran elsewhere; the CPU alone is nothing to speak of. */
@@ -220,6 +238,8 @@ export class Agent {
       }
       case 'receipt':
         return this.#track(this.#end(message.value));
+      case 'calibrationRequest':
+        return this.#track(this.#calibrate(message.value));
       case 'wanted': {
         const entry = this.#parts.disk.outbox.get(message.value.updateId);
         if (entry !== undefined) this.#track(this.#upload(entry));
@@ -370,6 +390,40 @@ export class Agent {
     return Array.from({ length: values.length / length }, (_, i) => values.slice(i * length, (i + 1) * length));
   }
 
+  /** Answers how large a version's activations are on the agent's data, and nothing else of the data. One at a time. */
+  async #calibrate({ requestId, release, examplesMax, binsMax }: CalibrationRequest): Promise<void> {
+    const { calibrate: run, disk, tell } = this.#parts;
+    const answer = (report: Partial<Pick<CalibrationReport, 'examples' | 'values' | 'failure'>>): void =>
+      this.#session?.send({ case: 'calibrationReport', value: { requestId, ...report } });
+    if (run === undefined) return answer({ failure: 'it does not calibrate' });
+    if (this.#isCalibrating) return answer({ failure: 'it calibrates another version at the moment' });
+    this.#isCalibrating = true;
+    try {
+      const { key } = disk.pin;
+      if (release === undefined || key === undefined) throw new CodecError('the request names no version');
+      const isGenuine = await this.#verified('Manifest', release.manifest, release);
+      const manifest = openManifest(release, key, () => isGenuine);
+      const graph = await this.#blob(artifactOf(manifest, 'graph'));
+      const weights = weightsFromBytes(await this.#blob(artifactOf(manifest, 'weights')));
+      const outcome = await run({
+        onnx: joinModel(readModel(graph), weights),
+        examplesMax: Math.min(Math.max(1, examplesMax), CALIBRATION_EXAMPLES_MAX),
+        binsMax: Math.min(Math.max(2, binsMax), CALIBRATION_BINS_MAX),
+      });
+      answer({ examples: BigInt(outcome.examples), values: fitting(outcome.states) });
+      tell({
+        type: 'calibrated',
+        model: manifest.model,
+        version: Number(manifest.version),
+        examples: outcome.examples,
+      });
+    } catch (error) {
+      answer({ failure: asError(error).message.slice(0, 500) });
+    } finally {
+      this.#isCalibrating = false;
+    }
+  }
+
   /** Makes the update and puts it into the outbox: from here on no crash loses it. */
   async #keep(work: Work): Promise<void> {
     try {
@@ -507,6 +561,17 @@ export class Agent {
       .catch((error: unknown) => this.#parts.tell({ type: 'warning', text: asError(error).message }))
       .finally(() => this.#working.delete(tracked));
     this.#working.add(tracked);
+  }
+}
+
+/** The histograms as a report takes them: with wider bins where they would be too many bytes. */
+function fitting(states: ReadonlyMap<string, HistogramState>): ValueHistogram[] {
+  const largest = Math.max(2, ...Array.from(states.values(), ({ counts }) => counts.length));
+  for (let binsMax = largest; ; binsMax = Math.ceil(binsMax / 2)) {
+    const values = histogramsToWire(coarse(states, binsMax));
+    const { length } = toBinary(CalibrationReportSchema, create(CalibrationReportSchema, { values }));
+    if (length <= CALIBRATION_REPORT_BYTES_MAX - 1024) return values;
+    if (binsMax <= 2) throw new CodecError(`the model has ${values.length} values to calibrate, too many for a report`);
   }
 }
 

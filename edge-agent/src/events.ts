@@ -8,6 +8,8 @@ export type AgentEvent =
   | { type: 'assignment'; model: string; task: string; round: number; version: number }
   /** The teacher of a task was handed to the process that trains. */
   | { type: 'teacher'; model: string; version: number }
+  /** The coordinator was told how large a version's activations are here. */
+  | { type: 'calibrated'; model: string; version: number; examples: number }
   | { type: 'trained'; task: string; round: number; loss: number; examples: number; steps: number; trainMs: number }
   /** What trains, where that is not the CPU or has changed, and the operators that it lacks: they run on the CPU. */
   | { type: 'engine'; engine: EngineName; elsewhere: readonly string[] }

@@ -1,7 +1,7 @@
 import type { TrustCrypto } from '@commonweight/client-sdk';
 import { ConfigError } from '@commonweight/core';
 import { isName } from '@commonweight/proto';
-import { Agent, type AgentIdentity } from './agent.ts';
+import { Agent, type AgentIdentity, type Calibrate } from './agent.ts';
 import type { AgentDisk } from './disk.ts';
 import type { AgentEvent } from './events.ts';
 import type { AgentLink } from './link/agent-link.ts';
@@ -13,6 +13,8 @@ export interface AgentPlatform {
   /** Where its files are, for people to read. */
   place: string;
   openLink(): AgentLink;
+  /** An agent of a platform without it does not calibrate. */
+  calibrate?: Calibrate;
   openDisk(onDamaged: (path: string) => void): Promise<AgentDisk>;
   openTrainer(warn: (text: string) => void): Promise<{
     trainer: Pick<Trainer<never>, 'train' | 'close'>;
@@ -23,7 +25,7 @@ export interface AgentPlatform {
 /** An agent's life on a platform: opens what it works with, and lets go of it in the end. Throws where it cannot begin. */
 export async function liveAgent(
   options: AgentIdentity & { onEvent?: (event: AgentEvent) => void },
-  { crypto, place, openLink, openDisk, openTrainer }: AgentPlatform,
+  { crypto, place, openLink, openDisk, openTrainer, calibrate }: AgentPlatform,
 ): Promise<void> {
   if (!isName(options.agentId)) {
     throw new ConfigError(`agent id "${options.agentId}" may have up to 64 letters, digits, - and _ only`, 'id');
@@ -39,7 +41,8 @@ export async function liveAgent(
       warn(`the outbox in ${place} holds updates of agent ${other}: only that agent can send them`);
     const { trainer, examples } = await openTrainer(warn);
     tell({ type: 'data', examples });
-    const agent = new Agent({ options, crypto, link, disk, trainer, examples, tell });
+    const willing = calibrate === undefined ? {} : { calibrate };
+    const agent = new Agent({ options, crypto, link, disk, trainer, examples, tell, ...willing });
     try {
       await agent.run();
     } finally {

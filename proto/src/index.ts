@@ -11,3 +11,4 @@ export * from './wire/limits.ts';
 export * from './wire/update-id.ts';
 export * from './wire/grid.ts';
 export * from './wire/grpc-methods.ts';
+export * from './wire/histograms.ts';

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { LoadedGraphs, loadDataset, OrtTrainer, subset, type Dataset } from '@commonweight/edge-agent';
+import { LoadedGraphs, loadDataset, LocalTrainer, openEngine, subset, type Dataset } from '@commonweight/edge-agent';
 import {
   addRanges,
   cnn,
@@ -48,9 +48,8 @@ async function rightOn(model: ModelProto, { inputs, labels, examples }: Dataset)
 test('with weights of 3 and of 2 bits, a CNN that was trained for them loses less than one that was not', async () => {
   const train = first(await loadDataset('mnist'), 3000);
   const held = first(await loadDataset('mnist?split=test'), 1000);
-  const on = { engine: 'cpu', threads: 1 } as const;
-  const graphs = new LoadedGraphs(on, 2);
-  const trainer = new OrtTrainer(train, on, graphs);
+  const graphs = new LoadedGraphs(await openEngine('ort-cpu', { threads: 1 }), 2);
+  const trainer = new LocalTrainer(train, graphs);
   const { graph, weights } = splitModel(addRanges(small()));
   const plan = (more: object): TrainingPlan =>
     parsePlan({

@@ -14,6 +14,8 @@ export function agentLine(event: AgentEvent): string {
       return `${event.task} round ${event.round}: training on version ${event.version}`;
     case 'teacher':
       return `learning from ${event.model} version ${event.version}`;
+    case 'calibrated':
+      return `measured the activations of ${event.model} version ${event.version} on ${event.examples} examples`;
     case 'trained':
       return `${event.task} round ${event.round}: trained ${event.steps} steps on ${event.examples} examples in ${event.trainMs} ms, loss ${event.loss.toPrecision(4)}`;
     case 'engine':

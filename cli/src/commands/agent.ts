@@ -20,6 +20,7 @@ interface Options extends ServingFlags {
   threads?: number;
   cpuShare?: number;
   engine: EngineName | 'auto';
+  calibration: boolean;
   serve?: string;
   serveGrpc?: string;
   serveModel: string[];
@@ -36,6 +37,7 @@ export function addAgent(program: Command): void {
     .option('--threads <n>', 'threads of the training (else one for each core but one)', whole(1, 1024))
     .option('--cpu-share <share>', 'how much of all cores training may keep busy, such as 0.5', share)
     .option('--engine <name>', `what trains: auto, ${engines.join(', ')}`, oneOf('auto', ...engines), 'auto')
+    .option('--no-calibration', 'do not tell the coordinator how large activations are on the data')
     .option('--serve <address>', 'serve predictions here as well, such as 127.0.0.1:8000')
     .option('--serve-grpc <address>', 'and here over gRPC')
     .option('--serve-model <name>', 'a model to serve, else those it trains; may be repeated', names, []);
@@ -46,7 +48,7 @@ export function addAgent(program: Command): void {
 const names = (text: string, before: string[]): string[] => [...before, name(text)];
 
 async function agent(options: Options): Promise<void> {
-  const { coordinator, data, engine, id, task, threads, cpuShare } = options;
+  const { coordinator, data, engine, id, task, threads, cpuShare, calibration: calibrates } = options;
   if (data === undefined) {
     throw new UsageError('--data is missing: say what it trains on, such as --data csv:readings.csv or --data mnist');
   }
@@ -68,6 +70,7 @@ async function agent(options: Options): Promise<void> {
       agentId: id,
       dataDir,
       engine,
+      calibrates,
       signal,
       onEvent,
       ...(threads === undefined ? {} : { threads }),

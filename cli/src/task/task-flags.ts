@@ -30,6 +30,7 @@ export interface TaskFlags {
   stalenessMax?: number;
   variants?: string[];
   variantsDropMax?: number;
+  calibrationAgentsMin?: number;
   distillFrom?: VersionedName;
   temperature?: number;
   alpha?: number;
@@ -122,10 +123,15 @@ function distillationOf(file: Config, hasTeacher: boolean, { distillFrom, temper
 }
 
 /** Forms that each version is to have; nothing where nobody asked for them. */
-function variantsOf(file: Config, { variants, variantsDropMax }: TaskFlags): Config {
-  const config = { ...file, ...given({ forms: variants, accuracyDropPointsMax: variantsDropMax }) };
+function variantsOf(file: Config, { variants, variantsDropMax, calibrationAgentsMin }: TaskFlags): Config {
+  const config = {
+    ...file,
+    ...given({ forms: variants, accuracyDropPointsMax: variantsDropMax, calibrationAgentsMin }),
+  };
   if (Object.keys(config).length === 0) return {};
-  if (config['forms'] === undefined) throw new UsageError('--variants-drop-max goes with --variants');
+  if (config['forms'] === undefined) {
+    throw new UsageError('--variants-drop-max and --calibration-agents-min go with --variants');
+  }
   return { variants: config };
 }
 

@@ -7,11 +7,11 @@ export type VariantName = 'fp32' | Int8Name | PublishableName;
 /** Ranges of activations measured at every run, or fixed from examples. */
 export type Int8Name = 'int8-dynamic' | 'int8-static';
 
-/** Forms that need no data, so that the coordinator can make them: of blocks, the weights alone are codes. */
-export type PublishableName = 'int8-dynamic' | 'int8-blocks';
+/** Forms that the coordinator makes: of blocks, the weights alone are codes; ranges of the static one come from agents. */
+export type PublishableName = 'int8-dynamic' | 'int8-blocks' | 'int8-static';
 
 export const isPublishable = (name: string): name is PublishableName =>
-  name === 'int8-dynamic' || name === 'int8-blocks';
+  name === 'int8-dynamic' || name === 'int8-blocks' || name === 'int8-static';
 
 /** What the coordinator says of a version's forms. */
 export interface PublishedForms {

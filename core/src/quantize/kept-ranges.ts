@@ -3,6 +3,7 @@ import { graphOf } from '../onnx/file.ts';
 import type { ModelProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import { noteOf, trainedNames, trainingOnly, withNote } from '../onnx/metadata.ts';
 import { makeNode } from '../onnx/nodes.ts';
+import { layoutOf } from '../onnx/parameters.ts';
 import { floatTensor, floatValues } from '../onnx/tensor-data.ts';
 import type { Range } from './affine.ts';
 import { calibrationGraph } from './calibration.ts';
@@ -70,6 +71,22 @@ export function rangesIn(model: ModelProto): Map<string, Range> | undefined {
     ranges.set(value, range);
   }
   return ranges;
+}
+
+/** The same of a version in its two parts. */
+export function keptRangesOf(graph: ModelProto, weights: Float32Array): Map<string, Range> | undefined {
+  const tensors = new Set(keptRanges(graph).map(({ tensor }) => tensor));
+  if (tensors.size === 0) return undefined;
+  const specs = layoutOf(graph).parameters.filter(({ name }) => tensors.has(name));
+  const filled = new Map(
+    specs.map(({ name, shape, offset, length }) => [
+      name,
+      floatTensor(name, shape, weights.slice(offset, offset + length)),
+    ]),
+  );
+  const own = graphOf(graph);
+  const initializer = own.initializer.map((tensor) => filled.get(tensor.name) ?? tensor);
+  return rangesIn({ ...graph, graph: { ...own, initializer } });
 }
 
 /**

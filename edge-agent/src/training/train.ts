@@ -15,7 +15,7 @@ import {
 import { equalBytes } from '@commonweight/proto';
 import type { Dataset } from '../data/dataset.ts';
 import { Batches, sizeOf } from './batches.ts';
-import { byEngine, type Engine, type Feeds, type Program } from './engine.ts';
+import { byEngine, EngineError, type Engine, type Feeds, type Program } from './engine.ts';
 import { HeldOut } from './held-out.ts';
 import type { Teacher, TrainingJob, TrainingResult } from './messages.ts';
 import { LoadedTeacher, TeacherAnswers } from './teacher-answers.ts';
@@ -66,6 +66,11 @@ export class LoadedGraphs {
 
   async #load(bytes: Uint8Array, plan: TrainingPlan, batchSize: number): Promise<Omit<Loaded, 'bytes' | 'key'>> {
     const model = readModel(bytes);
+    if (plan.quantizationAware !== undefined && this.engine.forms.gradients === 'given') {
+      throw new EngineError(
+        `${this.engine.name} takes gradients by itself, and a rounded number has none: ort-cpu trains for few bits`,
+      );
+    }
     const graph = buildTrainingGraph(model, plan, batchSize, this.engine.forms);
     const program = await byEngine(() => this.engine.compile(stepOfTraining(graph)));
     const classes = contractOf(model).outputs[0]?.dims.at(-1);

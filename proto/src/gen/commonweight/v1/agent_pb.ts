@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file commonweight/v1/agent.proto.
  */
 export const file_commonweight_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWdlbnQucHJvdG8SD2NvbW1vbndlaWdodC52MSJtCgVIZWxsbxIQCghhZ2VudF9pZBgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEhAKCHNvZnR3YXJlGAMgASgJEgwKBHRhc2sYBCABKAkSEAoIZXhhbXBsZXMYBSABKAQSDAoEbGluaxgGIAEoCSK1AgoOU2Vzc2lvblJlcXVlc3QSJwoFaGVsbG8YASABKAsyFi5jb21tb253ZWlnaHQudjEuSGVsbG9IABInCgVyZWFkeRgCIAEoCzIWLmNvbW1vbndlaWdodC52MS5SZWFkeUgAEicKBW9mZmVyGAMgASgLMhYuY29tbW9ud2VpZ2h0LnYxLk9mZmVySAASLwoJaGVhcnRiZWF0GAQgASgLMhouY29tbW9ud2VpZ2h0LnYxLkhlYXJ0YmVhdEgAEisKB2ZhaWx1cmUYBSABKAsyGC5jb21tb253ZWlnaHQudjEuRmFpbHVyZUgAEisKB2dvb2RieWUYBiABKAsyGC5jb21tb253ZWlnaHQudjEuR29vZGJ5ZUgAEhIKCnNlc3Npb25faWQYDyABKAlCCQoHbWVzc2FnZSIHCgVSZWFkeSILCglIZWFydGJlYXQiCQoHR29vZGJ5ZSI2CgdGYWlsdXJlEgwKBHRhc2sYASABKAkSDQoFcm91bmQYAiABKAQSDgoGcmVhc29uGAMgASgJIjgKBU9mZmVyEi8KB3VwZGF0ZXMYASADKAsyHi5jb21tb253ZWlnaHQudjEuT2ZmZXJlZFVwZGF0ZSJtCg1PZmZlcmVkVXBkYXRlEhEKCXVwZGF0ZV9pZBgBIAEoDBIMCgR0YXNrGAIgASgJEg0KBXJvdW5kGAMgASgEEhQKDGJhc2VfdmVyc2lvbhgEIAEoBBIWCg5wYXlsb2FkX2RpZ2VzdBgFIAEoDCLHAgoPU2Vzc2lvblJlc3BvbnNlEisKB3dlbGNvbWUYASABKAsyGC5jb21tb253ZWlnaHQudjEuV2VsY29tZUgAEjEKCmFzc2lnbm1lbnQYAiABKAsyGy5jb21tb253ZWlnaHQudjEuQXNzaWdubWVudEgAEjEKB3JlY2VpcHQYAyABKAsyHi5jb21tb253ZWlnaHQudjEuU2lnbmVkUmVjZWlwdEgAEikKBndhbnRlZBgEIAEoCzIXLmNvbW1vbndlaWdodC52MS5XYW50ZWRIABIuCgljb21lX2JhY2sYBSABKAsyGS5jb21tb253ZWlnaHQudjEuQ29tZUJhY2tIABInCgVhbGl2ZRgGIAEoCzIWLmNvbW1vbndlaWdodC52MS5BbGl2ZUgAEhIKCnNlc3Npb25faWQYDyABKAlCCQoHbWVzc2FnZSIHCgVBbGl2ZSJgCgdXZWxjb21lEhIKCnB1YmxpY19rZXkYASABKAwSFAoMaGVhcnRiZWF0X21zGAIgASgNEg8KB3JlcGxpY2EYAyABKAkSGgoSYW5zd2Vyc19oZWFydGJlYXRzGAQgASgIIiMKEEZvdW5kQ29vcmRpbmF0b3ISDwoHcmVwbGljYRgBIAEoCSIbCgZXYW50ZWQSEQoJdXBkYXRlX2lkGAEgASgMIiwKCENvbWVCYWNrEhAKCGFmdGVyX21zGAEgASgNEg4KBnJlYXNvbhgCIAEoCSJgCgRHcmlkEhQKDGxzYl9leHBvbmVudBgBIAEoERIaChJ2YWx1ZV9tYXhfZXhwb25lbnQYAiABKBESEgoKd2VpZ2h0X21heBgDIAEoDRISCgpjb2hvcnRfbWF4GAQgASgNIsECCgpBc3NpZ25tZW50EgwKBHRhc2sYASABKAkSDQoFcm91bmQYAiABKAQSLQoEYmFzZRgDIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIRCglwbGFuX2pzb24YBCABKAkSKwoIZW5jb2RpbmcYBSABKA4yGS5jb21tb253ZWlnaHQudjEuRW5jb2RpbmcSIwoEZ3JpZBgGIAEoCzIVLmNvbW1vbndlaWdodC52MS5HcmlkEhYKDmRlYWRsaW5lX2luX21zGAcgASgEEgwKBHNlZWQYCCABKAQSFgoOd2VpZ2h0c19pbmxpbmUYCSABKAwSEgoKaW52aXRhdGlvbhgKIAEoDBIwCgd0ZWFjaGVyGBcgASgLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0Ik0KG0FnZW50U2VydmljZURvd25sb2FkUmVxdWVzdBIOCgZkaWdlc3QYASABKAwSDgoGb2Zmc2V0GAIgASgEEg4KBmxlbmd0aBgDIAEoBCJQChxBZ2VudFNlcnZpY2VEb3dubG9hZFJlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBISCgp0b3RhbF9zaXplGAIgASgEEgwKBGRhdGEYAyABKAwiKwoWR2V0VXBkYXRlU3RhdHVzUmVxdWVzdBIRCgl1cGRhdGVfaWQYASABKAwibAoXR2V0VXBkYXRlU3RhdHVzUmVzcG9uc2USDgoGb2Zmc2V0GAEgASgEEi8KB3JlY2VpcHQYAiABKAsyHi5jb21tb253ZWlnaHQudjEuU2lnbmVkUmVjZWlwdBIQCghhY2NlcHRlZBgDIAEoCCLpAgoMVXBkYXRlSGVhZGVyEhEKCXVwZGF0ZV9pZBgBIAEoDBIQCghhZ2VudF9pZBgCIAEoCRIMCgR0YXNrGAMgASgJEg0KBXJvdW5kGAQgASgEEhQKDGJhc2VfdmVyc2lvbhgFIAEoBBIrCghlbmNvZGluZxgGIAEoDjIZLmNvbW1vbndlaWdodC52MS5FbmNvZGluZxIOCgZ3ZWlnaHQYByABKAQSFgoOcGF5bG9hZF9kaWdlc3QYCCABKAwSFAoMcGF5bG9hZF9zaXplGAkgASgEEjsKB21ldHJpY3MYCiADKAsyKi5jb21tb253ZWlnaHQudjEuVXBkYXRlSGVhZGVyLk1ldHJpY3NFbnRyeRIVCg1oZWFkZXJfZGlnZXN0GAsgASgMEhIKCmludml0YXRpb24YDCABKAwaLgoMTWV0cmljc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEiYgoTU3VibWl0VXBkYXRlUmVxdWVzdBItCgZoZWFkZXIYASABKAsyHS5jb21tb253ZWlnaHQudjEuVXBkYXRlSGVhZGVyEg4KBm9mZnNldBgCIAEoBBIMCgRkYXRhGAMgASgMImkKFFN1Ym1pdFVwZGF0ZVJlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBIQCghhY2NlcHRlZBgCIAEoCBIvCgdyZWNlaXB0GAMgASgLMh4uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFJlY2VpcHQykAMKDEFnZW50U2VydmljZRJQCgdTZXNzaW9uEh8uY29tbW9ud2VpZ2h0LnYxLlNlc3Npb25SZXF1ZXN0GiAuY29tbW9ud2VpZ2h0LnYxLlNlc3Npb25SZXNwb25zZSgBMAESaQoIRG93bmxvYWQSLC5jb21tb253ZWlnaHQudjEuQWdlbnRTZXJ2aWNlRG93bmxvYWRSZXF1ZXN0Gi0uY29tbW9ud2VpZ2h0LnYxLkFnZW50U2VydmljZURvd25sb2FkUmVzcG9uc2UwARJkCg9HZXRVcGRhdGVTdGF0dXMSJy5jb21tb253ZWlnaHQudjEuR2V0VXBkYXRlU3RhdHVzUmVxdWVzdBooLmNvbW1vbndlaWdodC52MS5HZXRVcGRhdGVTdGF0dXNSZXNwb25zZRJdCgxTdWJtaXRVcGRhdGUSJC5jb21tb253ZWlnaHQudjEuU3VibWl0VXBkYXRlUmVxdWVzdBolLmNvbW1vbndlaWdodC52MS5TdWJtaXRVcGRhdGVSZXNwb25zZSgBYgZwcm90bzM", [file_commonweight_v1_release]);
+  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWdlbnQucHJvdG8SD2NvbW1vbndlaWdodC52MSJtCgVIZWxsbxIQCghhZ2VudF9pZBgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEhAKCHNvZnR3YXJlGAMgASgJEgwKBHRhc2sYBCABKAkSEAoIZXhhbXBsZXMYBSABKAQSDAoEbGluaxgGIAEoCSL3AgoOU2Vzc2lvblJlcXVlc3QSJwoFaGVsbG8YASABKAsyFi5jb21tb253ZWlnaHQudjEuSGVsbG9IABInCgVyZWFkeRgCIAEoCzIWLmNvbW1vbndlaWdodC52MS5SZWFkeUgAEicKBW9mZmVyGAMgASgLMhYuY29tbW9ud2VpZ2h0LnYxLk9mZmVySAASLwoJaGVhcnRiZWF0GAQgASgLMhouY29tbW9ud2VpZ2h0LnYxLkhlYXJ0YmVhdEgAEisKB2ZhaWx1cmUYBSABKAsyGC5jb21tb253ZWlnaHQudjEuRmFpbHVyZUgAEisKB2dvb2RieWUYBiABKAsyGC5jb21tb253ZWlnaHQudjEuR29vZGJ5ZUgAEkAKEmNhbGlicmF0aW9uX3JlcG9ydBgKIAEoCzIiLmNvbW1vbndlaWdodC52MS5DYWxpYnJhdGlvblJlcG9ydEgAEhIKCnNlc3Npb25faWQYDyABKAlCCQoHbWVzc2FnZSIHCgVSZWFkeSILCglIZWFydGJlYXQiCQoHR29vZGJ5ZSI2CgdGYWlsdXJlEgwKBHRhc2sYASABKAkSDQoFcm91bmQYAiABKAQSDgoGcmVhc29uGAMgASgJIjgKBU9mZmVyEi8KB3VwZGF0ZXMYASADKAsyHi5jb21tb253ZWlnaHQudjEuT2ZmZXJlZFVwZGF0ZSJtCg1PZmZlcmVkVXBkYXRlEhEKCXVwZGF0ZV9pZBgBIAEoDBIMCgR0YXNrGAIgASgJEg0KBXJvdW5kGAMgASgEEhQKDGJhc2VfdmVyc2lvbhgEIAEoBBIWCg5wYXlsb2FkX2RpZ2VzdBgFIAEoDCKLAwoPU2Vzc2lvblJlc3BvbnNlEisKB3dlbGNvbWUYASABKAsyGC5jb21tb253ZWlnaHQudjEuV2VsY29tZUgAEjEKCmFzc2lnbm1lbnQYAiABKAsyGy5jb21tb253ZWlnaHQudjEuQXNzaWdubWVudEgAEjEKB3JlY2VpcHQYAyABKAsyHi5jb21tb253ZWlnaHQudjEuU2lnbmVkUmVjZWlwdEgAEikKBndhbnRlZBgEIAEoCzIXLmNvbW1vbndlaWdodC52MS5XYW50ZWRIABIuCgljb21lX2JhY2sYBSABKAsyGS5jb21tb253ZWlnaHQudjEuQ29tZUJhY2tIABInCgVhbGl2ZRgGIAEoCzIWLmNvbW1vbndlaWdodC52MS5BbGl2ZUgAEkIKE2NhbGlicmF0aW9uX3JlcXVlc3QYCiABKAsyIy5jb21tb253ZWlnaHQudjEuQ2FsaWJyYXRpb25SZXF1ZXN0SAASEgoKc2Vzc2lvbl9pZBgPIAEoCUIJCgdtZXNzYWdlIgcKBUFsaXZlIoIBChJDYWxpYnJhdGlvblJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoDBIwCgdyZWxlYXNlGAIgASgLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0EhQKDGV4YW1wbGVzX21heBgDIAEoDRIQCghiaW5zX21heBgEIAEoDSJ7ChFDYWxpYnJhdGlvblJlcG9ydBISCgpyZXF1ZXN0X2lkGAEgASgMEhAKCGV4YW1wbGVzGAIgASgEEi8KBnZhbHVlcxgDIAMoCzIfLmNvbW1vbndlaWdodC52MS5WYWx1ZUhpc3RvZ3JhbRIPCgdmYWlsdXJlGAQgASgJImoKDlZhbHVlSGlzdG9ncmFtEg0KBXZhbHVlGAEgASgJEhAKCGV4cG9uZW50GAIgASgREg0KBWZpcnN0GAMgASgSEg4KBmNvdW50cxgEIAMoBBILCgNtaW4YBSABKAESCwoDbWF4GAYgASgBImAKB1dlbGNvbWUSEgoKcHVibGljX2tleRgBIAEoDBIUCgxoZWFydGJlYXRfbXMYAiABKA0SDwoHcmVwbGljYRgDIAEoCRIaChJhbnN3ZXJzX2hlYXJ0YmVhdHMYBCABKAgiIwoQRm91bmRDb29yZGluYXRvchIPCgdyZXBsaWNhGAEgASgJIhsKBldhbnRlZBIRCgl1cGRhdGVfaWQYASABKAwiLAoIQ29tZUJhY2sSEAoIYWZ0ZXJfbXMYASABKA0SDgoGcmVhc29uGAIgASgJImAKBEdyaWQSFAoMbHNiX2V4cG9uZW50GAEgASgREhoKEnZhbHVlX21heF9leHBvbmVudBgCIAEoERISCgp3ZWlnaHRfbWF4GAMgASgNEhIKCmNvaG9ydF9tYXgYBCABKA0iwQIKCkFzc2lnbm1lbnQSDAoEdGFzaxgBIAEoCRINCgVyb3VuZBgCIAEoBBItCgRiYXNlGAMgASgLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0EhEKCXBsYW5fanNvbhgEIAEoCRIrCghlbmNvZGluZxgFIAEoDjIZLmNvbW1vbndlaWdodC52MS5FbmNvZGluZxIjCgRncmlkGAYgASgLMhUuY29tbW9ud2VpZ2h0LnYxLkdyaWQSFgoOZGVhZGxpbmVfaW5fbXMYByABKAQSDAoEc2VlZBgIIAEoBBIWCg53ZWlnaHRzX2lubGluZRgJIAEoDBISCgppbnZpdGF0aW9uGAogASgMEjAKB3RlYWNoZXIYFyABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiTQobQWdlbnRTZXJ2aWNlRG93bmxvYWRSZXF1ZXN0Eg4KBmRpZ2VzdBgBIAEoDBIOCgZvZmZzZXQYAiABKAQSDgoGbGVuZ3RoGAMgASgEIlAKHEFnZW50U2VydmljZURvd25sb2FkUmVzcG9uc2USDgoGb2Zmc2V0GAEgASgEEhIKCnRvdGFsX3NpemUYAiABKAQSDAoEZGF0YRgDIAEoDCIrChZHZXRVcGRhdGVTdGF0dXNSZXF1ZXN0EhEKCXVwZGF0ZV9pZBgBIAEoDCJsChdHZXRVcGRhdGVTdGF0dXNSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSLwoHcmVjZWlwdBgCIAEoCzIeLmNvbW1vbndlaWdodC52MS5TaWduZWRSZWNlaXB0EhAKCGFjY2VwdGVkGAMgASgIIukCCgxVcGRhdGVIZWFkZXISEQoJdXBkYXRlX2lkGAEgASgMEhAKCGFnZW50X2lkGAIgASgJEgwKBHRhc2sYAyABKAkSDQoFcm91bmQYBCABKAQSFAoMYmFzZV92ZXJzaW9uGAUgASgEEisKCGVuY29kaW5nGAYgASgOMhkuY29tbW9ud2VpZ2h0LnYxLkVuY29kaW5nEg4KBndlaWdodBgHIAEoBBIWCg5wYXlsb2FkX2RpZ2VzdBgIIAEoDBIUCgxwYXlsb2FkX3NpemUYCSABKAQSOwoHbWV0cmljcxgKIAMoCzIqLmNvbW1vbndlaWdodC52MS5VcGRhdGVIZWFkZXIuTWV0cmljc0VudHJ5EhUKDWhlYWRlcl9kaWdlc3QYCyABKAwSEgoKaW52aXRhdGlvbhgMIAEoDBouCgxNZXRyaWNzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ASJiChNTdWJtaXRVcGRhdGVSZXF1ZXN0Ei0KBmhlYWRlchgBIAEoCzIdLmNvbW1vbndlaWdodC52MS5VcGRhdGVIZWFkZXISDgoGb2Zmc2V0GAIgASgEEgwKBGRhdGEYAyABKAwiaQoUU3VibWl0VXBkYXRlUmVzcG9uc2USDgoGb2Zmc2V0GAEgASgEEhAKCGFjY2VwdGVkGAIgASgIEi8KB3JlY2VpcHQYAyABKAsyHi5jb21tb253ZWlnaHQudjEuU2lnbmVkUmVjZWlwdDKQAwoMQWdlbnRTZXJ2aWNlElAKB1Nlc3Npb24SHy5jb21tb253ZWlnaHQudjEuU2Vzc2lvblJlcXVlc3QaIC5jb21tb253ZWlnaHQudjEuU2Vzc2lvblJlc3BvbnNlKAEwARJpCghEb3dubG9hZBIsLmNvbW1vbndlaWdodC52MS5BZ2VudFNlcnZpY2VEb3dubG9hZFJlcXVlc3QaLS5jb21tb253ZWlnaHQudjEuQWdlbnRTZXJ2aWNlRG93bmxvYWRSZXNwb25zZTABEmQKD0dldFVwZGF0ZVN0YXR1cxInLmNvbW1vbndlaWdodC52MS5HZXRVcGRhdGVTdGF0dXNSZXF1ZXN0GiguY29tbW9ud2VpZ2h0LnYxLkdldFVwZGF0ZVN0YXR1c1Jlc3BvbnNlEl0KDFN1Ym1pdFVwZGF0ZRIkLmNvbW1vbndlaWdodC52MS5TdWJtaXRVcGRhdGVSZXF1ZXN0GiUuY29tbW9ud2VpZ2h0LnYxLlN1Ym1pdFVwZGF0ZVJlc3BvbnNlKAFiBnByb3RvMw", [file_commonweight_v1_release]);
 
 /**
  * Who an agent is and what it can do.
@@ -119,6 +119,14 @@ export type SessionRequest = Message<"commonweight.v1.SessionRequest"> & {
      */
     value: Goodbye;
     case: "goodbye";
+  } | {
+    /**
+     * What a version's activations are on the agent's data.
+     *
+     * @generated from field: commonweight.v1.CalibrationReport calibration_report = 10;
+     */
+    value: CalibrationReport;
+    case: "calibrationReport";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -307,6 +315,14 @@ export type SessionResponse = Message<"commonweight.v1.SessionResponse"> & {
      */
     value: Alive;
     case: "alive";
+  } | {
+    /**
+     * Asks a free agent for the ranges of a version's activations. An agent of a version before does not answer.
+     *
+     * @generated from field: commonweight.v1.CalibrationRequest calibration_request = 10;
+     */
+    value: CalibrationRequest;
+    case: "calibrationRequest";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -334,6 +350,128 @@ export type Alive = Message<"commonweight.v1.Alive"> & {
  */
 export const AliveSchema: GenMessage<Alive> = /*@__PURE__*/
   messageDesc(file_commonweight_v1_agent, 9);
+
+/**
+ * @generated from message commonweight.v1.CalibrationRequest
+ */
+export type CalibrationRequest = Message<"commonweight.v1.CalibrationRequest"> & {
+  /**
+   * Goes back with the report.
+   *
+   * @generated from field: bytes request_id = 1;
+   */
+  requestId: Uint8Array;
+
+  /**
+   * The version to run.
+   *
+   * @generated from field: commonweight.v1.SignedManifest release = 2;
+   */
+  release?: SignedManifest | undefined;
+
+  /**
+   * The most examples to run it on.
+   *
+   * @generated from field: uint32 examples_max = 3;
+   */
+  examplesMax: number;
+
+  /**
+   * The most bins of a histogram.
+   *
+   * @generated from field: uint32 bins_max = 4;
+   */
+  binsMax: number;
+};
+
+/**
+ * Describes the message commonweight.v1.CalibrationRequest.
+ * Use `create(CalibrationRequestSchema)` to create a new message.
+ */
+export const CalibrationRequestSchema: GenMessage<CalibrationRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_agent, 10);
+
+/**
+ * How often activations were how large, and nothing of the examples themselves. Reports of many agents add up exactly.
+ *
+ * @generated from message commonweight.v1.CalibrationReport
+ */
+export type CalibrationReport = Message<"commonweight.v1.CalibrationReport"> & {
+  /**
+   * @generated from field: bytes request_id = 1;
+   */
+  requestId: Uint8Array;
+
+  /**
+   * @generated from field: uint64 examples = 2;
+   */
+  examples: bigint;
+
+  /**
+   * One for each value that the static int8 form rounds.
+   *
+   * @generated from field: repeated commonweight.v1.ValueHistogram values = 3;
+   */
+  values: ValueHistogram[];
+
+  /**
+   * Why there is none; the rest is empty then.
+   *
+   * @generated from field: string failure = 4;
+   */
+  failure: string;
+};
+
+/**
+ * Describes the message commonweight.v1.CalibrationReport.
+ * Use `create(CalibrationReportSchema)` to create a new message.
+ */
+export const CalibrationReportSchema: GenMessage<CalibrationReport> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_agent, 11);
+
+/**
+ * Bin i counts numbers from (first + i) * 2^exponent on, as wide as 2^exponent.
+ *
+ * @generated from message commonweight.v1.ValueHistogram
+ */
+export type ValueHistogram = Message<"commonweight.v1.ValueHistogram"> & {
+  /**
+   * @generated from field: string value = 1;
+   */
+  value: string;
+
+  /**
+   * @generated from field: sint32 exponent = 2;
+   */
+  exponent: number;
+
+  /**
+   * @generated from field: sint64 first = 3;
+   */
+  first: bigint;
+
+  /**
+   * @generated from field: repeated uint64 counts = 4;
+   */
+  counts: bigint[];
+
+  /**
+   * @generated from field: double min = 5;
+   */
+  min: number;
+
+  /**
+   * @generated from field: double max = 6;
+   */
+  max: number;
+};
+
+/**
+ * Describes the message commonweight.v1.ValueHistogram.
+ * Use `create(ValueHistogramSchema)` to create a new message.
+ */
+export const ValueHistogramSchema: GenMessage<ValueHistogram> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_agent, 12);
 
 /**
  * @generated from message commonweight.v1.Welcome
@@ -371,7 +509,7 @@ export type Welcome = Message<"commonweight.v1.Welcome"> & {
  * Use `create(WelcomeSchema)` to create a new message.
  */
 export const WelcomeSchema: GenMessage<Welcome> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 10);
+  messageDesc(file_commonweight_v1_agent, 13);
 
 /**
  * Over NATS: what each coordinator that lives says to a request to `cw.v1.coordinator.find`, which has no message of its own.
@@ -392,7 +530,7 @@ export type FoundCoordinator = Message<"commonweight.v1.FoundCoordinator"> & {
  * Use `create(FoundCoordinatorSchema)` to create a new message.
  */
 export const FoundCoordinatorSchema: GenMessage<FoundCoordinator> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 11);
+  messageDesc(file_commonweight_v1_agent, 14);
 
 /**
  * @generated from message commonweight.v1.Wanted
@@ -409,7 +547,7 @@ export type Wanted = Message<"commonweight.v1.Wanted"> & {
  * Use `create(WantedSchema)` to create a new message.
  */
 export const WantedSchema: GenMessage<Wanted> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 12);
+  messageDesc(file_commonweight_v1_agent, 15);
 
 /**
  * @generated from message commonweight.v1.ComeBack
@@ -431,7 +569,7 @@ export type ComeBack = Message<"commonweight.v1.ComeBack"> & {
  * Use `create(ComeBackSchema)` to create a new message.
  */
 export const ComeBackSchema: GenMessage<ComeBack> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 13);
+  messageDesc(file_commonweight_v1_agent, 16);
 
 /**
  * The grid that updates of a round must lie on. Values are integers times 2^lsb_exponent.
@@ -467,7 +605,7 @@ export type Grid = Message<"commonweight.v1.Grid"> & {
  * Use `create(GridSchema)` to create a new message.
  */
 export const GridSchema: GenMessage<Grid> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 14);
+  messageDesc(file_commonweight_v1_agent, 17);
 
 /**
  * @generated from message commonweight.v1.Assignment
@@ -546,7 +684,7 @@ export type Assignment = Message<"commonweight.v1.Assignment"> & {
  * Use `create(AssignmentSchema)` to create a new message.
  */
 export const AssignmentSchema: GenMessage<Assignment> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 15);
+  messageDesc(file_commonweight_v1_agent, 18);
 
 /**
  * @generated from message commonweight.v1.AgentServiceDownloadRequest
@@ -575,7 +713,7 @@ export type AgentServiceDownloadRequest = Message<"commonweight.v1.AgentServiceD
  * Use `create(AgentServiceDownloadRequestSchema)` to create a new message.
  */
 export const AgentServiceDownloadRequestSchema: GenMessage<AgentServiceDownloadRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 16);
+  messageDesc(file_commonweight_v1_agent, 19);
 
 /**
  * @generated from message commonweight.v1.AgentServiceDownloadResponse
@@ -602,7 +740,7 @@ export type AgentServiceDownloadResponse = Message<"commonweight.v1.AgentService
  * Use `create(AgentServiceDownloadResponseSchema)` to create a new message.
  */
 export const AgentServiceDownloadResponseSchema: GenMessage<AgentServiceDownloadResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 17);
+  messageDesc(file_commonweight_v1_agent, 20);
 
 /**
  * @generated from message commonweight.v1.GetUpdateStatusRequest
@@ -619,7 +757,7 @@ export type GetUpdateStatusRequest = Message<"commonweight.v1.GetUpdateStatusReq
  * Use `create(GetUpdateStatusRequestSchema)` to create a new message.
  */
 export const GetUpdateStatusRequestSchema: GenMessage<GetUpdateStatusRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 18);
+  messageDesc(file_commonweight_v1_agent, 21);
 
 /**
  * @generated from message commonweight.v1.GetUpdateStatusResponse
@@ -652,7 +790,7 @@ export type GetUpdateStatusResponse = Message<"commonweight.v1.GetUpdateStatusRe
  * Use `create(GetUpdateStatusResponseSchema)` to create a new message.
  */
 export const GetUpdateStatusResponseSchema: GenMessage<GetUpdateStatusResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 19);
+  messageDesc(file_commonweight_v1_agent, 22);
 
 /**
  * @generated from message commonweight.v1.UpdateHeader
@@ -731,7 +869,7 @@ export type UpdateHeader = Message<"commonweight.v1.UpdateHeader"> & {
  * Use `create(UpdateHeaderSchema)` to create a new message.
  */
 export const UpdateHeaderSchema: GenMessage<UpdateHeader> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 20);
+  messageDesc(file_commonweight_v1_agent, 23);
 
 /**
  * @generated from message commonweight.v1.SubmitUpdateRequest
@@ -762,7 +900,7 @@ export type SubmitUpdateRequest = Message<"commonweight.v1.SubmitUpdateRequest">
  * Use `create(SubmitUpdateRequestSchema)` to create a new message.
  */
 export const SubmitUpdateRequestSchema: GenMessage<SubmitUpdateRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 21);
+  messageDesc(file_commonweight_v1_agent, 24);
 
 /**
  * @generated from message commonweight.v1.SubmitUpdateResponse
@@ -795,7 +933,7 @@ export type SubmitUpdateResponse = Message<"commonweight.v1.SubmitUpdateResponse
  * Use `create(SubmitUpdateResponseSchema)` to create a new message.
  */
 export const SubmitUpdateResponseSchema: GenMessage<SubmitUpdateResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 22);
+  messageDesc(file_commonweight_v1_agent, 25);
 
 /**
  * What an edge agent speaks. Over NATS the same messages go on cw.v1.agent.<id>.* subjects.

@@ -12,7 +12,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file commonweight/v1/release.proto.
  */
 export const file_commonweight_v1_release: GenFile = /*@__PURE__*/
-  fileDesc("Ch1jb21tb253ZWlnaHQvdjEvcmVsZWFzZS5wcm90bxIPY29tbW9ud2VpZ2h0LnYxIkcKCEFydGlmYWN0EgwKBHJvbGUYASABKAkSDwoHdmFyaWFudBgCIAEoCRIOCgZkaWdlc3QYAyABKAwSDAoEc2l6ZRgEIAEoBCI7Cg5UZW5zb3JDb250cmFjdBIMCgRuYW1lGAEgASgJEg0KBWR0eXBlGAIgASgJEgwKBGRpbXMYAyADKAMi2wMKCE1hbmlmZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQSFQoNcGFyZW50X2RpZ2VzdBgDIAEoDBIMCgR0YXNrGAQgASgJEg0KBXJvdW5kGAUgASgEEg0KBWVwb2NoGAYgASgEEhAKCHN0cmF0ZWd5GAcgASgJEhQKDHRvdGFsX3dlaWdodBgIIAEoBBIcChRjb250cmlidXRpb25zX2RpZ2VzdBgJIAEoDBIsCglhcnRpZmFjdHMYCiADKAsyGS5jb21tb253ZWlnaHQudjEuQXJ0aWZhY3QSLwoGaW5wdXRzGAsgAygLMh8uY29tbW9ud2VpZ2h0LnYxLlRlbnNvckNvbnRyYWN0EjAKB291dHB1dHMYDCADKAsyHy5jb21tb253ZWlnaHQudjEuVGVuc29yQ29udHJhY3QSNwoHbWV0cmljcxgNIAMoCzImLmNvbW1vbndlaWdodC52MS5NYW5pZmVzdC5NZXRyaWNzRW50cnkSEgoKY3JlYXRlZF9tcxgOIAEoAxIYChByZXN0b3JlZF92ZXJzaW9uGA8gASgEGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBIkkKDlNpZ25lZE1hbmlmZXN0EhAKCG1hbmlmZXN0GAEgASgMEhEKCXNpZ25hdHVyZRgCIAEoDBISCgpwdWJsaWNfa2V5GAMgASgMIo8BChJWYXJpYW50TWVhc3VyZW1lbnQSDAoEZGF0YRgBIAEoCRIQCghleGFtcGxlcxgCIAEoBBISCgpkaWZmZXJlbmNlGAMgASgBEhEKCWFncmVlbWVudBgEIAEoARIyCghhY2N1cmFjeRgFIAEoCzIgLmNvbW1vbndlaWdodC52MS5WYXJpYW50QWNjdXJhY3kiMwoPVmFyaWFudEFjY3VyYWN5Eg8KB2Zsb2F0MzIYASABKAESDwoHdmFyaWFudBgCIAEoASKqAQoHVmFyaWFudBIMCgRuYW1lGAEgASgJEiwKBXN0YXRlGAIgASgOMh0uY29tbW9ud2VpZ2h0LnYxLlZhcmlhbnRTdGF0ZRILCgN3aHkYAyABKAkSDgoGZGlnZXN0GAQgASgMEgwKBHNpemUYBSABKAQSOAoLbWVhc3VyZW1lbnQYBiABKAsyIy5jb21tb253ZWlnaHQudjEuVmFyaWFudE1lYXN1cmVtZW50IqYBCgtWYXJpYW50TGlzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEEhcKD21hbmlmZXN0X2RpZ2VzdBgDIAEoDBIQCghyZXZpc2lvbhgEIAEoBBIqCgh2YXJpYW50cxgFIAMoCzIYLmNvbW1vbndlaWdodC52MS5WYXJpYW50EiAKGGFjY3VyYWN5X2Ryb3BfcG9pbnRzX21heBgGIAEoASJIChFTaWduZWRWYXJpYW50TGlzdBIMCgRsaXN0GAEgASgMEhEKCXNpZ25hdHVyZRgCIAEoDBISCgpwdWJsaWNfa2V5GAMgASgMIjEKDENvbnRyaWJ1dGlvbhIRCgl1cGRhdGVfaWQYASABKAwSDgoGd2VpZ2h0GAIgASgEIkcKCVJlamVjdGlvbhIRCgl1cGRhdGVfaWQYASABKAwSJwoGcmVhc29uGAIgASgOMhcuY29tbW9ud2VpZ2h0LnYxLlJlYXNvbiJxChBDb250cmlidXRpb25MaXN0Ei8KCGFjY2VwdGVkGAEgAygLMh0uY29tbW9ud2VpZ2h0LnYxLkNvbnRyaWJ1dGlvbhIsCghyZWplY3RlZBgCIAMoCzIaLmNvbW1vbndlaWdodC52MS5SZWplY3Rpb24ijgEKB1JlY2VpcHQSEQoJdXBkYXRlX2lkGAEgASgMEgwKBHRhc2sYAiABKAkSDQoFcm91bmQYAyABKAQSGwoRY29tbWl0dGVkX3ZlcnNpb24YBCABKARIABIrCghyZWplY3RlZBgFIAEoDjIXLmNvbW1vbndlaWdodC52MS5SZWFzb25IAEIJCgdvdXRjb21lIkcKDVNpZ25lZFJlY2VpcHQSDwoHcmVjZWlwdBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwSEgoKcHVibGljX2tleRgDIAEoDCpkCghFbmNvZGluZxIYChRFTkNPRElOR19VTlNQRUNJRklFRBAAEhQKEEVOQ09ESU5HX0ZMT0FUMzIQARITCg9FTkNPRElOR19NWElOVDgQAhITCg9FTkNPRElOR19NWElOVDQQAyqZAQoMVmFyaWFudFN0YXRlEh0KGVZBUklBTlRfU1RBVEVfVU5TUEVDSUZJRUQQABIWChJWQVJJQU5UX1NUQVRFX01BREUQARIbChdWQVJJQU5UX1NUQVRFX1BVQkxJU0hFRBACEhoKFlZBUklBTlRfU1RBVEVfV0lUSEhFTEQQAxIZChVWQVJJQU5UX1NUQVRFX1JFRlVTRUQQBCrVAwoGUmVhc29uEhYKElJFQVNPTl9VTlNQRUNJRklFRBAAEhYKElJFQVNPTl9TVEFMRV9ST1VORBABEhYKElJFQVNPTl9OT1RfSU5WSVRFRBACEhQKEFJFQVNPTl9EVVBMSUNBVEUQAxIZChVSRUFTT05fTk9UX0NPTExFQ1RJTkcQBBIdChlSRUFTT05fV1JPTkdfQkFTRV9WRVJTSU9OEAUSFQoRUkVBU09OX1dST05HX1NJWkUQBhIZChVSRUFTT05fV1JPTkdfRU5DT0RJTkcQBxIaChZSRUFTT05fRElHRVNUX01JU01BVENIEAgSFQoRUkVBU09OX05PVF9GSU5JVEUQCRIaChZSRUFTT05fVkFMVUVfVE9PX0xBUkdFEAoSEwoPUkVBU09OX09GRl9HUklEEAsSHgoaUkVBU09OX1dFSUdIVF9PVVRfT0ZfUkFOR0UQDBITCg9SRUFTT05fV1JPTkdfSUQQDRIXChNSRUFTT05fVU5LTk9XTl9UQVNLEA4SEgoOUkVBU09OX0VYUElSRUQQDxIbChdSRUFTT05fVE9PX01BTllfVVBMT0FEUxAQEh4KGlJFQVNPTl9CQVNFX0FMUkVBRFlfQ0xPU0VEEBFiBnByb3RvMw");
+  fileDesc("Ch1jb21tb253ZWlnaHQvdjEvcmVsZWFzZS5wcm90bxIPY29tbW9ud2VpZ2h0LnYxIkcKCEFydGlmYWN0EgwKBHJvbGUYASABKAkSDwoHdmFyaWFudBgCIAEoCRIOCgZkaWdlc3QYAyABKAwSDAoEc2l6ZRgEIAEoBCI7Cg5UZW5zb3JDb250cmFjdBIMCgRuYW1lGAEgASgJEg0KBWR0eXBlGAIgASgJEgwKBGRpbXMYAyADKAMi2wMKCE1hbmlmZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQSFQoNcGFyZW50X2RpZ2VzdBgDIAEoDBIMCgR0YXNrGAQgASgJEg0KBXJvdW5kGAUgASgEEg0KBWVwb2NoGAYgASgEEhAKCHN0cmF0ZWd5GAcgASgJEhQKDHRvdGFsX3dlaWdodBgIIAEoBBIcChRjb250cmlidXRpb25zX2RpZ2VzdBgJIAEoDBIsCglhcnRpZmFjdHMYCiADKAsyGS5jb21tb253ZWlnaHQudjEuQXJ0aWZhY3QSLwoGaW5wdXRzGAsgAygLMh8uY29tbW9ud2VpZ2h0LnYxLlRlbnNvckNvbnRyYWN0EjAKB291dHB1dHMYDCADKAsyHy5jb21tb253ZWlnaHQudjEuVGVuc29yQ29udHJhY3QSNwoHbWV0cmljcxgNIAMoCzImLmNvbW1vbndlaWdodC52MS5NYW5pZmVzdC5NZXRyaWNzRW50cnkSEgoKY3JlYXRlZF9tcxgOIAEoAxIYChByZXN0b3JlZF92ZXJzaW9uGA8gASgEGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBIkkKDlNpZ25lZE1hbmlmZXN0EhAKCG1hbmlmZXN0GAEgASgMEhEKCXNpZ25hdHVyZRgCIAEoDBISCgpwdWJsaWNfa2V5GAMgASgMIo8BChJWYXJpYW50TWVhc3VyZW1lbnQSDAoEZGF0YRgBIAEoCRIQCghleGFtcGxlcxgCIAEoBBISCgpkaWZmZXJlbmNlGAMgASgBEhEKCWFncmVlbWVudBgEIAEoARIyCghhY2N1cmFjeRgFIAEoCzIgLmNvbW1vbndlaWdodC52MS5WYXJpYW50QWNjdXJhY3kiMwoPVmFyaWFudEFjY3VyYWN5Eg8KB2Zsb2F0MzIYASABKAESDwoHdmFyaWFudBgCIAEoASLkAQoHVmFyaWFudBIMCgRuYW1lGAEgASgJEiwKBXN0YXRlGAIgASgOMh0uY29tbW9ud2VpZ2h0LnYxLlZhcmlhbnRTdGF0ZRILCgN3aHkYAyABKAkSDgoGZGlnZXN0GAQgASgMEgwKBHNpemUYBSABKAQSOAoLbWVhc3VyZW1lbnQYBiABKAsyIy5jb21tb253ZWlnaHQudjEuVmFyaWFudE1lYXN1cmVtZW50EjgKC2NhbGlicmF0aW9uGAogASgLMiMuY29tbW9ud2VpZ2h0LnYxLlZhcmlhbnRDYWxpYnJhdGlvbiI2ChJWYXJpYW50Q2FsaWJyYXRpb24SDgoGYWdlbnRzGAEgASgEEhAKCGV4YW1wbGVzGAIgASgEIqYBCgtWYXJpYW50TGlzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEEhcKD21hbmlmZXN0X2RpZ2VzdBgDIAEoDBIQCghyZXZpc2lvbhgEIAEoBBIqCgh2YXJpYW50cxgFIAMoCzIYLmNvbW1vbndlaWdodC52MS5WYXJpYW50EiAKGGFjY3VyYWN5X2Ryb3BfcG9pbnRzX21heBgGIAEoASJIChFTaWduZWRWYXJpYW50TGlzdBIMCgRsaXN0GAEgASgMEhEKCXNpZ25hdHVyZRgCIAEoDBISCgpwdWJsaWNfa2V5GAMgASgMIjEKDENvbnRyaWJ1dGlvbhIRCgl1cGRhdGVfaWQYASABKAwSDgoGd2VpZ2h0GAIgASgEIkcKCVJlamVjdGlvbhIRCgl1cGRhdGVfaWQYASABKAwSJwoGcmVhc29uGAIgASgOMhcuY29tbW9ud2VpZ2h0LnYxLlJlYXNvbiJxChBDb250cmlidXRpb25MaXN0Ei8KCGFjY2VwdGVkGAEgAygLMh0uY29tbW9ud2VpZ2h0LnYxLkNvbnRyaWJ1dGlvbhIsCghyZWplY3RlZBgCIAMoCzIaLmNvbW1vbndlaWdodC52MS5SZWplY3Rpb24ijgEKB1JlY2VpcHQSEQoJdXBkYXRlX2lkGAEgASgMEgwKBHRhc2sYAiABKAkSDQoFcm91bmQYAyABKAQSGwoRY29tbWl0dGVkX3ZlcnNpb24YBCABKARIABIrCghyZWplY3RlZBgFIAEoDjIXLmNvbW1vbndlaWdodC52MS5SZWFzb25IAEIJCgdvdXRjb21lIkcKDVNpZ25lZFJlY2VpcHQSDwoHcmVjZWlwdBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwSEgoKcHVibGljX2tleRgDIAEoDCpkCghFbmNvZGluZxIYChRFTkNPRElOR19VTlNQRUNJRklFRBAAEhQKEEVOQ09ESU5HX0ZMT0FUMzIQARITCg9FTkNPRElOR19NWElOVDgQAhITCg9FTkNPRElOR19NWElOVDQQAyqZAQoMVmFyaWFudFN0YXRlEh0KGVZBUklBTlRfU1RBVEVfVU5TUEVDSUZJRUQQABIWChJWQVJJQU5UX1NUQVRFX01BREUQARIbChdWQVJJQU5UX1NUQVRFX1BVQkxJU0hFRBACEhoKFlZBUklBTlRfU1RBVEVfV0lUSEhFTEQQAxIZChVWQVJJQU5UX1NUQVRFX1JFRlVTRUQQBCrVAwoGUmVhc29uEhYKElJFQVNPTl9VTlNQRUNJRklFRBAAEhYKElJFQVNPTl9TVEFMRV9ST1VORBABEhYKElJFQVNPTl9OT1RfSU5WSVRFRBACEhQKEFJFQVNPTl9EVVBMSUNBVEUQAxIZChVSRUFTT05fTk9UX0NPTExFQ1RJTkcQBBIdChlSRUFTT05fV1JPTkdfQkFTRV9WRVJTSU9OEAUSFQoRUkVBU09OX1dST05HX1NJWkUQBhIZChVSRUFTT05fV1JPTkdfRU5DT0RJTkcQBxIaChZSRUFTT05fRElHRVNUX01JU01BVENIEAgSFQoRUkVBU09OX05PVF9GSU5JVEUQCRIaChZSRUFTT05fVkFMVUVfVE9PX0xBUkdFEAoSEwoPUkVBU09OX09GRl9HUklEEAsSHgoaUkVBU09OX1dFSUdIVF9PVVRfT0ZfUkFOR0UQDBITCg9SRUFTT05fV1JPTkdfSUQQDRIXChNSRUFTT05fVU5LTk9XTl9UQVNLEA4SEgoOUkVBU09OX0VYUElSRUQQDxIbChdSRUFTT05fVE9PX01BTllfVVBMT0FEUxAQEh4KGlJFQVNPTl9CQVNFX0FMUkVBRFlfQ0xPU0VEEBFiBnByb3RvMw");
 
 /**
  * One content-addressed blob of a version.
@@ -294,7 +294,7 @@ export const VariantAccuracySchema: GenMessage<VariantAccuracy> = /*@__PURE__*/
  */
 export type Variant = Message<"commonweight.v1.Variant"> & {
   /**
-   * "int8-dynamic" or "int8-blocks".
+   * "int8-dynamic", "int8-blocks" or "int8-static".
    *
    * @generated from field: string name = 1;
    */
@@ -328,6 +328,13 @@ export type Variant = Message<"commonweight.v1.Variant"> & {
    * @generated from field: commonweight.v1.VariantMeasurement measurement = 6;
    */
   measurement?: VariantMeasurement | undefined;
+
+  /**
+   * Whose data the ranges of its activations come from; unset where it needs none, or the version keeps them itself.
+   *
+   * @generated from field: commonweight.v1.VariantCalibration calibration = 10;
+   */
+  calibration?: VariantCalibration | undefined;
 };
 
 /**
@@ -336,6 +343,30 @@ export type Variant = Message<"commonweight.v1.Variant"> & {
  */
 export const VariantSchema: GenMessage<Variant> = /*@__PURE__*/
   messageDesc(file_commonweight_v1_release, 6);
+
+/**
+ * How many agents and examples a form's ranges come from.
+ *
+ * @generated from message commonweight.v1.VariantCalibration
+ */
+export type VariantCalibration = Message<"commonweight.v1.VariantCalibration"> & {
+  /**
+   * @generated from field: uint64 agents = 1;
+   */
+  agents: bigint;
+
+  /**
+   * @generated from field: uint64 examples = 2;
+   */
+  examples: bigint;
+};
+
+/**
+ * Describes the message commonweight.v1.VariantCalibration.
+ * Use `create(VariantCalibrationSchema)` to create a new message.
+ */
+export const VariantCalibrationSchema: GenMessage<VariantCalibration> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 7);
 
 /**
  * The forms of one version. It comes after the manifest, which it names; each newer list has a higher revision.
@@ -383,7 +414,7 @@ export type VariantList = Message<"commonweight.v1.VariantList"> & {
  * Use `create(VariantListSchema)` to create a new message.
  */
 export const VariantListSchema: GenMessage<VariantList> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 7);
+  messageDesc(file_commonweight_v1_release, 8);
 
 /**
  * @generated from message commonweight.v1.SignedVariantList
@@ -412,7 +443,7 @@ export type SignedVariantList = Message<"commonweight.v1.SignedVariantList"> & {
  * Use `create(SignedVariantListSchema)` to create a new message.
  */
 export const SignedVariantListSchema: GenMessage<SignedVariantList> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 8);
+  messageDesc(file_commonweight_v1_release, 9);
 
 /**
  * @generated from message commonweight.v1.Contribution
@@ -436,7 +467,7 @@ export type Contribution = Message<"commonweight.v1.Contribution"> & {
  * Use `create(ContributionSchema)` to create a new message.
  */
 export const ContributionSchema: GenMessage<Contribution> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 9);
+  messageDesc(file_commonweight_v1_release, 10);
 
 /**
  * @generated from message commonweight.v1.Rejection
@@ -458,7 +489,7 @@ export type Rejection = Message<"commonweight.v1.Rejection"> & {
  * Use `create(RejectionSchema)` to create a new message.
  */
 export const RejectionSchema: GenMessage<Rejection> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 10);
+  messageDesc(file_commonweight_v1_release, 11);
 
 /**
  * Which updates a version is made of. A blob of its own: apps never see who took part.
@@ -484,7 +515,7 @@ export type ContributionList = Message<"commonweight.v1.ContributionList"> & {
  * Use `create(ContributionListSchema)` to create a new message.
  */
 export const ContributionListSchema: GenMessage<ContributionList> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 11);
+  messageDesc(file_commonweight_v1_release, 12);
 
 /**
  * The end of an update's life. An agent keeps an update until it holds one.
@@ -532,7 +563,7 @@ export type Receipt = Message<"commonweight.v1.Receipt"> & {
  * Use `create(ReceiptSchema)` to create a new message.
  */
 export const ReceiptSchema: GenMessage<Receipt> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 12);
+  messageDesc(file_commonweight_v1_release, 13);
 
 /**
  * @generated from message commonweight.v1.SignedReceipt
@@ -561,7 +592,7 @@ export type SignedReceipt = Message<"commonweight.v1.SignedReceipt"> & {
  * Use `create(SignedReceiptSchema)` to create a new message.
  */
 export const SignedReceiptSchema: GenMessage<SignedReceipt> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 13);
+  messageDesc(file_commonweight_v1_release, 14);
 
 /**
  * How a parameter vector is put into bytes.
