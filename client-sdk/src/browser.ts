@@ -19,6 +19,9 @@ export type { Golden } from './model/golden.ts';
 export type { Inputs } from './model/inputs.ts';
 export type { ProbationPolicy } from './model/probation.ts';
 export type { Tensor, TypedArray } from './runtime/tensor.ts';
+export type { EngineName } from './runtime/engine.ts';
+export type { EngineSource } from './runtime/engines.ts';
+export type { CandidateReport, RowTiming, ServedVariant, VariantName, VariantOptions } from './runtime/variant.ts';
 export { asError, ContractError, ExplainError, InputError, ModelError, TransportError, TrustError } from './errors.ts';
 // What agents are made of as well.
 export { downloadBlob } from './connection/download.ts';

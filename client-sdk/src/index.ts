@@ -66,6 +66,7 @@ export type { Platform, Sha256, TrustCrypto } from './platform/platform.ts';
 export { nodePlatform } from './platform/node.ts';
 export { webCrypto } from './platform/web-crypto.ts';
 export { OrtEngine } from './runtime/ort-engine.ts';
-export type { Engine, Session } from './runtime/engine.ts';
+export type { Engine, EngineName, Session } from './runtime/engine.ts';
+export type { EngineSource } from './runtime/engines.ts';
 export { elementKind } from './runtime/tensor.ts';
 export type { TypedTensor } from './runtime/tensor.ts';

@@ -4,20 +4,14 @@ import { build, type InlineConfig, type Plugin, type Rolldown } from 'vite';
 
 const root = join(import.meta.dirname, '../..');
 
-/** Who starts a worker, and its file. */
-const WORKERS = [
-  ['web-engine.ts', 'ort-web-worker'],
-  ['worker-trainer.ts', 'training-worker'],
-] as const;
-
-/** The sources name workers as the build will: in the sources they are a `.ts`. */
+/** The sources name workers as the build will: in the sources each is a `.ts`. */
 const workerFromSource: Plugin = {
   name: 'worker-from-source',
   enforce: 'pre',
-  transform: (code, id) => {
-    const [, worker] = WORKERS.find(([starter]) => id.endsWith(starter)) ?? [];
-    return worker === undefined ? undefined : code.replace(`./${worker}.js`, `./${worker}.ts`);
-  },
+  transform: (code, id) =>
+    /(client-sdk|edge-agent)\/src\/.*\.ts$/.test(id)
+      ? code.replaceAll(/new URL\('(\.\/[^']*-worker)\.js'/g, "new URL('$1.ts'")
+      : undefined,
 };
 
 const FROM_SOURCE = {
@@ -29,9 +23,13 @@ const FROM_SOURCE = {
 } satisfies InlineConfig;
 
 /** An example page as `vite build` makes it, but from the sources of the SDK. */
-export async function buildExample(outDir: string, name: 'digits' | 'teach' = 'digits'): Promise<void> {
+export const buildExample = (outDir: string, name: 'digits' | 'teach' = 'digits'): Promise<void> =>
+  buildPage(join('examples', name), outDir);
+
+/** A page of this repository. */
+export async function buildPage(folder: string, outDir: string): Promise<void> {
   const options = { outDir, emptyOutDir: true, target: 'es2024' } as const;
-  await build({ ...FROM_SOURCE, plugins: [workerFromSource], root: join(root, 'examples', name), build: options });
+  await build({ ...FROM_SOURCE, plugins: [workerFromSource], root: join(root, folder), build: options });
 }
 
 /** Bytes after gzip of what a page has to load before it can connect by HTTP, and of what NATS and explanations add. */

@@ -81,6 +81,7 @@ export class SimulatedApp {
   async #begin(durable: Storage): Promise<void> {
     const { name, trace, onVersion, onCommitted, coordinatorKey } = this.#world;
     const engine: Engine = {
+      name: 'ort-cpu',
       runtime: async () => 'simulated 1',
       load: (onnx) => this.#load(onnx),
       close: async () => {},

@@ -1,3 +1,4 @@
+import type { EngineName as ServingEngine } from '@commonweight/client-sdk';
 import type { AgentEvent, EngineName, Serving, ServingEvent } from '@commonweight/edge-agent';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -8,7 +9,7 @@ import { UsageError } from '../output/failure.ts';
 import { standardOutput, type Output } from '../output/output.ts';
 import { stopSignal, tellParent } from '../output/stop-signal.ts';
 import { agentLine } from '../agent/agent-line.ts';
-import { servingFlags, servingOptions, type ServingFlags } from '../serving/serving-flags.ts';
+import { servingEngines, servingFlags, servingOptions, type ServingFlags } from '../serving/serving-flags.ts';
 import { servingLine } from '../serving/serving-line.ts';
 
 interface Options extends ServingFlags {
@@ -24,6 +25,7 @@ interface Options extends ServingFlags {
   serve?: string;
   serveGrpc?: string;
   serveModel: string[];
+  serveEngine: ServingEngine | 'auto';
   json?: boolean;
 }
 
@@ -40,7 +42,8 @@ export function addAgent(program: Command): void {
     .option('--no-calibration', 'do not tell the coordinator how large activations are on the data')
     .option('--serve <address>', 'serve predictions here as well, such as 127.0.0.1:8000')
     .option('--serve-grpc <address>', 'and here over gRPC')
-    .option('--serve-model <name>', 'a model to serve, else those it trains; may be repeated', names, []);
+    .option('--serve-model <name>', 'a model to serve, else those it trains; may be repeated', names, [])
+    .option('--serve-engine <name>', `what serves: ${servingEngines.join(', ')}`, oneOf(...servingEngines), 'ort-cpu');
   servingFlags(command).action(agent);
   addDoctor(command);
 }
@@ -87,7 +90,7 @@ async function endpointOf(
   dataDir: string,
   output: Output,
 ): Promise<Serving | undefined> {
-  const { serve: http, serveGrpc: grpc, serveModel: models, coordinator } = options;
+  const { serve: http, serveGrpc: grpc, serveModel: models, serveEngine: engine, coordinator } = options;
   if (http === undefined) {
     if (grpc === undefined && models.length === 0) return undefined;
     throw new UsageError('--serve is missing: say where HTTP listens, such as --serve 127.0.0.1:8000');
@@ -104,6 +107,7 @@ async function endpointOf(
     coordinator,
     http,
     models,
+    engine,
     cacheDir: join(dataDir, 'serving'),
     onEvent,
     ...(grpc === undefined ? {} : { grpc }),

@@ -9,7 +9,7 @@ import type { ExplainOptions, Explanation } from '../explain/explanation.ts';
 import { UseCounts } from '../reports/use-counts.ts';
 import { RecentInputs } from '../runtime/example-inputs.ts';
 import { isFinite, type Tensor } from '../runtime/tensor.ts';
-import { PLAIN_VARIANT, type ServedVariant } from '../runtime/variant.ts';
+import { plainVariant, type ServedVariant } from '../runtime/variant.ts';
 import { openRelease, type Release } from '../trust/release.ts';
 import type { Contract } from './contract.ts';
 import { ModelEmitter, type ModelEvents, type ModelListener } from './events.ts';
@@ -136,9 +136,9 @@ export class Model<T extends ModelTypes = AnyModel> {
     return this.#serving.active?.contract;
   }
 
-  /** The form of the version that serves, and why it was taken. */
+  /** The form of the version that serves and the engine that runs it, and why they were taken. */
   get variant(): ServedVariant {
-    return this.#serving.active?.variant ?? PLAIN_VARIANT;
+    return this.#serving.active?.variant ?? plainVariant(this.#life.engine.name);
   }
 
   get status(): ModelStatus {

@@ -60,6 +60,7 @@ export interface ModelFigures {
   model: string;
   version: number | undefined;
   variant: string;
+  engine: string;
   queue: number;
   batches: boolean;
 }
@@ -133,8 +134,8 @@ export class Metrics {
       [
         'variant_info',
         'gauge',
-        'The form of the model that serves.',
-        models.map(({ model, variant }) => `${PREFIX}variant_info{${keyOf({ model, variant })}} 1`),
+        'The form of the model that serves, and what runs it.',
+        models.map(({ model, variant, engine }) => `${PREFIX}variant_info{${keyOf({ model, variant, engine })}} 1`),
       ],
     ];
     return families

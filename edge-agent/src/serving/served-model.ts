@@ -61,6 +61,7 @@ export class ServedModel {
           model: model.name,
           version: to,
           variant: model.variant.name,
+          engine: model.variant.engine,
           why: model.variant.why,
           reason,
         });

@@ -19,12 +19,12 @@ export const SCRIPT: string = String.raw`
   const isImage = ({ inputs }) => inputs.length === 1 && inputs[0].datatype === 'FP32' && sizeOf(inputs[0]) === SIDE * SIDE;
 
   function facts(model) {
-    const measured = model.variant.candidates.map(({ name, bytes, medianMs = [], difference, published }) =>
-      name + ' ' + (bytes / 1000).toFixed(0) + ' kB' + medianMs.map(({ rows, ms }) => ', ' + ms.toFixed(2) + ' ms for ' + rows).join('')
+    const measured = model.variant.candidates.map(({ name, engine, bytes, medianMs = [], difference, published }) =>
+      name + (engine === model.variant.engine ? ' ' : ' on ' + engine + ' ') + (bytes / 1000).toFixed(0) + ' kB' + medianMs.map(({ rows, ms }) => ', ' + ms.toFixed(2) + ' ms for ' + rows).join('')
       + (difference === undefined ? '' : ', outputs differ by ' + (difference * 100).toFixed(2) + ' %')
       + (published === undefined ? '' : ', published: ' + published));
     const tensors = (list) => list.map(({ name, datatype, shape }) => name + ' ' + datatype + '[' + shape.join(', ') + ']').join('; ');
-    const rows = { version: String(model.version), variant: model.variant.name, because: model.variant.why, measured: measured.join('; ') || 'nothing',
+    const rows = { version: String(model.version), variant: model.variant.name + ' on ' + model.variant.engine, because: model.variant.why, measured: measured.join('; ') || 'nothing',
       batching: model.batching.isBatchable ? 'requests are run together' : 'each by itself: ' + model.batching.why, inputs: tensors(model.inputs), outputs: tensors(model.outputs) };
     at('facts').replaceChildren(...Object.entries(rows).flatMap(([name, value]) => [make('dt', name), make('dd', value)]));
   }
