@@ -3,6 +3,9 @@ import { ReleaseCache } from './cache/release-cache.ts';
 import { openClientId } from './client-id.ts';
 import type { ModelLink } from './connection/model-link.ts';
 import { ModelError } from './errors.ts';
+import type { FeedbackStore } from './feedback/feedback-folder.ts';
+import type { FeedbackOptions } from './model/feedback.ts';
+import type { DecodeImage } from './images/encoded.ts';
 import type { ModelOptions, ModelParts, Variants } from './model/life.ts';
 import { Model, type AnyModel, type ModelTypes } from './model/model.ts';
 import { Quarantine } from './model/quarantine.ts';
@@ -57,6 +60,9 @@ export interface ClientParts {
   openEngine(): Engine;
   storage: Storage;
   crypto: TrustCrypto;
+  decodeImage?: DecodeImage;
+  /** Where labelled examples of a model are kept; undefined where nothing can be. */
+  openFeedback?: (model: string, options: FeedbackOptions) => FeedbackStore | undefined;
   /** One more runtime, for versions that predict beside others. */
   openShadowEngine?: () => Engine;
   who: Who;
@@ -104,7 +110,7 @@ export class Client {
   }
 
   async #open(name: string, channel: string, options: ModelOptions): Promise<Model> {
-    const { link, pin, engine, storage, crypto, variants, who, openEngine } = this.#parts;
+    const { link, pin, engine, storage, crypto, variants, who, openEngine, decodeImage } = this.#parts;
     const isLatest = channel === LATEST;
     const folder = isLatest ? `models/${name}` : `models/${name}/channels/${channel}`;
     const ratchet = isLatest
@@ -123,8 +129,10 @@ export class Client {
         cache: new ReleaseCache(storage, folder, crypto.sha256, options.diskBytesMax),
         quarantine: await Quarantine.open(storage, folder, runtime),
         who,
+        ...(decodeImage === undefined ? {} : { decodeImage }),
         ...(ratchet === undefined ? {} : { channel: { name: channel, ratchet } }),
         ...(await this.#shadowParts(name, channel, folder, options)),
+        ...this.#feedbackParts(name, options),
         ...(variants === undefined ? {} : { variants }),
       },
       options,
@@ -140,6 +148,11 @@ export class Client {
       await model.close();
       throw error;
     }
+  }
+
+  #feedbackParts(name: string, { feedback }: ModelOptions): Pick<ModelParts, 'feedback'> {
+    if (feedback === undefined || feedback === false) return {};
+    return { feedback: { store: this.#parts.openFeedback?.(name, feedback === true ? {} : feedback) } };
   }
 
   async #shadowParts(
@@ -195,6 +208,14 @@ export async function connectOn(platform: Platform, url: string, options: Connec
   const openEngine = (): Engine => new Engines(engines, { threads });
   const openShadowEngine = (): Engine => new Engines(engines, { threads: 1 });
   const parts = { link: platform.openLink(url), pin, engine: openEngine(), openEngine, openShadowEngine, storage, who };
+  const openFeedback = (model: string, { folder, diskBytesMax }: FeedbackOptions): FeedbackStore | undefined => {
+    if (folder !== undefined && platform.openFeedback === undefined)
+      throw new ModelError('a browser has no folder for feedback: leave `folder` out, and accuracy is still reported');
+    const place = folder ?? (cacheDir === undefined ? undefined : `${cacheDir}/feedback/${model}`);
+    return place === undefined ? undefined : platform.openFeedback?.(place, diskBytesMax);
+  };
+  const { decodeImage } = platform;
+  const decoding = decodeImage === undefined ? {} : { decodeImage };
   const variants =
     variant === undefined && engines.length === 1
       ? {}
@@ -208,7 +229,7 @@ export async function connectOn(platform: Platform, url: string, options: Connec
             measurements: new Measurements(storage, platform.crypto.sha256),
           }),
         };
-  return new Client({ ...parts, crypto: platform.crypto, ...variants }, options);
+  return new Client({ ...parts, ...decoding, openFeedback, crypto: platform.crypto, ...variants }, options);
 }
 
 /** What measures is loaded where there is something to measure. */

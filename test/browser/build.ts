@@ -23,7 +23,7 @@ const FROM_SOURCE = {
 } satisfies InlineConfig;
 
 /** An example page as `vite build` makes it, but from the sources of the SDK. */
-export const buildExample = (outDir: string, name: 'digits' | 'teach' = 'digits'): Promise<void> =>
+export const buildExample = (outDir: string, name: 'digits' | 'react' | 'teach' = 'digits'): Promise<void> =>
   buildPage(join('examples', name), outDir);
 
 /** A page of this repository. */

@@ -103,7 +103,7 @@ test('what is asked wrongly on the command line exits with 2, and what has no gr
     const { code, text } = await run('explain', 'flowers', ...args);
     expect({ code, text }).toEqual({ code: 2, text: expect.stringContaining(words) as string });
   };
-  await wrong('give either --input FILE or --data SPEC');
+  await wrong('give either --input FILE, --image FILE or --data SPEC');
   await wrong('permutation needs a table: add --data SPEC', '--method', 'permutation');
   await wrong('--baseline mean needs the data', '--input', 'x.json', '--baseline', 'mean');
   await wrong("output 'logits' has the values 0 to 2, and no 3", '--data', `csv:${table}`, '--target', '3');

@@ -25,6 +25,7 @@ interface Options {
   coordinator: string;
   channel?: string;
   input?: string;
+  image?: string[];
   data?: string;
   index: number;
   method: string;
@@ -50,6 +51,7 @@ export function addExplain(program: Command): void {
     .option('--data <spec>', 'a data set, such as "mnist?split=test" or csv:flowers.csv')
     .option('--index <n>', 'which example of the data set', whole(0), 0)
     .option('--input <file>', 'JSON instead: an array of numbers, or an object of arrays by input name')
+    .option('--image <file>', 'an image instead (needs the package sharp)', onlyOne)
     .option(
       '--method <name>',
       `${attributionMethods.join(' or ')} for one example, ${PERMUTATION} for the columns of a table`,
@@ -76,6 +78,11 @@ export function addExplain(program: Command): void {
     )
     .option('--timeout <seconds>', 'how long to wait for the coordinator and the model', whole(1, 3600), 10)
     .action(explain);
+}
+
+function onlyOne(file: string, before: string[] | undefined): string[] {
+  if (before !== undefined) throw new InvalidArgumentError('One example is explained: give one image.');
+  return [file];
 }
 
 function baseline(text: string): number | 'mean' {
@@ -122,7 +129,6 @@ async function attributionWork(options: Options, output: Output): Promise<Work> 
       ...(options.target === undefined ? {} : { index: options.target }),
     });
     const text = explanationText(explanation, {
-      values: Object.fromEntries(Object.entries(inputs).map(([key, value]) => [key, valuesOf(value)])),
       columns,
       baseline: mean === undefined ? `${options.baseline} everywhere` : 'the mean of the data',
       top: options.top,
@@ -141,8 +147,6 @@ async function attributionWork(options: Options, output: Output): Promise<Work> 
     });
   };
 }
-
-const valuesOf = (value: Inputs[string]): ArrayLike<number | bigint> => ('data' in value ? value.data : value);
 
 async function importanceWork(options: Options, output: Output): Promise<Work> {
   const { columnsOf, loadDataset } = await import('@commonweight/edge-agent');

@@ -2,13 +2,15 @@ import { connect, type Tensor } from '@commonweight/client-sdk';
 import type { Command } from 'commander';
 import { explanationRecord, explanationText } from '../explain/explanation-view.ts';
 import { exampleFrom } from '../model/example.ts';
-import { name, talking, whole } from '../output/arguments.ts';
+import { gathered, name, talking, whole } from '../output/arguments.ts';
+import { UsageError } from '../output/failure.ts';
 import { standardOutput } from '../output/output.ts';
 
 interface Options {
   coordinator: string;
   channel?: string;
   input?: string;
+  image?: string[];
   data?: string;
   index: number;
   explain?: boolean;
@@ -22,6 +24,7 @@ export function addPredict(program: Command): void {
     .argument('<model>', 'a model', name)
     .option('--channel <name>', 'what says which version answers (the newest does)', name)
     .option('--input <file>', 'JSON: an array of numbers, or an object of arrays by input name')
+    .option('--image <file>', 'an image instead (needs the package sharp); repeatable, for more rows', gathered)
     .option('--data <spec>', 'an example of a data set instead, such as "mnist?split=test"')
     .option('--index <n>', 'which example of the data set', whole(0), 0)
     .option('--explain', 'which of its inputs made the answer what it is (commonweight explain has more)')
@@ -30,6 +33,8 @@ export function addPredict(program: Command): void {
 }
 
 async function predict(model: string, options: Options): Promise<void> {
+  if (options.explain === true && (options.image?.length ?? 1) > 1)
+    throw new UsageError('--explain explains one example: give one --image');
   const exampleOf = await exampleFrom(options);
   const client = await connect(options.coordinator, { readyTimeoutMs: options.timeout * 1000, reports: false });
   try {
@@ -40,11 +45,8 @@ async function predict(model: string, options: Options): Promise<void> {
     const explanation = options.explain === true ? await live.explain(inputs) : undefined;
     const lines = Object.entries(outputs).map(([output, tensor]) => describe(output, tensor));
     const known = label === undefined ? [] : [`label     ${label}`];
-    const values = Object.fromEntries(
-      Object.entries(inputs).map(([key, value]) => [key, 'data' in value ? value.data : value]),
-    );
     const why =
-      explanation === undefined ? [] : [explanationText(explanation, { values, columns, baseline: 'zeros', top: 10 })];
+      explanation === undefined ? [] : [explanationText(explanation, { columns, baseline: 'zeros', top: 10 })];
     standardOutput(options).say([`${model} version ${version}`, ...lines, ...known, ...why].join('\n'), {
       event: 'prediction',
       model,

@@ -2,18 +2,18 @@ import type { Explanation } from '@commonweight/client-sdk';
 import { expect, test } from 'vitest';
 import { explanationText } from './explanation-view.ts';
 
-const of = (dims: number[], data: number[]): Explanation => ({
+const of = (dims: number[], data: number[], values = data): Explanation => ({
   version: 3,
   method: 'integrated-gradients',
   steps: 32,
   output: 'logits',
   rows: [{ index: 2, value: 1.25, baselineValue: -0.5, gap: 0.001 }],
+  inputs: { input: { dims, data: Float32Array.from(values) } },
   attributions: { input: { dims, data: Float32Array.from(data) } },
 });
 
 test('the values that count most come first, by the names of their columns', () => {
-  const text = explanationText(of([1, 3], [0.5, -2, 0]), {
-    values: { input: [1, 2.345678, 0] },
+  const text = explanationText(of([1, 3], [0.5, -2, 0], [1, 2.345678, 0]), {
     columns: ['age', 'height', 'weight'],
     baseline: 'zeros',
     top: 2,
@@ -30,7 +30,7 @@ test('the values that count most come first, by the names of their columns', () 
 test('an image is drawn, its channels added up, and a flat square is one', () => {
   const pixels = Array.from({ length: 64 }, (_, place) => (place === 9 ? 1 : place === 10 ? -0.2 : 0));
   const lines = (dims: number[], data: number[]): string[] =>
-    explanationText(of(dims, data), { values: { input: data }, baseline: 'zeros', top: 1 }).split('\n');
+    explanationText(of(dims, data), { baseline: 'zeros', top: 1 }).split('\n');
   const flat = lines([1, 64], pixels);
   expect(flat.slice(1, 4)).toEqual(['. . . . . . . .', '. # - . . . . .', '. . . . . . . .']);
   expect(flat.at(-1)).toBe('1,1    1   +1.00');

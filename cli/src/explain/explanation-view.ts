@@ -3,8 +3,6 @@ import { table } from '../output/format.ts';
 
 /** What is known of an explained example besides. */
 export interface ExplainedExample {
-  /** By input. */
-  values: Readonly<Record<string, ArrayLike<number | bigint>>>;
   /** What the values are called, where that is known. */
   columns?: readonly string[] | undefined;
   /** What the example was compared with, in words. */
@@ -15,7 +13,7 @@ export interface ExplainedExample {
 
 /** An explanation of one example in words: the answer, a map where the input is an image, and the values that count most. */
 export function explanationText(explanation: Explanation, example: ExplainedExample): string {
-  const { output, method, steps, rows, attributions } = explanation;
+  const { output, method, steps, rows, attributions, inputs } = explanation;
   const [row] = rows;
   if (row === undefined) return '';
   const parts = Object.entries(attributions).flatMap(([name, { data, dims }]) => {
@@ -24,7 +22,7 @@ export function explanationText(explanation: Explanation, example: ExplainedExam
     return [
       ...(image === undefined ? [] : [heatMap(image)]),
       `${name}: the ${Math.min(example.top, shares.length)} of ${shares.length} values that count most`,
-      reasons(shares, image === undefined ? dims.slice(1) : sizesOf(dims, image), example, example.values[name] ?? []),
+      reasons(shares, image === undefined ? dims.slice(1) : sizesOf(dims, image), example, inputs[name]?.data ?? []),
     ];
   });
   return [summary(output, row, `${method}${steps > 1 ? `, ${steps} steps` : ''}`, example.baseline), ...parts].join(

@@ -101,7 +101,8 @@ export class Explainer {
   async #explained(subject: ExplainSubject, answered: Answered, options: ExplainOptions): Promise<Explanation> {
     const { method = 'integrated-gradients' } = options;
     const path = pathOf(options);
-    const rows = examplesOf(subject.contract, answered.inputs);
+    const given = feedsFor(subject.contract.inputs, answered.inputs);
+    const rows = examplesOf(subject.contract, given);
     const baseline = baselineOf(subject.contract, rows[0]!, options.baseline ?? 0);
     const { graph, session } = await this.#open(subject, rows[0]!, options.output, path.length + 2);
     const answers = answered.outputs[graph.output.name]!;
@@ -129,6 +130,7 @@ export class Explainer {
       steps: path.length,
       output: graph.output.name,
       rows: found.map(({ row }) => row),
+      inputs: tensorsOf(given),
       attributions: joined(
         graph.inputs,
         rows.length,
@@ -186,8 +188,7 @@ export class Explainer {
 type Feed = Readonly<Record<string, TypedTensor>>;
 
 /** One example after the other; the whole input where the model leaves no batch open. */
-function examplesOf({ inputs: specs }: Contract, inputs: Inputs): Feed[] {
-  const feeds = feedsFor(specs, inputs);
+function examplesOf({ inputs: specs }: Contract, feeds: Feed): Feed[] {
   const isBatched = specs.every(({ dims }) => dims.length > 0 && dims[0]! < 0);
   const counts = new Set(isBatched ? Object.values(feeds).map(({ dims }) => dims[0]!) : [1]);
   const [count = 1, ...others] = counts;
@@ -208,7 +209,7 @@ function examplesOf({ inputs: specs }: Contract, inputs: Inputs): Feed[] {
 
 function baselineOf({ inputs: specs }: Contract, example: Feed, given: number | Inputs): Feed {
   if (typeof given !== 'number') {
-    const row = feedsFor(specs, { ...valuesOf(example), ...given });
+    const row = feedsFor(specs, { ...tensorsOf(example), ...given });
     const unfit = Object.entries(row).find(([name, { data }]) => data.length !== example[name]!.data.length);
     if (unfit === undefined) return row;
     throw new InputError(
@@ -226,8 +227,8 @@ function baselineOf({ inputs: specs }: Contract, example: Feed, given: number | 
   );
 }
 
-const valuesOf = (example: Feed): Inputs =>
-  Object.fromEntries(Object.entries(example).map(([name, { data, dims }]) => [name, { data, dims }]));
+const tensorsOf = (feeds: Feed): Record<string, Tensor> =>
+  Object.fromEntries(Object.entries(feeds).map(([name, { data, dims }]) => [name, { data, dims }]));
 
 function filled(like: TypedArray, value: number): TypedArray {
   const copy = like.slice();

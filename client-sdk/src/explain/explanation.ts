@@ -33,6 +33,8 @@ export interface Explanation {
   steps: number;
   output: string;
   rows: ExplainedRow[];
+  /** The examples as the model takes them: of an image, its numbers. */
+  inputs: Record<string, Tensor>;
   /** In the inputs' shapes: how much each number, or token, adds to the explained value. An input that has no part in it is missing. */
   attributions: Record<string, Tensor>;
 }

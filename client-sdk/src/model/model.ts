@@ -6,16 +6,19 @@ import { sleep } from '../connection/backoff.ts';
 import { asError, ModelError, TransportError, TrustError, WorkerLostError } from '../errors.ts';
 import type { Explainer, ExplainSubject } from '../explain/explainer.ts';
 import type { ExplainOptions, Explanation } from '../explain/explanation.ts';
+import { decoded, hasFiles } from '../images/encoded.ts';
 import { UseCounts } from '../reports/use-counts.ts';
 import { RecentInputs } from '../runtime/example-inputs.ts';
-import { isFinite, type Tensor } from '../runtime/tensor.ts';
+import { isFinite, type Feeds, type Tensor, type TypedTensor } from '../runtime/tensor.ts';
 import { plainVariant, type ServedVariant } from '../runtime/variant.ts';
 import { openRelease, type Release } from '../trust/release.ts';
 import type { Contract } from './contract.ts';
 import { ModelEmitter, type ModelEvents, type ModelListener } from './events.ts';
+import { Feedback, feedbackIsOff, type Truth } from './feedback.ts';
 import { ChannelFollower } from './follow-channel.ts';
 import { Freshness } from './freshness.ts';
 import { feedsFor, type Inputs } from './inputs.ts';
+import { joinedFeeds, splitOutputs } from './join-feeds.ts';
 import type { Life, ModelOptions, ModelParts } from './life.ts';
 import { Loader } from './loader.ts';
 import { Offers } from './offers.ts';
@@ -42,6 +45,8 @@ export interface AnyModel extends ModelTypes {
 export interface Prediction<T extends ModelTypes = AnyModel> {
   outputs: T['outputs'];
   version: number;
+  /** What `feedback` is given, where that is switched on; else empty. */
+  id: string;
 }
 
 /** One version, held over several predictions that belong together. */
@@ -69,6 +74,7 @@ export class Model<T extends ModelTypes = AnyModel> {
   readonly #standing: Standing;
   readonly #swaps: Swaps;
   readonly #shadow: Shadow | undefined;
+  readonly #feedback: Feedback | undefined;
   #unwatch: (() => void)[] = [];
   #explainer: Promise<Explainer> | undefined;
 
@@ -95,6 +101,10 @@ export class Model<T extends ModelTypes = AnyModel> {
     const { channel } = parts;
     const parted = { freshness: this.#freshness, standing: this.#standing, swaps: this.#swaps };
     this.#follower = channel === undefined ? undefined : new ChannelFollower(this.#life, channel, parted);
+    if (parts.feedback !== undefined) {
+      const wanted = typeof options.feedback === 'object' ? options.feedback : {};
+      this.#feedback = new Feedback(this.#life, parts.feedback.store, wanted);
+    }
     if (parts.shadow !== undefined) {
       const { engine, quarantine } = parts.shadow;
       const wanted = shadowOptions(options);
@@ -201,14 +211,29 @@ export class Model<T extends ModelTypes = AnyModel> {
    * Runs the version that serves now. A swap meanwhile does not touch this call. Made-up inputs are no example of what
    * apps ask.
    */
-  async predict(inputs: T['inputs'], { isMadeUp = false }: { isMadeUp?: boolean } = {}): Promise<Prediction<T>> {
+  async predict(inputs: T['inputs'], options: { isMadeUp?: boolean } = {}): Promise<Prediction<T>> {
+    const [prediction] = await this.#predictAll([inputs as Inputs], options);
+    return prediction!;
+  }
+
+  /** Predicts on several inputs in one run, all of them by one version. Rows of the model must not depend on each other. */
+  predictBatch(all: readonly T['inputs'][]): Promise<Prediction<T>[]> {
+    return all.length === 0 ? Promise.resolve([]) : this.#predictAll(all as readonly Inputs[], {});
+  }
+
+  async #predictAll(all: readonly Inputs[], { isMadeUp = false }: { isMadeUp?: boolean }): Promise<Prediction<T>[]> {
+    const given = all.some(hasFiles)
+      ? await Promise.all(all.map((inputs) => decoded(inputs, this.#life.decodeImage)))
+      : all;
     if (this.#serving.isGated) await this.#serving.turn();
     const active = this.#serving.now();
     const standing = this.#standing;
-    const feeds = feedsFor(active.contract.inputs, inputs as Inputs);
+    const asked = askedOf(active, given);
+    const { feeds } = asked;
     if (!isMadeUp) this.#life.recent?.add(active.contract.inputs, feeds);
     const areFinite = !standing.isOnProbation || Object.values(feeds).every(({ data }) => isFinite(data));
     const beside = isMadeUp ? undefined : this.#shadow?.copied(active, feeds);
+    const remember = isMadeUp ? [] : asked.each.map((one) => this.#remembering(active, one));
     const startMs = performance.now();
     let outputs: Record<string, Tensor>;
     try {
@@ -223,31 +248,33 @@ export class Model<T extends ModelTypes = AnyModel> {
       if (standing.isOnProbationWith(active))
         await standing.revert(active, `a prediction failed: ${asError(error).message}`, 'prediction');
       if (this.#serving.active === active || this.#serving.active === undefined) throw error;
-      return this.predict(inputs, { isMadeUp });
+      return this.#predictAll(given, { isMadeUp });
     }
     const ms = performance.now() - startMs;
     standing.timed(active, ms);
     if (!isMadeUp) this.#life.uses.predicted(active.release.version, active.variant.name, ms);
+    const { version } = active.release;
     if (standing.isOnProbationWith(active)) {
-      const instead = await this.#judge(active, inputs as Inputs, outputs, areFinite);
-      if (instead !== undefined) return instead;
+      const instead = await this.#judge(active, given, outputs, areFinite);
+      if (instead !== undefined)
+        return asked.split(instead.outputs).map((part) => ({ outputs: part, version: instead.version, id: '' }));
     }
     beside?.(outputs);
-    return { outputs, version: active.release.version };
+    return asked.split(outputs).map((part, i) => ({ outputs: part, version, id: remember[i]?.(part) ?? '' }));
   }
 
   /** Takes a version on probation back where an answer says so; then gives the answer of the one before. */
   async #judge(
     active: Staged,
-    inputs: Inputs,
+    given: readonly Inputs[],
     outputs: Record<string, Tensor>,
     areFinite: boolean,
-  ): Promise<Prediction<T> | undefined> {
+  ): Promise<{ outputs: Record<string, Tensor>; version: number } | undefined> {
     const broken = areFinite ? nonFinite(outputs) : undefined;
     if (broken !== undefined) {
       const before = this.#serving.fallback;
       // A model may well say -Infinity; it is to blame only where the one before would not have.
-      const other = before === undefined ? undefined : await run(before, feedsFor(before.contract.inputs, inputs));
+      const other = before === undefined ? undefined : await run(before, askedOf(before, given).feeds);
       if (other !== undefined && nonFinite(other) !== undefined) return undefined;
       await this.#standing.revert(active, `output '${broken}' is not finite`, 'not_finite');
       return other === undefined || before === undefined
@@ -259,20 +286,38 @@ export class Model<T extends ModelTypes = AnyModel> {
     return undefined;
   }
 
+  #remembering({ contract, release }: Staged, feeds: Feeds): ((outputs: Record<string, Tensor>) => string) | undefined {
+    const isBatched = contract.inputs.every(({ dims }) => dims.length > 0 && dims[0]! < 0);
+    return this.#feedback?.copied(release.version, feeds, isBatched);
+  }
+
+  /**
+   * The app says what a prediction would have been right to say: the class, or one for each row. Resolves once the example is on disk,
+   * where feedback has a folder. Throws ModelError where the prediction is not remembered, and InputError where the label is none.
+   */
+  async feedback(id: string, truth: Truth): Promise<void> {
+    if (this.#feedback === undefined) throw feedbackIsOff(this.name);
+    await this.#feedback.give(id, truth);
+  }
+
   /**
    * Says which inputs made the answers of the version that serves what they are. Gradients are those of the float32 version, whichever form of
    * it serves. At most 64 examples; throws InputError, or ExplainError where the model has no gradient.
    */
   async explain(inputs: T['inputs'], options: ExplainOptions = {}): Promise<Explanation> {
+    const { decodeImage } = this.#life;
+    const { baseline } = options;
+    const given = await decoded(inputs as Inputs, decodeImage);
+    const from = typeof baseline === 'object' ? { baseline: await decoded(baseline, decodeImage) } : {};
     if (this.#serving.isGated) await this.#serving.turn();
     const active = this.#serving.now();
-    const given = inputs as Inputs;
     const outputs = await run(active, feedsFor(active.contract.inputs, given));
     // A page that explains nothing need not load what writes gradients.
     this.#explainer ??= import('../explain/explainer.ts').then(
       ({ Explainer: Kind }) => new Kind(() => this.#life.openEngine()),
     );
-    return await (await this.#explainer).explain(this.#subject(active), { inputs: given, outputs }, options);
+    const answered = { inputs: given, outputs };
+    return await (await this.#explainer).explain(this.#subject(active), answered, { ...options, ...from });
   }
 
   #subject({ release, contract }: Staged): ExplainSubject {
@@ -303,11 +348,13 @@ export class Model<T extends ModelTypes = AnyModel> {
     const variant = this.variant.name;
     return {
       version,
-      predict: async (inputs) => {
+      predict: async (asked) => {
+        const inputs = asked as Inputs;
+        const given = hasFiles(inputs) ? await decoded(inputs, this.#life.decodeImage) : inputs;
         const startMs = performance.now();
-        const outputs = await held.run(inputs as Inputs, () => uses.failed(version));
+        const outputs = await held.run(given, () => uses.failed(version));
         uses.predicted(version, variant, performance.now() - startMs);
-        return { outputs, version };
+        return { outputs, version, id: '' };
       },
       release: () => held.release(),
     };
@@ -341,6 +388,7 @@ export class Model<T extends ModelTypes = AnyModel> {
     await this.#standing.settled();
     await this.#shadow?.close();
     await (await this.#explainer?.catch(() => undefined))?.close();
+    await this.#feedback?.close();
     await this.#serving.close();
   }
 
@@ -424,3 +472,18 @@ export class Model<T extends ModelTypes = AnyModel> {
 }
 
 const shadowOptions = ({ shadow }: ModelOptions): ShadowOptions => (typeof shadow === 'object' ? shadow : {});
+
+/** What a version is asked, of one input or of several together. */
+interface Asked {
+  feeds: Record<string, TypedTensor>;
+  each: readonly Feeds[];
+  split(outputs: Record<string, Tensor>): Record<string, Tensor>[];
+}
+
+function askedOf({ contract }: Staged, given: readonly Inputs[]): Asked {
+  const each = given.map((inputs) => feedsFor(contract.inputs, inputs));
+  const [only] = each;
+  if (each.length === 1 && only !== undefined) return { feeds: only, each, split: (outputs) => [outputs] };
+  const { feeds, rows } = joinedFeeds(contract, each);
+  return { feeds, each, split: (outputs) => splitOutputs(outputs, rows) };
+}

@@ -1,4 +1,6 @@
 import { openModelLink } from '../connection/model-link.ts';
+import { FeedbackFolder } from '../feedback/feedback-folder.ts';
+import { decodeWithSharp } from '../images/decode-with-sharp.ts';
 import { nodeEngines } from '../runtime/node-engines.ts';
 import { quantizedToInt8 } from '../runtime/quantize.ts';
 import { verifyEd25519 } from '../trust/ed25519.ts';
@@ -14,4 +16,6 @@ export const nodePlatform: Platform = {
   engines: nodeEngines,
   openLink: openModelLink,
   makeInt8: quantizedToInt8,
+  decodeImage: decodeWithSharp,
+  openFeedback: (folder, diskBytesMax) => new FeedbackFolder(folder, diskBytesMax),
 };

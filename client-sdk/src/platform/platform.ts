@@ -1,4 +1,6 @@
 import type { ModelLink } from '../connection/model-link.ts';
+import type { FeedbackStore } from '../feedback/feedback-folder.ts';
+import type { DecodeImage } from '../images/encoded.ts';
 import type { EngineSources } from '../runtime/engines.ts';
 import type { MakeInt8 } from '../runtime/int8-forms.ts';
 import type { Storage } from './storage.ts';
@@ -23,4 +25,8 @@ export interface Platform {
   openLink(url: string): ModelLink;
   /** Makes int8 forms of a version beside what the app does. */
   makeInt8: MakeInt8;
+  /** The pixels of an image file. */
+  decodeImage?: DecodeImage;
+  /** Where labelled examples are kept for an agent of this device. */
+  openFeedback?(folder: string, diskBytesMax: number | undefined): FeedbackStore;
 }

@@ -23,7 +23,7 @@ test('a specification says kind, place and options', () => {
 });
 
 test.each([
-  ['', /is not understood: give mnist, idx:FOLDER or csv:FILE/],
+  ['', /is not understood: give mnist, idx:FOLDER, csv:FILE or feedback:FOLDER/],
   ['cifar', /is not understood/],
   ['idx:', /is not understood/],
   ['toString', /is not understood/],

@@ -1,4 +1,5 @@
 import { readColumns, readCsv } from './csv.ts';
+import { feedbackState, readFeedback } from './feedback.ts';
 import { DataError, subset, type Dataset } from './dataset.ts';
 import { readIdx } from './idx.ts';
 import { readMnist } from './mnist.ts';
@@ -13,7 +14,7 @@ interface DataSpec {
 }
 
 const SHAPE =
-  'mnist, idx:FOLDER or csv:FILE, with ?partition=I/N&by=dirichlet|iid|shards&alpha=A&shards=K&seed=S&split=train|test&label=COLUMN';
+  'mnist, idx:FOLDER, csv:FILE or feedback:FOLDER, with ?partition=I/N&by=dirichlet|iid|shards&alpha=A&shards=K&seed=S&split=train|test&label=COLUMN';
 const KEYS = ['partition', 'by', 'alpha', 'shards', 'seed', 'split', 'label'];
 
 /** The examples of a specification such as `idx:./fashion?partition=0/10&alpha=0.5`. Throws DataError naming what is wrong. */
@@ -34,7 +35,14 @@ const readers: Record<string, (path: string, split: 'train' | 'test', label: str
   mnist: (_, split) => readMnist(split),
   idx: (path, split) => readIdx(path, split),
   csv: (path, _, label) => readCsv(path, label),
+  feedback: (path) => readFeedback(path),
 };
+
+/** A text that changes with the data of a specification; undefined where that never does. Throws DataError. */
+export async function dataState(spec: string): Promise<string | undefined> {
+  const { kind, path } = parseDataSpec(spec);
+  return kind === 'feedback' ? feedbackState(path) : undefined;
+}
 
 export function parseDataSpec(spec: string): DataSpec {
   const [source, query] = splitOnce(spec, '?');

@@ -75,6 +75,12 @@ export class HeldOut {
     return Object.fromEntries(Object.entries(sums.values()).map(([name, value]) => [`base_${name}`, value]));
   }
 
+  /** Lets go of what is loaded. */
+  async release(): Promise<void> {
+    await this.#loaded?.program.release();
+    this.#loaded = undefined;
+  }
+
   async #load(bytes: Uint8Array, plan: TrainingPlan, batchSize: number): Promise<Loaded> {
     const asked = evaluationOf(plan);
     invariant(asked !== undefined, 'what is set aside is measured');
