@@ -114,6 +114,7 @@ export function writeForward(graph: GraphBuilder, model: ModelProto, loss: LossN
   const masks: DropoutMask[] = [];
   const statistics = new Map<string, string>();
   let real: RealExamples | undefined;
+  const wholes: { from: number; to: number; whole: NodeProto }[] = [];
   const start = graph.nodes.length;
   const rounding = training?.rounding;
   rounding?.made(graph.inputs.map(({ name }) => name));
@@ -123,7 +124,10 @@ export function writeForward(graph: GraphBuilder, model: ModelProto, loss: LossN
     const running = trainedStatistics(node, nodes, (name) => parameters.has(name));
     if (running !== undefined && training !== undefined) {
       real ??= realExamples(graph, training.sampleWeights);
-      for (const [name, next] of writeBatchNormalization(graph, node, running, real)) statistics.set(name, next);
+      const from = graph.nodes.length;
+      const { statistics: moved, whole } = writeBatchNormalization(graph, node, running, real);
+      for (const [name, next] of moved) statistics.set(name, next);
+      wholes.push({ from: from - start, to: graph.nodes.length - start, whole });
       rounding?.made(node.output);
       continue;
     }
@@ -135,15 +139,18 @@ export function writeForward(graph: GraphBuilder, model: ModelProto, loss: LossN
   }
   for (const [name, next] of rounding?.statistics ?? []) statistics.set(name, next);
   const written = graph.nodes.slice(start);
+  for (const { from, to, whole } of wholes.toReversed()) written.splice(from, to - from, whole);
   return { forward: rounding?.walked(written) ?? written, prediction, masks, statistics };
 }
 
 /** A model of the nodes that these outputs need. */
 export function finishGraph(graph: GraphBuilder, outputs: readonly string[]): ModelProto {
   const needed = ancestors(graph.nodes, outputs);
+  const nodes = graph.nodes.filter((node) => node.output.some((name) => needed.has(name)));
   return makeModel({
     name: 'training-step',
-    node: graph.nodes.filter((node) => node.output.some((name) => needed.has(name))),
+    domains: [...new Set(nodes.map(({ domain }) => domain))],
+    node: nodes,
     initializer: graph.initializers.filter(({ name }) => needed.has(name)),
     input: graph.inputs,
     output: outputs.map((name) => makeValue(name, graph.shapeOf(name), graph.typeOf(name).elemType)),

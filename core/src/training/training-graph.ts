@@ -1,5 +1,6 @@
 import { differentiate } from '../autodiff/backward.ts';
 import type { Gradients } from '../autodiff/backward.ts';
+import { writeConvolutions } from '../autodiff/convolution.ts';
 import type { GradientForms } from '../autodiff/forms.ts';
 import { NotTrainableError, OnnxError } from '../onnx/errors.ts';
 import { graphOf, writeModel } from '../onnx/file.ts';
@@ -61,6 +62,7 @@ export function buildTrainingGraph(
   forms: StepForms = {},
 ): TrainingGraph {
   const { graph, layout, data, sampleWeights } = beginGraph(model, batchSize);
+  const start = graph.nodes.length;
   if (layout.parameters.length === 0) throw new OnnxError('the graph has no parameters; split the model first');
   const { quantizationAware } = plan;
   const rounding =
@@ -70,6 +72,7 @@ export function buildTrainingGraph(
     drops: plan.dropout === true,
     rounding,
   });
+  writeConvolutions(graph, start, forms);
 
   const row = losses[plan.loss];
   const targetShape = row.targetShape(graph.shapeOf(prediction));
