@@ -1,5 +1,6 @@
 import { nodePlatform } from '@commonweight/client-sdk';
 import { calibrate } from './calibration/calibrate.ts';
+import { OwnDevice, type DeviceOptions } from './device/own-device.ts';
 import { liveAgent } from './live-agent.ts';
 import type { AgentEvent } from './events.ts';
 import { openAgentDisk } from './folder-disk.ts';
@@ -24,6 +25,8 @@ export interface AgentOptions extends AgentIdentity {
   engine?: EngineName | 'auto';
   /** Say how large activations are on the data when a coordinator asks for it; true by default. */
   calibrates?: boolean;
+  /** What it says of the device that it runs on. */
+  device?: DeviceOptions;
   onEvent?: (event: AgentEvent) => void;
 }
 
@@ -44,5 +47,6 @@ export function runAgent(options: AgentOptions): Promise<void> {
       });
       return openTrainer(data, { engine, budget }, warn);
     },
+    openDevice: (trainsOn, warn) => OwnDevice.open(options.device ?? {}, trainsOn, warn),
   });
 }

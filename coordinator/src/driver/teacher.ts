@@ -2,12 +2,14 @@ import { ConfigError, requireTeacher, type ModelProto } from '@commonweight/core
 import { ManifestSchema, type Manifest, type SignedManifest } from '@commonweight/proto';
 import { fromBinary } from '@bufbuild/protobuf';
 import type { RegistryReads } from '../registry/registry.ts';
+import type { AnyConfig } from '../round/config.ts';
 import type { TaskConfig } from '../round/policy.ts';
 import { StoreError } from '../store/store.ts';
 
 /** The version that a task's agents learn from besides their labels; undefined where there is none. */
-export async function teacherOf(registry: RegistryReads, { teacher }: TaskConfig): Promise<SignedManifest | undefined> {
-  return teacher === undefined ? undefined : await registry.release(teacher.model, teacher.version);
+export async function teacherOf(registry: RegistryReads, config: AnyConfig): Promise<SignedManifest | undefined> {
+  if ('kind' in config || config.teacher === undefined) return undefined;
+  return await registry.release(config.teacher.model, config.teacher.version);
 }
 
 /**

@@ -98,11 +98,13 @@ test('the training process gets the teacher once, and again after it died', asyn
       return Promise.resolve(teacher);
     },
   };
-  const first = await trainer.train(job(), 60_000, source);
-  expect((await trainer.train(job(), 60_000, source)).weights).toEqual(first.weights);
+  const first = await trainer.train(job(), 60_000, { teacher: source });
+  expect((await trainer.train(job(), 60_000, { teacher: source })).weights).toEqual(first.weights);
   expect(reads).toBe(1);
   // Too little time for anything: the process is ended.
-  await expect(trainer.train(job({ plan: { ...plan, epochs: 10_000 } }), 1, source)).rejects.toThrow(TrainingError);
-  expect((await trainer.train(job(), 60_000, source)).weights).toEqual(first.weights);
+  await expect(trainer.train(job({ plan: { ...plan, epochs: 10_000 } }), 1, { teacher: source })).rejects.toThrow(
+    TrainingError,
+  );
+  expect((await trainer.train(job(), 60_000, { teacher: source })).weights).toEqual(first.weights);
   expect(reads).toBe(2);
 });

@@ -2,6 +2,7 @@ import { DataError } from '../data/dataset.ts';
 import type { EngineName } from './engine.ts';
 import type { EngineOrder } from './engines/engine-order.ts';
 import type { CpuBudget, FromTrainer, Teacher, ToTrainer, TrainingJob, TrainingResult } from './messages.ts';
+import type { MadeReport, ReportJob } from './reports.ts';
 
 /** A training that brought nothing: the reason is told to the coordinator. */
 export class TrainingError extends Error {
@@ -19,6 +20,13 @@ export class TrainingError extends Error {
 export interface TeacherSource {
   key: string;
   read(): Promise<Uint8Array>;
+}
+
+export interface TrainingOptions {
+  /** Stops it. */
+  signal?: AbortSignal | undefined;
+  /** What the plan's distillation learns from. */
+  teacher?: TeacherSource | undefined;
 }
 
 /** A process, or a browser's worker, that trains. */
@@ -49,9 +57,12 @@ export interface TrainerOptions<Data> {
 /** A GPU may compile for long, and a slow device may take long for a step. */
 const STALL_MS = 120_000;
 
+type Asked = { type: 'train'; job: TrainingJob } | { type: 'report'; job: ReportJob };
+type Done = TrainingResult | MadeReport;
+
 interface Waiting {
   id: number;
-  resolve(result: TrainingResult): void;
+  resolve(result: Done): void;
   reject(error: TrainingError): void;
 }
 
@@ -75,8 +86,22 @@ export class Trainer<Data> {
     return this.#start(this.#options.engines.next(performance.now()));
   }
 
-  /** Throws TrainingError when the process failed, died, hung, or took longer than `timeMs`. */
-  async train(job: TrainingJob, timeMs: number, source?: TeacherSource): Promise<TrainingResult> {
+  /** Throws TrainingError when the process failed, died, hung, took longer than `timeMs`, or was stopped by the signal. */
+  train(job: TrainingJob, timeMs: number, { signal, teacher }: TrainingOptions = {}): Promise<TrainingResult> {
+    const asked = async (): Promise<Asked> => ({
+      type: 'train',
+      job: teacher === undefined ? job : { ...job, teacher: await this.#teacher(teacher) },
+    });
+    return this.#do(asked, timeMs, signal) as Promise<TrainingResult>;
+  }
+
+  /** Measures weights, or the examples themselves. Throws TrainingError as a training does. */
+  report(job: ReportJob, timeMs: number, signal?: AbortSignal): Promise<MadeReport> {
+    return this.#do(() => Promise.resolve({ type: 'report', job }), timeMs, signal) as Promise<MadeReport>;
+  }
+
+  /** What is asked is made once there is a process to ask. */
+  async #do(ask: () => Promise<Asked>, timeMs: number, signal?: AbortSignal): Promise<Done> {
     // A process that is started now would have nobody to end it.
     if (this.#isClosed) throw new TrainingError('the agent was stopped');
     const { engines } = this.#options;
@@ -84,8 +109,9 @@ export class Trainer<Data> {
     if (this.#running !== undefined && this.#running.engine !== engine) await this.#end();
     if (this.#running === undefined) await this.#start(engine);
     try {
-      const teacher = source === undefined ? {} : { teacher: await this.#teacher(source) };
-      const result = await this.#trained({ ...job, ...teacher }, timeMs);
+      const asked = await ask();
+      if (this.#isClosed) throw new TrainingError('the agent was stopped');
+      const result = await this.#done(asked, timeMs, signal);
       engines.worked(engine);
       return result;
     } catch (error) {
@@ -95,6 +121,11 @@ export class Trainer<Data> {
       await this.#setAside(engine, error);
       throw new TrainingError(`${engine} failed: ${error.message}`, { isEngines: true, cause: error });
     }
+  }
+
+  /** What trains now, or will. */
+  get engine(): EngineName {
+    return this.#running?.engine ?? this.#options.engines.next(performance.now());
   }
 
   /** Of the process, while there is one. */
@@ -117,22 +148,33 @@ export class Trainer<Data> {
     return { key, onnx };
   }
 
-  async #trained(job: TrainingJob, timeMs: number): Promise<TrainingResult> {
-    const { promise, ...waiting } = Promise.withResolvers<TrainingResult>();
+  async #done(asked: Asked, timeMs: number, signal?: AbortSignal): Promise<Done> {
+    const { promise, ...waiting } = Promise.withResolvers<Done>();
     const id = ++this.#trainings;
     this.#waiting = { id, ...waiting };
+    const stop = (): void => {
+      // It ends after the step that it is at, and its data stays loaded.
+      this.#running?.port.post({ type: 'stop', id });
+      waiting.reject(new TrainingError('training was stopped'));
+    };
+    signal?.addEventListener('abort', stop, { once: true });
     const timer = setTimeout(() => {
       this.#give(new TrainingError(`training took longer than the ${timeMs} ms of the round`));
       void this.#end();
     }, timeMs);
     this.#watch();
-    this.#running?.port.post({ type: 'train', id, job });
+    this.#running?.port.post({ ...asked, id });
     try {
+      if (signal?.aborted === true) stop();
       return await promise;
     } finally {
       clearTimeout(timer);
-      clearTimeout(this.#stall);
-      this.#waiting = undefined;
+      signal?.removeEventListener('abort', stop);
+      // The next training may have begun.
+      if (this.#waiting?.id === id) {
+        clearTimeout(this.#stall);
+        this.#waiting = undefined;
+      }
     }
   }
 
@@ -199,7 +241,7 @@ export class Trainer<Data> {
     const waiting = this.#waiting;
     if (waiting === undefined || message.id !== waiting.id) return;
     if (message.type === 'progress') this.#watch();
-    else if (message.type === 'trained') waiting.resolve(message.result);
+    else if (message.type !== 'failed') waiting.resolve(message.result);
     else waiting.reject(new TrainingError(message.reason, { isEngines: message.isEngines }));
   }
 }

@@ -4,7 +4,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Encoding, SignedManifest, SignedReceipt } from "./release_pb.ts";
+import type { Encoding, SignedCandidate, SignedManifest, SignedReceipt } from "./release_pb.ts";
 import { file_commonweight_v1_release } from "./release_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file commonweight/v1/agent.proto.
  */
 export const file_commonweight_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWdlbnQucHJvdG8SD2NvbW1vbndlaWdodC52MSJtCgVIZWxsbxIQCghhZ2VudF9pZBgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEhAKCHNvZnR3YXJlGAMgASgJEgwKBHRhc2sYBCABKAkSEAoIZXhhbXBsZXMYBSABKAQSDAoEbGluaxgGIAEoCSL3AgoOU2Vzc2lvblJlcXVlc3QSJwoFaGVsbG8YASABKAsyFi5jb21tb253ZWlnaHQudjEuSGVsbG9IABInCgVyZWFkeRgCIAEoCzIWLmNvbW1vbndlaWdodC52MS5SZWFkeUgAEicKBW9mZmVyGAMgASgLMhYuY29tbW9ud2VpZ2h0LnYxLk9mZmVySAASLwoJaGVhcnRiZWF0GAQgASgLMhouY29tbW9ud2VpZ2h0LnYxLkhlYXJ0YmVhdEgAEisKB2ZhaWx1cmUYBSABKAsyGC5jb21tb253ZWlnaHQudjEuRmFpbHVyZUgAEisKB2dvb2RieWUYBiABKAsyGC5jb21tb253ZWlnaHQudjEuR29vZGJ5ZUgAEkAKEmNhbGlicmF0aW9uX3JlcG9ydBgKIAEoCzIiLmNvbW1vbndlaWdodC52MS5DYWxpYnJhdGlvblJlcG9ydEgAEhIKCnNlc3Npb25faWQYDyABKAlCCQoHbWVzc2FnZSIHCgVSZWFkeSILCglIZWFydGJlYXQiCQoHR29vZGJ5ZSI2CgdGYWlsdXJlEgwKBHRhc2sYASABKAkSDQoFcm91bmQYAiABKAQSDgoGcmVhc29uGAMgASgJIjgKBU9mZmVyEi8KB3VwZGF0ZXMYASADKAsyHi5jb21tb253ZWlnaHQudjEuT2ZmZXJlZFVwZGF0ZSJtCg1PZmZlcmVkVXBkYXRlEhEKCXVwZGF0ZV9pZBgBIAEoDBIMCgR0YXNrGAIgASgJEg0KBXJvdW5kGAMgASgEEhQKDGJhc2VfdmVyc2lvbhgEIAEoBBIWCg5wYXlsb2FkX2RpZ2VzdBgFIAEoDCKLAwoPU2Vzc2lvblJlc3BvbnNlEisKB3dlbGNvbWUYASABKAsyGC5jb21tb253ZWlnaHQudjEuV2VsY29tZUgAEjEKCmFzc2lnbm1lbnQYAiABKAsyGy5jb21tb253ZWlnaHQudjEuQXNzaWdubWVudEgAEjEKB3JlY2VpcHQYAyABKAsyHi5jb21tb253ZWlnaHQudjEuU2lnbmVkUmVjZWlwdEgAEikKBndhbnRlZBgEIAEoCzIXLmNvbW1vbndlaWdodC52MS5XYW50ZWRIABIuCgljb21lX2JhY2sYBSABKAsyGS5jb21tb253ZWlnaHQudjEuQ29tZUJhY2tIABInCgVhbGl2ZRgGIAEoCzIWLmNvbW1vbndlaWdodC52MS5BbGl2ZUgAEkIKE2NhbGlicmF0aW9uX3JlcXVlc3QYCiABKAsyIy5jb21tb253ZWlnaHQudjEuQ2FsaWJyYXRpb25SZXF1ZXN0SAASEgoKc2Vzc2lvbl9pZBgPIAEoCUIJCgdtZXNzYWdlIgcKBUFsaXZlIoIBChJDYWxpYnJhdGlvblJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoDBIwCgdyZWxlYXNlGAIgASgLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0EhQKDGV4YW1wbGVzX21heBgDIAEoDRIQCghiaW5zX21heBgEIAEoDSJ7ChFDYWxpYnJhdGlvblJlcG9ydBISCgpyZXF1ZXN0X2lkGAEgASgMEhAKCGV4YW1wbGVzGAIgASgEEi8KBnZhbHVlcxgDIAMoCzIfLmNvbW1vbndlaWdodC52MS5WYWx1ZUhpc3RvZ3JhbRIPCgdmYWlsdXJlGAQgASgJImoKDlZhbHVlSGlzdG9ncmFtEg0KBXZhbHVlGAEgASgJEhAKCGV4cG9uZW50GAIgASgREg0KBWZpcnN0GAMgASgSEg4KBmNvdW50cxgEIAMoBBILCgNtaW4YBSABKAESCwoDbWF4GAYgASgBImAKB1dlbGNvbWUSEgoKcHVibGljX2tleRgBIAEoDBIUCgxoZWFydGJlYXRfbXMYAiABKA0SDwoHcmVwbGljYRgDIAEoCRIaChJhbnN3ZXJzX2hlYXJ0YmVhdHMYBCABKAgiIwoQRm91bmRDb29yZGluYXRvchIPCgdyZXBsaWNhGAEgASgJIhsKBldhbnRlZBIRCgl1cGRhdGVfaWQYASABKAwiLAoIQ29tZUJhY2sSEAoIYWZ0ZXJfbXMYASABKA0SDgoGcmVhc29uGAIgASgJImAKBEdyaWQSFAoMbHNiX2V4cG9uZW50GAEgASgREhoKEnZhbHVlX21heF9leHBvbmVudBgCIAEoERISCgp3ZWlnaHRfbWF4GAMgASgNEhIKCmNvaG9ydF9tYXgYBCABKA0iwQIKCkFzc2lnbm1lbnQSDAoEdGFzaxgBIAEoCRINCgVyb3VuZBgCIAEoBBItCgRiYXNlGAMgASgLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0EhEKCXBsYW5fanNvbhgEIAEoCRIrCghlbmNvZGluZxgFIAEoDjIZLmNvbW1vbndlaWdodC52MS5FbmNvZGluZxIjCgRncmlkGAYgASgLMhUuY29tbW9ud2VpZ2h0LnYxLkdyaWQSFgoOZGVhZGxpbmVfaW5fbXMYByABKAQSDAoEc2VlZBgIIAEoBBIWCg53ZWlnaHRzX2lubGluZRgJIAEoDBISCgppbnZpdGF0aW9uGAogASgMEjAKB3RlYWNoZXIYFyABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiTQobQWdlbnRTZXJ2aWNlRG93bmxvYWRSZXF1ZXN0Eg4KBmRpZ2VzdBgBIAEoDBIOCgZvZmZzZXQYAiABKAQSDgoGbGVuZ3RoGAMgASgEIlAKHEFnZW50U2VydmljZURvd25sb2FkUmVzcG9uc2USDgoGb2Zmc2V0GAEgASgEEhIKCnRvdGFsX3NpemUYAiABKAQSDAoEZGF0YRgDIAEoDCIrChZHZXRVcGRhdGVTdGF0dXNSZXF1ZXN0EhEKCXVwZGF0ZV9pZBgBIAEoDCJsChdHZXRVcGRhdGVTdGF0dXNSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSLwoHcmVjZWlwdBgCIAEoCzIeLmNvbW1vbndlaWdodC52MS5TaWduZWRSZWNlaXB0EhAKCGFjY2VwdGVkGAMgASgIIukCCgxVcGRhdGVIZWFkZXISEQoJdXBkYXRlX2lkGAEgASgMEhAKCGFnZW50X2lkGAIgASgJEgwKBHRhc2sYAyABKAkSDQoFcm91bmQYBCABKAQSFAoMYmFzZV92ZXJzaW9uGAUgASgEEisKCGVuY29kaW5nGAYgASgOMhkuY29tbW9ud2VpZ2h0LnYxLkVuY29kaW5nEg4KBndlaWdodBgHIAEoBBIWCg5wYXlsb2FkX2RpZ2VzdBgIIAEoDBIUCgxwYXlsb2FkX3NpemUYCSABKAQSOwoHbWV0cmljcxgKIAMoCzIqLmNvbW1vbndlaWdodC52MS5VcGRhdGVIZWFkZXIuTWV0cmljc0VudHJ5EhUKDWhlYWRlcl9kaWdlc3QYCyABKAwSEgoKaW52aXRhdGlvbhgMIAEoDBouCgxNZXRyaWNzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ASJiChNTdWJtaXRVcGRhdGVSZXF1ZXN0Ei0KBmhlYWRlchgBIAEoCzIdLmNvbW1vbndlaWdodC52MS5VcGRhdGVIZWFkZXISDgoGb2Zmc2V0GAIgASgEEgwKBGRhdGEYAyABKAwiaQoUU3VibWl0VXBkYXRlUmVzcG9uc2USDgoGb2Zmc2V0GAEgASgEEhAKCGFjY2VwdGVkGAIgASgIEi8KB3JlY2VpcHQYAyABKAsyHi5jb21tb253ZWlnaHQudjEuU2lnbmVkUmVjZWlwdDKQAwoMQWdlbnRTZXJ2aWNlElAKB1Nlc3Npb24SHy5jb21tb253ZWlnaHQudjEuU2Vzc2lvblJlcXVlc3QaIC5jb21tb253ZWlnaHQudjEuU2Vzc2lvblJlc3BvbnNlKAEwARJpCghEb3dubG9hZBIsLmNvbW1vbndlaWdodC52MS5BZ2VudFNlcnZpY2VEb3dubG9hZFJlcXVlc3QaLS5jb21tb253ZWlnaHQudjEuQWdlbnRTZXJ2aWNlRG93bmxvYWRSZXNwb25zZTABEmQKD0dldFVwZGF0ZVN0YXR1cxInLmNvbW1vbndlaWdodC52MS5HZXRVcGRhdGVTdGF0dXNSZXF1ZXN0GiguY29tbW9ud2VpZ2h0LnYxLkdldFVwZGF0ZVN0YXR1c1Jlc3BvbnNlEl0KDFN1Ym1pdFVwZGF0ZRIkLmNvbW1vbndlaWdodC52MS5TdWJtaXRVcGRhdGVSZXF1ZXN0GiUuY29tbW9ud2VpZ2h0LnYxLlN1Ym1pdFVwZGF0ZVJlc3BvbnNlKAFiBnByb3RvMw", [file_commonweight_v1_release]);
+  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWdlbnQucHJvdG8SD2NvbW1vbndlaWdodC52MSLKAgoFSGVsbG8SEAoIYWdlbnRfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIQCghzb2Z0d2FyZRgDIAEoCRIMCgR0YXNrGAQgASgJEhAKCGV4YW1wbGVzGAUgASgEEgwKBGxpbmsYBiABKAkSDgoGbGVhdmVzGAcgASgIEjIKBmxhYmVscxgIIAMoCzIiLmNvbW1vbndlaWdodC52MS5IZWxsby5MYWJlbHNFbnRyeRIzCgxjYXBhYmlsaXRpZXMYCSABKAsyHS5jb21tb253ZWlnaHQudjEuQ2FwYWJpbGl0aWVzEhIKCmNvbmRpdGlvbnMYCiADKAkSEQoJZXZhbHVhdG9yGAsgASgIEgwKBHdvcmsYDCADKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJTCgxDYXBhYmlsaXRpZXMSDgoGZW5naW5lGAEgASgJEhIKCm1lbW9yeV9taWIYAiABKA0SDQoFY29yZXMYAyABKA0SEAoIcGxhdGZvcm0YBCABKAkiHQoKQ29uZGl0aW9ucxIPCgdob2xkaW5nGAEgAygJIqoDCg5TZXNzaW9uUmVxdWVzdBInCgVoZWxsbxgBIAEoCzIWLmNvbW1vbndlaWdodC52MS5IZWxsb0gAEicKBXJlYWR5GAIgASgLMhYuY29tbW9ud2VpZ2h0LnYxLlJlYWR5SAASJwoFb2ZmZXIYAyABKAsyFi5jb21tb253ZWlnaHQudjEuT2ZmZXJIABIvCgloZWFydGJlYXQYBCABKAsyGi5jb21tb253ZWlnaHQudjEuSGVhcnRiZWF0SAASKwoHZmFpbHVyZRgFIAEoCzIYLmNvbW1vbndlaWdodC52MS5GYWlsdXJlSAASKwoHZ29vZGJ5ZRgGIAEoCzIYLmNvbW1vbndlaWdodC52MS5Hb29kYnllSAASMQoKY29uZGl0aW9ucxgHIAEoCzIbLmNvbW1vbndlaWdodC52MS5Db25kaXRpb25zSAASQAoSY2FsaWJyYXRpb25fcmVwb3J0GAogASgLMiIuY29tbW9ud2VpZ2h0LnYxLkNhbGlicmF0aW9uUmVwb3J0SAASEgoKc2Vzc2lvbl9pZBgPIAEoCUIJCgdtZXNzYWdlIgcKBVJlYWR5IgsKCUhlYXJ0YmVhdCIJCgdHb29kYnllIjYKB0ZhaWx1cmUSDAoEdGFzaxgBIAEoCRINCgVyb3VuZBgCIAEoBBIOCgZyZWFzb24YAyABKAkiOAoFT2ZmZXISLwoHdXBkYXRlcxgBIAMoCzIeLmNvbW1vbndlaWdodC52MS5PZmZlcmVkVXBkYXRlIm0KDU9mZmVyZWRVcGRhdGUSEQoJdXBkYXRlX2lkGAEgASgMEgwKBHRhc2sYAiABKAkSDQoFcm91bmQYAyABKAQSFAoMYmFzZV92ZXJzaW9uGAQgASgEEhYKDnBheWxvYWRfZGlnZXN0GAUgASgMIr0DCg9TZXNzaW9uUmVzcG9uc2USKwoHd2VsY29tZRgBIAEoCzIYLmNvbW1vbndlaWdodC52MS5XZWxjb21lSAASMQoKYXNzaWdubWVudBgCIAEoCzIbLmNvbW1vbndlaWdodC52MS5Bc3NpZ25tZW50SAASMQoHcmVjZWlwdBgDIAEoCzIeLmNvbW1vbndlaWdodC52MS5TaWduZWRSZWNlaXB0SAASKQoGd2FudGVkGAQgASgLMhcuY29tbW9ud2VpZ2h0LnYxLldhbnRlZEgAEi4KCWNvbWVfYmFjaxgFIAEoCzIZLmNvbW1vbndlaWdodC52MS5Db21lQmFja0gAEicKBWFsaXZlGAYgASgLMhYuY29tbW9ud2VpZ2h0LnYxLkFsaXZlSAASMAoKcm91bmRfb3ZlchgHIAEoCzIaLmNvbW1vbndlaWdodC52MS5Sb3VuZE92ZXJIABJCChNjYWxpYnJhdGlvbl9yZXF1ZXN0GAogASgLMiMuY29tbW9ud2VpZ2h0LnYxLkNhbGlicmF0aW9uUmVxdWVzdEgAEhIKCnNlc3Npb25faWQYDyABKAlCCQoHbWVzc2FnZSIHCgVBbGl2ZSKCAQoSQ2FsaWJyYXRpb25SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAwSMAoHcmVsZWFzZRgCIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIUCgxleGFtcGxlc19tYXgYAyABKA0SEAoIYmluc19tYXgYBCABKA0iewoRQ2FsaWJyYXRpb25SZXBvcnQSEgoKcmVxdWVzdF9pZBgBIAEoDBIQCghleGFtcGxlcxgCIAEoBBIvCgZ2YWx1ZXMYAyADKAsyHy5jb21tb253ZWlnaHQudjEuVmFsdWVIaXN0b2dyYW0SDwoHZmFpbHVyZRgEIAEoCSJqCg5WYWx1ZUhpc3RvZ3JhbRINCgV2YWx1ZRgBIAEoCRIQCghleHBvbmVudBgCIAEoERINCgVmaXJzdBgDIAEoEhIOCgZjb3VudHMYBCADKAQSCwoDbWluGAUgASgBEgsKA21heBgGIAEoASJgCgdXZWxjb21lEhIKCnB1YmxpY19rZXkYASABKAwSFAoMaGVhcnRiZWF0X21zGAIgASgNEg8KB3JlcGxpY2EYAyABKAkSGgoSYW5zd2Vyc19oZWFydGJlYXRzGAQgASgIIiMKEEZvdW5kQ29vcmRpbmF0b3ISDwoHcmVwbGljYRgBIAEoCSIbCgZXYW50ZWQSEQoJdXBkYXRlX2lkGAEgASgMIigKCVJvdW5kT3ZlchIMCgR0YXNrGAEgASgJEg0KBXJvdW5kGAIgASgEIiwKCENvbWVCYWNrEhAKCGFmdGVyX21zGAEgASgNEg4KBnJlYXNvbhgCIAEoCSJgCgRHcmlkEhQKDGxzYl9leHBvbmVudBgBIAEoERIaChJ2YWx1ZV9tYXhfZXhwb25lbnQYAiABKBESEgoKd2VpZ2h0X21heBgDIAEoDRISCgpjb2hvcnRfbWF4GAQgASgNIpgDCgpBc3NpZ25tZW50EgwKBHRhc2sYASABKAkSDQoFcm91bmQYAiABKAQSLQoEYmFzZRgDIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIRCglwbGFuX2pzb24YBCABKAkSKwoIZW5jb2RpbmcYBSABKA4yGS5jb21tb253ZWlnaHQudjEuRW5jb2RpbmcSIwoEZ3JpZBgGIAEoCzIVLmNvbW1vbndlaWdodC52MS5HcmlkEhYKDmRlYWRsaW5lX2luX21zGAcgASgEEgwKBHNlZWQYCCABKAQSFgoOd2VpZ2h0c19pbmxpbmUYCSABKAwSEgoKaW52aXRhdGlvbhgKIAEoDBISCgpjb25kaXRpb25zGA0gAygJEgwKBHdvcmsYDiABKAkSMwoJY2FuZGlkYXRlGA8gASgLMiAuY29tbW9ud2VpZ2h0LnYxLlNpZ25lZENhbmRpZGF0ZRIwCgd0ZWFjaGVyGBcgASgLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0Ik0KG0FnZW50U2VydmljZURvd25sb2FkUmVxdWVzdBIOCgZkaWdlc3QYASABKAwSDgoGb2Zmc2V0GAIgASgEEg4KBmxlbmd0aBgDIAEoBCJQChxBZ2VudFNlcnZpY2VEb3dubG9hZFJlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBISCgp0b3RhbF9zaXplGAIgASgEEgwKBGRhdGEYAyABKAwiKwoWR2V0VXBkYXRlU3RhdHVzUmVxdWVzdBIRCgl1cGRhdGVfaWQYASABKAwibAoXR2V0VXBkYXRlU3RhdHVzUmVzcG9uc2USDgoGb2Zmc2V0GAEgASgEEi8KB3JlY2VpcHQYAiABKAsyHi5jb21tb253ZWlnaHQudjEuU2lnbmVkUmVjZWlwdBIQCghhY2NlcHRlZBgDIAEoCCLpAgoMVXBkYXRlSGVhZGVyEhEKCXVwZGF0ZV9pZBgBIAEoDBIQCghhZ2VudF9pZBgCIAEoCRIMCgR0YXNrGAMgASgJEg0KBXJvdW5kGAQgASgEEhQKDGJhc2VfdmVyc2lvbhgFIAEoBBIrCghlbmNvZGluZxgGIAEoDjIZLmNvbW1vbndlaWdodC52MS5FbmNvZGluZxIOCgZ3ZWlnaHQYByABKAQSFgoOcGF5bG9hZF9kaWdlc3QYCCABKAwSFAoMcGF5bG9hZF9zaXplGAkgASgEEjsKB21ldHJpY3MYCiADKAsyKi5jb21tb253ZWlnaHQudjEuVXBkYXRlSGVhZGVyLk1ldHJpY3NFbnRyeRIVCg1oZWFkZXJfZGlnZXN0GAsgASgMEhIKCmludml0YXRpb24YDCABKAwaLgoMTWV0cmljc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEiYgoTU3VibWl0VXBkYXRlUmVxdWVzdBItCgZoZWFkZXIYASABKAsyHS5jb21tb253ZWlnaHQudjEuVXBkYXRlSGVhZGVyEg4KBm9mZnNldBgCIAEoBBIMCgRkYXRhGAMgASgMImkKFFN1Ym1pdFVwZGF0ZVJlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBIQCghhY2NlcHRlZBgCIAEoCBIvCgdyZWNlaXB0GAMgASgLMh4uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFJlY2VpcHQykAMKDEFnZW50U2VydmljZRJQCgdTZXNzaW9uEh8uY29tbW9ud2VpZ2h0LnYxLlNlc3Npb25SZXF1ZXN0GiAuY29tbW9ud2VpZ2h0LnYxLlNlc3Npb25SZXNwb25zZSgBMAESaQoIRG93bmxvYWQSLC5jb21tb253ZWlnaHQudjEuQWdlbnRTZXJ2aWNlRG93bmxvYWRSZXF1ZXN0Gi0uY29tbW9ud2VpZ2h0LnYxLkFnZW50U2VydmljZURvd25sb2FkUmVzcG9uc2UwARJkCg9HZXRVcGRhdGVTdGF0dXMSJy5jb21tb253ZWlnaHQudjEuR2V0VXBkYXRlU3RhdHVzUmVxdWVzdBooLmNvbW1vbndlaWdodC52MS5HZXRVcGRhdGVTdGF0dXNSZXNwb25zZRJdCgxTdWJtaXRVcGRhdGUSJC5jb21tb253ZWlnaHQudjEuU3VibWl0VXBkYXRlUmVxdWVzdBolLmNvbW1vbndlaWdodC52MS5TdWJtaXRVcGRhdGVSZXNwb25zZSgBYgZwcm90bzM", [file_commonweight_v1_release]);
 
 /**
  * Who an agent is and what it can do.
@@ -57,6 +57,46 @@ export type Hello = Message<"commonweight.v1.Hello"> & {
    * @generated from field: string link = 6;
    */
   link: string;
+
+  /**
+   * The agent leaves between rounds: where it is not needed it wants to be told when to come back.
+   *
+   * @generated from field: bool leaves = 7;
+   */
+  leaves: boolean;
+
+  /**
+   * What its operator says of it, for tasks to choose by: "site" -> "north".
+   *
+   * @generated from field: map<string, string> labels = 8;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * @generated from field: commonweight.v1.Capabilities capabilities = 9;
+   */
+  capabilities?: Capabilities | undefined;
+
+  /**
+   * What holds now of "charging", "unmetered", "idle" and what else its operator names.
+   *
+   * @generated from field: repeated string conditions = 10;
+   */
+  conditions: string[];
+
+  /**
+   * It has data that others are judged by: it is asked by name, and never drawn into a cohort.
+   *
+   * @generated from field: bool evaluator = 11;
+   */
+  evaluator: boolean;
+
+  /**
+   * What it can do: "train", "evaluate", "statistics". Empty is "train", as of an agent of a version before.
+   *
+   * @generated from field: repeated string work = 12;
+   */
+  work: string[];
 };
 
 /**
@@ -65,6 +105,65 @@ export type Hello = Message<"commonweight.v1.Hello"> & {
  */
 export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
   messageDesc(file_commonweight_v1_agent, 0);
+
+/**
+ * What a device has.
+ *
+ * @generated from message commonweight.v1.Capabilities
+ */
+export type Capabilities = Message<"commonweight.v1.Capabilities"> & {
+  /**
+   * What trains: "ort-cpu", "ort-cuda" and so on.
+   *
+   * @generated from field: string engine = 1;
+   */
+  engine: string;
+
+  /**
+   * Of the device, or of what this program may have of it.
+   *
+   * @generated from field: uint32 memory_mib = 2;
+   */
+  memoryMib: number;
+
+  /**
+   * @generated from field: uint32 cores = 3;
+   */
+  cores: number;
+
+  /**
+   * "linux-x64".
+   *
+   * @generated from field: string platform = 4;
+   */
+  platform: string;
+};
+
+/**
+ * Describes the message commonweight.v1.Capabilities.
+ * Use `create(CapabilitiesSchema)` to create a new message.
+ */
+export const CapabilitiesSchema: GenMessage<Capabilities> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_agent, 1);
+
+/**
+ * What holds now, in place of what was said before.
+ *
+ * @generated from message commonweight.v1.Conditions
+ */
+export type Conditions = Message<"commonweight.v1.Conditions"> & {
+  /**
+   * @generated from field: repeated string holding = 1;
+   */
+  holding: string[];
+};
+
+/**
+ * Describes the message commonweight.v1.Conditions.
+ * Use `create(ConditionsSchema)` to create a new message.
+ */
+export const ConditionsSchema: GenMessage<Conditions> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_agent, 2);
 
 /**
  * @generated from message commonweight.v1.SessionRequest
@@ -121,6 +220,14 @@ export type SessionRequest = Message<"commonweight.v1.SessionRequest"> & {
     case: "goodbye";
   } | {
     /**
+     * Another of its conditions holds, or does not hold any more.
+     *
+     * @generated from field: commonweight.v1.Conditions conditions = 7;
+     */
+    value: Conditions;
+    case: "conditions";
+  } | {
+    /**
      * What a version's activations are on the agent's data.
      *
      * @generated from field: commonweight.v1.CalibrationReport calibration_report = 10;
@@ -142,7 +249,7 @@ export type SessionRequest = Message<"commonweight.v1.SessionRequest"> & {
  * Use `create(SessionRequestSchema)` to create a new message.
  */
 export const SessionRequestSchema: GenMessage<SessionRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 1);
+  messageDesc(file_commonweight_v1_agent, 3);
 
 /**
  * @generated from message commonweight.v1.Ready
@@ -155,7 +262,7 @@ export type Ready = Message<"commonweight.v1.Ready"> & {
  * Use `create(ReadySchema)` to create a new message.
  */
 export const ReadySchema: GenMessage<Ready> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 2);
+  messageDesc(file_commonweight_v1_agent, 4);
 
 /**
  * @generated from message commonweight.v1.Heartbeat
@@ -168,7 +275,7 @@ export type Heartbeat = Message<"commonweight.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 3);
+  messageDesc(file_commonweight_v1_agent, 5);
 
 /**
  * @generated from message commonweight.v1.Goodbye
@@ -181,7 +288,7 @@ export type Goodbye = Message<"commonweight.v1.Goodbye"> & {
  * Use `create(GoodbyeSchema)` to create a new message.
  */
 export const GoodbyeSchema: GenMessage<Goodbye> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 4);
+  messageDesc(file_commonweight_v1_agent, 6);
 
 /**
  * @generated from message commonweight.v1.Failure
@@ -208,7 +315,7 @@ export type Failure = Message<"commonweight.v1.Failure"> & {
  * Use `create(FailureSchema)` to create a new message.
  */
 export const FailureSchema: GenMessage<Failure> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 5);
+  messageDesc(file_commonweight_v1_agent, 7);
 
 /**
  * @generated from message commonweight.v1.Offer
@@ -225,7 +332,7 @@ export type Offer = Message<"commonweight.v1.Offer"> & {
  * Use `create(OfferSchema)` to create a new message.
  */
 export const OfferSchema: GenMessage<Offer> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 6);
+  messageDesc(file_commonweight_v1_agent, 8);
 
 /**
  * @generated from message commonweight.v1.OfferedUpdate
@@ -264,7 +371,7 @@ export type OfferedUpdate = Message<"commonweight.v1.OfferedUpdate"> & {
  * Use `create(OfferedUpdateSchema)` to create a new message.
  */
 export const OfferedUpdateSchema: GenMessage<OfferedUpdate> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 7);
+  messageDesc(file_commonweight_v1_agent, 9);
 
 /**
  * @generated from message commonweight.v1.SessionResponse
@@ -317,6 +424,14 @@ export type SessionResponse = Message<"commonweight.v1.SessionResponse"> & {
     case: "alive";
   } | {
     /**
+     * What the agent is at is not needed any more: it may stop.
+     *
+     * @generated from field: commonweight.v1.RoundOver round_over = 7;
+     */
+    value: RoundOver;
+    case: "roundOver";
+  } | {
+    /**
      * Asks a free agent for the ranges of a version's activations. An agent of a version before does not answer.
      *
      * @generated from field: commonweight.v1.CalibrationRequest calibration_request = 10;
@@ -336,7 +451,7 @@ export type SessionResponse = Message<"commonweight.v1.SessionResponse"> & {
  * Use `create(SessionResponseSchema)` to create a new message.
  */
 export const SessionResponseSchema: GenMessage<SessionResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 8);
+  messageDesc(file_commonweight_v1_agent, 10);
 
 /**
  * @generated from message commonweight.v1.Alive
@@ -349,7 +464,7 @@ export type Alive = Message<"commonweight.v1.Alive"> & {
  * Use `create(AliveSchema)` to create a new message.
  */
 export const AliveSchema: GenMessage<Alive> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 9);
+  messageDesc(file_commonweight_v1_agent, 11);
 
 /**
  * @generated from message commonweight.v1.CalibrationRequest
@@ -389,7 +504,7 @@ export type CalibrationRequest = Message<"commonweight.v1.CalibrationRequest"> &
  * Use `create(CalibrationRequestSchema)` to create a new message.
  */
 export const CalibrationRequestSchema: GenMessage<CalibrationRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 10);
+  messageDesc(file_commonweight_v1_agent, 12);
 
 /**
  * How often activations were how large, and nothing of the examples themselves. Reports of many agents add up exactly.
@@ -427,7 +542,7 @@ export type CalibrationReport = Message<"commonweight.v1.CalibrationReport"> & {
  * Use `create(CalibrationReportSchema)` to create a new message.
  */
 export const CalibrationReportSchema: GenMessage<CalibrationReport> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 11);
+  messageDesc(file_commonweight_v1_agent, 13);
 
 /**
  * Bin i counts numbers from (first + i) * 2^exponent on, as wide as 2^exponent.
@@ -471,7 +586,7 @@ export type ValueHistogram = Message<"commonweight.v1.ValueHistogram"> & {
  * Use `create(ValueHistogramSchema)` to create a new message.
  */
 export const ValueHistogramSchema: GenMessage<ValueHistogram> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 12);
+  messageDesc(file_commonweight_v1_agent, 14);
 
 /**
  * @generated from message commonweight.v1.Welcome
@@ -509,7 +624,7 @@ export type Welcome = Message<"commonweight.v1.Welcome"> & {
  * Use `create(WelcomeSchema)` to create a new message.
  */
 export const WelcomeSchema: GenMessage<Welcome> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 13);
+  messageDesc(file_commonweight_v1_agent, 15);
 
 /**
  * Over NATS: what each coordinator that lives says to a request to `cw.v1.coordinator.find`, which has no message of its own.
@@ -530,7 +645,7 @@ export type FoundCoordinator = Message<"commonweight.v1.FoundCoordinator"> & {
  * Use `create(FoundCoordinatorSchema)` to create a new message.
  */
 export const FoundCoordinatorSchema: GenMessage<FoundCoordinator> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 14);
+  messageDesc(file_commonweight_v1_agent, 16);
 
 /**
  * @generated from message commonweight.v1.Wanted
@@ -547,7 +662,31 @@ export type Wanted = Message<"commonweight.v1.Wanted"> & {
  * Use `create(WantedSchema)` to create a new message.
  */
 export const WantedSchema: GenMessage<Wanted> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 15);
+  messageDesc(file_commonweight_v1_agent, 17);
+
+/**
+ * The round has the updates that it needs. An update that is in the outbox already is offered all the same, and ended by a receipt.
+ *
+ * @generated from message commonweight.v1.RoundOver
+ */
+export type RoundOver = Message<"commonweight.v1.RoundOver"> & {
+  /**
+   * @generated from field: string task = 1;
+   */
+  task: string;
+
+  /**
+   * @generated from field: uint64 round = 2;
+   */
+  round: bigint;
+};
+
+/**
+ * Describes the message commonweight.v1.RoundOver.
+ * Use `create(RoundOverSchema)` to create a new message.
+ */
+export const RoundOverSchema: GenMessage<RoundOver> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_agent, 18);
 
 /**
  * @generated from message commonweight.v1.ComeBack
@@ -569,7 +708,7 @@ export type ComeBack = Message<"commonweight.v1.ComeBack"> & {
  * Use `create(ComeBackSchema)` to create a new message.
  */
 export const ComeBackSchema: GenMessage<ComeBack> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 16);
+  messageDesc(file_commonweight_v1_agent, 19);
 
 /**
  * The grid that updates of a round must lie on. Values are integers times 2^lsb_exponent.
@@ -605,7 +744,7 @@ export type Grid = Message<"commonweight.v1.Grid"> & {
  * Use `create(GridSchema)` to create a new message.
  */
 export const GridSchema: GenMessage<Grid> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 17);
+  messageDesc(file_commonweight_v1_agent, 20);
 
 /**
  * @generated from message commonweight.v1.Assignment
@@ -672,6 +811,28 @@ export type Assignment = Message<"commonweight.v1.Assignment"> & {
   invitation: Uint8Array;
 
   /**
+   * What is to hold while the agent trains: where it does not any more, the agent stops.
+   *
+   * @generated from field: repeated string conditions = 13;
+   */
+  conditions: string[];
+
+  /**
+   * What the agent is to do: empty is "train". "evaluate" and "statistics" are answered with a report: an update in float32 of whole numbers, each
+   * weighing one. plan_json is then the plan of that.
+   *
+   * @generated from field: string work = 14;
+   */
+  work: string;
+
+  /**
+   * To evaluate beside the base.
+   *
+   * @generated from field: commonweight.v1.SignedCandidate candidate = 15;
+   */
+  candidate?: SignedCandidate | undefined;
+
+  /**
    * The version whose answers the plan's distillation learns from.
    *
    * @generated from field: commonweight.v1.SignedManifest teacher = 23;
@@ -684,7 +845,7 @@ export type Assignment = Message<"commonweight.v1.Assignment"> & {
  * Use `create(AssignmentSchema)` to create a new message.
  */
 export const AssignmentSchema: GenMessage<Assignment> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 18);
+  messageDesc(file_commonweight_v1_agent, 21);
 
 /**
  * @generated from message commonweight.v1.AgentServiceDownloadRequest
@@ -713,7 +874,7 @@ export type AgentServiceDownloadRequest = Message<"commonweight.v1.AgentServiceD
  * Use `create(AgentServiceDownloadRequestSchema)` to create a new message.
  */
 export const AgentServiceDownloadRequestSchema: GenMessage<AgentServiceDownloadRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 19);
+  messageDesc(file_commonweight_v1_agent, 22);
 
 /**
  * @generated from message commonweight.v1.AgentServiceDownloadResponse
@@ -740,7 +901,7 @@ export type AgentServiceDownloadResponse = Message<"commonweight.v1.AgentService
  * Use `create(AgentServiceDownloadResponseSchema)` to create a new message.
  */
 export const AgentServiceDownloadResponseSchema: GenMessage<AgentServiceDownloadResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 20);
+  messageDesc(file_commonweight_v1_agent, 23);
 
 /**
  * @generated from message commonweight.v1.GetUpdateStatusRequest
@@ -757,7 +918,7 @@ export type GetUpdateStatusRequest = Message<"commonweight.v1.GetUpdateStatusReq
  * Use `create(GetUpdateStatusRequestSchema)` to create a new message.
  */
 export const GetUpdateStatusRequestSchema: GenMessage<GetUpdateStatusRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 21);
+  messageDesc(file_commonweight_v1_agent, 24);
 
 /**
  * @generated from message commonweight.v1.GetUpdateStatusResponse
@@ -790,7 +951,7 @@ export type GetUpdateStatusResponse = Message<"commonweight.v1.GetUpdateStatusRe
  * Use `create(GetUpdateStatusResponseSchema)` to create a new message.
  */
 export const GetUpdateStatusResponseSchema: GenMessage<GetUpdateStatusResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 22);
+  messageDesc(file_commonweight_v1_agent, 25);
 
 /**
  * @generated from message commonweight.v1.UpdateHeader
@@ -869,7 +1030,7 @@ export type UpdateHeader = Message<"commonweight.v1.UpdateHeader"> & {
  * Use `create(UpdateHeaderSchema)` to create a new message.
  */
 export const UpdateHeaderSchema: GenMessage<UpdateHeader> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 23);
+  messageDesc(file_commonweight_v1_agent, 26);
 
 /**
  * @generated from message commonweight.v1.SubmitUpdateRequest
@@ -900,7 +1061,7 @@ export type SubmitUpdateRequest = Message<"commonweight.v1.SubmitUpdateRequest">
  * Use `create(SubmitUpdateRequestSchema)` to create a new message.
  */
 export const SubmitUpdateRequestSchema: GenMessage<SubmitUpdateRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 24);
+  messageDesc(file_commonweight_v1_agent, 27);
 
 /**
  * @generated from message commonweight.v1.SubmitUpdateResponse
@@ -933,7 +1094,7 @@ export type SubmitUpdateResponse = Message<"commonweight.v1.SubmitUpdateResponse
  * Use `create(SubmitUpdateResponseSchema)` to create a new message.
  */
 export const SubmitUpdateResponseSchema: GenMessage<SubmitUpdateResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 25);
+  messageDesc(file_commonweight_v1_agent, 28);
 
 /**
  * What an edge agent speaks. Over NATS the same messages go on cw.v1.agent.<id>.* subjects.
