@@ -137,7 +137,7 @@ test.each<[object, object, string]>([
   [{ model: 'big' }, {}, 'plan.distillation is missing'],
   [{ model: 'a b' }, { distillation: {} }, 'teacher.model must be the name of a model'],
   [{ model: 'big', version: -1 }, { distillation: {} }, 'teacher.version must be a whole number from 0'],
-  [{ model: 'big', weight: 1 }, { distillation: {} }, 'teacher.weight is not known; use model, version'],
+  [{ model: 'big', weight: 1 }, { distillation: {} }, 'teacher.weight is not known: the keys are model, version'],
 ])('a teacher %j with a plan of %j is refused', (teacher, plan, words) => {
   const config = taskConfig({ model: 'm' }, { teacher, plan });
   expect(() => parseTaskConfig(JSON.stringify(config))).toThrow(words);
