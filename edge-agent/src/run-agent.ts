@@ -1,5 +1,6 @@
 import { nodePlatform } from '@commonweight/client-sdk';
 import { calibrate } from './calibration/calibrate.ts';
+import { deflated } from './deflate.ts';
 import { OwnDevice, type DeviceOptions } from './device/own-device.ts';
 import { liveAgent } from './live-agent.ts';
 import type { AgentEvent } from './events.ts';
@@ -36,6 +37,7 @@ export function runAgent(options: AgentOptions): Promise<void> {
   const willing = options.calibrates ?? true;
   return liveAgent(options, {
     crypto: nodePlatform.crypto,
+    deflate: deflated,
     place: dataDir,
     ...(willing ? { calibrate: (job) => calibrate({ ...job, data, threads: threads ?? 1 }, signal) } : {}),
     openLink: () => openAgentLink(coordinator, agentId),

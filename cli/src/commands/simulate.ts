@@ -1,4 +1,12 @@
-import { encodings, losses, optimizerNames, readModel, requireTeacher, type ModelProto } from '@commonweight/core';
+import {
+  downlinkNames,
+  losses,
+  optimizerNames,
+  readModel,
+  requireTeacher,
+  valueEncodings,
+  type ModelProto,
+} from '@commonweight/core';
 import type { Dataset, Dealing } from '@commonweight/edge-agent';
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
@@ -9,7 +17,7 @@ import { understood } from '../model/read-onnx.ts';
 import { testSplitOf } from '../model/test-split.ts';
 import { gathered, number, oneOf, option, reporting, share, whole, wholes } from '../output/arguments.ts';
 import { CommandError, UsageError } from '../output/failure.ts';
-import { bar, clock, percent } from '../output/format.ts';
+import { bar, bytes, clock, percent } from '../output/format.ts';
 import { LiveView } from '../output/live-view.ts';
 import { standardOutput } from '../output/output.ts';
 import { stopSignal } from '../output/stop-signal.ts';
@@ -77,7 +85,19 @@ export function addSimulate(program: Command): void {
     .option('--distill-from <file>', "an .onnx file: learn from this model's answers besides the labels")
     .option('--temperature <x>', 'of --distill-from: how much is said of unlikely classes (2)', number(0))
     .option('--distill-alpha <share>', 'of --distill-from: share of the loss that comes from labels (0.5)', number(0))
-    .option('--encoding <name>', 'how updates are encoded', oneOf(...Object.keys(encodings)))
+    .option(
+      '--encoding <name>',
+      'how updates are encoded: float32, mxint8 (the default) or mxint4',
+      oneOf(...Object.keys(valueEncodings)),
+    )
+    .option('--top-k <share>', 'send this share of the values alone, the largest; the rest follows later', share)
+    .option('--rotate', 'turn updates at random before they are encoded, so that no value stands out: helps few bits')
+    .option('--compression <how>', 'of updates where it pays: zstd (the default) or none', oneOf('zstd', 'none'))
+    .option(
+      '--downlink <name>',
+      `round versions, so that who has the last one fetches a small delta: ${downlinkNames.join(', ')}`,
+      oneOf(...downlinkNames),
+    )
     .option('--attack <name>', `what hostile clients do: ${attackNames.join(', ')}`, oneOf(...attackNames))
     .option('--attackers <x>', 'share of the clients that are hostile (0.2)', share)
     .option('--attack-scale <x>', 'how strong the attack is', number(0))
@@ -236,9 +256,11 @@ function closing(
   { settings, strategy, rounds, finalAccuracy, bestAccuracy, personalAccuracy }: SimulationResults,
   out?: string,
 ): string {
+  const total = (of: (record: RoundRecord) => number): number => rounds.reduce((sum, record) => sum + of(record), 0);
   const shown = (share: number | null): string => (share === null ? 'not measured' : percent(share));
   return [
     `${strategy}: ${rounds.length} rounds of ${cohortOf(settings)} of ${settings.clients} clients; ${shown(finalAccuracy)} right at the end, ${shown(bestAccuracy)} at best`,
+    `  ${bytes(total(({ payloadBytes }) => payloadBytes))} sent, ${bytes(total(({ downloadBytes }) => downloadBytes))} fetched`,
     ...(personalAccuracy === null
       ? []
       : [`  the clients' own models: ${percent(personalAccuracy)} on examples like their own`]),
