@@ -1,5 +1,7 @@
 export { runAgent, type AgentOptions } from './run-agent.ts';
 export type { AgentEvent } from './events.ts';
+export { measurable, type ConditionOptions, type ConditionSetting } from './device/conditions.ts';
+export type { DeviceOptions } from './device/own-device.ts';
 export { DataError, subset, type Dataset } from './data/dataset.ts';
 export { dealOut, type Dealing } from './data/partition.ts';
 export { loadDataset } from './data/load-dataset.ts';

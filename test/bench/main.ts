@@ -14,6 +14,7 @@ const benches: Record<string, () => Promise<Bench>> = {
   fleet: () => import('./fleet.ts'),
   infer: () => import('./infer.ts'),
   memory: () => import('./memory.ts'),
+  pace: () => import('./pace.ts'),
   papers: () => import('./papers.ts'),
   recovery: () => import('./recovery.ts'),
   round: () => import('./round.ts'),

@@ -1,5 +1,6 @@
 import { differentiate } from '../autodiff/backward.ts';
 import type { Gradients } from '../autodiff/backward.ts';
+import { writeConvolutions } from '../autodiff/convolution.ts';
 import type { GradientForms } from '../autodiff/forms.ts';
 import { NotTrainableError, OnnxError } from '../onnx/errors.ts';
 import { graphOf, writeModel } from '../onnx/file.ts';
@@ -56,11 +57,13 @@ export function buildTrainingGraph(
   forms: StepForms = {},
 ): TrainingGraph {
   const { graph, layout, data, sampleWeights } = beginGraph(model, batchSize);
+  const start = graph.nodes.length;
   if (layout.parameters.length === 0) throw new OnnxError('the graph has no parameters; split the model first');
   const { forward, prediction, masks, statistics } = writeForward(graph, model, plan.loss, {
     sampleWeights,
     drops: plan.dropout === true,
   });
+  writeConvolutions(graph, start, forms);
 
   const row = losses[plan.loss];
   const targetShape = row.targetShape(graph.shapeOf(prediction));

@@ -9,7 +9,7 @@ import {
   stepOfEvaluation,
   type EvaluationGraph,
   type EvaluationOptions,
-  type TrainingPlan,
+  type EvaluationPlan,
   type WeightLayout,
 } from '@commonweight/core';
 import { equalBytes } from '@commonweight/proto';
@@ -17,6 +17,7 @@ import { DataError, type Dataset } from '../data/dataset.ts';
 import { Batches } from './batches.ts';
 import { byEngine, type Engine, type Program } from './engine.ts';
 import type { TrainingJob } from './messages.ts';
+import type { Watched } from './train.ts';
 
 /** Examples that are measured at once. */
 const BATCH = 64;
@@ -41,7 +42,10 @@ export class HeldOut {
   }
 
   /** The same split in every round, whatever its seed. Throws DataError where there is nothing to set aside. */
-  split(evaluation: EvaluationOptions | undefined): { train: readonly number[]; held: readonly number[] } {
+  split(evaluation: (Partial<EvaluationOptions> & { holdOut: number }) | undefined): {
+    train: readonly number[];
+    held: readonly number[];
+  } {
     const { examples } = this.#data;
     const all = Array.from({ length: examples }, (_, i) => i);
     if (evaluation === undefined) return { train: all, held: [] };
@@ -56,9 +60,23 @@ export class HeldOut {
   async measure(
     { graph: bytes, weights, plan }: Pick<TrainingJob, 'graph' | 'weights' | 'plan'>,
     held: readonly number[],
-    classes: number | undefined,
+    { classes, watched = {} }: { classes: number | undefined; watched?: Watched },
   ): Promise<Record<string, number>> {
-    const { graph, layout, program } = await this.#load(bytes, plan, Math.min(BATCH, held.length));
+    const asked = evaluationOf(plan);
+    invariant(asked !== undefined, 'what is set aside is measured');
+    const { graph, sums } = await this.totals({ graph: bytes, weights, plan: asked }, held, { classes, watched });
+    const all = new MetricSums(graph);
+    all.add(sums);
+    return Object.fromEntries(Object.entries(all.values()).map(([name, value]) => [`base_${name}`, value]));
+  }
+
+  /** The sums that metrics are made of, over the examples named, by the names of the graph's outputs. */
+  async totals(
+    { graph: bytes, weights, plan }: { graph: Uint8Array; weights: Float32Array; plan: EvaluationPlan },
+    indices: readonly number[],
+    { classes, watched }: { classes: number | undefined; watched: Watched },
+  ): Promise<{ graph: EvaluationGraph; sums: Record<string, Float64Array> }> {
+    const { graph, layout, program } = await this.#load(bytes, plan, Math.max(1, Math.min(BATCH, indices.length)));
     const batches = new Batches(this.#data, graph, classes);
     const places = new Map(layout.parameters.map((parameter) => [parameter.name, parameter]));
     const values: Record<string, Float32Array> = {};
@@ -67,12 +85,18 @@ export class HeldOut {
       values[input] = weights.subarray(offset, offset + length);
     }
     await byEngine(() => program.write(values));
-    const sums = new MetricSums(graph);
-    for (let start = 0; start < held.length; start += graph.batchSize) {
-      const feeds = batches.feedsOf(held.slice(start, start + graph.batchSize));
-      sums.add(await byEngine(() => program.measure(feeds)));
+    const sums: Record<string, Float64Array> = {};
+    for (let start = 0; start < indices.length; start += graph.batchSize) {
+      const feeds = batches.feedsOf(indices.slice(start, start + graph.batchSize));
+      const outputs = await byEngine(() => program.measure(feeds));
+      for (const { output } of graph.totals) {
+        const found = outputs[output]!;
+        const before = sums[output] ?? new Float64Array(found.length);
+        sums[output] = before.map((sum, i) => sum + found[i]!);
+      }
+      await watched.onStep?.();
     }
-    return Object.fromEntries(Object.entries(sums.values()).map(([name, value]) => [`base_${name}`, value]));
+    return { graph, sums };
   }
 
   /** Lets go of what is loaded. */
@@ -81,9 +105,7 @@ export class HeldOut {
     this.#loaded = undefined;
   }
 
-  async #load(bytes: Uint8Array, plan: TrainingPlan, batchSize: number): Promise<Loaded> {
-    const asked = evaluationOf(plan);
-    invariant(asked !== undefined, 'what is set aside is measured');
+  async #load(bytes: Uint8Array, asked: EvaluationPlan, batchSize: number): Promise<Loaded> {
     const key = `${batchSize} ${JSON.stringify(asked)}`;
     if (this.#loaded?.key === key && equalBytes(this.#loaded.bytes, bytes)) return this.#loaded;
     const model = readModel(bytes);

@@ -18,6 +18,7 @@ import { Batches, sizeOf } from './batches.ts';
 import { byEngine, type Engine, type Feeds, type Program } from './engine.ts';
 import { HeldOut } from './held-out.ts';
 import type { TrainingJob, TrainingResult } from './messages.ts';
+import { evaluationOn, type EvaluationJob, type MadeReport } from './reports.ts';
 
 /** A training graph that is loaded. */
 interface Loaded {
@@ -80,9 +81,9 @@ export class LoadedGraphs {
   }
 }
 
-/** Ends a training early, and hears how far it is. */
+/** Hears how far a training is. */
 export interface Watched {
-  /** After steps that were taken. */
+  /** After steps that were taken. What it throws ends the training. */
   onStep?(): void | Promise<void>;
 }
 
@@ -107,6 +108,11 @@ export class LocalTrainer {
     return this.#graphs.alone(() => this.#train(job, watched));
   }
 
+  /** Measures weights, and trains nothing. */
+  evaluate(job: EvaluationJob, watched: Watched = {}): Promise<MadeReport> {
+    return this.#graphs.alone(() => evaluationOn(this.#data, this.#heldOut, job, watched));
+  }
+
   async #train({ graph, weights, plan, seed, ...more }: TrainingJob, { onStep }: Watched): Promise<TrainingResult> {
     const startMs = performance.now();
     const { engine } = this.#graphs;
@@ -115,8 +121,7 @@ export class LocalTrainer {
     const loaded = await this.#graphs.get(graph, plan, batchSize);
     const { program } = loaded;
     const batches = new Batches(this.#data, loaded.graph, loaded.classes);
-    const metrics =
-      held.length === 0 ? {} : await this.#heldOut.measure({ graph, weights, plan }, held, loaded.classes);
+    const metrics = held.length === 0 ? {} : await this.#heldOut.measure({ graph, weights, plan }, held, loaded);
     const random = seeded(seed);
     await byEngine(() => program.write(firstValues(loaded, weights, more)));
     await onStep?.();

@@ -6,7 +6,7 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { ChannelStatus, Label, RolloutGuard } from "./channel_pb.ts";
 import { file_commonweight_v1_channel } from "./channel_pb.ts";
-import type { SignedManifest, SignedVariantList, VariantMeasurement } from "./release_pb.ts";
+import type { SignedCandidate, SignedManifest, SignedResult, SignedVariantList, VariantMeasurement } from "./release_pb.ts";
 import { file_commonweight_v1_release } from "./release_pb.ts";
 import type { FleetStatus } from "./report_pb.ts";
 import { file_commonweight_v1_report } from "./report_pb.ts";
@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file commonweight/v1/admin.proto.
  */
 export const file_commonweight_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWRtaW4ucHJvdG8SD2NvbW1vbndlaWdodC52MSIxChJJbXBvcnRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEZGF0YRgCIAEoDCJHChNJbXBvcnRNb2RlbFJlc3BvbnNlEjAKB3JlbGVhc2UYASABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiXQoMTW9kZWxTdW1tYXJ5Eg0KBW1vZGVsGAEgASgJEhYKDm5ld2VzdF92ZXJzaW9uGAIgASgEEhIKCnBhcmFtZXRlcnMYAyABKAQSEgoKY3JlYXRlZF9tcxgEIAEoAyITChFMaXN0TW9kZWxzUmVxdWVzdCJDChJMaXN0TW9kZWxzUmVzcG9uc2USLQoGbW9kZWxzGAEgAygLMh0uY29tbW9ud2VpZ2h0LnYxLk1vZGVsU3VtbWFyeSIkChNMaXN0VmVyc2lvbnNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJIkkKFExpc3RWZXJzaW9uc1Jlc3BvbnNlEjEKCHJlbGVhc2VzGAEgAygLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0IiAKD0xpc3RLZXB0UmVxdWVzdBINCgVtb2RlbBgBIAEoCSJHChBMaXN0S2VwdFJlc3BvbnNlEhEKCWNvbGxlY3RlZBgBIAMoBBIOCgZwaW5uZWQYAiADKAQSEAoIcmV0YWluZWQYAyADKAQiQwoRUGluVmVyc2lvblJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIOCgZwaW5uZWQYAyABKAgiJQoSUGluVmVyc2lvblJlc3BvbnNlEg8KB3ZlcnNpb24YASABKAQiNgoUUm9sbGJhY2tNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBCJXChVSb2xsYmFja01vZGVsUmVzcG9uc2USMAoHcmVsZWFzZRgBIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIMCgR0YXNrGAIgASgJIiQKE0xpc3RDaGFubmVsc1JlcXVlc3QSDQoFbW9kZWwYASABKAkiSAoUTGlzdENoYW5uZWxzUmVzcG9uc2USMAoIY2hhbm5lbHMYASADKAsyHi5jb21tb253ZWlnaHQudjEuQ2hhbm5lbFN0YXR1cyLpAQoVUHJvbW90ZVZlcnNpb25SZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQSDwoHY2hhbm5lbBgDIAEoCRIPCgdwZXJjZW50GAQgASgBEicKB2NvaG9ydHMYBSADKAsyFi5jb21tb253ZWlnaHQudjEuTGFiZWwSDgoGc3RhZ2VzGAYgAygBEhAKCGV2ZXJ5X21zGAcgASgEEiwKBWd1YXJkGAggASgLMh0uY29tbW9ud2VpZ2h0LnYxLlJvbGxvdXRHdWFyZBIVCg1uZWVkc19yZXBvcnRzGAkgASgIIkgKFlByb21vdGVWZXJzaW9uUmVzcG9uc2USLgoGc3RhdHVzGAEgASgLMh4uY29tbW9ud2VpZ2h0LnYxLkNoYW5uZWxTdGF0dXMiUgoSSG9sZENoYW5uZWxSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB2NoYW5uZWwYAiABKAkSDAoEaGVsZBgDIAEoCBIOCgZyZWFzb24YBCABKAkiRQoTSG9sZENoYW5uZWxSZXNwb25zZRIuCgZzdGF0dXMYASABKAsyHi5jb21tb253ZWlnaHQudjEuQ2hhbm5lbFN0YXR1cyJJChZSb2xsYmFja0NoYW5uZWxSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB2NoYW5uZWwYAiABKAkSDwoHdmVyc2lvbhgDIAEoBCJJChdSb2xsYmFja0NoYW5uZWxSZXNwb25zZRIuCgZzdGF0dXMYASABKAsyHi5jb21tb253ZWlnaHQudjEuQ2hhbm5lbFN0YXR1cyIgCg9HZXRGbGVldFJlcXVlc3QSDQoFbW9kZWwYASABKAkiQAoQR2V0RmxlZXRSZXNwb25zZRIsCgZmbGVldHMYASADKAsyHC5jb21tb253ZWlnaHQudjEuRmxlZXRTdGF0dXMiZgoTTWFrZVZhcmlhbnRzUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEEg0KBWZvcm1zGAMgAygJEiAKGGFjY3VyYWN5X2Ryb3BfcG9pbnRzX21heBgEIAEoASJMChRNYWtlVmFyaWFudHNSZXNwb25zZRI0Cgh2YXJpYW50cxgBIAEoCzIiLmNvbW1vbndlaWdodC52MS5TaWduZWRWYXJpYW50TGlzdCKOAQoUUmVwb3J0VmFyaWFudFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIMCgRmb3JtGAMgASgJEg4KBmRpZ2VzdBgEIAEoDBI4CgttZWFzdXJlbWVudBgFIAEoCzIjLmNvbW1vbndlaWdodC52MS5WYXJpYW50TWVhc3VyZW1lbnQiTQoVUmVwb3J0VmFyaWFudFJlc3BvbnNlEjQKCHZhcmlhbnRzGAEgASgLMiIuY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFZhcmlhbnRMaXN0IjYKEUNyZWF0ZVRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkSEwoLY29uZmlnX2pzb24YAiABKAkiQQoSQ3JlYXRlVGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIiAKEFN0YXJ0VGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSJAChFTdGFydFRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyIgChBQYXVzZVRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiQAoRUGF1c2VUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiHgoOR2V0VGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSI+Cg9HZXRUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiEgoQTGlzdFRhc2tzUmVxdWVzdCI/ChFMaXN0VGFza3NSZXNwb25zZRIqCgV0YXNrcxgBIAMoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIiAKEFdhdGNoVGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSJAChFXYXRjaFRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyITChFMaXN0QWdlbnRzUmVxdWVzdCJvCgtBZ2VudFN0YXR1cxIQCghhZ2VudF9pZBgBIAEoCRIMCgRsaW5rGAIgASgJEg4KBm9ubGluZRgDIAEoCBINCgVyZWFkeRgEIAEoCBIQCghleGFtcGxlcxgFIAEoBBIPCgdzZWVuX21zGAYgASgDIkIKEkxpc3RBZ2VudHNSZXNwb25zZRIsCgZhZ2VudHMYASADKAsyHC5jb21tb253ZWlnaHQudjEuQWdlbnRTdGF0dXMi0wQKClRhc2tTdGF0dXMSDAoEdGFzaxgBIAEoCRINCgVtb2RlbBgCIAEoCRINCgVzdGF0ZRgDIAEoCRINCgVwaGFzZRgEIAEoCRINCgVyb3VuZBgFIAEoBBISCgpyb3VuZHNfbWF4GAYgASgEEg8KB3ZlcnNpb24YByABKAQSDgoGY29ob3J0GAggASgNEhAKCGFjY2VwdGVkGAkgASgNEhgKEHVwZGF0ZXNfYWNjZXB0ZWQYCiABKAQSGAoQdXBkYXRlc19yZWplY3RlZBgLIAEoBBJNChJyZWplY3RlZF9ieV9yZWFzb24YDCADKAsyMS5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cy5SZWplY3RlZEJ5UmVhc29uRW50cnkSEAoIYnl0ZXNfdXAYDSABKAQSEgoKYnl0ZXNfZG93bhgOIAEoBBIVCg1hZ2VudHNfb25saW5lGA8gASgNEg8KB3dhaXRpbmcYECABKAkSEAoIc3RyYXRlZ3kYESABKAkSOQoHbWV0cmljcxgSIAMoCzIoLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzLk1ldHJpY3NFbnRyeRIYChByb3VuZHNfYWJhbmRvbmVkGBMgASgEEhMKC2NvbmZpZ19qc29uGBQgASgJGjcKFVJlamVjdGVkQnlSZWFzb25FbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAQ6AjgBGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBMoIOCgxBZG1pblNlcnZpY2USWgoLSW1wb3J0TW9kZWwSIy5jb21tb253ZWlnaHQudjEuSW1wb3J0TW9kZWxSZXF1ZXN0GiQuY29tbW9ud2VpZ2h0LnYxLkltcG9ydE1vZGVsUmVzcG9uc2UoARJVCgpMaXN0TW9kZWxzEiIuY29tbW9ud2VpZ2h0LnYxLkxpc3RNb2RlbHNSZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLkxpc3RNb2RlbHNSZXNwb25zZRJbCgxMaXN0VmVyc2lvbnMSJC5jb21tb253ZWlnaHQudjEuTGlzdFZlcnNpb25zUmVxdWVzdBolLmNvbW1vbndlaWdodC52MS5MaXN0VmVyc2lvbnNSZXNwb25zZRJPCghMaXN0S2VwdBIgLmNvbW1vbndlaWdodC52MS5MaXN0S2VwdFJlcXVlc3QaIS5jb21tb253ZWlnaHQudjEuTGlzdEtlcHRSZXNwb25zZRJVCgpQaW5WZXJzaW9uEiIuY29tbW9ud2VpZ2h0LnYxLlBpblZlcnNpb25SZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLlBpblZlcnNpb25SZXNwb25zZRJeCg1Sb2xsYmFja01vZGVsEiUuY29tbW9ud2VpZ2h0LnYxLlJvbGxiYWNrTW9kZWxSZXF1ZXN0GiYuY29tbW9ud2VpZ2h0LnYxLlJvbGxiYWNrTW9kZWxSZXNwb25zZRJbCgxMaXN0Q2hhbm5lbHMSJC5jb21tb253ZWlnaHQudjEuTGlzdENoYW5uZWxzUmVxdWVzdBolLmNvbW1vbndlaWdodC52MS5MaXN0Q2hhbm5lbHNSZXNwb25zZRJhCg5Qcm9tb3RlVmVyc2lvbhImLmNvbW1vbndlaWdodC52MS5Qcm9tb3RlVmVyc2lvblJlcXVlc3QaJy5jb21tb253ZWlnaHQudjEuUHJvbW90ZVZlcnNpb25SZXNwb25zZRJYCgtIb2xkQ2hhbm5lbBIjLmNvbW1vbndlaWdodC52MS5Ib2xkQ2hhbm5lbFJlcXVlc3QaJC5jb21tb253ZWlnaHQudjEuSG9sZENoYW5uZWxSZXNwb25zZRJkCg9Sb2xsYmFja0NoYW5uZWwSJy5jb21tb253ZWlnaHQudjEuUm9sbGJhY2tDaGFubmVsUmVxdWVzdBooLmNvbW1vbndlaWdodC52MS5Sb2xsYmFja0NoYW5uZWxSZXNwb25zZRJPCghHZXRGbGVldBIgLmNvbW1vbndlaWdodC52MS5HZXRGbGVldFJlcXVlc3QaIS5jb21tb253ZWlnaHQudjEuR2V0RmxlZXRSZXNwb25zZRJbCgxNYWtlVmFyaWFudHMSJC5jb21tb253ZWlnaHQudjEuTWFrZVZhcmlhbnRzUmVxdWVzdBolLmNvbW1vbndlaWdodC52MS5NYWtlVmFyaWFudHNSZXNwb25zZRJeCg1SZXBvcnRWYXJpYW50EiUuY29tbW9ud2VpZ2h0LnYxLlJlcG9ydFZhcmlhbnRSZXF1ZXN0GiYuY29tbW9ud2VpZ2h0LnYxLlJlcG9ydFZhcmlhbnRSZXNwb25zZRJVCgpDcmVhdGVUYXNrEiIuY29tbW9ud2VpZ2h0LnYxLkNyZWF0ZVRhc2tSZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLkNyZWF0ZVRhc2tSZXNwb25zZRJSCglTdGFydFRhc2sSIS5jb21tb253ZWlnaHQudjEuU3RhcnRUYXNrUmVxdWVzdBoiLmNvbW1vbndlaWdodC52MS5TdGFydFRhc2tSZXNwb25zZRJSCglQYXVzZVRhc2sSIS5jb21tb253ZWlnaHQudjEuUGF1c2VUYXNrUmVxdWVzdBoiLmNvbW1vbndlaWdodC52MS5QYXVzZVRhc2tSZXNwb25zZRJMCgdHZXRUYXNrEh8uY29tbW9ud2VpZ2h0LnYxLkdldFRhc2tSZXF1ZXN0GiAuY29tbW9ud2VpZ2h0LnYxLkdldFRhc2tSZXNwb25zZRJSCglMaXN0VGFza3MSIS5jb21tb253ZWlnaHQudjEuTGlzdFRhc2tzUmVxdWVzdBoiLmNvbW1vbndlaWdodC52MS5MaXN0VGFza3NSZXNwb25zZRJUCglXYXRjaFRhc2sSIS5jb21tb253ZWlnaHQudjEuV2F0Y2hUYXNrUmVxdWVzdBoiLmNvbW1vbndlaWdodC52MS5XYXRjaFRhc2tSZXNwb25zZTABElUKCkxpc3RBZ2VudHMSIi5jb21tb253ZWlnaHQudjEuTGlzdEFnZW50c1JlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuTGlzdEFnZW50c1Jlc3BvbnNlYgZwcm90bzM", [file_commonweight_v1_channel, file_commonweight_v1_release, file_commonweight_v1_report]);
+  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWRtaW4ucHJvdG8SD2NvbW1vbndlaWdodC52MSIxChJJbXBvcnRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEZGF0YRgCIAEoDCJHChNJbXBvcnRNb2RlbFJlc3BvbnNlEjAKB3JlbGVhc2UYASABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiXQoMTW9kZWxTdW1tYXJ5Eg0KBW1vZGVsGAEgASgJEhYKDm5ld2VzdF92ZXJzaW9uGAIgASgEEhIKCnBhcmFtZXRlcnMYAyABKAQSEgoKY3JlYXRlZF9tcxgEIAEoAyITChFMaXN0TW9kZWxzUmVxdWVzdCJDChJMaXN0TW9kZWxzUmVzcG9uc2USLQoGbW9kZWxzGAEgAygLMh0uY29tbW9ud2VpZ2h0LnYxLk1vZGVsU3VtbWFyeSIkChNMaXN0VmVyc2lvbnNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJIkkKFExpc3RWZXJzaW9uc1Jlc3BvbnNlEjEKCHJlbGVhc2VzGAEgAygLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0IiAKD0xpc3RLZXB0UmVxdWVzdBINCgVtb2RlbBgBIAEoCSJHChBMaXN0S2VwdFJlc3BvbnNlEhEKCWNvbGxlY3RlZBgBIAMoBBIOCgZwaW5uZWQYAiADKAQSEAoIcmV0YWluZWQYAyADKAQiQwoRUGluVmVyc2lvblJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIOCgZwaW5uZWQYAyABKAgiJQoSUGluVmVyc2lvblJlc3BvbnNlEg8KB3ZlcnNpb24YASABKAQiNgoUUm9sbGJhY2tNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBCJXChVSb2xsYmFja01vZGVsUmVzcG9uc2USMAoHcmVsZWFzZRgBIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIMCgR0YXNrGAIgASgJIiQKE0xpc3RDaGFubmVsc1JlcXVlc3QSDQoFbW9kZWwYASABKAkiSAoUTGlzdENoYW5uZWxzUmVzcG9uc2USMAoIY2hhbm5lbHMYASADKAsyHi5jb21tb253ZWlnaHQudjEuQ2hhbm5lbFN0YXR1cyLpAQoVUHJvbW90ZVZlcnNpb25SZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQSDwoHY2hhbm5lbBgDIAEoCRIPCgdwZXJjZW50GAQgASgBEicKB2NvaG9ydHMYBSADKAsyFi5jb21tb253ZWlnaHQudjEuTGFiZWwSDgoGc3RhZ2VzGAYgAygBEhAKCGV2ZXJ5X21zGAcgASgEEiwKBWd1YXJkGAggASgLMh0uY29tbW9ud2VpZ2h0LnYxLlJvbGxvdXRHdWFyZBIVCg1uZWVkc19yZXBvcnRzGAkgASgIIkgKFlByb21vdGVWZXJzaW9uUmVzcG9uc2USLgoGc3RhdHVzGAEgASgLMh4uY29tbW9ud2VpZ2h0LnYxLkNoYW5uZWxTdGF0dXMiUgoSSG9sZENoYW5uZWxSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB2NoYW5uZWwYAiABKAkSDAoEaGVsZBgDIAEoCBIOCgZyZWFzb24YBCABKAkiRQoTSG9sZENoYW5uZWxSZXNwb25zZRIuCgZzdGF0dXMYASABKAsyHi5jb21tb253ZWlnaHQudjEuQ2hhbm5lbFN0YXR1cyJJChZSb2xsYmFja0NoYW5uZWxSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB2NoYW5uZWwYAiABKAkSDwoHdmVyc2lvbhgDIAEoBCJJChdSb2xsYmFja0NoYW5uZWxSZXNwb25zZRIuCgZzdGF0dXMYASABKAsyHi5jb21tb253ZWlnaHQudjEuQ2hhbm5lbFN0YXR1cyIgCg9HZXRGbGVldFJlcXVlc3QSDQoFbW9kZWwYASABKAkiQAoQR2V0RmxlZXRSZXNwb25zZRIsCgZmbGVldHMYASADKAsyHC5jb21tb253ZWlnaHQudjEuRmxlZXRTdGF0dXMiZgoTTWFrZVZhcmlhbnRzUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEEg0KBWZvcm1zGAMgAygJEiAKGGFjY3VyYWN5X2Ryb3BfcG9pbnRzX21heBgEIAEoASJMChRNYWtlVmFyaWFudHNSZXNwb25zZRI0Cgh2YXJpYW50cxgBIAEoCzIiLmNvbW1vbndlaWdodC52MS5TaWduZWRWYXJpYW50TGlzdCKOAQoUUmVwb3J0VmFyaWFudFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIMCgRmb3JtGAMgASgJEg4KBmRpZ2VzdBgEIAEoDBI4CgttZWFzdXJlbWVudBgFIAEoCzIjLmNvbW1vbndlaWdodC52MS5WYXJpYW50TWVhc3VyZW1lbnQiTQoVUmVwb3J0VmFyaWFudFJlc3BvbnNlEjQKCHZhcmlhbnRzGAEgASgLMiIuY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFZhcmlhbnRMaXN0IiYKFUxpc3RDYW5kaWRhdGVzUmVxdWVzdBINCgVtb2RlbBgBIAEoCSJMChZMaXN0Q2FuZGlkYXRlc1Jlc3BvbnNlEjIKCmNhbmRpZGF0ZXMYASADKAsyHi5jb21tb253ZWlnaHQudjEuS2VwdENhbmRpZGF0ZSJSCg1LZXB0Q2FuZGlkYXRlEjMKCWNhbmRpZGF0ZRgBIAEoCzIgLmNvbW1vbndlaWdodC52MS5TaWduZWRDYW5kaWRhdGUSDAoEa2VwdBgCIAEoCCIxChJMaXN0UmVzdWx0c1JlcXVlc3QSDAoEdGFzaxgBIAEoCRINCgVtb2RlbBgCIAEoCSJFChNMaXN0UmVzdWx0c1Jlc3BvbnNlEi4KB3Jlc3VsdHMYASADKAsyHS5jb21tb253ZWlnaHQudjEuU2lnbmVkUmVzdWx0IjYKEUNyZWF0ZVRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkSEwoLY29uZmlnX2pzb24YAiABKAkiQQoSQ3JlYXRlVGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIiAKEFN0YXJ0VGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSJAChFTdGFydFRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyIgChBQYXVzZVRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiQAoRUGF1c2VUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiHgoOR2V0VGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSI+Cg9HZXRUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiEgoQTGlzdFRhc2tzUmVxdWVzdCI/ChFMaXN0VGFza3NSZXNwb25zZRIqCgV0YXNrcxgBIAMoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIiAKEFdhdGNoVGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSJAChFXYXRjaFRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyITChFMaXN0QWdlbnRzUmVxdWVzdCJvCgtBZ2VudFN0YXR1cxIQCghhZ2VudF9pZBgBIAEoCRIMCgRsaW5rGAIgASgJEg4KBm9ubGluZRgDIAEoCBINCgVyZWFkeRgEIAEoCBIQCghleGFtcGxlcxgFIAEoBBIPCgdzZWVuX21zGAYgASgDIkIKEkxpc3RBZ2VudHNSZXNwb25zZRIsCgZhZ2VudHMYASADKAsyHC5jb21tb253ZWlnaHQudjEuQWdlbnRTdGF0dXMixwYKClRhc2tTdGF0dXMSDAoEdGFzaxgBIAEoCRINCgVtb2RlbBgCIAEoCRINCgVzdGF0ZRgDIAEoCRINCgVwaGFzZRgEIAEoCRINCgVyb3VuZBgFIAEoBBISCgpyb3VuZHNfbWF4GAYgASgEEg8KB3ZlcnNpb24YByABKAQSDgoGY29ob3J0GAggASgNEhAKCGFjY2VwdGVkGAkgASgNEhgKEHVwZGF0ZXNfYWNjZXB0ZWQYCiABKAQSGAoQdXBkYXRlc19yZWplY3RlZBgLIAEoBBJNChJyZWplY3RlZF9ieV9yZWFzb24YDCADKAsyMS5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cy5SZWplY3RlZEJ5UmVhc29uRW50cnkSEAoIYnl0ZXNfdXAYDSABKAQSEgoKYnl0ZXNfZG93bhgOIAEoBBIVCg1hZ2VudHNfb25saW5lGA8gASgNEg8KB3dhaXRpbmcYECABKAkSEAoIc3RyYXRlZ3kYESABKAkSOQoHbWV0cmljcxgSIAMoCzIoLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzLk1ldHJpY3NFbnRyeRIYChByb3VuZHNfYWJhbmRvbmVkGBMgASgEEhMKC2NvbmZpZ19qc29uGBQgASgJEhMKC3VwZGF0ZXNfbWF4GBUgASgNEk4KEmFnZW50c191bnF1YWxpZmllZBgWIAMoCzIyLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzLkFnZW50c1VucXVhbGlmaWVkRW50cnkSFgoOYWdlbnRzX3Jlc3RpbmcYFyABKA0SDAoEa2luZBgYIAEoCRIRCgljYW5kaWRhdGUYGSABKAQSGgoSY2FuZGlkYXRlc19yZWZ1c2VkGBogASgEGjcKFVJlamVjdGVkQnlSZWFzb25FbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAQ6AjgBGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBGjgKFkFnZW50c1VucXVhbGlmaWVkRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgNOgI4ATK/DwoMQWRtaW5TZXJ2aWNlEloKC0ltcG9ydE1vZGVsEiMuY29tbW9ud2VpZ2h0LnYxLkltcG9ydE1vZGVsUmVxdWVzdBokLmNvbW1vbndlaWdodC52MS5JbXBvcnRNb2RlbFJlc3BvbnNlKAESVQoKTGlzdE1vZGVscxIiLmNvbW1vbndlaWdodC52MS5MaXN0TW9kZWxzUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5MaXN0TW9kZWxzUmVzcG9uc2USWwoMTGlzdFZlcnNpb25zEiQuY29tbW9ud2VpZ2h0LnYxLkxpc3RWZXJzaW9uc1JlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuTGlzdFZlcnNpb25zUmVzcG9uc2USTwoITGlzdEtlcHQSIC5jb21tb253ZWlnaHQudjEuTGlzdEtlcHRSZXF1ZXN0GiEuY29tbW9ud2VpZ2h0LnYxLkxpc3RLZXB0UmVzcG9uc2USVQoKUGluVmVyc2lvbhIiLmNvbW1vbndlaWdodC52MS5QaW5WZXJzaW9uUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5QaW5WZXJzaW9uUmVzcG9uc2USXgoNUm9sbGJhY2tNb2RlbBIlLmNvbW1vbndlaWdodC52MS5Sb2xsYmFja01vZGVsUmVxdWVzdBomLmNvbW1vbndlaWdodC52MS5Sb2xsYmFja01vZGVsUmVzcG9uc2USWwoMTGlzdENoYW5uZWxzEiQuY29tbW9ud2VpZ2h0LnYxLkxpc3RDaGFubmVsc1JlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuTGlzdENoYW5uZWxzUmVzcG9uc2USYQoOUHJvbW90ZVZlcnNpb24SJi5jb21tb253ZWlnaHQudjEuUHJvbW90ZVZlcnNpb25SZXF1ZXN0GicuY29tbW9ud2VpZ2h0LnYxLlByb21vdGVWZXJzaW9uUmVzcG9uc2USWAoLSG9sZENoYW5uZWwSIy5jb21tb253ZWlnaHQudjEuSG9sZENoYW5uZWxSZXF1ZXN0GiQuY29tbW9ud2VpZ2h0LnYxLkhvbGRDaGFubmVsUmVzcG9uc2USZAoPUm9sbGJhY2tDaGFubmVsEicuY29tbW9ud2VpZ2h0LnYxLlJvbGxiYWNrQ2hhbm5lbFJlcXVlc3QaKC5jb21tb253ZWlnaHQudjEuUm9sbGJhY2tDaGFubmVsUmVzcG9uc2USTwoIR2V0RmxlZXQSIC5jb21tb253ZWlnaHQudjEuR2V0RmxlZXRSZXF1ZXN0GiEuY29tbW9ud2VpZ2h0LnYxLkdldEZsZWV0UmVzcG9uc2USWwoMTWFrZVZhcmlhbnRzEiQuY29tbW9ud2VpZ2h0LnYxLk1ha2VWYXJpYW50c1JlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuTWFrZVZhcmlhbnRzUmVzcG9uc2USXgoNUmVwb3J0VmFyaWFudBIlLmNvbW1vbndlaWdodC52MS5SZXBvcnRWYXJpYW50UmVxdWVzdBomLmNvbW1vbndlaWdodC52MS5SZXBvcnRWYXJpYW50UmVzcG9uc2USVQoKQ3JlYXRlVGFzaxIiLmNvbW1vbndlaWdodC52MS5DcmVhdGVUYXNrUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5DcmVhdGVUYXNrUmVzcG9uc2USUgoJU3RhcnRUYXNrEiEuY29tbW9ud2VpZ2h0LnYxLlN0YXJ0VGFza1JlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuU3RhcnRUYXNrUmVzcG9uc2USUgoJUGF1c2VUYXNrEiEuY29tbW9ud2VpZ2h0LnYxLlBhdXNlVGFza1JlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuUGF1c2VUYXNrUmVzcG9uc2USTAoHR2V0VGFzaxIfLmNvbW1vbndlaWdodC52MS5HZXRUYXNrUmVxdWVzdBogLmNvbW1vbndlaWdodC52MS5HZXRUYXNrUmVzcG9uc2USUgoJTGlzdFRhc2tzEiEuY29tbW9ud2VpZ2h0LnYxLkxpc3RUYXNrc1JlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuTGlzdFRhc2tzUmVzcG9uc2USVAoJV2F0Y2hUYXNrEiEuY29tbW9ud2VpZ2h0LnYxLldhdGNoVGFza1JlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuV2F0Y2hUYXNrUmVzcG9uc2UwARJVCgpMaXN0QWdlbnRzEiIuY29tbW9ud2VpZ2h0LnYxLkxpc3RBZ2VudHNSZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLkxpc3RBZ2VudHNSZXNwb25zZRJhCg5MaXN0Q2FuZGlkYXRlcxImLmNvbW1vbndlaWdodC52MS5MaXN0Q2FuZGlkYXRlc1JlcXVlc3QaJy5jb21tb253ZWlnaHQudjEuTGlzdENhbmRpZGF0ZXNSZXNwb25zZRJYCgtMaXN0UmVzdWx0cxIjLmNvbW1vbndlaWdodC52MS5MaXN0UmVzdWx0c1JlcXVlc3QaJC5jb21tb253ZWlnaHQudjEuTGlzdFJlc3VsdHNSZXNwb25zZWIGcHJvdG8z", [file_commonweight_v1_channel, file_commonweight_v1_release, file_commonweight_v1_report]);
 
 /**
  * @generated from message commonweight.v1.ImportModelRequest
@@ -664,6 +664,105 @@ export const ReportVariantResponseSchema: GenMessage<ReportVariantResponse> = /*
   messageDesc(file_commonweight_v1_admin, 26);
 
 /**
+ * @generated from message commonweight.v1.ListCandidatesRequest
+ */
+export type ListCandidatesRequest = Message<"commonweight.v1.ListCandidatesRequest"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+};
+
+/**
+ * Describes the message commonweight.v1.ListCandidatesRequest.
+ * Use `create(ListCandidatesRequestSchema)` to create a new message.
+ */
+export const ListCandidatesRequestSchema: GenMessage<ListCandidatesRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 27);
+
+/**
+ * @generated from message commonweight.v1.ListCandidatesResponse
+ */
+export type ListCandidatesResponse = Message<"commonweight.v1.ListCandidatesResponse"> & {
+  /**
+   * @generated from field: repeated commonweight.v1.KeptCandidate candidates = 1;
+   */
+  candidates: KeptCandidate[];
+};
+
+/**
+ * Describes the message commonweight.v1.ListCandidatesResponse.
+ * Use `create(ListCandidatesResponseSchema)` to create a new message.
+ */
+export const ListCandidatesResponseSchema: GenMessage<ListCandidatesResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 28);
+
+/**
+ * @generated from message commonweight.v1.KeptCandidate
+ */
+export type KeptCandidate = Message<"commonweight.v1.KeptCandidate"> & {
+  /**
+   * @generated from field: commonweight.v1.SignedCandidate candidate = 1;
+   */
+  candidate?: SignedCandidate | undefined;
+
+  /**
+   * Its weights are here.
+   *
+   * @generated from field: bool kept = 2;
+   */
+  kept: boolean;
+};
+
+/**
+ * Describes the message commonweight.v1.KeptCandidate.
+ * Use `create(KeptCandidateSchema)` to create a new message.
+ */
+export const KeptCandidateSchema: GenMessage<KeptCandidate> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 29);
+
+/**
+ * @generated from message commonweight.v1.ListResultsRequest
+ */
+export type ListResultsRequest = Message<"commonweight.v1.ListResultsRequest"> & {
+  /**
+   * One of the two.
+   *
+   * @generated from field: string task = 1;
+   */
+  task: string;
+
+  /**
+   * @generated from field: string model = 2;
+   */
+  model: string;
+};
+
+/**
+ * Describes the message commonweight.v1.ListResultsRequest.
+ * Use `create(ListResultsRequestSchema)` to create a new message.
+ */
+export const ListResultsRequestSchema: GenMessage<ListResultsRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 30);
+
+/**
+ * @generated from message commonweight.v1.ListResultsResponse
+ */
+export type ListResultsResponse = Message<"commonweight.v1.ListResultsResponse"> & {
+  /**
+   * @generated from field: repeated commonweight.v1.SignedResult results = 1;
+   */
+  results: SignedResult[];
+};
+
+/**
+ * Describes the message commonweight.v1.ListResultsResponse.
+ * Use `create(ListResultsResponseSchema)` to create a new message.
+ */
+export const ListResultsResponseSchema: GenMessage<ListResultsResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 31);
+
+/**
  * @generated from message commonweight.v1.CreateTaskRequest
  */
 export type CreateTaskRequest = Message<"commonweight.v1.CreateTaskRequest"> & {
@@ -685,7 +784,7 @@ export type CreateTaskRequest = Message<"commonweight.v1.CreateTaskRequest"> & {
  * Use `create(CreateTaskRequestSchema)` to create a new message.
  */
 export const CreateTaskRequestSchema: GenMessage<CreateTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 27);
+  messageDesc(file_commonweight_v1_admin, 32);
 
 /**
  * @generated from message commonweight.v1.CreateTaskResponse
@@ -702,7 +801,7 @@ export type CreateTaskResponse = Message<"commonweight.v1.CreateTaskResponse"> &
  * Use `create(CreateTaskResponseSchema)` to create a new message.
  */
 export const CreateTaskResponseSchema: GenMessage<CreateTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 28);
+  messageDesc(file_commonweight_v1_admin, 33);
 
 /**
  * @generated from message commonweight.v1.StartTaskRequest
@@ -719,7 +818,7 @@ export type StartTaskRequest = Message<"commonweight.v1.StartTaskRequest"> & {
  * Use `create(StartTaskRequestSchema)` to create a new message.
  */
 export const StartTaskRequestSchema: GenMessage<StartTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 29);
+  messageDesc(file_commonweight_v1_admin, 34);
 
 /**
  * @generated from message commonweight.v1.StartTaskResponse
@@ -736,7 +835,7 @@ export type StartTaskResponse = Message<"commonweight.v1.StartTaskResponse"> & {
  * Use `create(StartTaskResponseSchema)` to create a new message.
  */
 export const StartTaskResponseSchema: GenMessage<StartTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 30);
+  messageDesc(file_commonweight_v1_admin, 35);
 
 /**
  * @generated from message commonweight.v1.PauseTaskRequest
@@ -753,7 +852,7 @@ export type PauseTaskRequest = Message<"commonweight.v1.PauseTaskRequest"> & {
  * Use `create(PauseTaskRequestSchema)` to create a new message.
  */
 export const PauseTaskRequestSchema: GenMessage<PauseTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 31);
+  messageDesc(file_commonweight_v1_admin, 36);
 
 /**
  * @generated from message commonweight.v1.PauseTaskResponse
@@ -770,7 +869,7 @@ export type PauseTaskResponse = Message<"commonweight.v1.PauseTaskResponse"> & {
  * Use `create(PauseTaskResponseSchema)` to create a new message.
  */
 export const PauseTaskResponseSchema: GenMessage<PauseTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 32);
+  messageDesc(file_commonweight_v1_admin, 37);
 
 /**
  * @generated from message commonweight.v1.GetTaskRequest
@@ -787,7 +886,7 @@ export type GetTaskRequest = Message<"commonweight.v1.GetTaskRequest"> & {
  * Use `create(GetTaskRequestSchema)` to create a new message.
  */
 export const GetTaskRequestSchema: GenMessage<GetTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 33);
+  messageDesc(file_commonweight_v1_admin, 38);
 
 /**
  * @generated from message commonweight.v1.GetTaskResponse
@@ -804,7 +903,7 @@ export type GetTaskResponse = Message<"commonweight.v1.GetTaskResponse"> & {
  * Use `create(GetTaskResponseSchema)` to create a new message.
  */
 export const GetTaskResponseSchema: GenMessage<GetTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 34);
+  messageDesc(file_commonweight_v1_admin, 39);
 
 /**
  * @generated from message commonweight.v1.ListTasksRequest
@@ -817,7 +916,7 @@ export type ListTasksRequest = Message<"commonweight.v1.ListTasksRequest"> & {
  * Use `create(ListTasksRequestSchema)` to create a new message.
  */
 export const ListTasksRequestSchema: GenMessage<ListTasksRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 35);
+  messageDesc(file_commonweight_v1_admin, 40);
 
 /**
  * @generated from message commonweight.v1.ListTasksResponse
@@ -834,7 +933,7 @@ export type ListTasksResponse = Message<"commonweight.v1.ListTasksResponse"> & {
  * Use `create(ListTasksResponseSchema)` to create a new message.
  */
 export const ListTasksResponseSchema: GenMessage<ListTasksResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 36);
+  messageDesc(file_commonweight_v1_admin, 41);
 
 /**
  * @generated from message commonweight.v1.WatchTaskRequest
@@ -851,7 +950,7 @@ export type WatchTaskRequest = Message<"commonweight.v1.WatchTaskRequest"> & {
  * Use `create(WatchTaskRequestSchema)` to create a new message.
  */
 export const WatchTaskRequestSchema: GenMessage<WatchTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 37);
+  messageDesc(file_commonweight_v1_admin, 42);
 
 /**
  * @generated from message commonweight.v1.WatchTaskResponse
@@ -868,7 +967,7 @@ export type WatchTaskResponse = Message<"commonweight.v1.WatchTaskResponse"> & {
  * Use `create(WatchTaskResponseSchema)` to create a new message.
  */
 export const WatchTaskResponseSchema: GenMessage<WatchTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 38);
+  messageDesc(file_commonweight_v1_admin, 43);
 
 /**
  * @generated from message commonweight.v1.ListAgentsRequest
@@ -881,7 +980,7 @@ export type ListAgentsRequest = Message<"commonweight.v1.ListAgentsRequest"> & {
  * Use `create(ListAgentsRequestSchema)` to create a new message.
  */
 export const ListAgentsRequestSchema: GenMessage<ListAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 39);
+  messageDesc(file_commonweight_v1_admin, 44);
 
 /**
  * @generated from message commonweight.v1.AgentStatus
@@ -923,7 +1022,7 @@ export type AgentStatus = Message<"commonweight.v1.AgentStatus"> & {
  * Use `create(AgentStatusSchema)` to create a new message.
  */
 export const AgentStatusSchema: GenMessage<AgentStatus> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 40);
+  messageDesc(file_commonweight_v1_admin, 45);
 
 /**
  * @generated from message commonweight.v1.ListAgentsResponse
@@ -940,7 +1039,7 @@ export type ListAgentsResponse = Message<"commonweight.v1.ListAgentsResponse"> &
  * Use `create(ListAgentsResponseSchema)` to create a new message.
  */
 export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 41);
+  messageDesc(file_commonweight_v1_admin, 46);
 
 /**
  * @generated from message commonweight.v1.TaskStatus
@@ -1057,6 +1156,48 @@ export type TaskStatus = Message<"commonweight.v1.TaskStatus"> & {
    * @generated from field: string config_json = 20;
    */
   configJson: string;
+
+  /**
+   * Updates that close the open round; fewer than `cohort` where more agents were invited than are needed.
+   *
+   * @generated from field: uint32 updates_max = 21;
+   */
+  updatesMax: number;
+
+  /**
+   * Agents that are connected and do not qualify, by what they lack first: "memory", "label site", "condition charging".
+   *
+   * @generated from field: map<string, uint32> agents_unqualified = 22;
+   */
+  agentsUnqualified: { [key: string]: number };
+
+  /**
+   * Agents that are ready and are left out of the next round, since they took part lately (cohort.separation).
+   *
+   * @generated from field: uint32 agents_resting = 23;
+   */
+  agentsResting: number;
+
+  /**
+   * "train", "evaluate" or "statistics"; empty of a coordinator of a version before.
+   *
+   * @generated from field: string kind = 24;
+   */
+  kind: string;
+
+  /**
+   * The number of the candidate that agents are to evaluate now; 0 is none.
+   *
+   * @generated from field: uint64 candidate = 25;
+   */
+  candidate: bigint;
+
+  /**
+   * Over the life of the task: candidates that a gate refused.
+   *
+   * @generated from field: uint64 candidates_refused = 26;
+   */
+  candidatesRefused: bigint;
 };
 
 /**
@@ -1064,7 +1205,7 @@ export type TaskStatus = Message<"commonweight.v1.TaskStatus"> & {
  * Use `create(TaskStatusSchema)` to create a new message.
  */
 export const TaskStatusSchema: GenMessage<TaskStatus> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 42);
+  messageDesc(file_commonweight_v1_admin, 47);
 
 /**
  * What the command line and the dashboard speak.
@@ -1249,6 +1390,24 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof ListAgentsRequestSchema;
     output: typeof ListAgentsResponseSchema;
+  },
+  /**
+   * @generated from rpc commonweight.v1.AdminService.ListCandidates
+   */
+  listCandidates: {
+    methodKind: "unary";
+    input: typeof ListCandidatesRequestSchema;
+    output: typeof ListCandidatesResponseSchema;
+  },
+  /**
+   * What evaluations and statistics came to, of a task or of a model.
+   *
+   * @generated from rpc commonweight.v1.AdminService.ListResults
+   */
+  listResults: {
+    methodKind: "unary";
+    input: typeof ListResultsRequestSchema;
+    output: typeof ListResultsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_commonweight_v1_admin, 0);
