@@ -96,7 +96,8 @@ export class Outcomes {
     const { base, collected, counters, state } = closed;
     // Another task's memory, of another strategy perhaps, would be no help.
     const memory = base.manifest.task === this.#task ? base.memory : [];
-    const { improvement, weights } = await training.sum.combine(collected, { weights: base.weights, memory });
+    const root = state.phase === 'Idle' ? undefined : state.root;
+    const { improvement, weights } = await training.sum.combine(collected, { weights: base.weights, memory }, root);
     const contributions = blobOf(contributionList(weights));
     const draft: CandidateDraft = {
       ...improvement,
@@ -145,7 +146,7 @@ export class Outcomes {
       return { agentId, record: committedReceipt(signer, subject, version) };
     });
     return {
-      event: { type: 'Published', nowMs: nowMs(), version, agents: updates.map(({ agentId }) => agentId) },
+      event: { type: 'Published', nowMs: nowMs(), version, agents: clientsOf(updates, config.evaluators) },
       commit: {
         version: next.version,
         blobs: [...next.blobs, ...made.blobs],
@@ -355,6 +356,10 @@ const updatesOf = (collected: Collected): PendingCandidate['updates'] =>
   [...collected]
     .map(([updateId, { agentId }]) => ({ agentId, updateId }))
     .sort((a, b) => (a.updateId < b.updateId ? -1 : 1));
+
+/** Who may be left out of the next rounds: an evaluator is in all of them. */
+const clientsOf = (updates: PendingCandidate['updates'], evaluators: readonly string[] = []): string[] =>
+  updates.map(({ agentId }) => agentId).filter((agentId) => !evaluators.includes(agentId));
 
 const passedWords = (was: number | undefined, is: number | undefined, name: string): string =>
   `${name} ${Number(is?.toPrecision(4))} against ${Number(was?.toPrecision(4))} of the version before`;

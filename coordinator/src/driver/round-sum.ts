@@ -189,6 +189,8 @@ export class RoundSum implements FoldedSum {
   async combine(
     counted: ReadonlyMap<string, Counted & { agentId?: string }>,
     base: { weights: Float32Array; memory: readonly Float32Array[] },
+    /** The agent whose update is the measure of the others, where the rule has one. */
+    root?: string,
   ): Promise<{ improvement: Improvement; weights: ReadonlyMap<string, number> }> {
     // Sorted by id, so that the order of arrival cannot show.
     const sorted = [...counted].sort(([a], [b]) => (a < b ? -1 : 1));
@@ -206,8 +208,11 @@ export class RoundSum implements FoldedSum {
     });
     const { strategy, encoding } = this.#config;
     const own = loadedStrategy(strategy.name);
+    const rootAt = this.#strategy.robust.needsRoot === true ? sorted.findIndex(([, one]) => one.agentId === root) : -1;
+    invariant(this.#strategy.robust.needsRoot !== true || rootAt >= 0, 'who the others are judged by is among them');
     const aggregate = await runRule({
       ...spooled,
+      ...(rootAt < 0 ? {} : { root: rootAt }),
       ...(own === undefined ? {} : { own }),
       strategy,
       encoding,

@@ -8,14 +8,16 @@ export function payloadBlocks(input: {
   grid: GridSpec;
   length: number;
   weights: readonly number[];
+  root?: number;
   readBytes(update: number, into: Uint8Array, offset: number): void;
 }): UpdateBlocks {
-  const { encoding, grid, length, weights, readBytes } = input;
+  const { encoding, grid, length, weights, root, readBytes } = input;
   const { partsOf, decode } = encodings[encoding];
   return {
     count: weights.length,
     length,
     weights,
+    ...(root === undefined ? {} : { root }),
     read: (update, start, end) => {
       const parts = partsOf(length, start, end);
       const payload = new Uint8Array(parts.reduce((bytes, part) => bytes + part.end - part.start, 0));
