@@ -86,6 +86,7 @@ async function essence(service: CoordinatorService) {
 }
 
 const IDS = ['a', 'b', 'c', 'd', 'e', 'f'];
+const JUDGE = 'judge';
 
 /** Agents that are spread over services, all of them invited to the first round. */
 async function spread(
@@ -95,9 +96,10 @@ async function spread(
 ): Promise<{ agents: TestAgent[]; grid: GridSpec }> {
   const [leader] = services;
   await leader!.importModel('flowers', writeModel(logistic({ inputs: 12, outputs: 3, seed: 1 })));
-  const cohort = { min: ids.length, max: ids.length };
+  const clients = ids.filter((id) => id !== JUDGE).length;
+  const cohort = { min: clients, max: clients };
   await leader!.createTask('train', JSON.stringify({ ...config, cohort, ...changes }));
-  const agents = ids.map((id, i) => new TestAgent(services[i % services.length]!, id));
+  const agents = ids.map((id, i) => new TestAgent(services[i % services.length]!, id, { evaluator: id === JUDGE }));
   for (const agent of agents) agent.ready();
   // A round opens as soon as the minimum is ready.
   const ready = async (): Promise<number> => (await leader!.listAgents()).filter((agent) => agent.ready).length;
@@ -115,11 +117,12 @@ describe('one round by several coordinators', () => {
     ['a server optimizer', { strategy: { name: 'fedAdam' } }],
     ['without rounds', { strategy: { name: 'fedBuff', bufferSize: 6 } }],
     ['a rule without rounds', { strategy: { name: 'median' }, asynchronous: { bufferSize: 6 } }],
-  ])('%s: the same bytes as by one', async (_, changes) => {
+    ['judged by an evaluator', { strategy: { name: 'flTrust' }, evaluators: [JUDGE] }, ['a', JUDGE, ...IDS.slice(1)]],
+  ])('%s: the same bytes as by one', async (_, changes, ids = IDS) => {
     const published = new Set<string>();
     for (const count of [1, 2, 3]) {
       const services = await replicas(count);
-      const { agents, grid } = await spread(services, changes);
+      const { agents, grid } = await spread(services, changes, ids);
       const order = count === 2 ? agents.toReversed() : agents;
       for (const agent of order) {
         const { invitation } = agent.assignments()[0]!;
