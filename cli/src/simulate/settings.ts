@@ -21,6 +21,8 @@ export interface Settings {
   attack?: { name: AttackName; share: number; scale?: number };
   /** Examples of the evaluator that the others are judged by, where the strategy has one: drawn from all that clients have. */
   rootExamples?: number;
+  /** Digest of the model whose answers clients learn from. */
+  teacher?: string;
   /** Strategy, plan, encoding and caps, as a task has them. */
   task: Record<string, unknown>;
 }

@@ -638,6 +638,21 @@ test('channels are changed by any of them, told by all, and go on with whoever l
   stop();
 });
 
+test('agents of any replica are told which version teaches, and it is the one of the day when the task was made', async () => {
+  const services = await replicas(2);
+  await services[0]!.importModel('big', writeModel(logistic({ inputs: 12, outputs: 3, seed: 2 })));
+  const plan = { ...config.plan, distillation: { temperature: 2, alpha: 0.5 } };
+  const { agents } = await spread(services, { plan, teacher: { model: 'big' } }, ['a', 'b']);
+  for (const agent of agents) {
+    const { teacher, planJson } = agent.assignments()[0]!;
+    expect(fromBinary(ManifestSchema, teacher!.manifest)).toMatchObject({ model: 'big', version: 1n });
+    expect(JSON.parse(planJson)).toMatchObject({ distillation: { temperature: 2 } });
+  }
+  const { configJson } = await services[1]!.getTask('train');
+  expect(JSON.parse(configJson)).toMatchObject({ teacher: { model: 'big', version: 1 } });
+  expect((await services[1]!.listKept('big')).pinned).toEqual([1]);
+});
+
 test('apps at a follower hear of new versions', async () => {
   const services = await replicas(2);
   const { agents, grid } = await spread(services, {}, ['a', 'b']);
