@@ -1,4 +1,4 @@
-import { encodings, losses, optimizerNames, readModel, type ModelProto } from '@commonweight/core';
+import { downlinkNames, losses, optimizerNames, readModel, valueEncodings, type ModelProto } from '@commonweight/core';
 import type { Dataset, Dealing } from '@commonweight/edge-agent';
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
@@ -6,7 +6,7 @@ import type { Command } from 'commander';
 import { builtModel, modelKinds, type ModelShape } from '../model/model-kinds.ts';
 import { gathered, number, oneOf, option, reporting, share, whole, wholes } from '../output/arguments.ts';
 import { CommandError, UsageError } from '../output/failure.ts';
-import { bar, clock, percent } from '../output/format.ts';
+import { bar, bytes, clock, percent } from '../output/format.ts';
 import { LiveView } from '../output/live-view.ts';
 import { standardOutput } from '../output/output.ts';
 import { stopSignal } from '../output/stop-signal.ts';
@@ -69,7 +69,19 @@ export function addSimulate(program: Command): void {
     .option('--momentum <x>', 'of sgd and nesterov', number(0))
     .option('--optimizer <name>', optimizerNames.join(', '), oneOf(...optimizerNames))
     .option('--loss <name>', 'what training makes small', oneOf(...Object.keys(losses)))
-    .option('--encoding <name>', 'how updates are encoded', oneOf(...Object.keys(encodings)))
+    .option(
+      '--encoding <name>',
+      'how updates are encoded: float32, mxint8 (the default) or mxint4',
+      oneOf(...Object.keys(valueEncodings)),
+    )
+    .option('--top-k <share>', 'send this share of the values alone, the largest; the rest follows later', share)
+    .option('--rotate', 'turn updates at random before they are encoded, so that no value stands out: helps few bits')
+    .option('--compression <how>', 'of updates where it pays: zstd (the default) or none', oneOf('zstd', 'none'))
+    .option(
+      '--downlink <name>',
+      `round versions, so that who has the last one fetches a small delta: ${downlinkNames.join(', ')}`,
+      oneOf(...downlinkNames),
+    )
     .option('--attack <name>', `what hostile clients do: ${attackNames.join(', ')}`, oneOf(...attackNames))
     .option('--attackers <x>', 'share of the clients that are hostile (0.2)', share)
     .option('--attack-scale <x>', 'how strong the attack is', number(0))
@@ -217,9 +229,11 @@ function closing(
   { settings, strategy, rounds, finalAccuracy, bestAccuracy, personalAccuracy }: SimulationResults,
   out?: string,
 ): string {
+  const total = (of: (record: RoundRecord) => number): number => rounds.reduce((sum, record) => sum + of(record), 0);
   const shown = (share: number | null): string => (share === null ? 'not measured' : percent(share));
   return [
     `${strategy}: ${rounds.length} rounds of ${cohortOf(settings)} of ${settings.clients} clients; ${shown(finalAccuracy)} right at the end, ${shown(bestAccuracy)} at best`,
+    `  ${bytes(total(({ payloadBytes }) => payloadBytes))} sent, ${bytes(total(({ downloadBytes }) => downloadBytes))} fetched`,
     ...(personalAccuracy === null
       ? []
       : [`  the clients' own models: ${percent(personalAccuracy)} on examples like their own`]),
