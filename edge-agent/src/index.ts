@@ -4,7 +4,7 @@ export { measurable, type ConditionOptions, type ConditionSetting } from './devi
 export type { DeviceOptions } from './device/own-device.ts';
 export { DataError, subset, type Dataset } from './data/dataset.ts';
 export { dealOut, type Dealing } from './data/partition.ts';
-export { loadDataset } from './data/load-dataset.ts';
+export { columnsOf, loadDataset } from './data/load-dataset.ts';
 export { localRound, type OwnName } from './local-round.ts';
 export { evaluate, type Evaluation } from './training/evaluate.ts';
 export type { Engine, EngineName } from './training/engine.ts';
@@ -12,6 +12,7 @@ export { cpuBudget } from './training/engines/cpu-budget.ts';
 export { engineNames } from './training/engines/names.ts';
 export { openEngine } from './training/engines/open.ts';
 export { probeEngine, type EngineReport } from './training/engines/probe.ts';
+export { LoadedTeacher } from './training/teacher-answers.ts';
 export { LoadedGraphs, LocalTrainer } from './training/train.ts';
 export { deflated } from './deflate.ts';
 export { makeUpdate, type UpdateAssignment } from './update.ts';

@@ -9,6 +9,7 @@ import {
   weightsToSafetensors,
   writeModel,
   type ModelProto,
+  type Range,
   type TensorSpec,
 } from '@commonweight/core';
 import {
@@ -26,9 +27,12 @@ import { toBinary } from '@bufbuild/protobuf';
 import type { Command } from 'commander';
 import { withAdmin } from '../admin/admin-client.ts';
 import { adapted, adapts, type AdaptFlags } from '../model/adapted.ts';
+import { calibrated } from '../model/calibrate.ts';
 import { contractTypes } from '../model/contract-types.ts';
 import { builtModel, modelKinds, type ModelShape } from '../model/model-kinds.ts';
 import { readOnnx, understood } from '../model/read-onnx.ts';
+import { ModelRunner } from '../model/run-model.ts';
+import { readSamples } from '../model/samples.ts';
 import { gathered, name, number, oneOf, talking, whole, wholes } from '../output/arguments.ts';
 import { CommandError, UsageError } from '../output/failure.ts';
 import { bytes, percent, table, time } from '../output/format.ts';
@@ -37,9 +41,14 @@ import { addModelChannel } from './model-channel.ts';
 import { addModelCheck, showSpec } from './model-check.ts';
 import { addModelAudit, modelVersion, type ModelVersion } from './model-audit.ts';
 import { addModelCandidates, candidateOf } from './model-candidates.ts';
+import { addModelDistill } from './model-distill.ts';
 import { addModelFleet } from './model-fleet.ts';
+import { addModelPrune } from './model-prune.ts';
 import { addModelQuantize } from './model-quantize.ts';
 import { addModelVariants } from './model-variants.ts';
+
+/** Examples that first ranges are measured on. */
+const CALIBRATION_EXAMPLES = 512;
 
 interface Options {
   coordinator: string;
@@ -50,7 +59,7 @@ export function addModel(program: Command): void {
   const model = program
     .command('model')
     .description(
-      'the registry: make, import, list, show, export, check, audit and quantize models, their forms and their channels',
+      'the registry: make, import, list, show, export, check, audit, quantize, prune and distill models, their forms and channels',
     );
   talking(model.command('create'), 'grpc')
     .description(`make a fresh model (${Object.keys(modelKinds).join(', ')}) and import it`)
@@ -80,6 +89,8 @@ export function addModel(program: Command): void {
     )
     .option('--lora-rank <n>', 'width of the adapters (8)', whole(1, 4096))
     .option('--lora-alpha <x>', 'the adapters count alpha/rank (the rank)', number(0))
+    .option('--keep-ranges', 'add tensors for the ranges of activations, which quantization-aware training fills')
+    .option('--calibrate <data>', 'of --keep-ranges: measure first ranges here, on data such as "mnist?split=train"')
     .option('--seed <n>', 'of a new head and of adapters', whole(0), 1)
     .action(importModel);
   talking(model.command('list'), 'grpc').description('the models of the coordinator').action(listModels);
@@ -119,6 +130,8 @@ export function addModel(program: Command): void {
   addModelCheck(model);
   addModelAudit(model);
   addModelQuantize(model);
+  addModelPrune(model);
+  addModelDistill(model);
   addModelVariants(model);
   addModelCandidates(model);
   addModelChannel(model);
@@ -137,12 +150,23 @@ async function createModel(
   output.say(`${options.file}: ${bytes(onnx.length)}`, { event: 'written', file: options.file, bytes: onnx.length });
 }
 
-async function importModel(file: string, options: Options & AdaptFlags & { name?: string }): Promise<void> {
+async function importModel(
+  file: string,
+  options: Options & AdaptFlags & { name?: string; calibrate?: string },
+): Promise<void> {
   const model = name(options.name ?? basename(file, extname(file)));
   const output = standardOutput(options);
+  if (options.calibrate !== undefined && options.keepRanges !== true) {
+    throw new UsageError('--calibrate goes with --keep-ranges: say that the model is to keep what is measured');
+  }
   if (!adapts(options)) return await importBytes(model, await readFile(file), options, output);
   const read = await readOnnx(file);
-  const changed = understood(file, () => adapted(read, options));
+  const { keepRanges: _, ...others } = options;
+  const ranges =
+    options.calibrate === undefined
+      ? undefined
+      : await rangesOn(options.calibrate, adapts(others) ? understood(file, () => adapted(read, others)) : read);
+  const changed = understood(file, () => adapted(read, options, ranges));
   await importBytes(model, writeModel(changed), options, output);
   const count = (of: ModelProto): number => parametersOf(of).reduce((sum, { length }) => sum + length, 0);
   const [trained, all] = [count(changed), count(read)];
@@ -150,6 +174,16 @@ async function importModel(file: string, options: Options & AdaptFlags & { name?
     `${trained.toLocaleString('en')} numbers are trained and travel in updates (${percent(trained / all)} of what the file would train)`,
     { event: 'adapted', model, trained, parameters: all },
   );
+}
+
+/** Ranges of activations, measured on this machine. */
+async function rangesOn(data: string, model: ModelProto): Promise<Map<string, Range>> {
+  const runner = new ModelRunner();
+  try {
+    return await calibrated(runner, model, await readSamples(model, data, CALIBRATION_EXAMPLES));
+  } finally {
+    await runner.close();
+  }
 }
 
 async function importBytes(model: string, onnx: Uint8Array, options: Options, output: Output): Promise<void> {

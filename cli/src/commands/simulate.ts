@@ -1,9 +1,20 @@
-import { downlinkNames, losses, optimizerNames, readModel, valueEncodings, type ModelProto } from '@commonweight/core';
+import {
+  downlinkNames,
+  losses,
+  optimizerNames,
+  readModel,
+  requireTeacher,
+  valueEncodings,
+  type ModelProto,
+} from '@commonweight/core';
 import type { Dataset, Dealing } from '@commonweight/edge-agent';
+import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { builtModel, modelKinds, type ModelShape } from '../model/model-kinds.ts';
+import { understood } from '../model/read-onnx.ts';
+import { testSplitOf } from '../model/test-split.ts';
 import { gathered, number, oneOf, option, reporting, share, whole, wholes } from '../output/arguments.ts';
 import { CommandError, UsageError } from '../output/failure.ts';
 import { bar, bytes, clock, percent } from '../output/format.ts';
@@ -17,7 +28,7 @@ import { cohortOf, taskOf, type Settings } from '../simulate/settings.ts';
 import { namedStrategy } from '../task/named-strategy.ts';
 import { taskConfig, type TaskFlags } from '../task/task-flags.ts';
 
-interface Options extends Omit<TaskFlags, 'model' | 'seed' | 'rounds' | 'cohortMin' | 'cohortMax'> {
+interface Options extends Omit<TaskFlags, 'model' | 'seed' | 'rounds' | 'cohortMin' | 'cohortMax' | 'distillFrom'> {
   data: string;
   test?: string;
   model: string;
@@ -34,6 +45,8 @@ interface Options extends Omit<TaskFlags, 'model' | 'seed' | 'rounds' | 'cohortM
   attackers?: number;
   attackScale?: number;
   threads?: number;
+  distillFrom?: string;
+  distillAlpha?: number;
   out?: string;
   json?: boolean;
 }
@@ -69,6 +82,9 @@ export function addSimulate(program: Command): void {
     .option('--momentum <x>', 'of sgd and nesterov', number(0))
     .option('--optimizer <name>', optimizerNames.join(', '), oneOf(...optimizerNames))
     .option('--loss <name>', 'what training makes small', oneOf(...Object.keys(losses)))
+    .option('--distill-from <file>', "an .onnx file: learn from this model's answers besides the labels")
+    .option('--temperature <x>', 'of --distill-from: how much is said of unlikely classes (2)', number(0))
+    .option('--distill-alpha <share>', 'of --distill-from: share of the loss that comes from labels (0.5)', number(0))
     .option(
       '--encoding <name>',
       'how updates are encoded: float32, mxint8 (the default) or mxint4',
@@ -99,17 +115,22 @@ export function addSimulate(program: Command): void {
 async function simulate(options: Options): Promise<void> {
   const { loadDataset } = await import('@commonweight/edge-agent');
   const { runSimulation } = await import('../simulate/run-simulation.ts');
-  const settings = settingsOf({ ...options, ...(await namedStrategy(options.strategy)) });
+  const teacher = options.distillFrom === undefined ? undefined : await readFile(options.distillFrom);
+  const settings = settingsOf({ ...options, ...(await namedStrategy(options.strategy)) }, teacher);
   // Refused before data is read.
   taskOf(settings);
   const [train, test] = [await loadDataset(settings.data), await loadDataset(settings.test)];
   const model = await modelOf(options, train);
+  if (teacher !== undefined) {
+    understood(options.distillFrom!, () => requireTeacher(model, readModel(teacher), taskOf(settings).plan.loss));
+  }
   const output = standardOutput(options);
   const show = !output.json && process.stdout.isTTY ? drawn(settings) : printed(options);
   const signal = stopSignal();
   const out = options.out === undefined ? {} : { out: resolve(options.out) };
   const threads = options.threads === undefined ? {} : { threads: options.threads };
-  const input = { settings, model, train, test, signal, onRound: show.round, onClient: show.client };
+  const taught = teacher === undefined ? {} : { teacher };
+  const input = { settings, model, ...taught, train, test, signal, onRound: show.round, onClient: show.client };
   const { results } = await runSimulation({ ...input, ...out, ...threads });
   show.end();
   const { rounds: _, ...summary } = results;
@@ -120,18 +141,23 @@ async function simulate(options: Options): Promise<void> {
   }
 }
 
-function settingsOf(options: Options): Settings {
+function settingsOf(options: Options, teacher: Uint8Array | undefined): Settings {
   const { data, clients, fraction, rounds, seed, evaluateEvery, model, attack, attackers, attackScale } = options;
   if (attack === undefined && (attackers !== undefined || attackScale !== undefined)) {
     throw new UsageError(`--attackers and --attack-scale need --attack: choose one of ${attackNames.join(', ')}`);
   }
   if (/[?&]partition=/.test(data)) throw new UsageError('--data is dealt out by --split: leave its partition away');
   // A run may be made longer, and is the same one then.
-  const { rounds: _, seed: __, ...flags } = options;
-  const taskFlags: TaskFlags = { ...flags, model: 'model' };
+  const { rounds: _, seed: __, distillFrom: ___, distillAlpha, alpha: ____, ...flags } = options;
+  const distillation = {
+    ...(teacher === undefined ? {} : { distillFrom: { name: 'teacher', version: 1 } }),
+    // The other alpha is that of the split.
+    ...(distillAlpha === undefined ? {} : { alpha: distillAlpha }),
+  };
+  const taskFlags: TaskFlags = { ...flags, ...distillation, model: 'model' };
   return {
     data,
-    test: options.test ?? `${data}${data.includes('?') ? '&' : '?'}split=test`,
+    test: options.test ?? testSplitOf(data),
     model,
     clients,
     fraction,
@@ -148,6 +174,7 @@ function settingsOf(options: Options): Settings {
             ...(attackScale === undefined ? {} : { scale: attackScale }),
           },
         }),
+    ...(teacher === undefined ? {} : { teacher: createHash('sha256').update(teacher).digest('hex') }),
     task: taskConfig(taskFlags),
   };
 }

@@ -15,6 +15,7 @@ import {
   deflated,
   evaluate,
   LoadedGraphs,
+  LoadedTeacher,
   localRound,
   LocalTrainer,
   makeUpdate,
@@ -33,6 +34,8 @@ const port = parentPort;
 if (port === null) throw new Error('this file is a worker');
 const setup = workerData as WorkerSetup;
 const graphs = new LoadedGraphs(await openEngine('ort-cpu', { threads: 1 }), GRAPHS_MAX);
+const loadedTeacher = new LoadedTeacher(graphs.engine);
+const teacher = setup.teacher === undefined ? {} : { teacher: { key: 'teacher', onnx: setup.teacher } };
 const { length } = layoutOf(readModel(setup.graph));
 
 async function play(job: ClientJob): Promise<ClientResult> {
@@ -40,11 +43,11 @@ async function play(job: ClientJob): Promise<ClientResult> {
   const plan = parsePlan(JSON.parse(assignment.planJson));
   if (assignment.grid === undefined) throw new Error('an assignment has a grid');
   const { memory, base } = job;
-  const trainer = new LocalTrainer(dataOf(job.client), graphs);
+  const trainer = new LocalTrainer(dataOf(job.client), graphs, loadedTeacher);
   const outcome = await localRound(
     { graph: setup.graph, base, memory, plan, seed: assignment.seed },
     (name, ownLength) => kept(job.kept[name], ownLength),
-    (training) => trainer.train(training),
+    (training) => trainer.train({ ...training, ...teacher }),
   );
   const values = packedLength(localMethodOf(plan).shape, length, gridFromWire(assignment.grid));
   const residual = await kept(job.kept['residual'], values);

@@ -11,6 +11,8 @@ export interface WorkerSetup {
   /** Clients whose labels are turned around. */
   flipped: readonly number[];
   loss: LossName;
+  /** An ONNX file whose answers clients learn from. */
+  teacher?: Uint8Array;
 }
 
 /** One client's part of a round. */

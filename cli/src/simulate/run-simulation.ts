@@ -49,6 +49,8 @@ const MEASURED_TOGETHER = 500;
 export interface SimulationInput {
   settings: Settings;
   model: ModelProto;
+  /** An ONNX file that the clients learn from, where the plan has a distillation. */
+  teacher?: Uint8Array;
   train: Dataset;
   test: Dataset;
   /** Examples of each client, where they are not dealt out by the settings. */
@@ -141,6 +143,7 @@ class Simulation {
         parts: this.#parts,
         flipped: this.#settings.attack?.name === 'label-flip' ? [...this.#attackers] : [],
         loss: this.#plan.loss,
+        ...(this.#input.teacher === undefined ? {} : { teacher: shared(this.#input.teacher) }),
       },
       threads,
     );

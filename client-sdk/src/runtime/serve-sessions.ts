@@ -1,11 +1,12 @@
 import type { InferenceSession, Tensor as OrtTensor, TensorConstructor } from 'onnxruntime-node';
+import type { EngineName } from './engine.ts';
 import type { WorkerReply, WorkerRequest, WorkerResult } from './messages.ts';
 import type { TypedTensor } from './tensor.ts';
 
 /** What of ONNX Runtime's JavaScript API a worker needs: the same on every platform. */
 export interface Runtime {
   name: string;
-  create(model: string | Uint8Array, threads: number): Promise<InferenceSession>;
+  create(model: string | Uint8Array, on: { threads: number; engine: EngineName }): Promise<InferenceSession>;
   Tensor: TensorConstructor;
 }
 
@@ -31,7 +32,7 @@ export function serveSessions({
       case 'about':
         return { runtime: name };
       case 'load': {
-        const session = await create(request.model, request.threads);
+        const session = await create(request.model, request);
         sessionsMade += 1;
         sessions.set(sessionsMade, session);
         return { session: sessionsMade };

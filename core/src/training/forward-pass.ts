@@ -19,6 +19,7 @@ import { writeDropout } from './dropout.ts';
 import type { DropoutMask } from './dropout.ts';
 import { elemTypes, predictionOf } from './losses.ts';
 import type { LossName } from './losses.ts';
+import type { Rounding } from './rounding.ts';
 
 const opsetMax = 23;
 
@@ -46,8 +47,8 @@ export function beginGraph(model: ModelProto, batchSize: number): Begun {
   return { graph, layout, data, sampleWeights: graph.input('training/weights', [batchSize]) };
 }
 
-/** The model in an operator set that training reads: older nodes are written as 13 has them. */
-function readable(model: ModelProto): ModelProto {
+/** The model in an operator set that gradients are written for: older nodes are written as 13 has them. */
+export function readable(model: ModelProto): ModelProto {
   const version = opsetOf(model);
   if (version > opsetMax) {
     throw new OnnxError(
@@ -98,6 +99,8 @@ interface Forward {
 interface TrainingMode {
   sampleWeights: string;
   drops: boolean;
+  /** What is rounded on the way, where training is to bear it. */
+  rounding?: Rounding | undefined;
 }
 
 /** Copies what the prediction is computed from; the rest of the model does not train. Without a training mode it predicts. */
@@ -113,8 +116,11 @@ export function writeForward(graph: GraphBuilder, model: ModelProto, loss: LossN
   let real: RealExamples | undefined;
   const wholes: { from: number; to: number; whole: NodeProto }[] = [];
   const start = graph.nodes.length;
-  for (const node of nodes) {
-    if (!node.output.some((name) => needed.has(name))) continue;
+  const rounding = training?.rounding;
+  rounding?.made(graph.inputs.map(({ name }) => name));
+  for (const exact of nodes) {
+    if (!exact.output.some((name) => needed.has(name))) continue;
+    const node = rounding?.reading(exact) ?? exact;
     const running = trainedStatistics(node, nodes, (name) => parameters.has(name));
     if (running !== undefined && training !== undefined) {
       real ??= realExamples(graph, training.sampleWeights);
@@ -122,16 +128,19 @@ export function writeForward(graph: GraphBuilder, model: ModelProto, loss: LossN
       const { statistics: moved, whole } = writeBatchNormalization(graph, node, running, real);
       for (const [name, next] of moved) statistics.set(name, next);
       wholes.push({ from: from - start, to: graph.nodes.length - start, whole });
+      rounding?.made(node.output);
       continue;
     }
     const drops = node.opType === 'Dropout' && training?.drops === true;
     const mask = drops ? writeDropout(graph, node, masks.length) : undefined;
     if (mask === undefined) writeNode(graph, node);
     else masks.push(mask);
+    rounding?.made(node.output);
   }
-  const forward = graph.nodes.slice(start);
-  for (const { from, to, whole } of wholes.toReversed()) forward.splice(from, to - from, whole);
-  return { forward, prediction, masks, statistics };
+  for (const [name, next] of rounding?.statistics ?? []) statistics.set(name, next);
+  const written = graph.nodes.slice(start);
+  for (const { from, to, whole } of wholes.toReversed()) written.splice(from, to - from, whole);
+  return { forward: rounding?.walked(written) ?? written, prediction, masks, statistics };
 }
 
 /** A model of the nodes that these outputs need. */

@@ -20,7 +20,7 @@ export interface LossOptions {
 }
 
 /** Where a loss is written: `weights` are the examples' shares, which add up to one. */
-interface LossSite {
+export interface LossSite {
   graph: GraphBuilder;
   prediction: string;
   target: string;
@@ -115,7 +115,7 @@ export const losses: Readonly<Record<LossName, LossRow>> = {
 };
 
 /** How much each target counts: the example's share, split among its positions, times the class's weight. All together add up to one. */
-function sharesOfTargets({ graph, prediction, target, weights, options }: LossSite, classes: number): string {
+export function sharesOfTargets({ graph, prediction, target, weights, options }: LossSite, classes: number): string {
   const { classWeights, ignoreIndex } = options;
   const targets = graph.shapeOf(target);
   const column = perExample(graph, weights, prediction);

@@ -1,9 +1,13 @@
 import { ConfigError } from '../errors.ts';
 import { localMethods } from '../strategy/local-methods.ts';
+import { distillationDefaults } from './distillation.ts';
+import type { Distillation } from './distillation.ts';
 import { losses } from './losses.ts';
 import type { LossName, LossOptions } from './losses.ts';
 import { metrics, type MetricName } from './metrics.ts';
 import type { OptimizerPlan } from './optimizers.ts';
+import { ROUNDING_BITS_MAX, ROUNDING_BITS_MIN } from './rounding.ts';
+import type { QuantizationAware } from './rounding.ts';
 import type { Schedule } from './schedule.ts';
 
 /** How one client trains in one round. */
@@ -31,6 +35,12 @@ export interface TrainingPlan {
   evaluation?: EvaluationOptions;
   /** Whether the model's Dropout layers drop; without it they pass everything on. */
   dropout?: boolean;
+  /** Whether weights that are zero stay zero, so that a pruned model stays as sparse as it is. */
+  keepZeros?: boolean;
+  /** What is rounded while training, so that the quantized model loses less. */
+  quantizationAware?: QuantizationAware;
+  /** What the model learns from a teacher's answers besides the labels; which teacher is said by who gives the plan. */
+  distillation?: Distillation;
 }
 
 export interface EvaluationOptions {
@@ -49,6 +59,7 @@ const limits = {
   learningRate: 1e6,
   proximalMu: 1e6,
   classes: 1_000_000,
+  temperature: 1000,
   patterns: 100,
   patternLength: 200,
 };
@@ -69,6 +80,9 @@ export function parsePlan(value: unknown): TrainingPlan {
     'localLayers',
     'evaluation',
     'dropout',
+    'keepZeros',
+    'distillation',
+    'quantizationAware',
   ]);
   const { loss } = plan;
   if (typeof loss !== 'string' || !Object.hasOwn(losses, loss)) {
@@ -100,6 +114,15 @@ export function parsePlan(value: unknown): TrainingPlan {
       plan['evaluation'] === undefined ? undefined : parseEvaluation(loss as LossName, plan['evaluation']),
     ),
     ...given('dropout', flag(plan, 'dropout')),
+    ...given('keepZeros', flag(plan, 'keepZeros')),
+    ...given(
+      'quantizationAware',
+      plan['quantizationAware'] === undefined ? undefined : parseQuantizationAware(plan['quantizationAware']),
+    ),
+    ...given(
+      'distillation',
+      plan['distillation'] === undefined ? undefined : parseDistillation(loss as LossName, plan['distillation']),
+    ),
   };
 }
 
@@ -192,6 +215,33 @@ function parseEvaluation(loss: LossName, value: unknown): EvaluationOptions {
     holdOut: optional(evaluation, 'holdOut', 'evaluation.holdOut', isShare) ?? HOLD_OUT,
     ...given('k', optional(evaluation, 'k', 'evaluation.k', isRank)),
   };
+}
+
+function parseDistillation(loss: LossName, value: unknown): Distillation {
+  if (loss !== 'cross-entropy') throw fault('distillation', `is for cross-entropy, and the loss is ${loss}`);
+  const distillation = fields(value, 'distillation', ['temperature', 'alpha']);
+  const isTemperature = (x: number): boolean => x > 0 && x <= limits.temperature;
+  const isShare = (x: number): boolean => x >= 0 && x <= 1;
+  const { temperature, alpha } = distillationDefaults;
+  return {
+    temperature: optional(distillation, 'temperature', 'distillation.temperature', isTemperature) ?? temperature,
+    alpha: optional(distillation, 'alpha', 'distillation.alpha', isShare) ?? alpha,
+  };
+}
+
+function parseQuantizationAware(value: unknown): QuantizationAware {
+  const rounded = fields(value, 'quantizationAware', ['weights', 'activations']);
+  const isWidth = (bits: number): boolean =>
+    Number.isInteger(bits) && bits >= ROUNDING_BITS_MIN && bits <= ROUNDING_BITS_MAX;
+  const bits = (key: string): number | undefined => optional(rounded, key, `quantizationAware.${key}`, isWidth);
+  const [weights, activations] = [bits('weights'), bits('activations')];
+  if (weights === undefined && activations === undefined) {
+    throw fault(
+      'quantizationAware',
+      `says nothing: give bits (${ROUNDING_BITS_MIN} to ${ROUNDING_BITS_MAX}) of weights, activations or both`,
+    );
+  }
+  return { ...given('weights', weights), ...given('activations', activations) };
 }
 
 const scheduleKeys: Readonly<Record<Schedule['name'], readonly string[]>> = {

@@ -17,6 +17,12 @@ export async function readCsv(path: string, labelColumn: string): Promise<Datase
   return parseCsv(bytes.toString('utf8'), path, labelColumn);
 }
 
+/** Names of the columns beside the label's, in the order of an example's values. */
+export async function readColumns(path: string, labelColumn: string): Promise<string[]> {
+  const [first] = rowsOf(await readFile(path, 'utf8'));
+  return first === undefined ? [] : cellsOf(first, path).filter((name) => name !== labelColumn);
+}
+
 /** Class labels are held as 32-bit whole numbers. */
 const LABEL_MAX = 2 ** 31 - 1;
 

@@ -1,4 +1,4 @@
-import { readCsv } from './csv.ts';
+import { readColumns, readCsv } from './csv.ts';
 import { feedbackState, readFeedback } from './feedback.ts';
 import { DataError, subset, type Dataset } from './dataset.ts';
 import { readIdx } from './idx.ts';
@@ -23,6 +23,12 @@ export async function loadDataset(spec: string): Promise<Dataset> {
   const data = await readers[kind]?.(path, split, label);
   if (data === undefined) throw new DataError(`data "${spec}" is of no known kind: give ${SHAPE}`);
   return partition === undefined ? data : subset(data, partOf(data.labels, partition));
+}
+
+/** What the values of an example are called, where the data say so: the columns of a CSV file. */
+export async function columnsOf(spec: string): Promise<string[] | undefined> {
+  const { kind, path, label } = parseDataSpec(spec);
+  return kind === 'csv' ? await readColumns(path, label) : undefined;
 }
 
 const readers: Record<string, (path: string, split: 'train' | 'test', label: string) => Promise<Dataset>> = {
