@@ -12,7 +12,7 @@ export type { ModelEvents, ModelListener, SwapReason } from './model/events.ts';
 export type { Golden } from './model/golden.ts';
 export type { Inputs } from './model/inputs.ts';
 export type { ProbationPolicy } from './model/probation.ts';
-export type { Tensor, TypedArray } from './runtime/tensor.ts';
+export type { Tensor, TensorData, TypedArray } from './runtime/tensor.ts';
 export { ContractError, InputError, ModelError, TransportError, TrustError } from './errors.ts';
 
 /** Live models of the coordinator at `http://127.0.0.1:PORT`, or behind the NATS server at `ws://127.0.0.1:PORT`. */

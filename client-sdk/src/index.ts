@@ -9,7 +9,7 @@ export type { ProbationPolicy } from './model/probation.ts';
 export type { Contract } from './model/contract.ts';
 export type { ModelEvents, ModelListener, SwapReason } from './model/events.ts';
 export type { Inputs } from './model/inputs.ts';
-export type { Feeds, Tensor, TypedArray } from './runtime/tensor.ts';
+export type { Feeds, Tensor, TensorData, TypedArray } from './runtime/tensor.ts';
 export type { CandidateReport, RowTiming, ServedVariant, VariantName, VariantOptions } from './runtime/variant.ts';
 export { madeUpInputs } from './runtime/example-inputs.ts';
 export {
@@ -54,7 +54,8 @@ export { MemoryStorage } from './platform/storage.ts';
 export type { Storage } from './platform/storage.ts';
 export type { Platform, Sha256, TrustCrypto } from './platform/platform.ts';
 export { nodePlatform } from './platform/node.ts';
+export { halfTensor } from './runtime/half-tensor.ts';
 export { OrtEngine } from './runtime/ort-engine.ts';
 export type { Engine, Session } from './runtime/engine.ts';
-export { elementKind } from './runtime/tensor.ts';
+export { elementKind, zeros } from './runtime/tensor.ts';
 export type { TypedTensor } from './runtime/tensor.ts';

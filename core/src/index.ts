@@ -29,6 +29,7 @@ export { addLora, mergeLora } from './adapters/lora.ts';
 export { parseLora } from './adapters/lora-options.ts';
 export type { LoraOptions } from './adapters/lora-options.ts';
 export { replaceHead } from './adapters/head.ts';
+export { fitsAny } from './adapters/name-pattern.ts';
 export { trainOnly } from './adapters/train-only.ts';
 export type { HeadOptions } from './adapters/head.ts';
 export { CodecError, ConfigError, invariant } from './errors.ts';
@@ -99,5 +100,6 @@ export type { CalibrationMethod, CalibrationOptions } from './quantize/ranges.ts
 export { decibels, excludeUntil, NoiseMeter, noiseProbe } from './quantize/sensitivity.ts';
 export type { LayerNoise, NoiseProbe } from './quantize/sensitivity.ts';
 export { QuantizeError } from './quantize/errors.ts';
+export { float16Bits, float16Value } from './quantize/float16.ts';
 export { readSafetensors, weightsToSafetensors, withSafetensors, writeSafetensors } from './interchange/safetensors.ts';
 export type { SafetensorsFile, StoredTensor, StoredType } from './interchange/safetensors.ts';

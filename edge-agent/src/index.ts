@@ -1,10 +1,20 @@
 export { runAgent, type AgentOptions } from './agent.ts';
 export type { AgentEvent } from './events.ts';
-export { DataError, subset, type Dataset } from './data/dataset.ts';
+export {
+  arrayDataset,
+  classCount,
+  DataError,
+  labelsOf,
+  subset,
+  valuesOfExample,
+  type Column,
+  type Dataset,
+} from './data/dataset.ts';
+export { exampleInputs } from './data/example-inputs.ts';
 export { dealOut, type Dealing } from './data/partition.ts';
 export { loadDataset } from './data/load-dataset.ts';
 export { localRound, type OwnName } from './local-round.ts';
-export { evaluate, type Evaluation } from './training/evaluate.ts';
+export { evaluate, type Evaluation, type MeasuredBy } from './training/evaluate.ts';
 export { engineNames, isBuiltIn, probeEngine, type EngineName, type EngineReport } from './training/engines.ts';
 export { LoadedGraphs, OrtTrainer } from './training/train.ts';
 export { makeUpdate, type UpdateAssignment } from './update.ts';

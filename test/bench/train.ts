@@ -39,8 +39,9 @@ async function ourStepMs(model: ModelProto, batchSize: number): Promise<number> 
   const feeds: Record<string, ort.Tensor> = {};
   const random = (length: number): Float32Array =>
     Float32Array.from({ length }, (_, index) => Math.abs(Math.sin(index)));
-  const size = training.data.shape.reduce((product, axis) => product * axis, 1);
-  feeds[training.data.name] = new ort.Tensor('float32', random(size), training.data.shape);
+  const [data] = training.data;
+  const size = data!.shape.reduce((product, axis) => product * axis, 1);
+  feeds[data!.name] = new ort.Tensor('float32', random(size), data!.shape);
   const labels = BigInt64Array.from({ length: batchSize }, (_, index) => BigInt(index % 10));
   feeds[training.target.name] = new ort.Tensor('int64', labels, [batchSize]);
   feeds[training.sampleWeights] = new ort.Tensor('float32', new Float32Array(batchSize).fill(1), [batchSize]);

@@ -47,8 +47,8 @@ test.each(vectors)('%s: loss and gradients are those of PyTorch', async (_, vect
     new ort.Tensor('int64', BigInt64Array.from(Array.from(values, BigInt)), shape);
   const input = floats(vector.input);
   const feeds: Record<string, ort.Tensor> = {
-    [training.data.name]:
-      training.data.dtype === 'int64'
+    [training.data[0]!.name]:
+      training.data[0]!.dtype === 'int64'
         ? integers(input, vector.inputShape)
         : new ort.Tensor('float32', input, vector.inputShape),
     [training.target.name]: integers(vector.labels, vector.labelShape),

@@ -8,7 +8,7 @@ import {
 } from '@commonweight/core';
 import type { Command } from 'commander';
 import { readOnnx, understood } from '../model/read-onnx.ts';
-import { reporting, whole } from '../output/arguments.ts';
+import { openSize, reporting, whole } from '../output/arguments.ts';
 import { UsageError } from '../output/failure.ts';
 import { bytes, table } from '../output/format.ts';
 import { standardOutput } from '../output/output.ts';
@@ -20,6 +20,7 @@ export function addModelCheck(model: Command): void {
     .option('--batch <n>', 'examples of a step', whole(1), 32)
     .option('--loss <name>', 'what training makes small', 'cross-entropy')
     .option('--optimizer <name>', optimizerNames.join(', '), 'sgd')
+    .option('--size <name=n>', 'a size that the model leaves open besides the batch; repeatable', openSize)
     .action(checkModel);
 }
 
@@ -28,11 +29,18 @@ interface CheckOptions {
   batch: number;
   loss: string;
   optimizer: string;
+  size?: Record<string, number>;
 }
 
 async function checkModel(file: string, options: CheckOptions): Promise<void> {
-  const { batch, loss, optimizer } = options;
-  const plan = parsePlan({ loss, optimizer: { name: optimizer, learningRate: 0.1 }, epochs: 1, batchSize: batch });
+  const { batch, loss, optimizer, size: sizes } = options;
+  const plan = parsePlan({
+    loss,
+    optimizer: { name: optimizer, learningRate: 0.1 },
+    epochs: 1,
+    batchSize: batch,
+    ...(sizes === undefined ? {} : { sizes }),
+  });
   const output = standardOutput(options);
   const model = await readOnnx(file);
   const survey = understood(file, () => surveyTraining(model, plan));
@@ -93,5 +101,7 @@ function byOperator(
 }
 
 /** An input or output in words. */
-export const showSpec = ({ name, dtype, dims }: TensorSpec): string =>
-  `${name} ${dtype}[${dims.map((dim) => (dim < 0 ? 'batch' : dim)).join(', ')}]`;
+export function showSpec({ name, dtype, dims, symbols }: TensorSpec): string {
+  const open = (axis: number): string => symbols?.[axis] || (axis === 0 ? 'batch' : '?');
+  return `${name} ${dtype}[${dims.map((dim, axis) => (dim < 0 ? open(axis) : dim)).join(', ')}]`;
+}

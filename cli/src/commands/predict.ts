@@ -1,4 +1,5 @@
-import { connect, type Inputs, type Model, type Tensor, type TypedArray } from '@commonweight/client-sdk';
+import { connect, type Inputs, type Tensor } from '@commonweight/client-sdk';
+import type { TensorSpec } from '@commonweight/core';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { name, talking, whole } from '../output/arguments.ts';
@@ -30,15 +31,16 @@ async function predict(model: string, options: Options): Promise<void> {
   if ((options.input === undefined) === (options.data === undefined)) {
     throw new UsageError('give either --input FILE or --data SPEC');
   }
-  const given = options.input === undefined ? await exampleOf(options.data ?? '', options.index) : undefined;
+  const given = options.input === undefined ? await exampleIn(options.data ?? '', options.index) : undefined;
   const json: unknown = options.input === undefined ? undefined : JSON.parse(await readFile(options.input, 'utf8'));
   const client = await connect(options.coordinator, { readyTimeoutMs: options.timeout * 1000 });
   try {
     const live = await client.model(model);
-    const inputs = given === undefined ? inputsFrom(json, live.contract?.inputs ?? []) : firstInput(live, given.values);
+    const specs = live.contract?.inputs ?? [];
+    const inputs = given === undefined ? inputsFrom(json, specs) : given.inputsFor(specs);
     const { outputs, version } = await live.predict(inputs);
     const lines = Object.entries(outputs).map(([output, tensor]) => describe(output, tensor));
-    const label = given === undefined ? [] : [`label     ${given.label}`];
+    const label = given?.label === undefined ? [] : [`label     ${given.label}`];
     standardOutput(options).say([`${model} version ${version}`, ...lines, ...label].join('\n'), {
       event: 'prediction',
       model,
@@ -46,23 +48,30 @@ async function predict(model: string, options: Options): Promise<void> {
       outputs: Object.fromEntries(
         Object.entries(outputs).map(([key, { data, dims }]) => [key, { dims, data: [...data] }]),
       ),
-      ...(given === undefined ? {} : { label: given.label }),
+      ...(given?.label === undefined ? {} : { label: given.label }),
     });
   } finally {
     await client.close();
   }
 }
 
-const firstInput = (model: Model, values: TypedArray): Inputs => ({
-  [model.contract?.inputs[0]?.name ?? 'input']: values,
-});
+interface Example {
+  inputsFor(specs: readonly TensorSpec[]): Inputs;
+  /** What it is in truth, where the data knows. */
+  label: number | string | undefined;
+}
 
-async function exampleOf(spec: string, index: number): Promise<{ values: Float32Array; label: number }> {
-  const { loadDataset } = await import('@commonweight/edge-agent');
-  const { inputs, labels, examples } = await loadDataset(spec);
-  if (index >= examples) throw new UsageError(`--index ${index} is past the end: ${spec} has ${examples} examples`);
-  const size = inputs.length / examples;
-  return { values: inputs.slice(index * size, (index + 1) * size), label: labels[index] ?? -1 };
+async function exampleIn(spec: string, index: number): Promise<Example> {
+  const { exampleInputs, labelsOf, loadDataset } = await import('@commonweight/edge-agent');
+  const data = await loadDataset(spec);
+  if (index >= data.examples) {
+    throw new UsageError(`--index ${index} is past the end: ${spec} has ${data.examples} examples`);
+  }
+  const label = labelsOf(data)?.[index];
+  return {
+    inputsFor: (specs) => exampleInputs(data, specs, [index]),
+    label: label === undefined ? undefined : (data.classes?.[label] ?? label),
+  };
 }
 
 /** An output in words: the largest value of each row where it looks like classes. */

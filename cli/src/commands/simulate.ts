@@ -1,10 +1,10 @@
-import { encodings, losses, optimizerNames, readModel, type ModelProto } from '@commonweight/core';
+import { encodings, losses, optimizerNames, type ModelProto } from '@commonweight/core';
 import type { Dataset, Dealing } from '@commonweight/edge-agent';
-import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { builtModel, modelKinds, type ModelShape } from '../model/model-kinds.ts';
-import { gathered, number, oneOf, option, reporting, share, whole, wholes } from '../output/arguments.ts';
+import { readOnnx } from '../model/read-onnx.ts';
+import { gathered, number, oneOf, openSize, option, reporting, share, whole, wholes } from '../output/arguments.ts';
 import { CommandError, UsageError } from '../output/failure.ts';
 import { bar, clock, percent } from '../output/format.ts';
 import { LiveView } from '../output/live-view.ts';
@@ -43,7 +43,11 @@ export function addSimulate(program: Command): void {
     .description(
       'run a federation of many clients in this process, without a network, to compare strategies and settings',
     )
-    .option('--data <spec>', 'what the clients share: mnist, idx:DIR or csv:FILE', 'mnist')
+    .option(
+      '--data <spec>',
+      'what the clients share: mnist, idx:DIR, csv:FILE, jsonl:FILE, npz:FILE or images:DIR',
+      'mnist',
+    )
     .option('--test <spec>', 'what versions are measured on (else the test split of --data)')
     .option('--model <kind or file>', `${Object.keys(modelKinds).join(', ')}, or an .onnx file`, '2nn')
     .option('--hidden <units>', 'hidden layers of mlp, such as 200,200', wholes)
@@ -69,6 +73,7 @@ export function addSimulate(program: Command): void {
     .option('--momentum <x>', 'of sgd and nesterov', number(0))
     .option('--optimizer <name>', optimizerNames.join(', '), oneOf(...optimizerNames))
     .option('--loss <name>', 'what training makes small', oneOf(...Object.keys(losses)))
+    .option('--size <name=n>', 'a size that the model leaves open besides the batch; repeatable', openSize)
     .option('--encoding <name>', 'how updates are encoded', oneOf(...Object.keys(encodings)))
     .option('--attack <name>', `what hostile clients do: ${attackNames.join(', ')}`, oneOf(...attackNames))
     .option('--attackers <x>', 'share of the clients that are hostile (0.2)', share)
@@ -117,9 +122,14 @@ function settingsOf(options: Options): Settings {
   // A run may be made longer, and is the same one then.
   const { rounds: _, seed: __, ...flags } = options;
   const taskFlags: TaskFlags = { ...flags, model: 'model' };
+  const isSplit = /[?&]split=/.test(data);
+  if (isSplit && options.test === undefined) {
+    throw new UsageError('--data names a split: say with --test what versions are measured on');
+  }
   return {
-    data,
-    test: options.test ?? `${data}${data.includes('?') ? '&' : '?'}split=test`,
+    // What is tested is trained on by nobody.
+    data: isSplit || isSplitItself(data) ? data : withOption(data, 'split=train'),
+    test: options.test ?? withOption(data, 'split=test'),
     model,
     clients,
     fraction,
@@ -140,6 +150,11 @@ function settingsOf(options: Options): Settings {
   };
 }
 
+const withOption = (data: string, option: string): string => `${data}${data.includes('?') ? '&' : '?'}${option}`;
+
+/** Kinds of data whose files say what is to train on. */
+const isSplitItself = (data: string): boolean => /^(mnist|idx)\b/.test(data);
+
 function splitOf({ split, alpha, shards }: Options): Dealing {
   if (alpha !== undefined && split !== 'dirichlet') throw new UsageError('--alpha goes with --split dirichlet');
   if (shards !== undefined && split !== 'shards') throw new UsageError('--shards goes with --split shards');
@@ -153,12 +168,13 @@ function splitOf({ split, alpha, shards }: Options): Dealing {
   }
 }
 
-async function modelOf({ model, hidden, seed }: Options, { inputs, examples, classes }: Dataset): Promise<ModelProto> {
-  if (!Object.hasOwn(modelKinds, model)) return readModel(await readFile(model));
+async function modelOf({ model, hidden, seed }: Options, data: Dataset): Promise<ModelProto> {
+  if (!Object.hasOwn(modelKinds, model)) return await readOnnx(model);
+  const { classCount, valuesOfExample } = await import('@commonweight/edge-agent');
   const sizes = modelKinds[model]?.sizes ?? [];
   const shape: ModelShape = { seed };
-  if (sizes.includes('inputs')) shape.inputs = inputs.length / examples;
-  if (sizes.includes('outputs')) shape.outputs = classes;
+  if (sizes.includes('inputs')) shape.inputs = valuesOfExample(data);
+  if (sizes.includes('outputs')) shape.outputs = classCount(data) ?? Math.max(1, data.label.length);
   if (hidden !== undefined) shape.hidden = hidden;
   return builtModel(model, shape);
 }

@@ -5,7 +5,7 @@ import type { TaskStatus } from '@commonweight/proto';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { withAdmin } from '../admin/admin-client.ts';
-import { gathered, name, names, number, oneOf, option, talking, whole } from '../output/arguments.ts';
+import { gathered, name, names, number, oneOf, openSize, option, talking, whole } from '../output/arguments.ts';
 import { CommandError, describeError } from '../output/failure.ts';
 import { table } from '../output/format.ts';
 import { LiveView } from '../output/live-view.ts';
@@ -48,6 +48,11 @@ export function addTask(program: Command): void {
     .option('--momentum <x>', 'of sgd and nesterov', number(0))
     .option('--optimizer <name>', optimizerNames.join(', '), oneOf(...optimizerNames))
     .option('--loss <name>', 'what training makes small', oneOf(...Object.keys(losses)))
+    .option(
+      '--size <name=n>',
+      'a size that the model leaves open besides the batch, such as sequence=128; repeatable',
+      openSize,
+    )
     .option('--metrics <names>', 'what agents measure of each version before they train it, such as accuracy,f1', names)
     .option('--hold-out <share>', "of an agent's examples, to measure with and never train on (0.1)", number(0))
     .option('--encoding <name>', 'how updates travel', oneOf(...Object.keys(encodings)))

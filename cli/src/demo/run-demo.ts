@@ -141,9 +141,9 @@ function coordinatorArgs(data: string, grpcPort: number, httpPort: number, nats:
 /** Values of an image and number of classes. */
 async function sizesOf(options: DemoOptions): Promise<{ inputs: number; outputs: number }> {
   if (options.data === undefined) return { inputs: 784, outputs: 10 };
-  const { loadDataset } = await import('@commonweight/edge-agent');
-  const { inputs, examples, classes } = await loadDataset(testData(options));
-  return { inputs: inputs.length / examples, outputs: classes };
+  const { classCount, loadDataset, valuesOfExample } = await import('@commonweight/edge-agent');
+  const data = await loadDataset(testData(options));
+  return { inputs: valuesOfExample(data), outputs: classCount(data)! };
 }
 
 const online = async (admin: AdminClient): Promise<number> =>

@@ -38,7 +38,10 @@ function typeName(model: string): string {
   return /^[A-Za-z]/.test(name) ? name : `M${name}`;
 }
 
-const arrayType = ({ dtype }: TensorSpec): string => elementKind(dtype)?.array.name ?? 'never';
+function arrayType({ dtype }: TensorSpec): string {
+  if (dtype === 'string') return 'string[]';
+  return elementKind(dtype)?.array.name ?? 'never';
+}
 
 function tensorType(spec: TensorSpec): string {
   const dims = spec.dims.map((dim) => (dim < 0 ? 'number' : String(dim)));

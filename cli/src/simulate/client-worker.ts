@@ -11,7 +11,9 @@ import {
   weightsToBytes,
 } from '@commonweight/core';
 import {
+  classCount,
   evaluate,
+  labelsOf,
   LoadedGraphs,
   localRound,
   makeUpdate,
@@ -31,6 +33,7 @@ const setup = workerData as WorkerSetup;
 const on = { engine: 'cpu', threads: 1 } as const;
 const graphs = new LoadedGraphs(on, GRAPHS_MAX);
 const { length } = layoutOf(readModel(setup.graph));
+const classes = classCount(setup.train) ?? 0;
 
 async function play(job: ClientJob): Promise<ClientResult> {
   const { assignment } = job;
@@ -71,8 +74,15 @@ async function kept(file: string | undefined, values: number): Promise<Float32Ar
 
 function dataOf(client: number): Dataset {
   const data = subset(setup.train, [...(setup.parts[client] ?? [])]);
-  if (!setup.flipped.includes(client)) return data;
-  return { ...data, labels: data.labels.map((label) => data.classes - 1 - label) };
+  return setup.flipped.includes(client) ? flipped(data) : data;
+}
+
+/** The last class becomes the first, and so on. */
+function flipped(data: Dataset): Dataset {
+  const labels = labelsOf(data)!;
+  const values = labels.map((label) => classes - 1 - label);
+  const columns = data.columns.map((column) => (column.name === data.label[0] ? { ...column, values } : column));
+  return { ...data, columns };
 }
 
 async function answer(message: Exclude<ToWorker, { type: 'end' }>): Promise<void> {
@@ -80,7 +90,7 @@ async function answer(message: Exclude<ToWorker, { type: 'end' }>): Promise<void
   try {
     if (message.type === 'client') return tell({ id: message.id, result: await play(message) });
     const data = subset(setup.test, [...message.examples]);
-    const result = await evaluate(setup.graph, message.weights, data, { loss: setup.loss, threads: 1 });
+    const result = await evaluate(setup.graph, message.weights, data, { ...setup.plan, threads: 1 });
     tell({ id: message.id, result });
   } catch (error) {
     tell({ id: message.id, failure: (error as Error).message });

@@ -17,6 +17,7 @@ export interface TaskFlags {
   momentum?: number;
   optimizer?: string;
   loss?: string;
+  size?: Record<string, number>;
   localLayers?: string[];
   encoding?: string;
   collectMs?: number;
@@ -64,6 +65,7 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
       ...plan,
       ...evaluationOf((plan['evaluation'] ?? {}) as Config, flags),
       ...given({ loss: flags.loss, epochs: flags.epochs, batchSize: flags.batch, localLayers: flags.localLayers }),
+      ...sizesOf((plan['sizes'] ?? {}) as Config, flags),
       optimizer: {
         name: 'sgd',
         learningRate: /^(adam|rmsprop)/.test(flags.optimizer ?? '')
@@ -94,6 +96,12 @@ function bufferOf(file: Config, strategy: string, { bufferSize, stalenessMax }: 
   const isOwn = Object.hasOwn(strategies, strategy) && strategies[strategy]!.options.includes('stalenessMax');
   const more = { ...((file['asynchronous'] ?? {}) as Config), ...(isOwn ? {} : said) };
   return { isOwn, own: isOwn ? said : {}, asynchronous: Object.keys(more).length === 0 ? undefined : more };
+}
+
+/** Sizes that the model leaves open; nothing where nobody said any. */
+function sizesOf(file: Config, { size }: TaskFlags): Config {
+  const sizes = { ...file, ...size };
+  return Object.keys(sizes).length === 0 ? {} : { sizes };
 }
 
 /** What agents measure; nothing where nobody asked for it. */

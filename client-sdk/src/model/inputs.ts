@@ -1,10 +1,10 @@
 import type { TensorSpec } from '@commonweight/core';
 import { InputError } from '../errors.ts';
-import { elementKind, sizeOf, type Tensor, type TypedArray, type TypedTensor } from '../runtime/tensor.ts';
+import { elementKind, sizeOf, zeros, type Tensor, type TensorData, type TypedTensor } from '../runtime/tensor.ts';
 import { show } from './contract.ts';
 
 /** What an app gives for each input: values alone where the shape follows from their number, or with their shape. */
-export type Inputs = Record<string, TypedArray | Tensor>;
+export type Inputs = Record<string, TensorData | Tensor>;
 
 /** Checked copies of the app's inputs. Throws InputError. */
 export function feedsFor(inputs: readonly TensorSpec[], given: Inputs): Record<string, TypedTensor> {
@@ -21,21 +21,24 @@ export function feedsFor(inputs: readonly TensorSpec[], given: Inputs): Record<s
 export function zerosFor(inputs: readonly TensorSpec[]): Record<string, TypedTensor> {
   return Object.fromEntries(
     inputs.map((input) => {
-      const { type, array } = kindOf(input);
+      const kind = kindOf(input);
       const dims = input.dims.map((dim) => (dim < 0 ? 1 : dim));
-      return [input.name, { type, data: new array(sizeOf(dims)), dims }];
+      return [input.name, { type: kind.type, data: zeros(kind, sizeOf(dims)), dims }];
     }),
   );
 }
 
-function feedFor(input: TensorSpec, given: TypedArray | Tensor | undefined): TypedTensor {
+function feedFor(input: TensorSpec, given: TensorData | Tensor | undefined): TypedTensor {
   const { name } = input;
   const { type, array } = kindOf(input);
   if (given === undefined) throw new InputError(`input '${name}' is missing: ${show(input)}`);
-  const { data, dims } = ArrayBuffer.isView(given) ? { data: given, dims: inferDims(input, given.length) } : given;
+  const { data, dims } = 'dims' in given ? given : { data: given, dims: inferDims(input, given.length) };
   if (!(data instanceof array)) {
-    throw new InputError(`input '${name}' is ${show(input)} and takes a ${array.name}, not a ${typeName(data)}`);
+    const wanted = type === 'string' ? 'an array of texts' : `a ${array.name}`;
+    throw new InputError(`input '${name}' is ${show(input)} and takes ${wanted}, not a ${typeName(data)}`);
   }
+  const odd = Array.isArray(data) ? data.findIndex((text: unknown) => typeof text !== 'string') : -1;
+  if (odd >= 0) throw new InputError(`input '${name}' takes texts, and value ${odd} is none`);
   checkDims(input, dims);
   if (data.length !== sizeOf(dims)) {
     throw new InputError(
@@ -75,4 +78,5 @@ function checkDims(input: TensorSpec, dims: readonly number[]): void {
   if (!fits) throw new InputError(`input '${input.name}' is ${show(input)}, not [${dims.join(', ')}]`);
 }
 
-const typeName = (value: unknown): string => (ArrayBuffer.isView(value) ? value.constructor.name : typeof value);
+const typeName = (value: unknown): string =>
+  ArrayBuffer.isView(value) || Array.isArray(value) ? value.constructor.name : typeof value;

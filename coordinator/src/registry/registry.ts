@@ -146,7 +146,9 @@ export class Registry extends RegistryReads {
     const { graph, weights } = splitModel(readModel(onnx));
     const { inputs, outputs } = contractOf(readModel(graph));
     const tensors = (specs: typeof inputs) =>
-      specs.map(({ name, dtype, dims }) => create(TensorContractSchema, { name, dtype, dims: dims.map(BigInt) }));
+      specs.map(({ name, dtype, dims, symbols = [] }) =>
+        create(TensorContractSchema, { name, dtype, dims: dims.map(BigInt), symbols: [...symbols] }),
+      );
     const blobs = [blobOf(graph), blobOf(weightsToBytes(weights))];
     const manifest = create(ManifestSchema, {
       model,

@@ -5,7 +5,7 @@ import { TensorProto_DataType } from '../onnx/gen/onnx/onnx_pb.ts';
 import type { GraphBuilder } from '../onnx/graph-builder.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import { beginGraph, finishGraph, writeForward } from './forward-pass.ts';
-import type { DataInput } from './forward-pass.ts';
+import type { DataInput, OpenSizes } from './forward-pass.ts';
 import { elemTypes, losses } from './losses.ts';
 import type { LossName } from './losses.ts';
 import { metrics } from './metrics.ts';
@@ -20,10 +20,12 @@ export interface EvaluationPlan {
   k?: number;
   /** Targets of this class count for nothing. */
   ignoreIndex?: number;
+  /** Sizes that the model leaves open. */
+  sizes?: OpenSizes;
 }
 
 /** What a training plan asks agents to measure; undefined where that is nothing. */
-export function evaluationOf({ evaluation, loss, lossOptions }: TrainingPlan): EvaluationPlan | undefined {
+export function evaluationOf({ evaluation, loss, lossOptions, sizes }: TrainingPlan): EvaluationPlan | undefined {
   if (evaluation === undefined) return undefined;
   const { k, metrics: names } = evaluation;
   const ignoreIndex = lossOptions?.ignoreIndex;
@@ -32,6 +34,7 @@ export function evaluationOf({ evaluation, loss, lossOptions }: TrainingPlan): E
     metrics: names,
     ...(k === undefined ? {} : { k }),
     ...(ignoreIndex === undefined ? {} : { ignoreIndex }),
+    ...(sizes === undefined ? {} : { sizes }),
   };
 }
 
@@ -40,7 +43,8 @@ export interface EvaluationGraph {
   model: Uint8Array;
   batchSize: number;
   parameters: { name: string; input: string; shape: readonly number[] }[];
-  data: DataInput;
+  /** What the model reads, in its order. */
+  data: DataInput[];
   target: { name: string; shape: readonly number[]; dtype: 'int64' | 'float' };
   /** Input [batch]; zeros fill a partial last batch up. */
   sampleWeights: string;
@@ -58,7 +62,7 @@ export function buildEvaluationGraph(model: ModelProto, plan: EvaluationPlan, ba
   if (plan.ignoreIndex !== undefined && plan.loss !== 'cross-entropy') {
     throw new ConfigError(`ignoreIndex is for cross-entropy, and the loss is ${plan.loss}`, 'ignoreIndex');
   }
-  const { graph, layout, data, sampleWeights } = beginGraph(model, batchSize);
+  const { graph, layout, data, sampleWeights } = beginGraph(model, batchSize, plan.sizes);
   const { prediction } = writeForward(graph, model, plan.loss);
   const row = losses[plan.loss];
   const shape = row.targetShape(graph.shapeOf(prediction));

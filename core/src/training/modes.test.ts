@@ -214,7 +214,7 @@ test('tokens go in as whole numbers', async () => {
     batchSize: 2,
     optimizer: { name: 'sgd', learningRate: 1 },
   });
-  expect(training.data).toEqual({ name: 'x', shape: [2, 2], dtype: 'int64' });
+  expect(training.data).toEqual([{ name: 'x', shape: [2, 2], dtype: 'int64' }]);
   const session = await ort.InferenceSession.create(training.model, { logSeverityLevel: 3 });
   const results = await session.run({
     x: new ort.Tensor('int64', BigInt64Array.of(0n, 2n, 2n, 2n), [2, 2]),

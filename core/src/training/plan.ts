@@ -1,5 +1,6 @@
 import { ConfigError } from '../errors.ts';
 import { localMethods } from '../strategy/local-methods.ts';
+import type { OpenSizes } from './forward-pass.ts';
 import { losses } from './losses.ts';
 import type { LossName, LossOptions } from './losses.ts';
 import { metrics, type MetricName } from './metrics.ts';
@@ -31,6 +32,8 @@ export interface TrainingPlan {
   evaluation?: EvaluationOptions;
   /** Whether the model's Dropout layers drop; without it they pass everything on. */
   dropout?: boolean;
+  /** Sizes that the model leaves open besides the batch, by their names in it: `{ "sequence": 128 }`. */
+  sizes?: OpenSizes;
 }
 
 export interface EvaluationOptions {
@@ -51,6 +54,8 @@ const limits = {
   classes: 1_000_000,
   patterns: 100,
   patternLength: 200,
+  sizes: 16,
+  size: 1_000_000,
 };
 
 /** Reads a plan from JSON; throws ConfigError naming the key at fault. */
@@ -69,6 +74,7 @@ export function parsePlan(value: unknown): TrainingPlan {
     'localLayers',
     'evaluation',
     'dropout',
+    'sizes',
   ]);
   const { loss } = plan;
   if (typeof loss !== 'string' || !Object.hasOwn(losses, loss)) {
@@ -100,6 +106,7 @@ export function parsePlan(value: unknown): TrainingPlan {
       plan['evaluation'] === undefined ? undefined : parseEvaluation(loss as LossName, plan['evaluation']),
     ),
     ...given('dropout', flag(plan, 'dropout')),
+    ...given('sizes', plan['sizes'] === undefined ? undefined : parseSizes(plan['sizes'])),
   };
 }
 
@@ -175,6 +182,13 @@ function parseLayers(value: unknown): readonly string[] {
     return value as string[];
   }
   throw fault('localLayers', 'must be a list of names of parameters, such as ["output.*"]');
+}
+
+function parseSizes(value: unknown): OpenSizes {
+  const sizes = fields(value, 'sizes');
+  const names = Object.keys(sizes);
+  if (names.length > limits.sizes) throw fault('sizes', `has ${names.length} names, at most ${limits.sizes} are taken`);
+  return Object.fromEntries(names.map((name) => [name, whole(sizes, name, limits.size, `sizes.${name}`)]));
 }
 
 function parseEvaluation(loss: LossName, value: unknown): EvaluationOptions {
@@ -258,10 +272,10 @@ function fields(value: unknown, key: string, known?: readonly string[]): Record<
   return value as Record<string, unknown>;
 }
 
-function whole(plan: Record<string, unknown>, key: string, max: number): number {
+function whole(plan: Record<string, unknown>, key: string, max: number, path: string = key): number {
   const value = plan[key];
   if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= max) return value;
-  throw fault(key, `must be a whole number from 1 to ${max}`);
+  throw fault(path, `must be a whole number from 1 to ${max}`);
 }
 
 function optional(

@@ -27,7 +27,8 @@ export interface TrainingGraph {
   anchors: { input: string; parameter: string }[];
   /** What is added to the gradients, for a local method that corrects them only. */
   corrections: { input: string; parameter: string }[];
-  data: DataInput;
+  /** What the model reads, in its order. */
+  data: DataInput[];
   target: { name: string; shape: readonly number[]; dtype: 'int64' | 'float' };
   /** Inputs of the plan's dropout, which want a new `dropoutMask` each step. */
   masks: DropoutMask[];
@@ -44,7 +45,7 @@ export function buildTrainingGraph(
   plan: TrainingPlan,
   batchSize: number = plan.batchSize,
 ): TrainingGraph {
-  const { graph, layout, data, sampleWeights } = beginGraph(model, batchSize);
+  const { graph, layout, data, sampleWeights } = beginGraph(model, batchSize, plan.sizes);
   if (layout.parameters.length === 0) throw new OnnxError('the graph has no parameters; split the model first');
   const { forward, prediction, masks, statistics } = writeForward(graph, model, plan.loss, {
     sampleWeights,

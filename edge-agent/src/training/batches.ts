@@ -1,82 +1,95 @@
+import { halfTensor } from '@commonweight/client-sdk';
 import type { TrainingGraph } from '@commonweight/core';
 import { Tensor } from 'onnxruntime-node';
-import { DataError, type Dataset } from '../data/dataset.ts';
+import { bindInputs, bindTarget, LABEL, type BoundInput, type InputShape } from '../data/bind.ts';
+import { DataError, sizeOf, type Dataset } from '../data/dataset.ts';
+import { elementOf, type Packed } from '../data/elements.ts';
 
 export type Feeds = Record<string, Tensor>;
 /** What of a graph that trains or measures says how examples go in. */
 type BatchGraph = Pick<TrainingGraph, 'batchSize' | 'data' | 'sampleWeights' | 'target'>;
 
-export const sizeOf = (shape: readonly number[]): number => shape.reduce((product, dim) => product * dim, 1);
+/** What of a model and a plan the data must keep to. */
+export interface TargetLimits {
+  /** Of the model's output; undefined where its size is not fixed. */
+  classes: number | undefined;
+  /** A label that counts for nothing, and fills lists of labels up. */
+  ignoreIndex?: number | undefined;
+}
+
+/** Sets in the shapes of the last models that they were given to: rounds of a task need the same again. */
+const bound = new WeakMap<Dataset, Map<string, BoundInput[]>>();
+const BOUND_MAX = 3;
 
 /** Turns examples into the tensors of a batch. */
 export class Batches {
-  readonly #data: Dataset;
   readonly #graph: BatchGraph;
-  readonly #inputSize: number;
-  readonly #targetSize: number;
+  readonly #inputs: readonly BoundInput[];
+  readonly #target: BoundInput;
 
-  constructor(data: Dataset, graph: BatchGraph, classes: number | undefined) {
-    this.#data = data;
+  constructor(data: Dataset, graph: BatchGraph, { classes, ignoreIndex }: TargetLimits) {
+    const { target } = graph;
     this.#graph = graph;
-    this.#inputSize = sizeOf(graph.data.shape) / graph.batchSize;
-    this.#targetSize = sizeOf(graph.target.shape) / graph.batchSize;
-    const given = data.inputs.length / data.examples;
-    if (given !== this.#inputSize) {
-      throw new DataError(
-        `an example has ${given} values and the model takes ${this.#inputSize}: use data that fits the model`,
-      );
-    }
-    const isClass = graph.target.dtype === 'int64';
-    const wrong = data.labels.find((label) => isClass && classes !== undefined && (label < 0 || label >= classes));
-    if (wrong !== undefined) {
-      throw new DataError(
-        `there is a label ${wrong} and the model has ${classes} classes, from 0 on: use data that fits the model`,
-      );
-    }
+    const shapes = graph.data.map(exampleOf);
+    const wanted = exampleOf({ ...target, name: LABEL });
+    this.#inputs = once(data, JSON.stringify(shapes), () => bindInputs(data, shapes));
+    [this.#target] = once(data, JSON.stringify([wanted, ignoreIndex]), () => [
+      bindTarget(data, wanted, ignoreIndex),
+    ]) as [BoundInput];
+    if (target.dtype === 'int64' && classes !== undefined)
+      requireClasses(this.#target.values as BigInt64Array, classes, ignoreIndex);
   }
 
   /** A batch; what a partial one lacks is filled with zeros of weight 0, so no example is dropped and none is counted twice. */
   feedsOf(indices: readonly number[]): Feeds {
-    const { data, target, sampleWeights, batchSize } = this.#graph;
-    const inputs = new Float32Array(batchSize * this.#inputSize);
+    const { target, sampleWeights, batchSize } = this.#graph;
     const weights = new Float32Array(batchSize).fill(1, 0, indices.length);
-    indices.forEach((index, i) => {
-      inputs.set(
-        this.#data.inputs.subarray(index * this.#inputSize, (index + 1) * this.#inputSize),
-        i * this.#inputSize,
-      );
-    });
     return {
-      [data.name]:
-        data.dtype === 'int64'
-          ? new Tensor(
-              'int64',
-              BigInt64Array.from(inputs, (value) => BigInt(Math.trunc(value))),
-              data.shape,
-            )
-          : new Tensor('float32', inputs, data.shape),
-      [target.name]: target.dtype === 'int64' ? this.#classTarget(indices) : this.#floatTarget(indices),
+      ...Object.fromEntries(this.#inputs.map((input) => [input.name, rowsOf(input, indices, batchSize)])),
+      [target.name]: rowsOf(this.#target, indices, batchSize),
       [sampleWeights]: new Tensor('float32', weights, [batchSize]),
     };
   }
+}
 
-  #classTarget(indices: readonly number[]): Tensor {
-    const { target, batchSize } = this.#graph;
-    const labels = new BigInt64Array(batchSize);
-    indices.forEach((index, i) => (labels[i] = BigInt(this.#data.labels[index] ?? 0)));
-    return new Tensor('int64', labels, target.shape);
-  }
+const exampleOf = ({ name, dtype, shape }: { name: string; dtype: string; shape: readonly number[] }): InputShape => ({
+  name,
+  dtype,
+  shape: shape.slice(1),
+});
 
-  /** One output takes the label itself, several take it one-hot. */
-  #floatTarget(indices: readonly number[]): Tensor {
-    const { target, batchSize } = this.#graph;
-    const size = this.#targetSize;
-    const values = new Float32Array(batchSize * size);
-    indices.forEach((index, i) => {
-      const label = this.#data.labels[index] ?? 0;
-      if (size === 1) values[i] = label;
-      else if (label < size) values[i * size + label] = 1;
-    });
-    return new Tensor('float32', values, target.shape);
-  }
+function once(data: Dataset, key: string, make: () => BoundInput[]): BoundInput[] {
+  const known = bound.get(data) ?? new Map<string, BoundInput[]>();
+  bound.set(data, known);
+  const found = known.get(key) ?? make();
+  // The last one used is the last one to go.
+  known.delete(key);
+  known.set(key, found);
+  const [oldest] = known.keys();
+  if (known.size > BOUND_MAX) known.delete(oldest!);
+  return found;
+}
+
+/** Examples as a tensor of so many rows; rows that are not there are zeros. */
+export function rowsOf({ dtype, shape, values }: BoundInput, indices: readonly number[], rows: number): Tensor {
+  const { type, make } = elementOf(dtype)!;
+  const size = sizeOf(shape);
+  const batch: Packed = make(rows * size);
+  indices.forEach((index, row) => {
+    if (ArrayBuffer.isView(values)) {
+      (batch as Float32Array).set((values as Float32Array).subarray(index * size, (index + 1) * size), row * size);
+    } else for (let at = 0; at < size; at++) batch[row * size + at] = values[index * size + at]!;
+  });
+  const dims = [rows, ...shape];
+  if (type === 'float16') return halfTensor(Tensor, batch as Uint16Array, dims);
+  return new Tensor(type as 'float32', batch as Float32Array, dims);
+}
+
+function requireClasses(labels: BigInt64Array, classes: number, ignoreIndex: number | undefined): void {
+  const [end, ignored] = [BigInt(classes), ignoreIndex === undefined ? undefined : BigInt(ignoreIndex)];
+  const wrong = labels.find((label) => (label < 0n || label >= end) && label !== ignored);
+  if (wrong === undefined) return;
+  throw new DataError(
+    `there is a label ${wrong} and the model has ${classes} classes, from 0 on: use data that fits the model`,
+  );
 }

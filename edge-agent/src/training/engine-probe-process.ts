@@ -1,6 +1,6 @@
 // Trains a small model with one engine and says how long a step took: `engine-probe-process ENGINE THREADS`, with a channel to its parent.
 import { mlp, parsePlan, seeded, splitModel } from '@commonweight/core';
-import type { Dataset } from '../data/dataset.ts';
+import { arrayDataset, type Dataset } from '../data/dataset.ts';
 import type { EngineName, FromProbe } from './engines.ts';
 import { OrtTrainer } from './train.ts';
 
@@ -17,7 +17,7 @@ function examples(): Dataset {
   const labels = Int32Array.from({ length: count }, (_, i) => i % CLASSES);
   const inputs = new Float32Array(count * INPUTS).map(() => 0.1 * random.normal());
   labels.forEach((label, i) => (inputs[i * INPUTS + label] = 2));
-  return { inputs, inputShape: [INPUTS], labels, classes: CLASSES, examples: count };
+  return arrayDataset('probe', { values: inputs, shape: [INPUTS], labels });
 }
 
 try {

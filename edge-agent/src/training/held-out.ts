@@ -14,7 +14,7 @@ import {
 } from '@commonweight/core';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { DataError, type Dataset } from '../data/dataset.ts';
-import { Batches, type Feeds } from './batches.ts';
+import { Batches, type Feeds, type TargetLimits } from './batches.ts';
 import { sessionOptions, type RunsOn } from './engines.ts';
 import type { TrainingJob } from './messages.ts';
 
@@ -55,10 +55,10 @@ export class HeldOut {
   async measure(
     { graph: bytes, weights, plan }: Pick<TrainingJob, 'graph' | 'weights' | 'plan'>,
     held: readonly number[],
-    classes: number | undefined,
+    limits: TargetLimits,
   ): Promise<Record<string, number>> {
     const { graph, layout, session } = await this.#load(bytes, plan, Math.min(BATCH, held.length));
-    const batches = new Batches(this.#data, graph, classes);
+    const batches = new Batches(this.#data, graph, limits);
     const places = new Map(layout.parameters.map((parameter) => [parameter.name, parameter]));
     const feeds: Feeds = {};
     for (const { name, input, shape } of graph.parameters) {

@@ -13,8 +13,8 @@ import {
   type WeightLayout,
 } from '@commonweight/core';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
-import type { Dataset } from '../data/dataset.ts';
-import { Batches, sizeOf, type Feeds } from './batches.ts';
+import { sizeOf, type Dataset } from '../data/dataset.ts';
+import { Batches, type Feeds } from './batches.ts';
 import { sessionOptions, type RunsOn } from './engines.ts';
 import { HeldOut } from './held-out.ts';
 import type { TrainingJob, TrainingResult } from './messages.ts';
@@ -91,11 +91,14 @@ export class OrtTrainer {
   async train({ graph, weights, plan, seed, ...more }: TrainingJob): Promise<TrainingResult> {
     const startMs = performance.now();
     const { train: indices, held } = this.#heldOut.split(plan.evaluation);
+    const { ignoreIndex } = plan.lossOptions ?? {};
     const batchSize = Math.min(plan.batchSize, indices.length);
     const compiled = await this.#graphs.get(graph, plan, batchSize);
-    const batches = new Batches(this.#data, compiled.graph, compiled.classes);
+    const batches = new Batches(this.#data, compiled.graph, { classes: compiled.classes, ignoreIndex });
     const metrics =
-      held.length === 0 ? {} : await this.#heldOut.measure({ graph, weights, plan }, held, compiled.classes);
+      held.length === 0
+        ? {}
+        : await this.#heldOut.measure({ graph, weights, plan }, held, { classes: compiled.classes, ignoreIndex });
     const random = seeded(seed);
     let feeds = firstFeeds(compiled, weights, more);
     const baseLoss =
