@@ -6,10 +6,10 @@ export {
   DataError,
   labelsOf,
   subset,
-  valuesOfExample,
   type Column,
   type Dataset,
 } from './data/dataset.ts';
+export { valuesOfExample } from './data/input-sources.ts';
 export { exampleInputs } from './data/example-inputs.ts';
 export { dealOut, type Dealing } from './data/partition.ts';
 export { loadDataset } from './data/load-dataset.ts';

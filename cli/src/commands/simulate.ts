@@ -185,11 +185,15 @@ interface Show {
   end(): void;
 }
 
-const lineOf = ({ round, accuracy, loss, refused, leftOut, seconds }: RoundRecord, rounds: number): string =>
+const lineOf = ({ round, accuracy, loss, testLoss, refused, leftOut, seconds }: RoundRecord, rounds: number): string =>
   [
     `round ${round}/${rounds}`,
     `loss ${loss.toFixed(4)}`,
-    ...(accuracy === null ? [] : [`${percent(accuracy)} right`]),
+    ...(accuracy !== null
+      ? [`${percent(accuracy)} right`]
+      : testLoss === null
+        ? []
+        : [`test loss ${testLoss.toPrecision(4)}`]),
     ...(refused === 0 ? [] : [`${refused} refused`]),
     ...(leftOut === 0 ? [] : [`${leftOut} left out`]),
     `${seconds.toFixed(1)} s`,
@@ -234,8 +238,13 @@ function closing(
   out?: string,
 ): string {
   const shown = (share: number | null): string => (share === null ? 'not measured' : percent(share));
+  const testLoss = rounds.at(-1)?.testLoss ?? null;
+  const outcome =
+    finalAccuracy === null && testLoss !== null
+      ? `a loss of ${testLoss.toPrecision(4)} on what nobody trains on`
+      : `${shown(finalAccuracy)} right at the end, ${shown(bestAccuracy)} at best`;
   return [
-    `${strategy}: ${rounds.length} rounds of ${cohortOf(settings)} of ${settings.clients} clients; ${shown(finalAccuracy)} right at the end, ${shown(bestAccuracy)} at best`,
+    `${strategy}: ${rounds.length} rounds of ${cohortOf(settings)} of ${settings.clients} clients; ${outcome}`,
     ...(personalAccuracy === null
       ? []
       : [`  the clients' own models: ${percent(personalAccuracy)} on examples like their own`]),

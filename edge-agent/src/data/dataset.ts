@@ -122,10 +122,6 @@ export function classCount(data: Dataset): number | undefined {
   return data.classes?.length ?? labelsOf(data)?.reduce((max, label) => Math.max(max, label + 1), 0);
 }
 
-/** Numbers that an example has besides what is to be learnt. */
-export const valuesOfExample = (data: Dataset): number =>
-  data.columns.reduce((sum, { name, shape }) => sum + (data.label.includes(name) ? 0 : sizeOf(shape)), 0);
-
 /** A set of one array of floats and a class for each example, such as tests and benchmarks make. */
 export function arrayDataset(
   source: string,

@@ -1,6 +1,6 @@
 import { fitsAny } from '@commonweight/core';
 import type { InputShape } from './bind.ts';
-import { columnOf, DataError, evenLists, type Column, type Dataset } from './dataset.ts';
+import { columnOf, DataError, evenLists, sizeOf, type Column, type Dataset } from './dataset.ts';
 
 /** What an input is made of. */
 export type InputSource =
@@ -38,6 +38,12 @@ export function sourcesOf(data: Dataset, inputs: readonly InputShape[]): Map<str
     found.set(input.name, { maskOf: list });
   }
   return found;
+}
+
+/** Numbers that an example has for a model's one input. */
+export function valuesOfExample(data: Dataset, name: string = 'input'): number {
+  const source = sourcesOf(data, [{ name, dtype: 'float', shape: [-1] }]).get(name)!;
+  return 'columns' in source ? source.columns.reduce((sum, { shape }) => sum + sizeOf(shape), 0) : 1;
 }
 
 function chosen(data: Dataset, input: string, names: readonly string[]): InputSource {
