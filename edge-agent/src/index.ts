@@ -1,14 +1,6 @@
 export { runAgent, type AgentOptions } from './agent.ts';
 export type { AgentEvent } from './events.ts';
-export {
-  arrayDataset,
-  classCount,
-  DataError,
-  labelsOf,
-  subset,
-  type Column,
-  type Dataset,
-} from './data/dataset.ts';
+export { arrayDataset, classCount, DataError, labelsOf, subset, type Column, type Dataset } from './data/dataset.ts';
 export { valuesOfExample } from './data/input-sources.ts';
 export { exampleInputs } from './data/example-inputs.ts';
 export { dealOut, type Dealing } from './data/partition.ts';

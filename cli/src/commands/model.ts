@@ -7,6 +7,7 @@ import {
   readModel,
   weightsFromBytes,
   weightsToSafetensors,
+  withPreprocess,
   writeModel,
   type ModelProto,
   type TensorSpec,
@@ -28,6 +29,7 @@ import { standardOutput, type Output } from '../output/output.ts';
 import { addModelCheck, showSpec } from './model-check.ts';
 import { addModelAudit, modelVersion, type ModelVersion } from './model-audit.ts';
 import { addModelQuantize } from './model-quantize.ts';
+import { addModelPreprocess } from './model-preprocess.ts';
 import { addModelVariants } from './model-variants.ts';
 
 interface Options {
@@ -68,6 +70,8 @@ export function addModel(program: Command): void {
     .option('--lora-rank <n>', 'width of the adapters (8)', whole(1, 4096))
     .option('--lora-alpha <x>', 'the adapters count alpha/rank (the rank)', number(0))
     .option('--seed <n>', 'of a new head and of adapters', whole(0), 1)
+    .option('--preprocess <file>', 'an ONNX graph that stands in front of it and is shipped with it (model preprocess)')
+    .option('--file <file>', 'write an ONNX file instead of importing')
     .action(importModel);
   talking(model.command('list'), 'grpc').description('the models of the coordinator').action(listModels);
   talking(model.command('show'), 'grpc')
@@ -108,6 +112,7 @@ export function addModel(program: Command): void {
     .option('--version <n>', 'which version; 0 is the newest', whole(0), 0)
     .action(writeTypes);
   addModelCheck(model);
+  addModelPreprocess(model);
   addModelAudit(model);
   addModelQuantize(model);
   addModelVariants(model);
@@ -119,25 +124,47 @@ async function createModel(
   options: Options & ModelShape & { file?: string },
 ): Promise<void> {
   const onnx = writeModel(builtModel(kind, options));
-  const output = standardOutput(options);
-  if (options.file === undefined) return await importBytes(model, onnx, options, output);
-  await writeFile(options.file, onnx);
-  output.say(`${options.file}: ${bytes(onnx.length)}`, { event: 'written', file: options.file, bytes: onnx.length });
+  await writeOrImport(model, onnx, options, standardOutput(options));
 }
 
-async function importModel(file: string, options: Options & AdaptFlags & { name?: string }): Promise<void> {
+type ImportFlags = AdaptFlags & { name?: string; preprocess?: string; file?: string };
+
+async function importModel(file: string, options: Options & ImportFlags): Promise<void> {
   const model = name(options.name ?? basename(file, extname(file)));
   const output = standardOutput(options);
-  if (!adapts(options)) return await importBytes(model, await readFile(file), options, output);
+  const { preprocess } = options;
+  const isAdapted = adapts(options);
+  if (!isAdapted && preprocess === undefined && options.file === undefined)
+    return await importBytes(model, await readFile(file), options, output);
   const read = await readOnnx(file);
-  const changed = understood(file, () => adapted(read, options));
-  await importBytes(model, writeModel(changed), options, output);
+  const changed = isAdapted ? understood(file, () => adapted(read, options)) : read;
+  const composed = preprocess === undefined ? changed : await behind(preprocess, changed);
+  await writeOrImport(model, writeModel(composed), options, output);
+  if (!isAdapted) return;
   const count = (of: ModelProto): number => parametersOf(of).reduce((sum, { length }) => sum + length, 0);
   const [trained, all] = [count(changed), count(read)];
   output.say(
     `${trained.toLocaleString('en')} numbers are trained and travel in updates (${percent(trained / all)} of what the file would train)`,
     { event: 'adapted', model, trained, parameters: all },
   );
+}
+
+/** The model with the graph of a file in front of it. */
+async function behind(file: string, model: ModelProto): Promise<ModelProto> {
+  const front = await readOnnx(file);
+  return understood(file, () => withPreprocess(model, front));
+}
+
+async function writeOrImport(
+  model: string,
+  onnx: Uint8Array,
+  options: Options & { file?: string },
+  output: Output,
+): Promise<void> {
+  const { file } = options;
+  if (file === undefined) return await importBytes(model, onnx, options, output);
+  await writeFile(file, onnx);
+  output.say(`${file}: ${bytes(onnx.length)}`, { event: 'written', file, bytes: onnx.length });
 }
 
 async function importBytes(model: string, onnx: Uint8Array, options: Options, output: Output): Promise<void> {

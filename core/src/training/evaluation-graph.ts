@@ -1,4 +1,5 @@
 import { ConfigError } from '../errors.ts';
+import { trainedPart } from '../onnx/border.ts';
 import { writeModel } from '../onnx/file.ts';
 import type { ModelProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import { TensorProto_DataType } from '../onnx/gen/onnx/onnx_pb.ts';
@@ -53,7 +54,7 @@ export interface EvaluationGraph {
 }
 
 /** Writes the forward pass, as it is served, and the sums that the metrics are made of as one graph. */
-export function buildEvaluationGraph(model: ModelProto, plan: EvaluationPlan, batchSize: number): EvaluationGraph {
+export function buildEvaluationGraph(whole: ModelProto, plan: EvaluationPlan, batchSize: number): EvaluationGraph {
   const wrong = plan.metrics.find((name) => !Object.hasOwn(metrics, name) || !metrics[name].losses.includes(plan.loss));
   if (wrong !== undefined) {
     const fitting = Object.entries(metrics).flatMap(([name, row]) => (row.losses.includes(plan.loss) ? [name] : []));
@@ -62,6 +63,7 @@ export function buildEvaluationGraph(model: ModelProto, plan: EvaluationPlan, ba
   if (plan.ignoreIndex !== undefined && plan.loss !== 'cross-entropy') {
     throw new ConfigError(`ignoreIndex is for cross-entropy, and the loss is ${plan.loss}`, 'ignoreIndex');
   }
+  const model = trainedPart(whole);
   const { graph, layout, data, sampleWeights } = beginGraph(model, batchSize, plan.sizes);
   const { prediction } = writeForward(graph, model, plan.loss);
   const row = losses[plan.loss];

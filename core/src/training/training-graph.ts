@@ -1,4 +1,5 @@
 import { differentiate } from '../autodiff/backward.ts';
+import { trainedPart } from '../onnx/border.ts';
 import { NotTrainableError, OnnxError } from '../onnx/errors.ts';
 import { graphOf, writeModel } from '../onnx/file.ts';
 import type { ModelProto, NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
@@ -41,10 +42,11 @@ export interface TrainingGraph {
 
 /** Writes forward pass, loss, gradients and optimizer as one graph of standard operators. */
 export function buildTrainingGraph(
-  model: ModelProto,
+  whole: ModelProto,
   plan: TrainingPlan,
   batchSize: number = plan.batchSize,
 ): TrainingGraph {
+  const model = trainedPart(whole);
   const { graph, layout, data, sampleWeights } = beginGraph(model, batchSize, plan.sizes);
   if (layout.parameters.length === 0) throw new OnnxError('the graph has no parameters; split the model first');
   const { forward, prediction, masks, statistics } = writeForward(graph, model, plan.loss, {

@@ -1,9 +1,9 @@
-import { halfTensor } from '@commonweight/client-sdk';
 import type { TrainingGraph } from '@commonweight/core';
 import { Tensor } from 'onnxruntime-node';
 import { bindInputs, bindTarget, LABEL, type BoundInput, type InputShape } from '../data/bind.ts';
-import { DataError, sizeOf, type Dataset } from '../data/dataset.ts';
-import { elementOf, type Packed } from '../data/elements.ts';
+import { DataError, type Dataset } from '../data/dataset.ts';
+import type { Front } from './front.ts';
+import { rowsOf } from './rows-of.ts';
 
 export type Feeds = Record<string, Tensor>;
 /** What of a graph that trains or measures says how examples go in. */
@@ -15,6 +15,8 @@ export interface TargetLimits {
   classes: number | undefined;
   /** A label that counts for nothing, and fills lists of labels up. */
   ignoreIndex?: number | undefined;
+  /** What stands in front of the model. */
+  front?: Front | undefined;
 }
 
 /** Sets in the shapes of the last models that they were given to: rounds of a task need the same again. */
@@ -23,14 +25,19 @@ const BOUND_MAX = 3;
 
 /** Turns examples into the tensors of a batch. */
 export class Batches {
+  readonly #data: Dataset;
   readonly #graph: BatchGraph;
+  readonly #front: Front | undefined;
   readonly #inputs: readonly BoundInput[];
   readonly #target: BoundInput;
 
-  constructor(data: Dataset, graph: BatchGraph, { classes, ignoreIndex }: TargetLimits) {
+  constructor(data: Dataset, graph: BatchGraph, { classes, ignoreIndex, front }: TargetLimits) {
     const { target } = graph;
+    this.#data = data;
     this.#graph = graph;
-    const shapes = graph.data.map(exampleOf);
+    this.#front = front;
+    const own = graph.data.filter(({ name }) => front?.outputs.includes(name) !== true).map(exampleOf);
+    const shapes = [...(front?.inputs ?? []), ...own];
     const wanted = exampleOf({ ...target, name: LABEL });
     this.#inputs = once(data, JSON.stringify(shapes), () => bindInputs(data, shapes));
     [this.#target] = once(data, JSON.stringify([wanted, ignoreIndex]), () => [
@@ -41,11 +48,32 @@ export class Batches {
   }
 
   /** A batch; what a partial one lacks is filled with zeros of weight 0, so no example is dropped and none is counted twice. */
-  feedsOf(indices: readonly number[]): Feeds {
-    const { target, sampleWeights, batchSize } = this.#graph;
+  async feedsOf(indices: readonly number[]): Promise<Feeds> {
+    const { data, target, sampleWeights, batchSize } = this.#graph;
     const weights = new Float32Array(batchSize).fill(1, 0, indices.length);
+    const first = Array.from(indices, (_, row) => row);
+    const made = (await this.#front?.rows(this.#data, this.#inputs, indices)) ?? [];
+    const feed = ({ name, shape }: BatchGraph['data'][number]): [string, Tensor] => {
+      const one = made.find((output) => output.name === name);
+      if (one === undefined) {
+        return [
+          name,
+          rowsOf(
+            this.#inputs.find((input) => input.name === name)!,
+            indices,
+            batchSize,
+          ),
+        ];
+      }
+      if (one.shape.join() !== shape.slice(1).join()) {
+        throw new DataError(
+          `what stands in front of the model makes examples of [${one.shape.join(', ')}] for '${name}', and the model trains on [${shape.slice(1).join(', ')}]`,
+        );
+      }
+      return [name, rowsOf(one, first, batchSize)];
+    };
     return {
-      ...Object.fromEntries(this.#inputs.map((input) => [input.name, rowsOf(input, indices, batchSize)])),
+      ...Object.fromEntries(data.map(feed)),
       [target.name]: rowsOf(this.#target, indices, batchSize),
       [sampleWeights]: new Tensor('float32', weights, [batchSize]),
     };
@@ -68,21 +96,6 @@ function once(data: Dataset, key: string, make: () => BoundInput[]): BoundInput[
   const [oldest] = known.keys();
   if (known.size > BOUND_MAX) known.delete(oldest!);
   return found;
-}
-
-/** Examples as a tensor of so many rows; rows that are not there are zeros. */
-export function rowsOf({ dtype, shape, values }: BoundInput, indices: readonly number[], rows: number): Tensor {
-  const { type, make } = elementOf(dtype)!;
-  const size = sizeOf(shape);
-  const batch: Packed = make(rows * size);
-  indices.forEach((index, row) => {
-    if (ArrayBuffer.isView(values)) {
-      (batch as Float32Array).set((values as Float32Array).subarray(index * size, (index + 1) * size), row * size);
-    } else for (let at = 0; at < size; at++) batch[row * size + at] = values[index * size + at]!;
-  });
-  const dims = [rows, ...shape];
-  if (type === 'float16') return halfTensor(Tensor, batch as Uint16Array, dims);
-  return new Tensor(type as 'float32', batch as Float32Array, dims);
 }
 
 function requireClasses(labels: BigInt64Array, classes: number, ignoreIndex: number | undefined): void {

@@ -2,7 +2,7 @@ import { contractOf, joinModel, readModel, type TrainingPlan } from '@commonweig
 import { InferenceSession, type Tensor } from 'onnxruntime-node';
 import { bindInputs, bindTarget, LABEL, type BoundInput } from '../data/bind.ts';
 import { DataError, sizeOf, type Dataset } from '../data/dataset.ts';
-import { rowsOf } from './batches.ts';
+import { rowsOf } from './rows-of.ts';
 
 /** How good weights are on some examples, as sums, so that parts of a set add up. */
 export interface Evaluation {

@@ -67,7 +67,8 @@ export class HeldOut {
     }
     const sums = new MetricSums(graph);
     for (let start = 0; start < held.length; start += graph.batchSize) {
-      const outputs = await session.run({ ...feeds, ...batches.feedsOf(held.slice(start, start + graph.batchSize)) });
+      const batch = await batches.feedsOf(held.slice(start, start + graph.batchSize));
+      const outputs = await session.run({ ...feeds, ...batch });
       sums.add(Object.fromEntries(graph.totals.map(({ output }) => [output, outputs[output]!.data as Float32Array])));
     }
     return Object.fromEntries(Object.entries(sums.values()).map(([name, value]) => [`base_${name}`, value]));

@@ -15,6 +15,7 @@ import {
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { sizeOf, type Dataset } from '../data/dataset.ts';
 import { Batches, type Feeds } from './batches.ts';
+import { Front } from './front.ts';
 import { sessionOptions, type RunsOn } from './engines.ts';
 import { HeldOut } from './held-out.ts';
 import type { TrainingJob, TrainingResult } from './messages.ts';
@@ -25,6 +26,8 @@ interface Compiled {
   layout: WeightLayout;
   /** Of the model's output; undefined where its size is not fixed. */
   classes: number | undefined;
+  /** What stands in front of the trained part. */
+  front: Front | undefined;
   session: InferenceSession;
 }
 
@@ -46,16 +49,16 @@ export class LoadedGraphs {
     const compiled = known ?? (await this.#load(graphBytes, plan, batchSize));
     // The last one used is the last one to go.
     this.#loaded.set(key, compiled);
-    for (const [oldest, { session }] of this.#loaded) {
+    for (const [oldest, least] of this.#loaded) {
       if (this.#loaded.size <= this.#max) break;
       this.#loaded.delete(oldest);
-      await session.release();
+      await releaseOne(least);
     }
     return compiled;
   }
 
   async release(): Promise<void> {
-    for (const { session } of this.#loaded.values()) await session.release();
+    for (const one of this.#loaded.values()) await releaseOne(one);
     this.#loaded.clear();
   }
 
@@ -68,9 +71,15 @@ export class LoadedGraphs {
       graph,
       layout: layoutOf(model),
       classes: classes !== undefined && classes > 0 ? classes : undefined,
+      front: await Front.open(model),
       session,
     };
   }
+}
+
+async function releaseOne({ front, session }: Compiled): Promise<void> {
+  await front?.release();
+  await session.release();
 }
 
 /** A task's training, and that of a model of the agent's own. */
@@ -94,11 +103,11 @@ export class OrtTrainer {
     const { ignoreIndex } = plan.lossOptions ?? {};
     const batchSize = Math.min(plan.batchSize, indices.length);
     const compiled = await this.#graphs.get(graph, plan, batchSize);
-    const batches = new Batches(this.#data, compiled.graph, { classes: compiled.classes, ignoreIndex });
+    const batches = new Batches(this.#data, compiled.graph, { ...compiled, ignoreIndex });
     const metrics =
       held.length === 0
         ? {}
-        : await this.#heldOut.measure({ graph, weights, plan }, held, { classes: compiled.classes, ignoreIndex });
+        : await this.#heldOut.measure({ graph, weights, plan }, held, { ...compiled, ignoreIndex });
     const random = seeded(seed);
     let feeds = firstFeeds(compiled, weights, more);
     const baseLoss =
@@ -115,7 +124,7 @@ export class OrtTrainer {
           ...feeds,
           ...rateFeed(compiled.graph, plan, steps, total),
           ...maskFeeds(compiled.graph, random.fork(`dropout ${steps}`)),
-          ...batches.feedsOf(batch),
+          ...(await batches.feedsOf(batch)),
         });
         feeds = nextFeeds(compiled.graph, feeds, outputs);
         lossSum += Number(outputs[compiled.graph.loss]?.data[0]) * batch.length;
@@ -147,9 +156,10 @@ export class OrtTrainer {
     let sum = 0;
     for (let start = 0; start < indices.length; start += graph.batchSize) {
       const batch = indices.slice(start, start + graph.batchSize);
-      const outputs = await session.run({ ...feeds, ...rateFeed(graph, plan, 0, 1), ...batches.feedsOf(batch) }, [
-        graph.loss,
-      ]);
+      const outputs = await session.run(
+        { ...feeds, ...rateFeed(graph, plan, 0, 1), ...(await batches.feedsOf(batch)) },
+        [graph.loss],
+      );
       sum += Number(outputs[graph.loss]?.data[0]) * batch.length;
     }
     return sum / indices.length;
