@@ -7,6 +7,7 @@ export { dealOut, type Dealing } from './data/partition.ts';
 export { loadDataset } from './data/load-dataset.ts';
 export { localRound, type OwnName } from './local-round.ts';
 export { evaluate, type Evaluation, type MeasuredBy } from './training/evaluate.ts';
+export { Evaluator } from './training/evaluator.ts';
 export { engineNames, isBuiltIn, probeEngine, type EngineName, type EngineReport } from './training/engines.ts';
 export { LoadedGraphs, OrtTrainer } from './training/train.ts';
 export { makeUpdate, type UpdateAssignment } from './update.ts';

@@ -1,4 +1,4 @@
-import { encodings, losses, optimizerNames, type ModelProto } from '@commonweight/core';
+import { encodings, lossNames, optimizerNames, type ModelProto } from '@commonweight/core';
 import type { Dataset, Dealing } from '@commonweight/edge-agent';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
@@ -15,9 +15,12 @@ import type { RoundRecord } from '../simulate/records.ts';
 import type { SimulationResults } from '../simulate/run-simulation.ts';
 import { cohortOf, taskOf, type Settings } from '../simulate/settings.ts';
 import { namedStrategy } from '../task/named-strategy.ts';
+import { ownLoss } from '../task/own-loss.ts';
 import { taskConfig, type TaskFlags } from '../task/task-flags.ts';
 
-interface Options extends Omit<TaskFlags, 'model' | 'seed' | 'rounds' | 'cohortMin' | 'cohortMax'> {
+interface Options extends Omit<TaskFlags, 'model' | 'seed' | 'rounds' | 'cohortMin' | 'cohortMax' | 'lossGraph'> {
+  /** A file; in the settings what is in it. */
+  lossGraph?: string;
   data: string;
   test?: string;
   model: string;
@@ -72,7 +75,8 @@ export function addSimulate(program: Command): void {
     .option('--learning-rate <x>', 'of the local optimizer', number(0))
     .option('--momentum <x>', 'of sgd and nesterov', number(0))
     .option('--optimizer <name>', optimizerNames.join(', '), oneOf(...optimizerNames))
-    .option('--loss <name>', 'what training makes small', oneOf(...Object.keys(losses)))
+    .option('--loss <name>', 'what training makes small', oneOf(...lossNames))
+    .option('--loss-graph <file>', 'a loss of your own: an ONNX graph of predictions, target and sampleWeights')
     .option('--size <name=n>', 'a size that the model leaves open besides the batch; repeatable', openSize)
     .option('--encoding <name>', 'how updates are encoded', oneOf(...Object.keys(encodings)))
     .option('--attack <name>', `what hostile clients do: ${attackNames.join(', ')}`, oneOf(...attackNames))
@@ -92,7 +96,8 @@ export function addSimulate(program: Command): void {
 async function simulate(options: Options): Promise<void> {
   const { loadDataset } = await import('@commonweight/edge-agent');
   const { runSimulation } = await import('../simulate/run-simulation.ts');
-  const settings = settingsOf({ ...options, ...(await namedStrategy(options.strategy)) });
+  const own = { ...(await namedStrategy(options.strategy)), ...(await ownLoss(options.lossGraph)) };
+  const settings = settingsOf({ ...options, ...own });
   // Refused before data is read.
   taskOf(settings);
   const [train, test] = [await loadDataset(settings.data), await loadDataset(settings.test)];

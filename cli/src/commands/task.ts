@@ -1,6 +1,6 @@
 import { Backoff, sleep, TransportError } from '@commonweight/client-sdk';
 import { parseTaskConfig } from '@commonweight/coordinator';
-import { ConfigError, encodings, losses, optimizerNames, strategies } from '@commonweight/core';
+import { ConfigError, encodings, lossNames, optimizerNames, strategies } from '@commonweight/core';
 import type { TaskStatus } from '@commonweight/proto';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
@@ -12,6 +12,7 @@ import { LiveView } from '../output/live-view.ts';
 import { standardOutput, type Output } from '../output/output.ts';
 import { stopSignal } from '../output/stop-signal.ts';
 import { namedStrategy } from '../task/named-strategy.ts';
+import { ownLoss } from '../task/own-loss.ts';
 import { taskConfig, type TaskFlags } from '../task/task-flags.ts';
 import { taskBlock, taskLine, taskRecord } from '../task/task-view.ts';
 
@@ -47,7 +48,8 @@ export function addTask(program: Command): void {
     .option('--learning-rate <x>', 'of the local optimizer', number(0))
     .option('--momentum <x>', 'of sgd and nesterov', number(0))
     .option('--optimizer <name>', optimizerNames.join(', '), oneOf(...optimizerNames))
-    .option('--loss <name>', 'what training makes small', oneOf(...Object.keys(losses)))
+    .option('--loss <name>', 'what training makes small', oneOf(...lossNames))
+    .option('--loss-graph <file>', 'a loss of your own: an ONNX graph of predictions, target and sampleWeights')
     .option(
       '--size <name=n>',
       'a size that the model leaves open besides the batch, such as sequence=128; repeatable',
@@ -91,10 +93,12 @@ export function addTask(program: Command): void {
 
 async function createTask(
   task: string,
-  options: Options & TaskFlags & { config?: string; start?: boolean },
+  options: Options & Omit<TaskFlags, 'lossGraph'> & { config?: string; lossGraph?: string; start?: boolean },
 ): Promise<void> {
   const file = options.config === undefined ? {} : jsonObject(await readFile(options.config, 'utf8'), options.config);
-  const config = taskConfig({ ...options, ...(await namedStrategy(options.strategy)) }, file);
+  const { lossGraph, ...flags } = options;
+  const own = { ...(await namedStrategy(options.strategy)), ...(await ownLoss(lossGraph)) };
+  const config = taskConfig({ ...flags, ...own }, file);
   // A strategy that only the coordinator has loaded is for the coordinator to check.
   if (Object.hasOwn(strategies, (config['strategy'] as { name: string }).name)) {
     parseTaskConfig(JSON.stringify(config));

@@ -13,6 +13,7 @@ import {
 import {
   classCount,
   evaluate,
+  Evaluator,
   labelsOf,
   LoadedGraphs,
   localRound,
@@ -32,6 +33,7 @@ if (port === null) throw new Error('this file is a worker');
 const setup = workerData as WorkerSetup;
 const on = { engine: 'cpu', threads: 1 } as const;
 const graphs = new LoadedGraphs(on, GRAPHS_MAX);
+const evaluator = new Evaluator(on);
 const { length } = layoutOf(readModel(setup.graph));
 const classes = classCount(setup.train) ?? 0;
 
@@ -90,7 +92,7 @@ async function answer(message: Exclude<ToWorker, { type: 'end' }>): Promise<void
   try {
     if (message.type === 'client') return tell({ id: message.id, result: await play(message) });
     const data = subset(setup.test, [...message.examples]);
-    const result = await evaluate(setup.graph, message.weights, data, { ...setup.plan, threads: 1 });
+    const result = await evaluate(setup.graph, message.weights, data, { plan: setup.plan, evaluator });
     tell({ id: message.id, result });
   } catch (error) {
     tell({ id: message.id, failure: (error as Error).message });
@@ -103,6 +105,7 @@ port.on('message', (message: ToWorker) => {
   before = before.then(async () => {
     if (message.type !== 'end') return answer(message);
     await graphs.release();
+    await evaluator.release();
     port.close();
   });
 });

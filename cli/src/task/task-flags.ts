@@ -17,6 +17,8 @@ export interface TaskFlags {
   momentum?: number;
   optimizer?: string;
   loss?: string;
+  /** In base64. */
+  lossGraph?: string;
   size?: Record<string, number>;
   localLayers?: string[];
   encoding?: string;
@@ -37,6 +39,9 @@ type Config = Record<string, unknown>;
 /** A task's configuration: what the file says, and over it what the flags say. */
 export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
   const plan = (file['plan'] ?? {}) as Config;
+  if (flags.lossGraph !== undefined && flags.loss !== undefined && flags.loss !== 'graph') {
+    throw new UsageError(`--loss-graph is the loss: leave --loss ${flags.loss} out`);
+  }
   const cohort = (file['cohort'] ?? {}) as Config;
   const strategy: Config = {
     name: 'fedAvg',
@@ -64,7 +69,13 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
       batchSize: 10,
       ...plan,
       ...evaluationOf((plan['evaluation'] ?? {}) as Config, flags),
-      ...given({ loss: flags.loss, epochs: flags.epochs, batchSize: flags.batch, localLayers: flags.localLayers }),
+      ...given({
+        loss: flags.lossGraph === undefined ? flags.loss : 'graph',
+        lossGraph: flags.lossGraph,
+        epochs: flags.epochs,
+        batchSize: flags.batch,
+        localLayers: flags.localLayers,
+      }),
       ...sizesOf((plan['sizes'] ?? {}) as Config, flags),
       optimizer: {
         name: 'sgd',

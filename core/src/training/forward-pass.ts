@@ -3,7 +3,7 @@ import { writeNode } from '../autodiff/rewrite/write-node.ts';
 import { contractOf, elemTypeOf } from '../onnx/contract.ts';
 import type { TensorSpec } from '../onnx/contract.ts';
 import { OnnxError } from '../onnx/errors.ts';
-import { graphOf, opsetOf } from '../onnx/file.ts';
+import { graphOf } from '../onnx/file.ts';
 import type { ModelProto, NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import { GraphBuilder } from '../onnx/graph-builder.ts';
 import { makeModel, makeValue } from '../onnx/nodes.ts';
@@ -11,16 +11,11 @@ import { layoutOf } from '../onnx/parameters.ts';
 import type { WeightLayout } from '../onnx/parameters.ts';
 import { isEmptyShell } from '../onnx/tensor-data.ts';
 import { trainedStatistics } from '../onnx/training-mode.ts';
-import { QuantizeError } from '../quantize/errors.ts';
-import { raiseOpset } from '../quantize/raise-opset.ts';
 import { realExamples, writeBatchNormalization } from './batch-statistics.ts';
 import type { NextStatistics, RealExamples } from './batch-statistics.ts';
 import { writeDropout } from './dropout.ts';
 import type { DropoutMask } from './dropout.ts';
-import { predictionOf } from './losses.ts';
-import type { LossName } from './losses.ts';
-
-const opsetMax = 23;
+import { readable } from './readable.ts';
 
 /** One input that a model reads its data from. */
 export interface DataInput {
@@ -57,22 +52,6 @@ export function beginGraph(model: ModelProto, batchSize: number, sizes: OpenSize
   const data = inputs.map((input) => declareData(graph, input, batchSize, sizes));
   for (const { name, shape } of layout.parameters) graph.input(name, shape);
   return { graph, layout, data, sampleWeights: graph.input('training/weights', [batchSize]) };
-}
-
-/** The model in an operator set that training reads: older nodes are written as 13 has them. */
-function readable(model: ModelProto): ModelProto {
-  const version = opsetOf(model);
-  if (version > opsetMax) {
-    throw new OnnxError(
-      `the model uses ONNX operator set ${version}; training reads up to ${opsetMax}: export it for 17`,
-    );
-  }
-  try {
-    return raiseOpset(model);
-  } catch (cause) {
-    if (cause instanceof QuantizeError) throw new OnnxError(cause.message, { cause });
-    throw cause;
-  }
 }
 
 /** What examples are made of. Others, such as bfloat16, no JavaScript array holds. */
@@ -112,7 +91,6 @@ function declareData(graph: GraphBuilder, input: TensorSpec, batchSize: number, 
 
 interface Forward {
   forward: NodeProto[];
-  prediction: string;
   masks: DropoutMask[];
   /** Running statistics by parameter as they are after the step. */
   statistics: NextStatistics;
@@ -124,12 +102,15 @@ interface TrainingMode {
   drops: boolean;
 }
 
-/** Copies what the prediction is computed from; the rest of the model does not train. Without a training mode it predicts. */
-export function writeForward(graph: GraphBuilder, model: ModelProto, loss: LossName, training?: TrainingMode): Forward {
-  // A closing Softmax is told by its own name, which an older one loses on the way.
-  const prediction = predictionOf(graphOf(model).output[0]!.name, graphOf(model).node, loss);
+/** Copies what the predictions are computed from; the rest of the model does not train. Without a training mode it predicts. */
+export function writeForward(
+  graph: GraphBuilder,
+  model: ModelProto,
+  predictions: readonly string[],
+  training?: TrainingMode,
+): Forward {
   const { node: nodes, initializer } = graphOf(readable(model));
-  const needed = ancestors(nodes, [prediction]);
+  const needed = ancestors(nodes, predictions);
   for (const tensor of initializer) if (needed.has(tensor.name) && !isEmptyShell(tensor)) graph.initializer(tensor);
   const parameters = new Set(layoutOf(model).parameters.map(({ name }) => name));
   const masks: DropoutMask[] = [];
@@ -149,7 +130,7 @@ export function writeForward(graph: GraphBuilder, model: ModelProto, loss: LossN
     if (mask === undefined) writeNode(graph, node);
     else masks.push(mask);
   }
-  return { forward: graph.nodes.slice(start), prediction, masks, statistics };
+  return { forward: graph.nodes.slice(start), masks, statistics };
 }
 
 /** A model of the nodes that these outputs need. */

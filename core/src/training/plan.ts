@@ -1,9 +1,13 @@
 import { ConfigError } from '../errors.ts';
+import { OnnxError } from '../onnx/errors.ts';
 import { localMethods } from '../strategy/local-methods.ts';
 import type { OpenSizes } from './forward-pass.ts';
-import { losses } from './losses.ts';
+import { lossOf } from './loss.ts';
+import type { LossPlan } from './loss.ts';
+import { decodedLoss, readLossGraph } from './loss-graph.ts';
+import { lossNames } from './losses.ts';
 import type { LossName, LossOptions } from './losses.ts';
-import { metrics, type MetricName } from './metrics.ts';
+import { metricsFor, type MetricName } from './metrics.ts';
 import type { OptimizerPlan } from './optimizers.ts';
 import type { Schedule } from './schedule.ts';
 
@@ -21,6 +25,8 @@ export interface TrainingPlan {
   clip?: { value?: number; norm?: number };
   schedule?: Schedule;
   lossOptions?: LossOptions;
+  /** Where the loss is `graph`: the ONNX file in base64, up to LOSS_GRAPH_BYTES_MAX. */
+  lossGraph?: string;
   /** What the strategy needs of the agent besides, see localMethods. */
   local?: { name: string } & Readonly<Record<string, number | string>>;
   /**
@@ -70,6 +76,7 @@ export function parsePlan(value: unknown): TrainingPlan {
     'clip',
     'schedule',
     'lossOptions',
+    'lossGraph',
     'local',
     'localLayers',
     'evaluation',
@@ -77,9 +84,8 @@ export function parsePlan(value: unknown): TrainingPlan {
     'sizes',
   ]);
   const { loss } = plan;
-  if (typeof loss !== 'string' || !Object.hasOwn(losses, loss)) {
-    throw fault('loss', `must be one of ${Object.keys(losses).join(', ')}`);
-  }
+  if (!lossNames.some((name) => name === loss)) throw fault('loss', `must be one of ${lossNames.join(', ')}`);
+  const lossGraph = parseLossGraph(loss as LossName, plan['lossGraph']);
   return {
     loss: loss as LossName,
     optimizer: parseOptimizer(plan['optimizer']),
@@ -99,11 +105,14 @@ export function parsePlan(value: unknown): TrainingPlan {
       'lossOptions',
       plan['lossOptions'] === undefined ? undefined : parseLossOptions(loss as LossName, plan['lossOptions']),
     ),
+    ...given('lossGraph', lossGraph),
     ...given('local', plan['local'] === undefined ? undefined : parseLocal(plan['local'])),
     ...given('localLayers', plan['localLayers'] === undefined ? undefined : parseLayers(plan['localLayers'])),
     ...given(
       'evaluation',
-      plan['evaluation'] === undefined ? undefined : parseEvaluation(loss as LossName, plan['evaluation']),
+      plan['evaluation'] === undefined
+        ? undefined
+        : parseEvaluation({ loss: loss as LossName, ...given('lossGraph', lossGraph) }, plan['evaluation']),
     ),
     ...given('dropout', flag(plan, 'dropout')),
     ...given('sizes', plan['sizes'] === undefined ? undefined : parseSizes(plan['sizes'])),
@@ -191,9 +200,10 @@ function parseSizes(value: unknown): OpenSizes {
   return Object.fromEntries(names.map((name) => [name, whole(sizes, name, limits.size, `sizes.${name}`)]));
 }
 
-function parseEvaluation(loss: LossName, value: unknown): EvaluationOptions {
+function parseEvaluation(plan: LossPlan, value: unknown): EvaluationOptions {
   const evaluation = fields(value, 'evaluation', ['metrics', 'holdOut', 'k']);
-  const fitting = Object.entries(metrics).flatMap(([name, row]) => (row.losses.includes(loss) ? [name] : []));
+  const { loss } = plan;
+  const fitting = metricsFor(lossOf(plan).kind);
   const wanted = evaluation['metrics'];
   const isFitting = (name: unknown): boolean => fitting.some((one) => one === name);
   if (!Array.isArray(wanted) || wanted.length === 0 || !wanted.every(isFitting)) {
@@ -235,7 +245,25 @@ function parseSchedule(value: unknown): Schedule {
 const lossKeys: Partial<Record<LossName, readonly string[]>> = {
   'cross-entropy': ['labelSmoothing', 'classWeights', 'ignoreIndex'],
   huber: ['delta'],
+  triplet: ['margin'],
 };
+
+/** A loss of somebody's own, which must be there where it is asked for, and nowhere else. */
+function parseLossGraph(loss: LossName, value: unknown): string | undefined {
+  if (loss !== 'graph') {
+    if (value === undefined) return undefined;
+    throw fault('lossGraph', `goes with the loss graph, and the loss is ${loss}`);
+  }
+  if (typeof value !== 'string')
+    throw fault('lossGraph', 'is missing: give an ONNX file in base64 (task create --loss-graph FILE)');
+  try {
+    readLossGraph(decodedLoss(value));
+  } catch (cause) {
+    if (cause instanceof OnnxError) throw new ConfigError(`lossGraph: ${cause.message}`, 'lossGraph', { cause });
+    throw cause;
+  }
+  return value;
+}
 
 function parseLossOptions(loss: LossName, value: unknown): LossOptions {
   const options = fields(value, 'lossOptions', lossKeys[loss] ?? []);
@@ -257,6 +285,10 @@ function parseLossOptions(loss: LossName, value: unknown): LossOptions {
     ...given(
       'delta',
       optional(options, 'delta', 'lossOptions.delta', (x) => x > 0),
+    ),
+    ...given(
+      'margin',
+      optional(options, 'margin', 'lossOptions.margin', (x) => x > 0),
     ),
   };
 }

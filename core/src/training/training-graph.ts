@@ -10,7 +10,8 @@ import { localLayers } from '../weights/local-layers.ts';
 import type { DropoutMask } from './dropout.ts';
 import { beginGraph, finishGraph, writeForward } from './forward-pass.ts';
 import type { DataInput } from './forward-pass.ts';
-import { elemTypes, losses, shares } from './losses.ts';
+import { lossOf } from './loss.ts';
+import type { TargetInput } from './loss.ts';
 import { writeOptimizer } from './optimizers.ts';
 import type { StateSlot } from './optimizers.ts';
 import type { TrainingPlan } from './plan.ts';
@@ -30,7 +31,7 @@ export interface TrainingGraph {
   corrections: { input: string; parameter: string }[];
   /** What the model reads, in its order. */
   data: DataInput[];
-  target: { name: string; shape: readonly number[]; dtype: 'int64' | 'float' };
+  target: TargetInput;
   /** Inputs of the plan's dropout, which want a new `dropoutMask` each step. */
   masks: DropoutMask[];
   /** Input [batch]; the loss is the mean by these weights, so a partial last batch is filled up with zeros. */
@@ -49,24 +50,16 @@ export function buildTrainingGraph(
   const model = trainedPart(whole);
   const { graph, layout, data, sampleWeights } = beginGraph(model, batchSize, plan.sizes);
   if (layout.parameters.length === 0) throw new OnnxError('the graph has no parameters; split the model first');
-  const { forward, prediction, masks, statistics } = writeForward(graph, model, plan.loss, {
-    sampleWeights,
-    drops: plan.dropout === true,
-  });
-
-  const row = losses[plan.loss];
-  const targetShape = row.targetShape(graph.shapeOf(prediction));
-  const target = graph.input('training/target', targetShape, elemTypes[row.targetType]);
-  const { loss, gradient } = row.write({
-    graph,
-    prediction,
-    target,
-    weights: shares(graph, sampleWeights),
-    options: plan.lossOptions ?? {},
-  });
+  const ofPlan = lossOf(plan);
+  // A closing Softmax is told by its own name, which an older one loses on the way.
+  const predictions = ofPlan.predictions(model);
+  const mode = { sampleWeights, drops: plan.dropout === true };
+  const { forward, masks, statistics } = writeForward(graph, model, predictions, mode);
+  const target = ofPlan.target(graph, predictions);
+  const { loss, gradients: seeds } = ofPlan.write(graph, { predictions, target: target.name, sampleWeights });
 
   const names = layout.parameters.map(({ name }) => name);
-  const gradients = differentiate(graph, forward, new Map([[prediction, gradient]]), names);
+  const gradients = differentiate(graph, forward, seeds, names);
   if (!names.some((name) => gradients.has(name))) throw unreachable(forward);
 
   const state: StateSlot[] = [];
@@ -106,7 +99,7 @@ export function buildTrainingGraph(
     corrections,
     masks,
     data,
-    target: { name: target, shape: targetShape, dtype: row.targetType },
+    target,
     sampleWeights,
     loss,
     ...(rate === undefined ? {} : { rate }),

@@ -47,7 +47,7 @@ export class Batches {
       requireClasses(this.#target.values as BigInt64Array, classes, ignoreIndex);
   }
 
-  /** A batch; what a partial one lacks is filled with zeros of weight 0, so no example is dropped and none is counted twice. */
+  /** A batch; what a partial one lacks is filled with an example of weight 0, so no example is dropped and none is counted twice. */
   async feedsOf(indices: readonly number[]): Promise<Feeds> {
     const { data, target, sampleWeights, batchSize } = this.#graph;
     const weights = new Float32Array(batchSize).fill(1, 0, indices.length);

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { DataError, labelsOf, subset, type Dataset } from '../data/dataset.ts';
 import { loadDataset } from '../data/load-dataset.ts';
 import { evaluate } from './evaluate.ts';
+import { Evaluator } from './evaluator.ts';
 import { HeldOut } from './held-out.ts';
 import { OrtTrainer } from './train.ts';
 
@@ -29,7 +30,7 @@ test('what is set aside is measured, and is the same in every round', async () =
     [first, weights],
     [second, first.weights],
   ] as const) {
-    const seen = await evaluate(graph, of, subset(data, held), { loss: 'cross-entropy', threads: 1 });
+    const seen = await evaluate(graph, of, subset(data, held), { plan, evaluator: new Evaluator(on) });
     expect(result.metrics?.['base_accuracy']).toBeCloseTo(seen.correct! / held.length, 6);
     expect(Math.log(result.metrics!['base_perplexity']!)).toBeCloseTo(seen.lossSum / held.length, 4);
     expect(result.metrics!['base_top-k']).toBeGreaterThanOrEqual(result.metrics!['base_accuracy']!);

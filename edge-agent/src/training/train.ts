@@ -70,7 +70,7 @@ export class LoadedGraphs {
     return {
       graph,
       layout: layoutOf(model),
-      classes: classes !== undefined && classes > 0 ? classes : undefined,
+      classes: plan.loss === 'cross-entropy' && classes !== undefined && classes > 0 ? classes : undefined,
       front: await Front.open(model),
       session,
     };
@@ -104,10 +104,7 @@ export class OrtTrainer {
     const batchSize = Math.min(plan.batchSize, indices.length);
     const compiled = await this.#graphs.get(graph, plan, batchSize);
     const batches = new Batches(this.#data, compiled.graph, { ...compiled, ignoreIndex });
-    const metrics =
-      held.length === 0
-        ? {}
-        : await this.#heldOut.measure({ graph, weights, plan }, held, { ...compiled, ignoreIndex });
+    const metrics = held.length === 0 ? {} : await this.#heldOut.measure({ graph, weights, plan }, held);
     const random = seeded(seed);
     let feeds = firstFeeds(compiled, weights, more);
     const baseLoss =
