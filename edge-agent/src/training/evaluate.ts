@@ -1,6 +1,6 @@
 import type { EvaluationPlan, TrainingPlan } from '@commonweight/core';
 import type { Dataset } from '../data/dataset.ts';
-import { Evaluator } from './evaluator.ts';
+import type { Evaluator } from './evaluator.ts';
 
 /** How good weights are on some examples, as sums, so that parts of a set add up. */
 export interface Evaluation {
