@@ -2,6 +2,7 @@ export { NotTrainableError, OnnxError } from './onnx/errors.ts';
 export { readModel, writeModel } from './onnx/file.ts';
 export { joinModel, layoutOf, parametersOf, splitModel } from './onnx/parameters.ts';
 export type { ParameterSpec, SplitModel, WeightLayout } from './onnx/parameters.ts';
+export { requireRunnable } from './onnx/runnable.ts';
 export { contractOf } from './onnx/contract.ts';
 export type { ModelContract, TensorSpec } from './onnx/contract.ts';
 export type { ModelProto } from './onnx/gen/onnx/onnx_pb.ts';

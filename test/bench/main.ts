@@ -12,6 +12,7 @@ const benches: Record<string, () => Promise<Bench>> = {
   aggregate: () => import('./aggregate.ts'),
   asynchronous: () => import('./asynchronous.ts'),
   fleet: () => import('./fleet.ts'),
+  import: () => import('./import.ts'),
   infer: () => import('./infer.ts'),
   memory: () => import('./memory.ts'),
   papers: () => import('./papers.ts'),

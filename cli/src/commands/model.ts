@@ -13,17 +13,18 @@ import {
   type TensorSpec,
 } from '@commonweight/core';
 import { openManifest, SignedManifestSchema, type Manifest, type SignedManifest } from '@commonweight/proto';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import { toBinary } from '@bufbuild/protobuf';
 import type { Command } from 'commander';
 import { withAdmin } from '../admin/admin-client.ts';
+import { sourceOf, withFile, type FileSource } from '../admin/file-source.ts';
 import { adapted, adapts, type AdaptFlags } from '../model/adapted.ts';
 import { contractTypes } from '../model/contract-types.ts';
 import { builtModel, modelKinds, type ModelShape } from '../model/model-kinds.ts';
 import { readOnnx, understood } from '../model/read-onnx.ts';
 import { gathered, name, number, oneOf, talking, whole, wholes } from '../output/arguments.ts';
-import { CommandError, UsageError } from '../output/failure.ts';
+import { CommandError, refusedIsUsage, UsageError } from '../output/failure.ts';
 import { bytes, percent, table } from '../output/format.ts';
 import { standardOutput, type Output } from '../output/output.ts';
 import { addModelCheck, showSpec } from './model-check.ts';
@@ -135,7 +136,7 @@ async function importModel(file: string, options: Options & ImportFlags): Promis
   const { preprocess } = options;
   const isAdapted = adapts(options);
   if (!isAdapted && preprocess === undefined && options.file === undefined)
-    return await importBytes(model, await readFile(file), options, output);
+    return await withFile(file, (source) => importFrom(model, source, options, output));
   const read = await readOnnx(file);
   const changed = isAdapted ? understood(file, () => adapted(read, options)) : read;
   const composed = preprocess === undefined ? changed : await behind(preprocess, changed);
@@ -162,13 +163,15 @@ async function writeOrImport(
   output: Output,
 ): Promise<void> {
   const { file } = options;
-  if (file === undefined) return await importBytes(model, onnx, options, output);
+  if (file === undefined) return await importFrom(model, sourceOf(onnx), options, output);
   await writeFile(file, onnx);
   output.say(`${file}: ${bytes(onnx.length)}`, { event: 'written', file, bytes: onnx.length });
 }
 
-async function importBytes(model: string, onnx: Uint8Array, options: Options, output: Output): Promise<void> {
-  const release = await withAdmin(options.coordinator, (admin) => admin.importModel(model, onnx));
+async function importFrom(model: string, source: FileSource, options: Options, output: Output): Promise<void> {
+  const release = await withAdmin(options.coordinator, (admin) =>
+    refusedIsUsage(() => admin.importModel(model, source)),
+  );
   const { version, artifacts } = opened(release);
   const size = artifacts.reduce((sum, artifact) => sum + Number(artifact.size), 0);
   output.say(`${model} version ${version}: ${bytes(size)}`, { event: 'imported', model, version, bytes: size });

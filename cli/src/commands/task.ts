@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { withAdmin } from '../admin/admin-client.ts';
 import { gathered, name, names, number, oneOf, openSize, option, talking, whole } from '../output/arguments.ts';
-import { CommandError, describeError } from '../output/failure.ts';
+import { CommandError, describeError, refusedIsUsage } from '../output/failure.ts';
 import { table } from '../output/format.ts';
 import { LiveView } from '../output/live-view.ts';
 import { standardOutput, type Output } from '../output/output.ts';
@@ -104,7 +104,7 @@ async function createTask(
     parseTaskConfig(JSON.stringify(config));
   }
   const status = await withAdmin(options.coordinator, async (admin) => {
-    const created = await admin.createTask(task, config);
+    const created = await refusedIsUsage(() => admin.createTask(task, config));
     return options.start === true ? await admin.startTask(task) : created;
   });
   sayTask(status, options);

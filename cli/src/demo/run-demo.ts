@@ -5,6 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AdminClient } from '../admin/admin-client.ts';
+import { sourceOf } from '../admin/file-source.ts';
 import { freePort } from '../nats/free-port.ts';
 import { NATS_MEND, provideNats } from '../nats/provide.ts';
 import { CommandError } from '../output/failure.ts';
@@ -87,7 +88,7 @@ async function run(
   const admin = new AdminClient(url);
   closers.push(() => admin.close());
   const { inputs, outputs } = await sizesOf(options);
-  await orFailure(admin.importModel(MODEL, writeModel(demoModel(inputs, outputs, options.seed))));
+  await orFailure(admin.importModel(MODEL, sourceOf(writeModel(demoModel(inputs, outputs, options.seed)))));
   await orFailure(admin.createTask(TASK, demoTask(options)));
 
   const app = begin({

@@ -4,6 +4,7 @@ import {
   contractOf,
   invariant,
   readModel,
+  requireRunnable,
   splitModel,
   weightsFromBytes,
   weightsToBytes,
@@ -143,7 +144,9 @@ export class Registry extends RegistryReads {
   /** Reads an ONNX file and commits it as the model's first version. */
   async importModel(model: string, onnx: Uint8Array, createdMs: number): Promise<SignedManifest> {
     if ((await this.#store.newestVersion(model)) !== undefined) throw isThere(model);
-    const { graph, weights } = splitModel(readModel(onnx));
+    const whole = readModel(onnx);
+    requireRunnable(whole);
+    const { graph, weights } = splitModel(whole);
     const { inputs, outputs } = contractOf(readModel(graph));
     const tensors = (specs: typeof inputs) =>
       specs.map(({ name, dtype, dims, symbols = [] }) =>

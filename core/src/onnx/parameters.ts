@@ -5,7 +5,7 @@ import { OnnxError } from './errors.ts';
 import { graphOf, writeModel } from './file.ts';
 import { trainedPart } from './border.ts';
 import { trainedNames } from './metadata.ts';
-import { dimsOf, floatTensor, floatValues, isEmptyShell } from './tensor-data.ts';
+import { dimsOf, floatTensor, isEmptyShell, putFloats } from './tensor-data.ts';
 import { toInference } from './training-mode.ts';
 import { sizeOf } from '../tensor/shape.ts';
 
@@ -40,9 +40,7 @@ export function splitModel(model: ModelProto): SplitModel {
   const shell = parameters.find(isEmptyShell);
   if (shell !== undefined) throw new OnnxError(`parameter '${shell.name}' has no values; join weights to it first`);
   const weights = new Float32Array(layout.length);
-  parameters.forEach((tensor, index) => {
-    weights.set(floatValues(tensor), layout.parameters[index]!.offset);
-  });
+  parameters.forEach((tensor, index) => putFloats(tensor, weights, layout.parameters[index]!.offset));
   return { graph: writeModel(emptied), weights, layout };
 }
 

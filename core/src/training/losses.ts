@@ -168,10 +168,14 @@ export function shares(graph: GraphBuilder, sampleWeights: string): string {
 
 /** The value the loss is taken of: a closing Softmax or Sigmoid is part of the loss. */
 export function predictionOf(output: string, nodes: readonly NodeProto[], contains: readonly string[]): string {
-  const last = nodes.find((node) => node.output[0] === output);
-  if (last === undefined) return output;
-  if (last.opType === 'Identity') return predictionOf(last.input[0]!, nodes, contains);
-  return contains.includes(last.opType) ? last.input[0]! : output;
+  const makers = new Map(nodes.map((node) => [node.output[0], node]));
+  let last = makers.get(output);
+  let value = output;
+  while (last?.opType === 'Identity') {
+    value = last.input[0]!;
+    last = makers.get(value);
+  }
+  return last !== undefined && contains.includes(last.opType) ? last.input[0]! : value;
 }
 
 /** Sums numbers of all examples by the examples' weights; `slopes` are the derivatives of `values`. */

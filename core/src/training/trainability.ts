@@ -5,6 +5,7 @@ import { graphOf, readModel } from '../onnx/file.ts';
 import type { ModelProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import { OnnxError } from '../onnx/errors.ts';
 import { layoutOf, splitModel } from '../onnx/parameters.ts';
+import { requireRunnable } from '../onnx/runnable.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import type { TrainingPlan } from './plan.ts';
 import { buildTrainingGraph } from './training-graph.ts';
@@ -37,9 +38,6 @@ export function checkTrainable(model: ModelProto): NodeVerdict[] {
   });
 }
 
-const QUANTIZED =
-  /^(DynamicQuantizeLinear|QuantizeLinear|DequantizeLinear|MatMulInteger|ConvInteger|MatMulNBits|QLinear\w+|QGemm)$/;
-
 /** What a whole model is to training. */
 export interface TrainingSurvey {
   nodes: NodeVerdict[];
@@ -54,6 +52,7 @@ export interface TrainingSurvey {
 
 /** Says of a whole model whether a plan can train it: by writing the training graph. Throws OnnxError where it is no sound model. */
 export function surveyTraining(model: ModelProto, plan: TrainingPlan): TrainingSurvey {
+  requireRunnable(model);
   const nodes = checkTrainable(model);
   const { graph, layout } = splitModel(model);
   const found = {
@@ -61,14 +60,6 @@ export function surveyTraining(model: ModelProto, plan: TrainingPlan): TrainingS
     parameters: layout.parameters.reduce((sum, { shape }) => sum + sizeOf(shape), 0),
     tensors: layout.parameters.length,
   };
-  const quantized = nodes.find(({ operator }) => QUANTIZED.test(operator));
-  if (quantized !== undefined) {
-    const { node, operator } = quantized;
-    return {
-      ...found,
-      obstacle: `node '${node}' (${operator}) is of a quantized form; train the float32 model, and quantize what comes of it`,
-    };
-  }
   try {
     const { valueBytes } = buildTrainingGraph(readModel(graph), plan);
     return { ...found, stepBytes: valueBytes };

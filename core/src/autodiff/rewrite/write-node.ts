@@ -1,7 +1,9 @@
+import { requireInputs } from '../../onnx/arity.ts';
 import { NotTrainableError } from '../../onnx/errors.ts';
 import type { NodeProto } from '../../onnx/gen/onnx/onnx_pb.ts';
 import type { GraphBuilder } from '../../onnx/graph-builder.ts';
 import { findAttribute } from '../../onnx/nodes.ts';
+import { gradientRule } from '../gradients.ts';
 import { floatTensor, int64Tensor } from '../../onnx/tensor-data.ts';
 import { functions } from './functions.ts';
 import { norms } from './norms.ts';
@@ -31,6 +33,9 @@ const mends: Readonly<Record<string, string>> = {
   If: 'export the model traced with fixed shapes, so that one branch is left; or write the choice as Where',
 };
 
+const QUANTIZED =
+  /^(DynamicQuantizeLinear|QuantizeLinear|DequantizeLinear|MatMulInteger|ConvInteger|MatMulNBits|QLinear\w+|QGemm)$/;
+
 /** Writes one node of a model in operators that have gradients. */
 export function writeNode(graph: GraphBuilder, node: NodeProto): void {
   const mend = Object.hasOwn(mends, node.opType) ? mends[node.opType] : undefined;
@@ -40,8 +45,15 @@ export function writeNode(graph: GraphBuilder, node: NodeProto): void {
       operator: node.opType,
     });
   }
+  requireInputs(node);
   if (writeConstant(graph, node)) return;
   const rewrite = rewriteOf(node);
+  if (QUANTIZED.test(node.opType) && rewrite === undefined && gradientRule(node) === undefined) {
+    throw new NotTrainableError(
+      `node '${node.name}' (${node.opType}) is of a quantized form; train the float32 model, and quantize what comes of it`,
+      { node: node.name, operator: node.opType },
+    );
+  }
   if (rewrite === undefined) graph.append(inOpset17(graph, node));
   else rewrite(graph, node);
 }
