@@ -9,6 +9,7 @@ export { localRound, type OwnName } from './local-round.ts';
 export { evaluate, type Evaluation, type MeasuredBy } from './training/evaluate.ts';
 export { Evaluator } from './training/evaluator.ts';
 export { engineNames, isBuiltIn, probeEngine, type EngineName, type EngineReport } from './training/engines.ts';
+export { probeLoading, type LoadReport } from './training/load-probe.ts';
 export { LoadedGraphs, OrtTrainer } from './training/train.ts';
 export { makeUpdate, type UpdateAssignment } from './update.ts';
 export { startServing, type Serving, type ServingOptions } from './serving/start.ts';

@@ -7,7 +7,6 @@ import {
   readModel,
   weightsFromBytes,
   weightsToSafetensors,
-  withPreprocess,
   writeModel,
   type ModelProto,
   type TensorSpec,
@@ -19,6 +18,7 @@ import { toBinary } from '@bufbuild/protobuf';
 import type { Command } from 'commander';
 import { withAdmin } from '../admin/admin-client.ts';
 import { sourceOf, withFile, type FileSource } from '../admin/file-source.ts';
+import { behind } from '../model/behind.ts';
 import { adapted, adapts, type AdaptFlags } from '../model/adapted.ts';
 import { contractTypes } from '../model/contract-types.ts';
 import { builtModel, modelKinds, type ModelShape } from '../model/model-kinds.ts';
@@ -148,12 +148,6 @@ async function importModel(file: string, options: Options & ImportFlags): Promis
     `${trained.toLocaleString('en')} numbers are trained and travel in updates (${percent(trained / all)} of what the file would train)`,
     { event: 'adapted', model, trained, parameters: all },
   );
-}
-
-/** The model with the graph of a file in front of it. */
-async function behind(file: string, model: ModelProto): Promise<ModelProto> {
-  const front = await readOnnx(file);
-  return understood(file, () => withPreprocess(model, front));
 }
 
 async function writeOrImport(

@@ -1,5 +1,5 @@
 import { gradientRule } from '../autodiff/gradients.ts';
-import { rewriteOf } from '../autodiff/rewrite/write-node.ts';
+import { mendOf, rewriteOf } from '../autodiff/rewrite/write-node.ts';
 import { ancestors, dependents } from '../autodiff/reachability.ts';
 import { graphOf, readModel } from '../onnx/file.ts';
 import type { ModelProto } from '../onnx/gen/onnx/onnx_pb.ts';
@@ -15,6 +15,8 @@ export interface NodeVerdict {
   operator: string;
   node: string;
   verdict: 'trainable' | 'constant' | 'not differentiable';
+  /** What to do about one that is in the way. */
+  mend?: string;
 }
 
 /** Says node by node whether a model, split or whole, can be trained. */
@@ -32,9 +34,12 @@ export function checkTrainable(model: ModelProto): NodeVerdict[] {
   );
   return nodes.map((node) => {
     const isOnPath = node.output.some((name) => heard.has(name) && moving.has(name));
+    const known = { operator: node.opType, node: node.name };
+    if (!isOnPath) return { ...known, verdict: 'constant' };
     const isKnown = gradientRule(node) !== undefined || rewriteOf(node) !== undefined;
-    const verdict = !isOnPath ? 'constant' : isKnown ? 'trainable' : 'not differentiable';
-    return { operator: node.opType, node: node.name, verdict };
+    return isKnown
+      ? { ...known, verdict: 'trainable' }
+      : { ...known, verdict: 'not differentiable', mend: mendOf(node) };
   });
 }
 
@@ -44,6 +49,8 @@ export interface TrainingSurvey {
   /** Numbers that are trained, and the tensors that they are in. */
   parameters: number;
   tensors: number;
+  /** The training graph; undefined where there is an obstacle. */
+  training?: Uint8Array;
   /** Bytes of all values of one step, were no memory used twice: a bound from above. Undefined where there is an obstacle. */
   stepBytes?: number;
   /** Why it cannot be trained as asked, and what to do. */
@@ -61,8 +68,8 @@ export function surveyTraining(model: ModelProto, plan: TrainingPlan): TrainingS
     tensors: layout.parameters.length,
   };
   try {
-    const { valueBytes } = buildTrainingGraph(readModel(graph), plan);
-    return { ...found, stepBytes: valueBytes };
+    const { model: training, valueBytes } = buildTrainingGraph(readModel(graph), plan);
+    return { ...found, training, stepBytes: valueBytes };
   } catch (error) {
     if (!(error instanceof OnnxError)) throw error;
     return { ...found, obstacle: error.message };

@@ -27,6 +27,29 @@ export function rewriteOf(node: NodeProto): Rewrite | undefined {
   return domains.includes(node.domain) && Object.hasOwn(rewrites, node.opType) ? rewrites[node.opType] : undefined;
 }
 
+/** What to do about a node that is in the way of a gradient. */
+export function mendOf({ opType }: NodeProto): string {
+  if (Object.hasOwn(mends, opType)) return mends[opType]!;
+  if (QUANTIZED.test(opType)) return 'train the float32 model, and quantize what comes of it';
+  return ROUNDS.includes(opType)
+    ? 'it is flat almost everywhere: leave it out of what is trained, or do it behind the model'
+    : 'replace it before the export, or freeze what is in front of it (model import --train)';
+}
+
+/** Operators whose slope is zero wherever they have one. */
+const ROUNDS: readonly string[] = [
+  'Ceil',
+  'Floor',
+  'Round',
+  'Sign',
+  'ArgMax',
+  'ArgMin',
+  'Hardmax',
+  'OneHot',
+  'TopK',
+  'NonZero',
+];
+
 const mends: Readonly<Record<string, string>> = {
   Loop: 'export the model traced with a fixed number of steps, so that the loop is written out (an LSTM or GRU as operator LSTM or GRU)',
   Scan: 'export the model traced with a fixed number of steps, so that the loop is written out (an LSTM or GRU as operator LSTM or GRU)',
