@@ -5,6 +5,7 @@ import type { GraphBuilder } from '../../onnx/graph-builder.ts';
 import { findAttribute } from '../../onnx/nodes.ts';
 import { gradientRule } from '../gradients.ts';
 import { floatTensor, int64Tensor } from '../../onnx/tensor-data.ts';
+import { attention } from './attention.ts';
 import { functions } from './functions.ts';
 import { norms } from './norms.ts';
 import { constantOf, inOpset17 } from './opset.ts';
@@ -16,6 +17,7 @@ export const rewriteFamilies: Readonly<Record<string, RewriteTable>> = {
   function: functions,
   normalisation: norms,
   'recurrent layer': recurrent,
+  attention,
 };
 
 /** Operators that are trained as what they are made of. */
