@@ -1,15 +1,24 @@
-import { isName } from '@commonweight/proto';
+import { isLabelValue, isName, LABELS_MAX, LATEST } from '@commonweight/proto';
 import { ReleaseCache } from './cache/release-cache.ts';
+import { openClientId } from './client-id.ts';
 import type { ModelLink } from './connection/model-link.ts';
 import { ModelError } from './errors.ts';
-import { Model, type AnyModel, type ModelOptions, type ModelTypes, type Variants } from './model/model.ts';
+import type { ModelOptions, ModelParts, Variants } from './model/life.ts';
+import { Model, type AnyModel, type ModelTypes } from './model/model.ts';
 import { Quarantine } from './model/quarantine.ts';
+import { within } from './model/shadow.ts';
 import type { Platform, TrustCrypto } from './platform/platform.ts';
 import type { Storage } from './platform/storage.ts';
+import { Reporter, type ReportOptions } from './reports/reporter.ts';
 import type { Engine } from './runtime/engine.ts';
 import type { VariantOptions } from './runtime/variant.ts';
+import { ChannelRatchet } from './trust/channel-ratchet.ts';
 import { KeyPin } from './trust/key-pin.ts';
 import { Ratchet } from './trust/ratchet.ts';
+import type { Who } from './trust/rollout.ts';
+
+/** How long the runtime of shadows may take to end. */
+const SHADOW_MS = 2_000;
 
 /** How a client is set up; what is said of models here holds for those of which nothing else is said. */
 export interface ConnectOptions extends Omit<ModelOptions, 'bootstrap' | 'golden'> {
@@ -17,6 +26,12 @@ export interface ConnectOptions extends Omit<ModelOptions, 'bootstrap' | 'golden
   cacheDir?: string;
   /** Raw Ed25519 key of the coordinator. Without it the first key met is trusted. */
   trustKey?: Uint8Array;
+  /** Who this installation is: rollouts are dealt out by it. Without it, a random one that is kept in `cacheDir`. */
+  clientId?: string;
+  /** What the app says of itself, such as `{ region: 'eu' }`, for rollouts to name. It stays here. */
+  labels?: Readonly<Record<string, string>>;
+  /** Whether and how often it tells the coordinator which versions do how here: counts and times, never inputs or outputs. */
+  reports?: boolean | ReportOptions;
   /** Threads of one prediction. */
   threads?: number;
   /** Which form of each version serves; without it, the one that was published. In Node only. */
@@ -30,6 +45,9 @@ export interface ClientParts {
   engine: Engine;
   storage: Storage;
   crypto: TrustCrypto;
+  /** One more runtime, for versions that predict beside others. */
+  openShadowEngine?: () => Engine;
+  who: Who;
   variants?: Variants;
 }
 
@@ -39,31 +57,48 @@ export class Client {
   readonly #options: ConnectOptions;
   readonly #models = new Map<string, Promise<Model>>();
   readonly #opened = new Set<Model>();
+  readonly #reporter: Reporter | undefined;
+  #shadowEngine: Engine | undefined;
   #closed = false;
 
   constructor(parts: ClientParts, options: ConnectOptions) {
     this.#parts = parts;
     this.#options = options;
+    const { link, who, crypto } = parts;
+    const { reports = true } = options;
+    if (reports !== false) {
+      const wanted = reports === true ? {} : reports;
+      this.#reporter = new Reporter({ link, clientId: who.clientId, sha256: crypto.sha256 }, wanted);
+    }
   }
 
-  /** The live model of a name, once it has a version to serve. Asked twice, the same one, with the options of the first time. */
+  /** The live model of a name and channel, once it has a version to serve. Asked twice, the same one, with the options of the first time. */
   model<T extends ModelTypes = AnyModel>(name: string, options: ModelOptions = {}): Promise<Model<T>> {
     if (this.#closed) return Promise.reject(new ModelError('the client is closed'));
     if (!isName(name))
       return Promise.reject(new ModelError(`'${name}' is not a model's name: letters, digits, - and _`));
-    let model = this.#models.get(name);
+    const { channel = LATEST } = { ...this.#options, ...options };
+    if (!isName(channel))
+      return Promise.reject(new ModelError(`'${channel}' is not a channel's name: letters, digits, - and _`));
+    const key = `${name} ${channel}`;
+    let model = this.#models.get(key);
     if (model === undefined) {
-      model = this.#open(name, { ...this.#options, ...options });
-      this.#models.set(name, model);
-      model.catch(() => this.#models.delete(name));
+      model = this.#open(name, channel, { ...this.#options, ...options });
+      this.#models.set(key, model);
+      model.catch(() => this.#models.delete(key));
     }
     // The types are the app's word: what the model really takes is checked at each call.
     return model as Promise<Model<T>>;
   }
 
-  async #open(name: string, options: ModelOptions): Promise<Model> {
-    const { link, pin, engine, storage, crypto, variants } = this.#parts;
-    const folder = `models/${name}`;
+  async #open(name: string, channel: string, options: ModelOptions): Promise<Model> {
+    const { link, pin, engine, storage, crypto, variants, who } = this.#parts;
+    const isLatest = channel === LATEST;
+    const folder = isLatest ? `models/${name}` : `models/${name}/channels/${channel}`;
+    const ratchet = isLatest
+      ? undefined
+      : await ChannelRatchet.open(crypto.sha256, { storage, path: `${folder}/revision` });
+    const runtime = await engine.runtime();
     const model = new Model(
       {
         name,
@@ -73,7 +108,10 @@ export class Client {
         crypto,
         ratchet: await Ratchet.open({ storage, path: `${folder}/highest` }),
         cache: new ReleaseCache(storage, folder, crypto.sha256, options.diskBytesMax),
-        quarantine: await Quarantine.open(storage, folder, await engine.runtime()),
+        quarantine: await Quarantine.open(storage, folder, runtime),
+        who,
+        ...(ratchet === undefined ? {} : { channel: { name: channel, ratchet } }),
+        ...(await this.#shadowParts(name, channel, folder, options)),
         ...(variants === undefined ? {} : { variants }),
       },
       options,
@@ -81,6 +119,8 @@ export class Client {
     this.#opened.add(model);
     try {
       await model.start();
+      const reported = { name, channel, uses: model.uses, runtime };
+      this.#reporter?.add({ ...reported, version: () => model.version, variant: () => model.variant.name });
       return model;
     } catch (error) {
       this.#opened.delete(model);
@@ -89,27 +129,68 @@ export class Client {
     }
   }
 
+  async #shadowParts(
+    name: string,
+    channel: string,
+    folder: string,
+    { shadow }: ModelOptions,
+  ): Promise<Pick<ModelParts, 'shadow'>> {
+    if (shadow === undefined || shadow === false) return {};
+    const { storage, crypto, openShadowEngine } = this.#parts;
+    const other = shadow === true ? undefined : shadow.channel;
+    if (openShadowEngine === undefined) throw new ModelError('there is no runtime here for a shadow');
+    if (other === channel || (other === undefined && channel === LATEST))
+      throw new ModelError(
+        `what is to predict beside channel ${channel} of '${name}'? Say which with shadow: { channel: 'NAME' }`,
+      );
+    if (other !== undefined && !isName(other))
+      throw new ModelError(`'${other}' is not a channel's name: letters, digits, - and _`);
+    const engine = (this.#shadowEngine ??= openShadowEngine());
+    const quarantine = await Quarantine.open(storage, `${folder}/shadow`, await engine.runtime());
+    const place = { storage, path: `${folder}/shadow/${other}-revision` };
+    const isNamed = other !== undefined && other !== LATEST;
+    return {
+      shadow: { engine, quarantine, ratchet: isNamed ? await ChannelRatchet.open(crypto.sha256, place) : undefined },
+    };
+  }
+
   /** Ends everything; predictions that run finish first. */
   async close(): Promise<void> {
     this.#closed = true;
     // At once, so that no prediction begins any more; the link's end is what ends their downloads.
     const closing = [...this.#opened].map((model) => model.close());
+    await this.#reporter?.close();
     await this.#parts.link.close();
     await Promise.all(closing);
     await Promise.allSettled(this.#models.values());
     await this.#parts.engine.close();
+    // One that hangs keeps nobody.
+    await within(SHADOW_MS, this.#shadowEngine?.close());
   }
 }
 
 /** A client made of what a platform has. */
 export async function connectOn(platform: Platform, url: string, options: ConnectOptions): Promise<Client> {
-  const { cacheDir, trustKey, threads = 1, variant } = options;
+  const { cacheDir, trustKey, threads = 1, variant, clientId, labels = {} } = options;
+  requireLabels(labels);
   if (variant !== undefined && platform.openVariants === undefined)
     throw new TypeError('forms of a version are made and measured in Node only: leave out `variant`');
   const storage = platform.openStorage(cacheDir);
   const kept = cacheDir === undefined ? {} : { storage };
   const pin = await KeyPin.open({ given: trustKey, ...kept });
-  const parts = { link: platform.openLink(url), pin, engine: platform.openEngine({ threads }), storage };
+  const who = { clientId: await openClientId(clientId, storage), labels };
+  const parts = { link: platform.openLink(url), pin, engine: platform.openEngine({ threads }), storage, who };
+  const openShadowEngine = (): Engine => platform.openEngine({ threads: 1 });
   const variants = variant && platform.openVariants?.(variant, { threads, place: cacheDir });
-  return new Client({ ...parts, crypto: platform.crypto, ...(variants && { variants }) }, options);
+  return new Client({ ...parts, openShadowEngine, crypto: platform.crypto, ...(variants && { variants }) }, options);
+}
+
+function requireLabels(labels: Readonly<Record<string, string>>): void {
+  const all = Object.entries(labels);
+  const wrong = all.find(([key, value]) => !isName(key) || typeof value !== 'string' || !isLabelValue(value));
+  if (wrong === undefined && all.length <= LABELS_MAX) return;
+  const what = wrong === undefined ? `${all.length} labels` : `label ${wrong[0]}`;
+  throw new TypeError(
+    `${what}: there are up to ${LABELS_MAX}, each of up to 64 characters, and names have letters, digits, - and _`,
+  );
 }

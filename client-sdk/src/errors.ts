@@ -1,3 +1,5 @@
+import type { Fault } from './reports/use-counts.ts';
+
 /** What went wrong between this process and the coordinator, in one vocabulary for every link. */
 export type TransportCode =
   | 'unavailable'
@@ -35,6 +37,13 @@ export class TrustError extends Error {
 /** A model cannot be loaded, warmed up or used as it was asked to. */
 export class ModelError extends Error {
   override name = 'ModelError';
+  /** What is wrong with the version, where it is the version's. */
+  readonly fault: Fault | undefined;
+
+  constructor(message: string, { fault, ...options }: ErrorOptions & { fault?: Fault } = {}) {
+    super(message, options);
+    this.fault = fault;
+  }
 }
 
 /** The worker that held the model ended; the model is loaded again. */

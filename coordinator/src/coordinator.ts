@@ -8,16 +8,24 @@ import {
   isName,
   ManifestSchema,
   type AgentStatus,
+  type ChannelStatus,
+  type ClientReport,
+  type FleetStatus,
   type GetUpdateStatusResponse,
   type Hello,
   type ModelSummary,
   type OfferedUpdate,
+  type SignedChannel,
   type SignedManifest,
   type SignedVariantList,
   type SubmitUpdateResponse,
   type TaskStatus,
   type UpdateHeader,
 } from '@commonweight/proto';
+import { ChannelReads } from './channels/channel-reads.ts';
+import type { ChannelState, Promotion } from './channels/channel.ts';
+import { CHANNEL_LIFETIME_MS, Channels, type ChannelName } from './channels/channels.ts';
+import { verdictOver, type Evidence, type Verdict } from './channels/guard.ts';
 import { evenTime, sleep, systemClock, type Clock } from './clock.ts';
 import { AgentSessions } from './driver/agent-sessions.ts';
 import { Fleet } from './driver/fleet.ts';
@@ -28,8 +36,11 @@ import type { Offered } from './driver/task-work.ts';
 import { openSigner, type Signer } from './identity/signer.ts';
 import { Collector, type KeepVersions } from './registry/collector.ts';
 import { Registry } from './registry/registry.ts';
-import { Releases, watch } from './registry/releases.ts';
+import { watch } from './registry/announcements.ts';
+import { Releases } from './registry/releases.ts';
 import { Replica } from './replica/replica.ts';
+import { checkedReports } from './reports/checked-report.ts';
+import { FleetReports, type ReportCounts } from './reports/fleet-reports.ts';
 import {
   ServiceError,
   type AgentSession,
@@ -64,6 +75,10 @@ export interface CoordinatorOptions {
   sessionsMax?: number;
   /** How many versions of each model are kept whole; without it, all. */
   keepVersions?: KeepVersions;
+  /** How long what a channel says holds, in milliseconds; it is said anew when half of that is over. */
+  channelLifetimeMs?: number;
+  /** Over how long what clients report is summed up, in milliseconds; six of these count. */
+  reportWindowMs?: number;
   clock?: Clock;
   /** A commit failed and nobody may go on: the process is to end, and a restart goes on from what is saved. By default it does. */
   onFatal?: (error: Error) => void;
@@ -74,9 +89,16 @@ export interface CoordinatorOptions {
 const FULL_RETRY_MS = 5_000;
 /** How often deadlines are looked at. */
 const TICK_MS = 250;
+/** How often channels are looked at. */
+const CHANNELS_MS = 1_000;
+/** How often what clients report is put into the store. */
+const SNAPSHOT_MS = 60_000;
 
 /** What a coordinator over a given store may be told. */
-type ServiceOptions = Pick<CoordinatorOptions, 'clock' | 'log' | 'onFatal' | 'sessionsMax' | 'keepVersions'> & {
+type ServiceOptions = Pick<
+  CoordinatorOptions,
+  'clock' | 'log' | 'onFatal' | 'sessionsMax' | 'keepVersions' | 'channelLifetimeMs' | 'reportWindowMs'
+> & {
   /** Folder for the updates of rounds whose strategy has to see them all. */
   spoolDir: string;
   onClose?: () => void;
@@ -144,6 +166,9 @@ export class Coordinator implements CoordinatorService {
   readonly #registry: Registry;
   readonly #releases: Releases;
   readonly #variants: Variants;
+  readonly #channelReads: ChannelReads;
+  readonly #channels: Channels;
+  readonly #reports: FleetReports;
   readonly #fleet = new Fleet();
   readonly #sessions: AgentSessions;
   readonly #drivers = new Map<string, TaskDriver>();
@@ -153,7 +178,7 @@ export class Coordinator implements CoordinatorService {
   readonly #world: DriverWorld;
   readonly #onFatal: (error: Error) => void;
   readonly #onClose: () => void;
-  readonly #stopTicking: () => void;
+  readonly #stopTicking: (() => void)[];
   readonly #neighbours: Neighbours | undefined;
   readonly #collector: Collector | undefined;
   #turn: Promise<unknown> = Promise.resolve();
@@ -172,6 +197,8 @@ export class Coordinator implements CoordinatorService {
       onClose = () => {},
       sessionsMax,
       keepVersions,
+      channelLifetimeMs = CHANNEL_LIFETIME_MS,
+      reportWindowMs,
     }: ServiceOptions,
   ) {
     const nowMs = evenTime(clock);
@@ -184,6 +211,21 @@ export class Coordinator implements CoordinatorService {
       store,
       registry: this.#registry,
       signer,
+      log,
+      failed: (error) => this.#failed(error),
+    });
+    this.#reports = new FleetReports(reportWindowMs === undefined ? {} : { windowMs: reportWindowMs });
+    const verdictOn = (state: ChannelState): Verdict => this.#verdictOn(state);
+    this.#channelReads = new ChannelReads(store, signer.publicKey, { verdictOn, log });
+    this.#channels = new Channels({
+      store,
+      signer,
+      reads: this.#channelReads,
+      lifetimeMs: channelLifetimeMs,
+      // What is signed says when it expires, and apps look at their own clocks.
+      nowMs: () => clock.nowMs(),
+      verdictOn,
+      begun: (model, version) => this.#reports.forget(model, version),
       log,
       failed: (error) => this.#failed(error),
     });
@@ -225,7 +267,11 @@ export class Coordinator implements CoordinatorService {
       refusesUploads: () =>
         this.diskIsFull ? `the disk of the coordinator is full: try again in ${FULL_RETRY_MS / 1000} s` : undefined,
     });
-    this.#stopTicking = clock.every(TICK_MS, () => this.#tick());
+    this.#stopTicking = [
+      clock.every(TICK_MS, () => this.#tick()),
+      clock.every(CHANNELS_MS, () => this.#lookAtChannels()),
+      clock.every(SNAPSHOT_MS, () => void this.#keepReports()),
+    ];
     void store.lease.lost.then((error) => this.#failed(error));
     if (store.shares !== undefined) {
       this.#neighbours = new Neighbours(store.shares, this.#fleet, {
@@ -248,6 +294,8 @@ export class Coordinator implements CoordinatorService {
       this.#drivers.set(record.task, await TaskDriver.load(this.#world, record));
     }
     for (const driver of this.#drivers.values()) this.#wantVariants(driver);
+    await this.#channels.recover();
+    for (const { model, sumsJson } of await this.#store.reportSnapshots()) this.#reports.restore(model, sumsJson);
     // What was due when the last process ended, or by a policy that is new.
     const collector = this.#collector;
     if (collector !== undefined) for (const model of await this.#store.models()) collector.collect(model);
@@ -361,6 +409,73 @@ export class Coordinator implements CoordinatorService {
     return number;
   }
 
+  getChannel(model: string, channel: string): Promise<SignedChannel> {
+    return this.#channelReads.get(model, channel);
+  }
+
+  watchChannel(model: string, channel: string, onRecord: (record: SignedChannel) => void): () => void {
+    return this.#channelReads.watch(model, channel, onRecord);
+  }
+
+  watchChannels(onRecord: (model: string, channel: string, record: SignedChannel) => void): () => void {
+    return this.#channelReads.watchAll(onRecord);
+  }
+
+  listChannels(model: string): Promise<ChannelStatus[]> {
+    return this.#channelReads.list(model);
+  }
+
+  promoteVersion(of: ChannelName, promotion: Promotion): Promise<ChannelStatus> {
+    return this.#channels.promote(of, promotion);
+  }
+
+  holdChannel(of: ChannelName, reason: string | undefined): Promise<ChannelStatus> {
+    return this.#channels.hold(of, reason);
+  }
+
+  rollbackChannel(of: ChannelName, version: number | undefined): Promise<ChannelStatus> {
+    return this.#channels.rollBack(of, version);
+  }
+
+  async reportUse(reports: readonly ClientReport[]): Promise<number> {
+    try {
+      for (const report of await checkedReports(reports, (model) => this.#newestOf(model)))
+        this.#reports.take(report, this.#dateMs());
+    } catch (error) {
+      this.#reports.counts.refused += 1;
+      throw error;
+    }
+    return this.#reports.nextAfterMs();
+  }
+
+  async #newestOf(model: string): Promise<number> {
+    return (await this.#store.newestVersion(model))?.version ?? 0;
+  }
+
+  async getFleets(model: string): Promise<FleetStatus[]> {
+    if (model !== '') await this.#registry.release(model, 0);
+    const models = model === '' ? this.#reports.models() : [model];
+    return models.map((each) => this.#reports.fleet(each, this.#dateMs()));
+  }
+
+  get reportCounts(): ReportCounts {
+    return this.#reports.counts;
+  }
+
+  #verdictOn({ model, version, rollout }: ChannelState): Verdict {
+    if (rollout === undefined) return { is: 'unknown', why: 'there is no rollout' };
+    const said = (of: number): Evidence[] => this.#reports.evidence(model, of, this.#dateMs());
+    return verdictOver(rollout.guard, said(version), said(rollout.version));
+  }
+
+  /** So that a restart does not forget how rollouts go. What a commit fails of is told by it. */
+  async #keepReports(): Promise<void> {
+    if (this.diskIsFull) return;
+    const snapshots = this.#reports.snapshots(this.#dateMs());
+    const reports = snapshots.map(({ model, text }) => ({ model, sumsJson: text }));
+    if (reports.length > 0) await this.#commit({ reports }).catch(() => {});
+  }
+
   getVariants(model: string, version: number): Promise<SignedVariantList | undefined> {
     return this.#registry.variants(model, version);
   }
@@ -467,12 +582,14 @@ export class Coordinator implements CoordinatorService {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    this.#stopTicking();
+    for (const stop of this.#stopTicking) stop();
     await this.#neighbours?.stop();
     this.#onClose();
     this.#fleet.closeAll('the coordinator is stopping');
     try {
       await this.#variants.close();
+      await this.#channels.close();
+      await this.#keepReports();
       for (const driver of this.#drivers.values()) await driver.close();
       await this.#collector?.close();
     } finally {
@@ -496,6 +613,11 @@ export class Coordinator implements CoordinatorService {
   #tick(): void {
     if (this.diskIsFull) return;
     this.#forDrivers((driver) => (driver.isRunning ? driver.tick() : Promise.resolve()));
+  }
+
+  /** What went wrong was told; the next look tries again. */
+  #lookAtChannels(): void {
+    if (!this.#closed && !this.diskIsFull) this.#channels.look().catch(() => {});
   }
 
   #changed(task: string): void {

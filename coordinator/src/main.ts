@@ -19,6 +19,10 @@ export interface StartOptions {
   diskBytesMax?: number;
   /** How many versions of each model are kept whole; without it, all. */
   keepVersions?: KeepVersions;
+  /** How long what a channel says holds; it is said anew when half of that is over. */
+  channelLifetimeMs?: number;
+  /** Over how long what clients report is summed up; six of these count. */
+  reportWindowMs?: number;
   /** Copies of the data folder, made while it is in use. */
   backups?: BackupSchedule;
   /** `postgres://127.0.0.1:port/database`: where the versions are, for any number of coordinators, of which one leads and all work. */

@@ -1,12 +1,19 @@
+import type { ChannelName } from './channels/channels.ts';
+import type { Promotion } from './channels/channel.ts';
+import type { ReportCounts } from './reports/fleet-reports.ts';
 import type { VariantPolicy } from './variants/forms.ts';
 import type { VariantReport } from './variants/variants.ts';
 import type {
   AgentStatus,
+  ChannelStatus,
+  ClientReport,
+  FleetStatus,
   GetUpdateStatusResponse,
   Hello,
   ModelSummary,
   SessionRequest,
   SessionResponse,
+  SignedChannel,
   SignedManifest,
   SignedVariantList,
   SubmitUpdateResponse,
@@ -90,6 +97,25 @@ export interface CoordinatorService {
   pinVersion(model: string, version: number, isPinned: boolean): Promise<number>;
   /** Commits a version after the newest with what an older one has. A task that improves the model goes on from it. */
   rollbackModel(model: string, version: number): Promise<RolledBack>;
+  getChannel(model: string, channel: string): Promise<SignedChannel>;
+  /** Calls at once with what a channel says, and again at each change. Gives what ends it. */
+  watchChannel(model: string, channel: string, onRecord: (record: SignedChannel) => void): () => void;
+  /** Calls at each change of any channel. */
+  watchChannels(onRecord: (model: string, channel: string, record: SignedChannel) => void): () => void;
+  /** The channels of a model; of all where none is named. */
+  listChannels(model: string): Promise<ChannelStatus[]>;
+  /** Has a channel give a version (0 is the newest) to everybody, or to a part of its clients. */
+  promoteVersion(of: ChannelName, promotion: Promotion): Promise<ChannelStatus>;
+  /** Keeps a channel as it is; without a reason it goes on. */
+  holdChannel(of: ChannelName, reason: string | undefined): Promise<ChannelStatus>;
+  /** Ends a rollout, or goes back to a version; without one, to what was there before. */
+  rollbackChannel(of: ChannelName, version: number | undefined): Promise<ChannelStatus>;
+  /** Takes what a client says of its models, and says in how many milliseconds the next report is welcome. */
+  reportUse(reports: readonly ClientReport[]): Promise<number>;
+  /** What clients run of a model, and what they said of it; of all models where none is named. */
+  getFleets(model: string): Promise<FleetStatus[]>;
+  /** What became of reports since the start. */
+  readonly reportCounts: ReportCounts;
   /** The forms of a version, 0 being the newest; undefined where none were made. */
   getVariants(model: string, version: number): Promise<SignedVariantList | undefined>;
   makeVariants(model: string, version: number, policy: VariantPolicy): Promise<SignedVariantList>;

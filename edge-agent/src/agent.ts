@@ -1,8 +1,6 @@
-import { randomUUID } from 'node:crypto';
 import { create } from '@bufbuild/protobuf';
 import {
   CodecError,
-  ConfigError,
   invariant,
   layoutOf,
   localMethodOf,
@@ -15,11 +13,11 @@ import {
   asError,
   Backoff,
   downloadBlob,
-  sha256,
+  hex,
   sleep,
   TransportError,
   TrustError,
-  verifyEd25519,
+  type TrustCrypto,
 } from '@commonweight/client-sdk';
 import {
   encodingFromWire,
@@ -31,6 +29,7 @@ import {
   openManifest,
   openReceipt,
   Reason,
+  signedBytes,
   type Artifact,
   type Assignment,
   type Manifest,
@@ -38,9 +37,9 @@ import {
   type SignedReceipt,
   type Welcome,
 } from '@commonweight/proto';
-import { openAgentDisk, type AgentDisk } from './disk.ts';
+import type { AgentDisk } from './disk.ts';
 import type { AgentEvent } from './events.ts';
-import { openAgentLink, type AgentLink, type OpenSession } from './link/agent-link.ts';
+import type { AgentLink, OpenSession } from './link/agent-link.ts';
 import { localRound, type RoundOutcome } from './local-round.ts';
 import type { OutboxEntry } from './outbox/outbox.ts';
 import {
@@ -51,28 +50,8 @@ import {
   type SessionState,
   type Work,
 } from './session/session.ts';
-import type { EngineName } from './training/engines.ts';
-import { Trainer } from './training/trainer.ts';
+import type { Trainer } from './training/trainer.ts';
 import { makeUpdate } from './update.ts';
-
-export interface AgentOptions {
-  /** `grpc://127.0.0.1:PORT` or `nats://127.0.0.1:PORT`. */
-  coordinator: string;
-  /** Data specification, see loadDataset. */
-  data: string;
-  agentId: string;
-  /** Folder of the outbox, the cache and the coordinator's key. */
-  dataDir: string;
-  /** Serve only this task; any without it. */
-  task?: string;
-  /** Of the training; 1 by default. */
-  threads?: number;
-  /** What trains; the CPU by default, and where another does not work. */
-  engine?: EngineName;
-  /** Ends the agent. */
-  signal: AbortSignal;
-  onEvent?: (event: AgentEvent) => void;
-}
 
 const SOFTWARE = '0.1.0';
 /** A session whose Welcome does not come within this is begun again. */
@@ -88,50 +67,24 @@ const UPLOAD_TRIES = 5;
 /** Versions whose graph and weights stay in the cache. */
 const DIGESTS_KEPT = 4;
 
-/** Runs an agent until its signal aborts. Throws DataError or ConfigError where it cannot begin; else it goes on for ever. */
-export async function runAgent(options: AgentOptions): Promise<void> {
-  if (!isName(options.agentId)) {
-    throw new ConfigError(`agent id "${options.agentId}" may have up to 64 letters, digits, - and _ only`, 'id');
-  }
-  const link = openAgentLink(options.coordinator, options.agentId);
-  const tell = options.onEvent ?? (() => {});
-  try {
-    const warn = (path: string): void =>
-      tell({ type: 'warning', text: `an update in the outbox was damaged and set aside as ${path}` });
-    const disk = await openAgentDisk(options.dataDir, warn);
-    const others = new Set(disk.outbox.entries().map(({ header }) => header.agentId));
-    others.delete(options.agentId);
-    for (const other of others) {
-      tell({
-        type: 'warning',
-        text: `the outbox in ${options.dataDir} holds updates of agent ${other}: only that agent can send them`,
-      });
-    }
-    const { engine = 'cpu', threads = 1 } = options;
-    const { trainer, examples } = await Trainer.open(options.data, { engine, threads }, (text) =>
-      tell({ type: 'warning', text }),
-    );
-    tell({ type: 'data', examples });
-    const agent = new Agent({ options, link, disk, trainer, examples, tell });
-    try {
-      await agent.run();
-    } finally {
-      // The link first: what still waits for an answer over it ends at once.
-      await link.close();
-      await trainer.close();
-      await agent.idle();
-    }
-  } finally {
-    await link.close();
-  }
+/** Who an agent is, and until when. */
+export interface AgentIdentity {
+  /** Where its coordinator answers, for people to read. */
+  coordinator: string;
+  agentId: string;
+  /** Serve only this task; any without it. */
+  task?: string;
+  /** Ends the agent. */
+  signal: AbortSignal;
 }
 
 /** What an agent works with. */
 export interface AgentParts {
-  options: Pick<AgentOptions, 'agentId' | 'task' | 'coordinator' | 'signal'>;
+  options: AgentIdentity;
+  crypto: TrustCrypto;
   link: AgentLink;
   disk: AgentDisk;
-  trainer: Pick<Trainer, 'train'>;
+  trainer: Pick<Trainer<never>, 'train'>;
   examples: number;
   tell(event: AgentEvent): void;
 }
@@ -155,6 +108,10 @@ export class Agent {
   #state: SessionState = firstState;
   #session: OpenSession | undefined;
   #digests: Uint8Array[] = [];
+  /** How long the agent rests after failures. */
+  readonly #rests = new Backoff();
+  /** What trained last, and what of it ran elsewhere; the CPU alone is nothing to speak of. */
+  #trainedOn = 'ort-cpu';
 
   constructor(parts: AgentParts) {
     this.#parts = parts;
@@ -184,15 +141,15 @@ export class Agent {
     const { agentId, task = '', coordinator, signal } = options;
     const hello = create(HelloSchema, {
       agentId,
-      sessionId: randomUUID(),
+      sessionId: crypto.randomUUID(),
       software: SOFTWARE,
       task,
       examples: BigInt(examples),
       link: link.kind,
     });
     return new Promise((resolve) => {
-      let heart: NodeJS.Timeout | undefined;
-      let reminder: NodeJS.Timeout | undefined;
+      let heart: ReturnType<typeof setInterval> | undefined;
+      let reminder: ReturnType<typeof setInterval> | undefined;
       const stop = (): void => {
         clearTimeout(unwelcome);
         clearInterval(heart);
@@ -298,7 +255,15 @@ export class Agent {
         this.#parts.tell({ type: 'failure', task, round, reason });
         return this.#session?.send({ case: 'failure', value: { task, round: BigInt(round), reason } });
       }
+      case 'Rest':
+        return this.#track(this.#rest());
     }
+  }
+
+  async #rest(): Promise<void> {
+    const { signal } = this.#parts.options;
+    await sleep(this.#rests.nextMs(), signal);
+    if (!signal.aborted) this.#do({ type: 'Rested' });
   }
 
   /** This agent's updates that have not ended, newest first. Another's, from a folder that two have used, are not its to send. */
@@ -328,6 +293,7 @@ export class Agent {
       const assignment = this.#assignments.get(keyOf(work));
       if (assignment === undefined) throw new Error('the assignment is gone');
       this.#trained.set(keyOf(work), await this.#trainOn(assignment));
+      this.#rests.connected();
       this.#do({ type: 'Trained', ...work });
     } catch (error) {
       this.#failed(work, error);
@@ -360,7 +326,10 @@ export class Agent {
         return trained;
       },
     );
-    const { loss, examples, steps, ms } = outcome.result;
+    const { loss, examples, steps, ms, engine, elsewhere } = outcome.result;
+    const trainedOn = [engine, ...elsewhere].join(' ');
+    if (trainedOn !== this.#trainedOn) tell({ type: 'engine', engine, elsewhere });
+    this.#trainedOn = trainedOn;
     tell({ type: 'trained', ...work, loss, examples, steps, trainMs: Math.round(ms) });
     invariant(assignment.grid !== undefined, 'an assignment is checked before it is trained');
     return {
@@ -387,8 +356,9 @@ export class Agent {
       const trained = this.#trained.get(keyOf(work));
       if (trained === undefined) throw new Error('the result of the training is gone');
       const { disk, options } = this.#parts;
+      const { sha256 } = this.#parts.crypto;
       const residual = await disk.residual(work.task, trained.length);
-      const update = makeUpdate({ agentId: options.agentId, ...trained, residual });
+      const update = await makeUpdate({ sha256, agentId: options.agentId, ...trained, residual });
       await disk.outbox.put({ header: update.header, payload: update.payload });
       // After the update: a crash between the two sends the remainder twice at worst, and never loses it.
       await disk.keepResidual(work.task, update.residual);
@@ -414,7 +384,8 @@ export class Agent {
       throw new CodecError('the assignment is incomplete: is the coordinator of a newer version?');
     }
     if (!isName(task)) throw new CodecError('the assignment has no proper task name');
-    const manifest = openManifest(base, key, verifyEd25519);
+    const isGenuine = await this.#verified('Manifest', base.manifest, base);
+    const manifest = openManifest(base, key, () => isGenuine);
     await this.#parts.disk.refuseOlder(task, manifest);
     return manifest;
   }
@@ -422,7 +393,8 @@ export class Agent {
   /** Small weights come inside the assignment; damaged ones are fetched instead. */
   async #weights({ weightsInline }: Assignment, manifest: Manifest): Promise<Float32Array> {
     const artifact = artifactOf(manifest, 'weights');
-    const isWhole = weightsInline.length > 0 && equalBytes(sha256(weightsInline), artifact.digest);
+    const { sha256 } = this.#parts.crypto;
+    const isWhole = weightsInline.length > 0 && equalBytes(await sha256(weightsInline), artifact.digest);
     return weightsFromBytes(isWhole ? weightsInline : await this.#blob(artifact));
   }
 
@@ -435,6 +407,7 @@ export class Agent {
       return cached;
     }
     const read = link.readBlob.bind(link);
+    const { sha256 } = this.#parts.crypto;
     const blob = await downloadBlob(read, digest, Number(size), { sha256, signal: options.signal });
     await disk.blobs.put(digest, blob);
     this.#digests = [digest, ...this.#digests].slice(0, DIGESTS_KEPT);
@@ -483,7 +456,8 @@ export class Agent {
       tell,
     } = this.#parts;
     if (pin.key === undefined) return;
-    const receipt = openReceipt(signed, pin.key, verifyEd25519);
+    const isGenuine = await this.#verified('Receipt', signed.receipt, signed);
+    const receipt = openReceipt(signed, pin.key, () => isGenuine);
     const updateId = hex(receipt.updateId);
     const entry = outbox.get(receipt.updateId);
     const isKnown = entry !== undefined;
@@ -496,6 +470,15 @@ export class Agent {
       tell({ type: 'rejected', ...work, reason: reasonName(receipt.outcome.value), updateId });
     }
     this.#do({ type: 'Ended', ...work });
+  }
+
+  /** In a browser a signature is something to wait for. */
+  async #verified(
+    kind: 'Manifest' | 'Receipt',
+    payload: Uint8Array,
+    { publicKey, signature }: Pick<SignedReceipt, 'publicKey' | 'signature'>,
+  ): Promise<boolean> {
+    return await this.#parts.crypto.verifyEd25519(publicKey, signedBytes(kind, payload), signature);
   }
 
   /** Keeps what runs beside the session in sight; an error that nobody handles ends the agent. */
@@ -512,7 +495,6 @@ const workOf = ({ task, round }: { task: string; round: bigint }): Work => ({
   round: Number(round),
 });
 const keyOf = ({ task, round }: Work): string => `${task} ${round}`;
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 function artifactOf(manifest: Manifest, role: string): Artifact {
   const found = manifest.artifacts.find((artifact) => artifact.role === role);

@@ -1,12 +1,11 @@
-import { join } from 'node:path';
-import { BlobCache, FolderStorage, KeyPin, sha256 } from '@commonweight/client-sdk';
+import { BlobCache, KeyPin, type Storage, type TrustCrypto } from '@commonweight/client-sdk';
 import type { Manifest } from '@commonweight/proto';
 import type { OwnName } from './local-round.ts';
 import { refuseOlder } from './newest-base.ts';
 import { Outbox } from './outbox/outbox.ts';
 import { readVector, writeVector } from './vector-file.ts';
 
-/** What of an agent outlives its process: a folder, or a simulator's. What a promise says is on the disk when it resolves. */
+/** What of an agent outlives its process: a folder, a browser's database, or a simulator's. What a promise says is on the disk when it resolves. */
 export interface AgentDisk {
   readonly outbox: Pick<Outbox, 'get' | 'put' | 'delete' | 'entries'>;
   readonly blobs: Pick<BlobCache, 'get' | 'put' | 'keepOnly'>;
@@ -22,20 +21,24 @@ export interface AgentDisk {
   refuseOlder(task: string, base: Manifest): Promise<void>;
 }
 
-/** Opens an agent's folder. A damaged update is set aside under another name and told. */
-export async function openAgentDisk(dataDir: string, onDamaged: (path: string) => void): Promise<AgentDisk> {
-  const residualPath = (task: string): string => join(dataDir, `residual-${task}.f32`);
+/** Opens an agent's files. A damaged update is set aside under another name and told. */
+export async function openAgentFiles(
+  storage: Storage,
+  { sha256 }: Pick<TrustCrypto, 'sha256'>,
+  onDamaged: (path: string) => void,
+): Promise<AgentDisk> {
+  const residualPath = (task: string): string => `residual-${task}.f32`;
   // A name of a task has no dot, so that no two files are one.
-  const ownPath = (task: string, name: OwnName): string => join(dataDir, `own-${task}.${name}.f32`);
-  const storage = new FolderStorage(dataDir);
+  const ownPath = (task: string, name: OwnName): string => `own-${task}.${name}.f32`;
+  const place = { storage, sha256 };
   return {
-    outbox: await Outbox.open(join(dataDir, 'outbox'), onDamaged),
+    outbox: await Outbox.open({ ...place, folder: 'outbox' }, onDamaged),
     blobs: new BlobCache(storage, 'blobs', sha256),
     pin: await KeyPin.open({ storage, path: 'coordinator.key' }),
-    residual: (task, length) => readVector(residualPath(task), length, onDamaged),
-    keepResidual: (task, residual) => writeVector(residualPath(task), residual),
-    own: (task, name, length) => readVector(ownPath(task, name), length, onDamaged),
-    keepOwn: (task, name, vector) => writeVector(ownPath(task, name), vector),
-    refuseOlder: (task, base) => refuseOlder(dataDir, task, base),
+    residual: (task, length) => readVector(place, residualPath(task), length, onDamaged),
+    keepResidual: (task, residual) => writeVector(place, residualPath(task), residual),
+    own: (task, name, length) => readVector(place, ownPath(task, name), length, onDamaged),
+    keepOwn: (task, name, vector) => writeVector(place, ownPath(task, name), vector),
+    refuseOlder: (task, base) => refuseOlder(storage, task, base),
   };
 }

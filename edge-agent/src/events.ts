@@ -1,3 +1,5 @@
+import type { EngineName } from './training/engine.ts';
+
 /** What an agent tells its operator. */
 export type AgentEvent =
   | { type: 'data'; examples: number }
@@ -5,6 +7,8 @@ export type AgentEvent =
   | { type: 'disconnected'; coordinator: string; why: string; retryMs: number }
   | { type: 'assignment'; model: string; task: string; round: number; version: number }
   | { type: 'trained'; task: string; round: number; loss: number; examples: number; steps: number; trainMs: number }
+  /** What trains, where that is not the CPU or has changed, and the operators that it lacks: they run on the CPU. */
+  | { type: 'engine'; engine: EngineName; elsewhere: readonly string[] }
   | { type: 'uploaded'; task: string; round: number; bytes: number; updateId: string }
   | { type: 'receipt'; task: string; round: number; version: number; updateId: string }
   | { type: 'rejected'; task: string; round: number; reason: string; updateId: string }

@@ -18,7 +18,8 @@ import {
 import { describe, expect, test } from 'vitest';
 import { arrayDataset, type Dataset } from './data/dataset.ts';
 import { localRound, type OwnName } from './local-round.ts';
-import { OrtTrainer } from './training/train.ts';
+import { openEngine } from './training/engines/open.ts';
+import { LocalTrainer } from './training/train.ts';
 
 const INPUTS = 3;
 /** Linear regression: three weights and a bias, with the squared error as its loss. */
@@ -83,6 +84,8 @@ function leastSquares(objectives: readonly Objective[], ridge = 0, anchor: reado
   return rows.map((row, i) => row[size]! / row[i]!);
 }
 
+const engine = await openEngine('ort-cpu', { threads: 1 });
+
 const allAlike = sets.map((set) => ({ set, share: 1 }));
 
 /** Rounds of all agents over the exact sum. */
@@ -91,7 +94,7 @@ async function federate(strategyName: string, rounds: number, epochs: number): P
   const instructed = parsePlan(strategy.instruct({ ...plan, epochs }));
   const grid = gridFor({ valueMaxExponent: 5, weightMax: 1000, cohortMax: 4 });
   const { shape } = localMethodOf(instructed);
-  const trainers = sets.map((set) => new OrtTrainer(set, { engine: 'cpu', threads: 1 }));
+  const trainers = sets.map((set) => new LocalTrainer(set, engine));
   const kept = sets.map(() => new Map<OwnName, Float32Array>());
   let version = { weights: first, memory: [] as readonly Float32Array[] };
   for (let round = 0; round < rounds; round++) {
@@ -138,7 +141,7 @@ describe('least squares over four agents whose data differ', () => {
 
 describe('what an agent keeps to itself', () => {
   const set = sets[1]!;
-  const trainer = new OrtTrainer(set, { engine: 'cpu', threads: 1 });
+  const trainer = new LocalTrainer(set, engine);
   const work = (changes: Partial<TrainingPlan>) => ({
     graph,
     base: first,

@@ -2,12 +2,13 @@ import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { create } from '@bufbuild/protobuf';
-import { TrustError } from '@commonweight/client-sdk';
+import { FolderStorage, TrustError } from '@commonweight/client-sdk';
 import { ManifestSchema, type Manifest } from '@commonweight/proto';
 import { expect, test } from 'vitest';
-import { refuseOlder } from './newest-base.ts';
+import { refuseOlder as refuse } from './newest-base.ts';
 
 const folder = (): Promise<string> => mkdtemp(join(tmpdir(), 'cw-newest-'));
+const refuseOlder = (at: string, task: string, of: Manifest): Promise<void> => refuse(new FolderStorage(at), task, of);
 const manifest = (version: bigint): Manifest => create(ManifestSchema, { model: 'digits', version });
 
 test('an older base than one seen is refused, also by an agent that starts anew in the folder', async () => {

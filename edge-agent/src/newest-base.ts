@@ -1,4 +1,4 @@
-import { FolderStorage, Ratchet, TrustError } from '@commonweight/client-sdk';
+import { Ratchet, TrustError, type Storage } from '@commonweight/client-sdk';
 import type { Manifest } from '@commonweight/proto';
 
 /**
@@ -6,8 +6,8 @@ import type { Manifest } from '@commonweight/proto';
  * one was seen before, also by an agent that ran in this folder earlier: an old signed version stays signed for ever, and
  * training on it would undo what was learned since.
  */
-export async function refuseOlder(dataDir: string, task: string, { model, version }: Manifest): Promise<void> {
-  const place = { storage: new FolderStorage(dataDir), path: `newest-${task}` };
+export async function refuseOlder(storage: Storage, task: string, { model, version }: Manifest): Promise<void> {
+  const place = { storage, path: `newest-${task}` };
   const newest = await Ratchet.open(place);
   try {
     newest.raise(model, Number(version));

@@ -8,7 +8,7 @@ import {
   updateId,
   type Assignment,
 } from '@commonweight/proto';
-import { sha256 } from '@commonweight/client-sdk';
+import type { Sha256 } from '@commonweight/client-sdk';
 import type { RoundOutcome } from './local-round.ts';
 import type { OutboxEntry } from './outbox/outbox.ts';
 
@@ -24,14 +24,15 @@ export type UpdateAssignment = Pick<
 >;
 
 /** The update of a training, encoded on the round's grid. Throws RangeError where a number of it has no room there. */
-export function makeUpdate(input: {
+export async function makeUpdate(input: {
+  sha256: Sha256;
   agentId: string;
   assignment: UpdateAssignment;
   baseVersion: number;
   outcome: Pick<RoundOutcome, 'result' | 'parts'>;
   residual: Float32Array | undefined;
-}): MadeUpdate {
-  const { agentId, assignment, baseVersion, outcome, residual } = input;
+}): Promise<MadeUpdate> {
+  const { sha256, agentId, assignment, baseVersion, outcome, residual } = input;
   const { result, parts } = outcome;
   const name = encodingFromWire(assignment.encoding);
   invariant(name !== undefined && assignment.grid !== undefined, 'an assignment is checked before it is trained');
@@ -41,9 +42,9 @@ export function makeUpdate(input: {
   const random = seeded(assignment.seed).fork('rounding');
   const encoded = encodeWithFeedback({ delta, residual, encoding: encodings[name], grid, random });
   const { payload } = encoded;
-  const payloadDigest = sha256(payload);
+  const payloadDigest = await sha256(payload);
   const { task } = assignment;
-  const id = updateId({ agentId, task, round: Number(assignment.round), baseVersion, payloadDigest }, sha256);
+  const id = await updateId({ agentId, task, round: Number(assignment.round), baseVersion, payloadDigest }, sha256);
   const header = create(UpdateHeaderSchema, {
     updateId: id,
     agentId,
@@ -57,6 +58,6 @@ export function makeUpdate(input: {
     metrics: { loss: result.loss, trainMs: result.ms, ...result.metrics },
     invitation: assignment.invitation,
   });
-  header.headerDigest = headerDigest(header, sha256);
+  header.headerDigest = await headerDigest(header, sha256);
   return { header, payload, residual: encoded.residual };
 }

@@ -4,6 +4,7 @@ import { connect } from '@commonweight/client-sdk';
 const parameters = new URLSearchParams(location.search);
 const url = parameters.get('url') ?? 'http://127.0.0.1:8080';
 const name = parameters.get('model') ?? 'digits';
+const channel = parameters.get('channel') ?? 'latest';
 const $ = (id) => document.getElementById(id);
 const say = (text) => $('log').prepend(Object.assign(document.createElement('li'), { textContent: text }));
 
@@ -14,7 +15,8 @@ const isEmpty = () => paper.getImageData(0, 0, 28, 28).data.every((value, i) => 
 let [isBusy, isDue] = [false, false];
 
 const client = await connect(url, { cacheDir: name });
-const model = await client.model(name);
+const shadow = parameters.get('shadow');
+const model = await client.model(name, { channel, ...(shadow && { shadow: { channel: shadow } }) });
 model.on('version', ({ from, to, reason }) => {
   $('who').textContent = `version ${to} serves`;
   document.body.dataset.version = String(to);

@@ -4,6 +4,7 @@ import { fedAvg2nn, writeModel } from '@commonweight/core';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { preview, type PreviewServer } from 'vite';
+import { GUARD } from '../../coordinator/src/channels/guard.ts';
 import { freePort } from '../support/free-port.ts';
 import { listening, natsServerWithWebSocket, temporaryFolder, type Program } from '../support/processes.ts';
 import { publishNext } from '../support/publish-next.ts';
@@ -50,11 +51,17 @@ afterEach(async () => {
   expect(faults.splice(0)).toEqual([]);
 });
 
-async function open(url: string, model: string, context = browser.newContext()): Promise<Page> {
+async function open(
+  url: string,
+  model: string,
+  { context = browser.newContext(), channel = 'latest', shadow = '' } = {},
+): Promise<Page> {
   const page = await (await context).newPage();
   opened.push(page);
   page.on('pageerror', (error) => faults.push(error));
-  await page.goto(`http://127.0.0.1:${pagePort}/?url=${encodeURIComponent(url)}&model=${model}`);
+  await page.goto(
+    `http://127.0.0.1:${pagePort}/?url=${encodeURIComponent(url)}&model=${model}&channel=${channel}&shadow=${shadow}`,
+  );
   return page;
 }
 
@@ -88,6 +95,45 @@ describe.each([
     await page.waitForSelector('body[data-predicted-by="2"]');
     expect(await page.locator('#log li').allTextContents()).toEqual(['version 1 → 2 (newer)', 'version 1 (current)']);
   });
+
+  test('has what its channel says, and goes back with it, also without the coordinator', async () => {
+    const model = `channel-${kind}`;
+    await coordinator.service.importModel(model, writeModel(fedAvg2nn(1)));
+    await publishNext(coordinator.service, model, 0.001);
+    const of = { model, channel: 'stable' };
+    const promote = (version: number): Promise<unknown> =>
+      coordinator.service.promoteVersion(of, {
+        version,
+        cohorts: [],
+        stages: [],
+        everyMs: 0,
+        guard: GUARD,
+        needsReports: false,
+      });
+    await promote(1);
+    const context = browser.newContext();
+    const page = await open(url(), model, { context, channel: 'stable', shadow: 'latest' });
+    await serves(page, 1);
+    // The newest version predicts beside what the channel has, as the person draws on.
+    const besides = async (): Promise<number> => {
+      await drawOne(page);
+      return Number((await coordinator.service.getFleets(model))[0]?.shadows[0]?.rows ?? 0n);
+    };
+    await expect.poll(besides, { timeout: 120_000, interval: 1000 }).toBeGreaterThan(0);
+    expect((await coordinator.service.getFleets(model))[0]?.shadows[0]).toMatchObject({ version: 2n, champion: 1n });
+    await promote(2);
+    await serves(page, 2);
+    await coordinator.service.rollbackChannel(of, undefined);
+    await serves(page, 1);
+    expect(await page.locator('#log li').allTextContents()).toContain('version 2 → 1 (rollback)');
+    // What the page runs is told, some seconds after it began.
+    await expect
+      .poll(async () => (await coordinator.service.getFleets(model))[0]?.versions, { timeout: 30_000 })
+      .toContainEqual(expect.objectContaining({ version: 1n, runtimes: { 'onnxruntime-web 1.30.0 wasm': 1 } }));
+    const again = await open('http://127.0.0.1:1', model, { context, channel: 'stable' });
+    await serves(again, 1);
+    expect(await drawOne(again)).toMatch(/^[0-9]$/);
+  });
 });
 
 test('a page starts without the coordinator from what it kept, and takes a version back that a person calls bad', async () => {
@@ -96,14 +142,14 @@ test('a page starts without the coordinator from what it kept, and takes a versi
   const { httpPort } = coordinator;
   const url = `http://127.0.0.1:${httpPort}`;
   const context = browser.newContext();
-  const first = await open(url, model, context);
+  const first = await open(url, model, { context });
   await serves(first, 1);
   await publishNext(coordinator.service, model, 0.001);
   await serves(first, 2);
   await first.close();
   await coordinator.close();
   try {
-    const again = await open(url, model, context);
+    const again = await open(url, model, { context });
     await serves(again, 2);
     expect(await drawOne(again)).toMatch(/^[0-9]$/);
     await again.click('#bad');

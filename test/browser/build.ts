@@ -4,12 +4,20 @@ import { build, type InlineConfig, type Plugin, type Rolldown } from 'vite';
 
 const root = join(import.meta.dirname, '../..');
 
-/** The sources name the worker as the build will: in the sources it is a `.ts`. */
+/** Who starts a worker, and its file. */
+const WORKERS = [
+  ['web-engine.ts', 'ort-web-worker'],
+  ['worker-trainer.ts', 'training-worker'],
+] as const;
+
+/** The sources name workers as the build will: in the sources they are a `.ts`. */
 const workerFromSource: Plugin = {
   name: 'worker-from-source',
   enforce: 'pre',
-  transform: (code, id) =>
-    id.endsWith('web-engine.ts') ? code.replace('./ort-web-worker.js', './ort-web-worker.ts') : undefined,
+  transform: (code, id) => {
+    const [, worker] = WORKERS.find(([starter]) => id.endsWith(starter)) ?? [];
+    return worker === undefined ? undefined : code.replace(`./${worker}.js`, `./${worker}.ts`);
+  },
 };
 
 const FROM_SOURCE = {
@@ -20,10 +28,10 @@ const FROM_SOURCE = {
   worker: { format: 'es', plugins: () => [workerFromSource] },
 } satisfies InlineConfig;
 
-/** The example page as `vite build` makes it, but from the sources of the SDK. */
-export async function buildExample(outDir: string): Promise<void> {
+/** An example page as `vite build` makes it, but from the sources of the SDK. */
+export async function buildExample(outDir: string, name: 'digits' | 'teach' = 'digits'): Promise<void> {
   const options = { outDir, emptyOutDir: true, target: 'es2024' } as const;
-  await build({ ...FROM_SOURCE, plugins: [workerFromSource], root: join(root, 'examples/digits'), build: options });
+  await build({ ...FROM_SOURCE, plugins: [workerFromSource], root: join(root, 'examples', name), build: options });
 }
 
 /** Bytes after gzip of what a page has to load before it can connect by HTTP, and of what NATS adds. */

@@ -18,7 +18,7 @@ import { connectOn } from '../../client-sdk/src/client.ts';
 import { fetchRelease } from '../../client-sdk/src/model/stage.ts';
 import { openRelease } from '../../client-sdk/src/trust/release.ts';
 import { verifierOf } from '../../coordinator/src/identity/signer.ts';
-import { Outbox } from '../../edge-agent/src/outbox/outbox.ts';
+import { openOutbox } from '../../edge-agent/src/folder-disk.ts';
 import { readVector, writeVector } from '../../edge-agent/src/vector-file.ts';
 import { MemoryLink } from '../support/memory-link.ts';
 import { temporaryFolder, until } from '../support/processes.ts';
@@ -172,12 +172,12 @@ async function agentFolder(folder: string): Promise<Kind[]> {
   mkdirSync(folder, { recursive: true });
   const random = seeded('agent');
   const storage = new FolderStorage(folder);
-  const outbox = await Outbox.open(join(folder, 'outbox'), () => {});
+  const outbox = await openOutbox(join(folder, 'outbox'), () => {});
   const grid = { lsbExponent: -20, valueMaxExponent: 3, weightMax: 10, cohortMax: 10 };
   const update = updateOf('a', grid);
   await outbox.put(update);
   const vector = Float32Array.from({ length: 200 }, () => random.normal());
-  await writeVector(join(folder, 'residual-train.f32'), vector);
+  await writeVector({ storage, sha256 }, 'residual-train.f32', vector);
   const blob = Uint8Array.from({ length: 300 }, () => random.integer(256));
   const digest = sha256(blob);
   await new BlobCache(storage, 'blobs', sha256).put(digest, blob);
@@ -199,11 +199,11 @@ async function agentFolder(folder: string): Promise<Kind[]> {
   const [name = ''] = readdirSync(join(folder, 'outbox'));
   return [
     of('an update in an outbox', `outbox/${name}`, async (copy) => {
-      const [entry] = (await Outbox.open(join(copy, 'outbox'), damaged)).entries();
+      const [entry] = (await openOutbox(join(copy, 'outbox'), damaged)).entries();
       return `${hex(entry!.header.updateId)} ${hex(entry!.payload)}`;
     }),
     of('what an encoding left over', 'residual-train.f32', async (copy) =>
-      String(await readVector(join(copy, 'residual-train.f32'), 200, damaged)),
+      String(await readVector({ storage: new FolderStorage(copy), sha256 }, 'residual-train.f32', 200, damaged)),
     ),
     of('a cached blob', `blobs/${hex(digest)}`, async (copy) => {
       const cached = await new BlobCache(new FolderStorage(copy), 'blobs', sha256).get(digest);

@@ -1,15 +1,25 @@
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fromBinary } from '@bufbuild/protobuf';
+import { create, fromBinary } from '@bufbuild/protobuf';
 import { fedAvg2nn, logistic, writeModel } from '@commonweight/core';
 import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
-import { ManifestSchema, VariantListSchema, equalBytes, type Artifact, type SignedManifest } from '@commonweight/proto';
+import {
+  ChannelSchema,
+  ClientReportSchema,
+  ManifestSchema,
+  VariantListSchema,
+  equalBytes,
+  type Artifact,
+  type SignedChannel,
+  type SignedManifest,
+} from '@commonweight/proto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { freePort } from '../support/free-port.ts';
 import { listening, natsServer, until, type Program } from '../support/processes.ts';
 import { publishNext } from '../support/publish-next.ts';
 import { connect } from '@commonweight/client-sdk';
+import { GUARD } from '../../coordinator/src/channels/guard.ts';
 import { sha256 } from '../../client-sdk/src/trust/sha256.ts';
 import { openModelLink, type ModelLink } from '../../client-sdk/src/connection/model-link.ts';
 
@@ -44,6 +54,8 @@ afterAll(async () => {
 });
 
 const manifestOf = ({ manifest }: SignedManifest) => fromBinary(ManifestSchema, manifest);
+const recordOf = ({ record }: SignedChannel) => fromBinary(ChannelSchema, record);
+const everybody = { cohorts: [], stages: [], everyMs: 0, guard: GUARD, needsReports: false };
 const versionOf = (release: SignedManifest): number => Number(manifestOf(release).version);
 
 describe.each([
@@ -98,6 +110,59 @@ describe.each([
       variants: [{ name: 'int8-dynamic' }],
     });
     await expect(link.getVariants?.('nothing', 0)).rejects.toMatchObject({ code: 'not-found' });
+  });
+
+  test('gets what a channel says, and says where there is none', async () => {
+    const model = `channel-${kind}`;
+    await coordinator.service.importModel(model, writeModel(logistic({ inputs: 4, outputs: 3, seed: 1 })));
+    const link = open();
+    await expect(link.getChannel?.(model, 'stable')).rejects.toMatchObject({
+      code: 'not-found',
+      message: expect.stringContaining(`model ${model} has no channel "stable"`) as string,
+    });
+    await coordinator.service.promoteVersion({ model, channel: 'stable' }, { version: 1, ...everybody });
+    expect(recordOf((await link.getChannel?.(model, 'stable'))!)).toMatchObject({
+      model,
+      channel: 'stable',
+      version: 1n,
+    });
+  });
+
+  test('tells what a channel says at once, and each change of it, and of no other channel', async () => {
+    const model = `changing-${kind}`;
+    await coordinator.service.importModel(model, writeModel(logistic({ inputs: 4, outputs: 3, seed: 1 })));
+    await publishNext(coordinator.service, model);
+    const of = { model, channel: 'stable' };
+    await coordinator.service.promoteVersion(of, { version: 1, ...everybody });
+    await coordinator.service.promoteVersion({ model, channel: 'beta' }, { version: 2, ...everybody });
+    const heard: bigint[] = [];
+    const unwatch = open().watchChannel!(model, 'stable', (record) => heard.push(recordOf(record).revision));
+    await until('the first record', 20_000, () => heard.includes(1n));
+    await coordinator.service.promoteVersion({ model, channel: 'beta' }, { version: 1, ...everybody });
+    await coordinator.service.promoteVersion(of, { version: 2, percent: 10, ...everybody });
+    await until('the next record', 20_000, () => heard.includes(2n));
+    // Over HTTP hints may be passed over, and never the newest state.
+    for (const percent of [20, 30, 40])
+      await coordinator.service.promoteVersion(of, { version: 2, percent, ...everybody });
+    await until('the newest record', 20_000, () => heard.includes(5n));
+    unwatch();
+    await coordinator.service.rollbackChannel(of, undefined);
+    expect(heard).not.toContain(6n);
+    expect(heard).toEqual(heard.toSorted((a, b) => Number(a - b)));
+  });
+
+  test('says how versions do, and hears when to say so again', async () => {
+    const model = `reported-${kind}`;
+    await coordinator.service.importModel(model, writeModel(logistic({ inputs: 4, outputs: 3, seed: 1 })));
+    const who = { client: new Uint8Array(16).fill(7), id: new Uint8Array(8) };
+    const report = create(ClientReportSchema, { model, channel: 'latest', ...who, version: 1n, variant: 'fp32' });
+    const link = open();
+    expect((await link.report?.([report]))?.nextAfterMs).toBe(1_000);
+    expect(await coordinator.service.getFleets(model)).toMatchObject([
+      { clients: 1, versions: [{ variants: { fp32: 1 } }] },
+    ]);
+    const wrong = create(ClientReportSchema, { ...report, version: 99n });
+    await expect(link.report?.([wrong])).rejects.toMatchObject({ code: 'invalid' });
   });
 
   test('tells of the newest release at once and of each newer one', async () => {

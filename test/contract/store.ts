@@ -6,6 +6,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { StoreError, type Store } from '../../coordinator/src/store/store.ts';
 import {
   blobOf,
+  channelOf,
   commitOf,
   receiptOf,
   releaseOf,
@@ -75,6 +76,9 @@ export function storeContract(name: string, fresh: () => () => Promise<Store>): 
       expect(await store.models()).toEqual([]);
       expect(await store.receipt(receiptOf(1).updateId)).toBeUndefined();
       expect(await store.variants('m', 1)).toBeUndefined();
+      expect(await store.channel('m', 'stable')).toBeUndefined();
+      expect(await store.channels()).toEqual([]);
+      expect(await store.reportSnapshots()).toEqual([]);
       expect(await store.tasks()).toEqual([]);
       expect(await store.blobSize(sha256(text('?')))).toBeUndefined();
       expect(await store.readBlob(sha256(text('?')), 0, 10)).toHaveLength(0);
@@ -329,6 +333,51 @@ export function storeContract(name: string, fresh: () => () => Promise<Store>): 
       expect(await store.pins('m')).toEqual([]);
       expect((await store.collect('m', 1)).versions).toEqual([2]);
       expect((await store.collect('?', 1)).versions).toEqual([]);
+    });
+
+    test('a channel has one record, and only a higher revision takes its place', async () => {
+      const open = fresh();
+      const store = await opened(open);
+      for (const version of [1, 2]) await store.commit({ version: versionOf('m', version) });
+      await store.commit({ channel: channelOf(1) });
+      await store.commit({ channel: channelOf(2, { version: 2, before: 1 }) });
+      await store.commit({ channel: channelOf(1, { channel: 'beta' }) });
+      for (const revision of [1, 2]) {
+        await expect(store.commit({ channel: channelOf(revision) })).rejects.toMatchObject({ kind: 'refused' });
+      }
+      await expect(store.commit({ channel: channelOf(3, { version: 3 }) })).rejects.toMatchObject({ kind: 'refused' });
+      await expect(store.commit({ channel: channelOf(3, { candidate: 3 }) })).rejects.toMatchObject({
+        kind: 'refused',
+      });
+      await closed(store);
+      const again = await opened(open);
+      expect(plain(await again.channel('m', 'stable'))).toEqual(channelOf(2, { version: 2, before: 1 }));
+      expect(await again.channel('m', 'canary')).toBeUndefined();
+      expect((await again.channels()).map(plain)).toEqual([
+        channelOf(1, { channel: 'beta' }),
+        channelOf(2, { version: 2, before: 1 }),
+      ]);
+    });
+
+    test('of what clients said of a model the last snapshot stays', async () => {
+      const open = fresh();
+      const store = await opened(open);
+      const said = (model: string, sumsJson: string) => ({ model, sumsJson });
+      await store.commit({ reports: [said('n', '{}'), said('m', '{"windows":[]}')] });
+      await store.commit({ reports: [said('m', '{"windows":[1]}')] });
+      await closed(store);
+      const again = await opened(open);
+      expect(await again.reportSnapshots()).toEqual([said('m', '{"windows":[1]}'), said('n', '{}')]);
+    });
+
+    test('versions that a channel names, or may go back to, are never collected; one that was cannot be named', async () => {
+      const store = await opened(fresh());
+      await withVersions(store, 9);
+      await store.commit({ channel: channelOf(1, { version: 3, candidate: 5, before: 2 }) });
+      expect((await store.collect('m', 1)).versions).toEqual([1, 4, 6, 7, 8]);
+      await expect(store.commit({ channel: channelOf(2, { version: 4 }) })).rejects.toMatchObject({ kind: 'refused' });
+      await store.commit({ channel: channelOf(2, { version: 9, before: 3 }) });
+      expect((await store.collect('m', 1)).versions).toEqual([2, 5]);
     });
 
     test('what was collected cannot be pinned, and comes back where a newer version has the same bytes', async () => {

@@ -2,15 +2,19 @@ import { create, ScalarType, type DescField, type DescMessage, type Message } fr
 import {
   file_commonweight_v1_admin,
   file_commonweight_v1_agent,
+  file_commonweight_v1_channel,
   file_commonweight_v1_model,
   file_commonweight_v1_release,
+  file_commonweight_v1_report,
 } from '@commonweight/proto';
 
 const files = [
   file_commonweight_v1_admin,
   file_commonweight_v1_agent,
+  file_commonweight_v1_channel,
   file_commonweight_v1_model,
   file_commonweight_v1_release,
+  file_commonweight_v1_report,
 ];
 
 /** A message with every field set; one for each case where only one field can be. */

@@ -3,7 +3,15 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { create, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import { encodings, ExactSum, seeded, type EncodingName } from '@commonweight/core';
-import { Encoding, headerDigest, ManifestSchema, ReceiptSchema, UpdateHeaderSchema, updateId } from '@commonweight/proto';
+import {
+  ChannelSchema,
+  Encoding,
+  headerDigest,
+  ManifestSchema,
+  ReceiptSchema,
+  UpdateHeaderSchema,
+  updateId,
+} from '@commonweight/proto';
 import { openSigner } from '../../coordinator/src/identity/signer.ts';
 import { temporaryFolder } from '../support/processes.ts';
 import { grid, inputs, SEED } from './inputs.ts';
@@ -91,6 +99,25 @@ function signed(): Vectors {
       outcome: { case: 'committedVersion', value: 4n },
     }),
   );
+  const channel = toBinary(
+    ChannelSchema,
+    create(ChannelSchema, {
+      model: 'digits',
+      channel: 'stable',
+      revision: 7n,
+      version: 4n,
+      manifestDigest: digestOf('manifest 4'),
+      rollout: {
+        version: 5n,
+        manifestDigest: digestOf('manifest 5'),
+        percent: 12.5,
+        seed: '0123456789abcdef',
+        cohorts: [{ key: 'region', value: 'eu' }],
+      },
+      createdMs: 1_800_000_000_000n,
+      expiresMs: 1_800_086_400_000n,
+    }),
+  );
   return {
     'public key': hex(signer.publicKey),
     manifest: hex(manifest),
@@ -98,6 +125,8 @@ function signed(): Vectors {
     'signature of the manifest': hex(signer.sign('Manifest', manifest)),
     receipt: hex(receipt),
     'signature of the receipt': hex(signer.sign('Receipt', receipt)),
+    channel: hex(channel),
+    'signature of the channel': hex(signer.sign('Channel', channel)),
   };
 }
 

@@ -11,7 +11,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
 import { contractOf, readModel, splitModel, type ModelProto, type TrainingPlan } from '@commonweight/core';
-import { OrtTrainer, subset, type Dataset } from '@commonweight/edge-agent';
+import { LocalTrainer, openEngine, subset, type Dataset } from '@commonweight/edge-agent';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Evaluator } from '../../edge-agent/src/training/evaluator.ts';
 import { evaluate } from '../../edge-agent/src/training/evaluate.ts';
@@ -39,7 +39,7 @@ interface Vector {
 
 const vectorsAt = join(import.meta.dirname, '../reference/gradients');
 const names = readdirSync(vectorsAt).flatMap((file) => (file.endsWith('.json') ? [file.slice(0, -5)] : []));
-const on = { engine: 'cpu', threads: 1 } as const;
+const engine = await openEngine('ort-cpu', { threads: 1 });
 const folder = temporaryFolder('federated-models');
 
 /** The GPT's logits are large to begin with. The last norms of the ResNet-18 see one pixel of four examples: with larger steps they blow rounding up. */
@@ -99,13 +99,13 @@ const halves = (data: Dataset): Dataset[] =>
 async function centrally({ model, data, learningRate }: Case): Promise<Float32Array> {
   const { graph, weights } = splitModel(model);
   const plan = planOf(learningRate, data.examples, ROUNDS);
-  return (await new OrtTrainer(data, on).train({ graph, weights, plan, seed: 1n })).weights;
+  return (await new LocalTrainer(data, engine).train({ graph, weights, plan, seed: 1n })).weights;
 }
 
 /** Steps along the mean of two halves, each with statistics of its own. */
 async function byHalves({ model, data, learningRate }: Case): Promise<Float32Array> {
   const { graph, weights: first } = splitModel(model);
-  const trainers = halves(data).map((half) => new OrtTrainer(half, on));
+  const trainers = halves(data).map((half) => new LocalTrainer(half, engine));
   let weights = first;
   for (let round = 0; round < ROUNDS; round++) {
     const [one, other] = await Promise.all(
@@ -117,7 +117,7 @@ async function byHalves({ model, data, learningRate }: Case): Promise<Float32Arr
 }
 
 async function lossOf({ model, data }: Case, weights: Float32Array): Promise<number> {
-  const evaluator = new Evaluator(on);
+  const evaluator = new Evaluator(engine);
   const { lossSum, examples } = await evaluate(splitModel(model).graph, weights, data, {
     plan: { loss: 'cross-entropy' },
     evaluator,

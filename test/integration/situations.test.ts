@@ -130,6 +130,56 @@ describe.each([
     expect(events.at(-1)).toEqual(['version', { from: 2, to: 3, reason: 'rollback' }]);
   });
 
+  test('a rollback of a channel is a higher revision with an older version: it comes from disk', async () => {
+    for (const version of [1, 2, 3]) publisher.publish(version, small(1), all(version));
+    publisher.say(1, 1);
+    const model = await open({ cacheDir: temporaryFolder('situations') }, { channel: 'stable' });
+    const events = heard(model);
+    publisher.say(2, 2);
+    await until('version 2', 20_000, () => model.version === 2);
+    publisher.bytesRead = 0;
+    publisher.say(3, 1);
+    await until('version 1', 20_000, () => model.version === 1);
+    expect([publisher.bytesRead, await value(model)]).toEqual([0, 1]);
+    expect(events.at(-1)).toEqual(['version', { from: 2, to: 1, reason: 'rollback' }]);
+  });
+
+  test('records of a channel that are forged, older, expired or mixed are refused, and what served goes on serving', async () => {
+    for (const version of [1, 2, 3]) publisher.publish(version, small(1), all(version));
+    const old = publisher.say(1, 1);
+    publisher.say(2, 2);
+    const model = await open({}, { channel: 'stable' });
+    const events = heard(model);
+    const refused = (what: RegExp): Promise<void> =>
+      until(`a refusal like ${what}`, 20_000, () =>
+        events.some(([name, event]) => name === 'error' && what.test((event as Error).message)),
+      );
+    const next = publisher.say(3, 3, { lifetimeMs: -1 });
+    await refused(/holds since/);
+    publisher.tell(old);
+    await refused(/revision 1 of channel stable of 'm' was offered after 3/);
+    publisher.tell({ ...next, signature: old.signature });
+    await refused(/wrong signature/);
+    publisher.say(4, 3, { digestOf: () => new Uint8Array(32).fill(7) });
+    await refused(/another manifest than its channel names/);
+    expect([model.version, await value(model)]).toEqual([2, 2]);
+    publisher.say(5, 3);
+    await until('version 3', 20_000, () => model.version === 3);
+  });
+
+  test('the version of a rollout serves those whom it names; ended, all have what they had', async () => {
+    for (const version of [1, 2]) publisher.publish(version, small(1), all(version));
+    publisher.say(1, 1);
+    const named = await open({ labels: { site: 'a' } }, { channel: 'stable' });
+    const other = await open({ labels: { site: 'b' } }, { channel: 'stable' });
+    publisher.say(2, 1, { rollout: { version: 2, percent: 100, cohorts: [{ key: 'site', value: 'a' }] } });
+    await until('version 2', 20_000, () => named.version === 2);
+    expect([await value(named), await value(other)]).toEqual([2, 1]);
+    publisher.say(3, 1);
+    await until('version 1', 20_000, () => named.version === 1);
+    expect(await value(named)).toBe(1);
+  });
+
   test('a version that the app calls bad is taken back, never tried again, also after a restart', async () => {
     const cacheDir = temporaryFolder('situations');
     publisher.publish(1, small(1), all(1));

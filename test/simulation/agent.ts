@@ -1,3 +1,4 @@
+import { nodePlatform } from '@commonweight/client-sdk';
 import { Agent } from '../../edge-agent/src/agent.ts';
 import type { TrainingJob, TrainingResult } from '../../edge-agent/src/training/messages.ts';
 import type { OutboxEntry } from '../../edge-agent/src/outbox/outbox.ts';
@@ -69,10 +70,19 @@ export class SimulatedAgent {
       if (isFailing || ms > timeMs)
         throw new Error(isFailing ? 'the training process ended' : 'training took too long');
       const trained = weights.map((weight, i) => weight + (i === index ? 1 : 0));
-      return { weights: trained, loss: 1 / (index + 1), examples: index + 1, steps: 1, ms };
+      return {
+        weights: trained,
+        loss: 1 / (index + 1),
+        examples: index + 1,
+        steps: 1,
+        ms,
+        engine: 'ort-cpu',
+        elsewhere: [],
+      };
     };
     const agent = new Agent({
       options: { agentId: id, coordinator: 'the coordinator', signal: this.#stop.signal },
+      crypto: nodePlatform.crypto,
       link: this.link,
       disk,
       trainer: { train },

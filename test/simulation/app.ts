@@ -87,8 +87,9 @@ export class SimulatedApp {
         engine: { runtime: async () => 'simulated 1', load: (onnx) => this.#load(onnx), close: async () => {} },
         storage: this.#disk(durable),
         crypto: { sha256, verifyEd25519 },
+        who: { clientId: name, labels: {} },
       },
-      {},
+      { reports: false },
     );
     this.#client = client;
     for (;;) {

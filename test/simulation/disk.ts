@@ -3,9 +3,11 @@ import { ManifestSchema, VariantListSchema } from '@commonweight/proto';
 import { notRetained, wasCollected } from '../../coordinator/src/store/blob-chunks.ts';
 import type {
   BlobRecord,
+  ChannelRecord,
   Collected,
   Commit,
   ReceiptRecord,
+  ReportSnapshot,
   RetainedUpdate,
   Store,
   StoreReads,
@@ -63,6 +65,8 @@ export class Disk {
   /** Digests of what was let go. */
   readonly #collected = new Map<string, true>();
   readonly #variants = new Map<string, VariantsRecord>();
+  readonly #channels = new Map<string, ChannelRecord>();
+  readonly #reports = new Map<string, ReportSnapshot>();
   #commits = 0;
   #epoch = 0;
   /** What a disk that loses commits goes back to. */
@@ -117,6 +121,9 @@ export class Disk {
       versions: (model) => alive(ofModel(model)),
       models: () => alive(this.models()),
       variants: (model, version) => alive(this.variants(model, version)),
+      channel: (model, channel) => alive(this.channel(model, channel)),
+      channels: () => alive(this.channels()),
+      reportSnapshots: () => alive(this.reportSnapshots()),
       receipt: (updateId) => alive(this.#receipts.get(hex(updateId))),
       tasks: () => alive(this.tasks()),
       blobSize: (digest) => alive(this.#blobs.get(hex(digest))?.length),
@@ -184,9 +191,15 @@ export class Disk {
     const all = this.versions(model);
     const first = (all.at(-1)?.version ?? 0) - keep;
     const audited = new Set(this.#keptOf(model).flatMap(({ version }) => [version, version - 1]));
+    const inChannels = this.channels().filter((one) => one.model === model);
+    const named = new Set(inChannels.flatMap(({ version, candidate, before }) => [version, candidate, before]));
     const old = all.filter(
       ({ version, isCollected }) =>
-        isCollected !== true && version <= first && !this.#pins.has(`${model} ${version}`) && !audited.has(version),
+        isCollected !== true &&
+        version <= first &&
+        !this.#pins.has(`${model} ${version}`) &&
+        !audited.has(version) &&
+        !named.has(version),
     );
     for (const one of old) this.#versions.set(`${model} ${one.version}`, { ...one, isCollected: true });
     const kept = [...this.#versions.values()].filter(({ isCollected }) => isCollected !== true);
@@ -226,6 +239,18 @@ export class Disk {
     return this.#variants.get(`${model} ${version}`);
   }
 
+  channel(model: string, channel: string): ChannelRecord | undefined {
+    return this.#channels.get(`${model} ${channel}`);
+  }
+
+  channels(): ChannelRecord[] {
+    return [...this.#channels].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, one]) => one);
+  }
+
+  reportSnapshots(): ReportSnapshot[] {
+    return [...this.#reports.values()].sort((a, b) => (a.model < b.model ? -1 : 1));
+  }
+
   versions(model: string): VersionRecord[] {
     return [...this.#versions.values()].filter((one) => one.model === model).sort((a, b) => a.version - b.version);
   }
@@ -252,11 +277,13 @@ export class Disk {
       this.#pins,
       this.#collected,
       this.#variants,
+      this.#channels,
+      this.#reports,
     ];
   }
 
   /** One commit, at one instant. Throws StoreError where it contradicts what is there. */
-  apply({ version, blobs = [], receipts = [], task, variants, retained, pin }: Commit): void {
+  apply({ version, blobs = [], receipts = [], task, variants, retained, pin, channel, reports = [] }: Commit): void {
     const named = variants === undefined ? undefined : this.#versions.get(`${variants.model} ${variants.version}`);
     if (variants !== undefined && named === undefined && version === undefined) {
       throw new StoreError(`cannot commit: there is no version ${variants.version} of ${variants.model}`);
@@ -265,6 +292,8 @@ export class Disk {
       throw new StoreError('it was collected', { kind: 'collected' });
     const updates = retained?.updates.map(({ payload, ...rest }) => ({ ...rest, payload: payload().slice() }));
     if (pin !== undefined) this.#pin(pin);
+    if (channel !== undefined) this.#putChannel(channel);
+    for (const snapshot of reports) this.#reports.set(snapshot.model, snapshot);
     if (version !== undefined) {
       const child = `${version.model} ${hex(version.parentDigest)}`;
       const key = `${version.model} ${version.version}`;
@@ -294,6 +323,18 @@ export class Disk {
     if (!isPinned) return void this.#pins.delete(key);
     if (record === undefined || record.isCollected === true) throw new StoreError(`cannot pin version ${version}`);
     this.#pins.set(key, { model, version });
+  }
+
+  #putChannel(channel: ChannelRecord): void {
+    const key = `${channel.model} ${channel.channel}`;
+    const isThere = (version: number): boolean => {
+      const record = this.#versions.get(`${channel.model} ${version}`);
+      return version === 0 || (record !== undefined && record.isCollected !== true);
+    };
+    const isNewer = channel.revision > (this.#channels.get(key)?.revision ?? 0);
+    if (!isNewer || ![channel.version, channel.candidate].every(isThere))
+      throw new StoreError('the channel is refused', { kind: 'refused' });
+    this.#channels.set(key, channel);
   }
 
   #retain(

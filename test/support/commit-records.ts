@@ -3,6 +3,7 @@ import { create, toBinary } from '@bufbuild/protobuf';
 import { ArtifactSchema, ManifestSchema } from '@commonweight/proto';
 import type {
   BlobRecord,
+  ChannelRecord,
   Commit,
   ReceiptRecord,
   RetainedUpdate,
@@ -48,6 +49,19 @@ export const retainedOf = (seed: number, size: number): RetainedUpdate => ({
   payload: () => blobOf(seed, size).data,
 });
 
+export const channelOf = (revision: number, names: Partial<ChannelRecord> = {}): ChannelRecord => ({
+  model: 'm',
+  channel: 'stable',
+  revision,
+  version: 1,
+  candidate: 0,
+  before: 0,
+  record: text(`record ${revision}`),
+  signature: text(`signature ${revision}`),
+  stateJson: `{"revision":${revision}}`,
+  ...names,
+});
+
 export const receiptOf = (seed: number): ReceiptRecord => ({
   updateId: sha256(text(`update ${seed}`)),
   receipt: text(`receipt ${seed}`),
@@ -63,7 +77,7 @@ export const taskOf = (task: string, round: number): TaskRecord => ({
 });
 
 /** A commit of a version with all that a round's end writes; forms come later. */
-export type WholeCommit = Required<Omit<Commit, 'variants' | 'retained' | 'pin'>>;
+export type WholeCommit = Required<Omit<Commit, 'variants' | 'retained' | 'pin' | 'channel' | 'reports'>>;
 
 /** Everything that a round's end writes, labelled with its number. */
 export const commitOf = (version: number, blobBytes = 1000): WholeCommit => ({

@@ -2,12 +2,22 @@ import { createPrivateKey, createPublicKey, generateKeyPairSync, sign, type KeyO
 import { create, toBinary } from '@bufbuild/protobuf';
 import { sha256, sleep, TransportError, type ModelLink } from '@commonweight/client-sdk';
 import { contractOf, splitModel, weightsToBytes, type ModelProto } from '@commonweight/core';
-import { ManifestSchema, signedBytes, SignedManifestSchema, type SignedManifest } from '@commonweight/proto';
+import {
+  ManifestSchema,
+  signedBytes,
+  SignedManifestSchema,
+  type SignedChannel,
+  type SignedManifest,
+} from '@commonweight/proto';
+import { signedChannel, type Saying } from './signed-channel.ts';
 
 /** A coordinator's releases in memory. */
 export class MemoryLink implements ModelLink {
   readonly #blobs = new Map<string, Uint8Array>();
   readonly #watchers = new Set<(release: SignedManifest) => void>();
+  readonly #versions = new Map<number, SignedManifest>();
+  readonly #channelWatchers = new Set<(record: SignedChannel) => void>();
+  record: SignedChannel | undefined;
   #privateKey: KeyObject;
 
   /** A private key as PEM, or one of its own. */
@@ -48,7 +58,40 @@ export class MemoryLink implements ModelLink {
       signature: sign(null, signedBytes('Manifest', manifest), this.#privateKey),
       publicKey: createPublicKey(this.#privateKey).export({ format: 'der', type: 'spki' }).subarray(-32),
     });
+    this.#versions.set(version, this.newest);
     this.announce(this.newest);
+  }
+
+  /** Has channel `stable` say something. */
+  say(revision: number, version: number, saying: Saying = {}): SignedChannel {
+    const digestOf = (named: number): Uint8Array => sha256(this.#versions.get(named)?.manifest ?? new Uint8Array());
+    const signed = signedChannel(this.#privateKey, revision, version, { digestOf, ...saying });
+    this.tell(signed);
+    return signed;
+  }
+
+  /** Says that this is the newest record, whatever it is. */
+  tell(record: SignedChannel): void {
+    this.record = record;
+    if (this.online) for (const tell of this.#channelWatchers) tell(record);
+  }
+
+  getChannel(): Promise<SignedChannel> {
+    if (!this.online) return Promise.reject(new TransportError('unavailable', 'offline'));
+    if (this.record === undefined) return Promise.reject(new TransportError('not-found', 'no channel'));
+    return Promise.resolve(this.record);
+  }
+
+  watchChannel(
+    _: string,
+    __: string,
+    onRecord: (record: SignedChannel) => void,
+    onDown?: (error: TransportError) => void,
+  ): () => void {
+    this.#channelWatchers.add(onRecord);
+    if (!this.online) onDown?.(new TransportError('unavailable', 'offline'));
+    else if (this.record !== undefined) onRecord(this.record);
+    return () => void this.#channelWatchers.delete(onRecord);
   }
 
   announce(release: SignedManifest): void {
@@ -60,10 +103,11 @@ export class MemoryLink implements ModelLink {
     this.#privateKey = generateKeyPairSync('ed25519').privateKey;
   }
 
-  getModel(): Promise<SignedManifest> {
+  getModel(_: string, version: number): Promise<SignedManifest> {
     if (!this.online) return Promise.reject(new TransportError('unavailable', 'offline'));
-    if (this.newest === undefined) return Promise.reject(new TransportError('not-found', 'no model'));
-    return Promise.resolve(this.newest);
+    const found = version === 0 ? this.newest : this.#versions.get(version);
+    if (found === undefined) return Promise.reject(new TransportError('not-found', 'no model'));
+    return Promise.resolve(found);
   }
 
   watchModel(

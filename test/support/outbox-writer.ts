@@ -1,11 +1,11 @@
 // Puts one large update after the other into the outbox of a folder and says the id of each that is kept, until it is killed.
 import { create } from '@bufbuild/protobuf';
 import { sha256 } from '../../client-sdk/src/index.ts';
-import { Outbox } from '../../edge-agent/src/outbox/outbox.ts';
+import { openOutbox } from '../../edge-agent/src/folder-disk.ts';
 import { UpdateHeaderSchema } from '../../proto/src/index.ts';
 
 const [, , folder = ''] = process.argv;
-const outbox = await Outbox.open(folder, (path) => {
+const outbox = await openOutbox(folder, (path) => {
   throw new Error(`${path} is damaged`);
 });
 for (let round = 1; round <= 1000; round++) {

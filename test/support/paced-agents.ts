@@ -1,9 +1,10 @@
 // Agents in one process that are as slow as devices: real sessions, real training, and then a wait until the device's time is over.
 // Arguments: one JSON object, see PacedFleet.
 import { join } from 'node:path';
-import { loadDataset, LoadedGraphs, OrtTrainer } from '@commonweight/edge-agent';
+import { loadDataset, LoadedGraphs, LocalTrainer, openEngine } from '@commonweight/edge-agent';
 import { Agent } from '../../edge-agent/src/agent.ts';
-import { openAgentDisk } from '../../edge-agent/src/disk.ts';
+import { nodePlatform } from '@commonweight/client-sdk';
+import { openAgentDisk } from '../../edge-agent/src/folder-disk.ts';
 import { openAgentLink } from '../../edge-agent/src/link/agent-link.ts';
 
 export interface PacedFleet {
@@ -13,19 +14,19 @@ export interface PacedFleet {
 }
 
 const { url, folder, agents } = JSON.parse(process.argv[2] ?? '') as PacedFleet;
-const on = { engine: 'cpu', threads: 1 } as const;
-const graphs = new LoadedGraphs(on, 2);
+const graphs = new LoadedGraphs(await openEngine('ort-cpu', { threads: 1 }), 2);
 const stop = new AbortController();
 process.once('SIGTERM', () => stop.abort());
 
 async function runOne({ id, data, deviceMs }: PacedFleet['agents'][number]): Promise<void> {
   const dataset = await loadDataset(data);
-  const trainer = new OrtTrainer(dataset, on, graphs);
+  const trainer = new LocalTrainer(dataset, graphs);
   const link = openAgentLink(url, id);
   const warn = (path: string): void => console.error(`${id}: damaged: ${path}`);
   const agent = new Agent({
     options: { agentId: id, coordinator: url, signal: stop.signal },
     link,
+    crypto: nodePlatform.crypto,
     disk: await openAgentDisk(join(folder, id), warn),
     trainer: {
       train: async (job) => {

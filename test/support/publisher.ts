@@ -3,11 +3,18 @@ import { create, toBinary } from '@bufbuild/protobuf';
 import { sha256 } from '@commonweight/client-sdk';
 import { openCoordinator, type CoordinatorService } from '@commonweight/coordinator';
 import { contractOf, splitModel, weightsToBytes, type ModelProto } from '@commonweight/core';
-import { ManifestSchema, signedBytes, SignedManifestSchema, type SignedManifest } from '@commonweight/proto';
+import {
+  ManifestSchema,
+  signedBytes,
+  SignedManifestSchema,
+  type SignedChannel,
+  type SignedManifest,
+} from '@commonweight/proto';
 import { serveGrpc } from '../../coordinator/src/edges/grpc/server.ts';
 import { serveHttp } from '../../coordinator/src/edges/http/server.ts';
 import { serveNats } from '../../coordinator/src/edges/nats/server.ts';
 import { temporaryFolder } from './processes.ts';
+import { signedChannel, type Saying } from './signed-channel.ts';
 
 /** A release as it goes over the wire, with its blobs. */
 export interface Published {
@@ -40,6 +47,8 @@ export class Publisher {
   readonly #versions = new Map<string, SignedManifest>();
   readonly #newest = new Map<string, SignedManifest>();
   readonly #watchers = new Set<(model: string, release: SignedManifest) => void>();
+  readonly #channelWatchers = new Set<(model: string, channel: string, record: SignedChannel) => void>();
+  #record: SignedChannel | undefined;
   readonly #inner: CoordinatorService;
   #edges: { close(): Promise<void> }[] = [];
   readonly #ports: Ports;
@@ -112,6 +121,21 @@ export class Publisher {
     for (const tell of this.#watchers) tell(model, signed);
   }
 
+  /** Has channel `stable` of `m` say something. */
+  say(revision: number, version: number, saying: Saying = {}): SignedChannel {
+    const digestOf = (named: number): Uint8Array =>
+      sha256(this.#versions.get(`m ${named}`)?.manifest ?? new Uint8Array());
+    const record = signedChannel(this.#keys.privateKey, revision, version, { digestOf, ...saying });
+    this.tell(record);
+    return record;
+  }
+
+  /** Says that this is the newest record, whatever it is. */
+  tell(record: SignedChannel): void {
+    this.#record = record;
+    for (const tell of this.#channelWatchers) tell('m', 'stable', record);
+  }
+
   #service(): CoordinatorService {
     const overrides: Partial<CoordinatorService> = {
       // Whatever version is asked for after a lie was announced, the lie is told on.
@@ -127,6 +151,20 @@ export class Publisher {
         const newest = this.#newest.get(model);
         if (newest !== undefined) onRelease(newest);
         return this.#watch(tell);
+      },
+      getChannel: (model, channel) =>
+        this.#record === undefined ? this.#inner.getChannel(model, channel) : Promise.resolve(this.#record),
+      watchChannel: (model, channel, onRecord) => {
+        const tell = (of: string, name: string, record: SignedChannel): void => {
+          if (of === model && name === channel) onRecord(record);
+        };
+        if (this.#record !== undefined) tell('m', 'stable', this.#record);
+        this.#channelWatchers.add(tell);
+        return () => this.#channelWatchers.delete(tell);
+      },
+      watchChannels: (onRecord) => {
+        this.#channelWatchers.add(onRecord);
+        return () => this.#channelWatchers.delete(onRecord);
       },
       watchReleases: (onRelease) => this.#watch(onRelease),
       readBlob: (digest, offset, lengthMax) => {

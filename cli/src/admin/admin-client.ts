@@ -2,7 +2,12 @@ import type { MessageInitShape } from '@bufbuild/protobuf';
 import { openGrpcChannel, type GrpcChannel } from '@commonweight/client-sdk';
 import {
   AdminService,
+  type ChannelStatus,
+  type FleetStatus,
+  type HoldChannelRequestSchema,
+  type PromoteVersionRequestSchema,
   type ReportVariantRequestSchema,
+  type RollbackChannelRequestSchema,
   type SignedVariantList,
   type AgentStatus,
   type ModelSummary,
@@ -72,6 +77,26 @@ export class AdminClient {
   async pinVersion(model: string, version: number, pinned: boolean): Promise<number> {
     const request = { model, version: BigInt(version), pinned };
     return Number((await this.#channel.unary(AdminService.method.pinVersion, request)).version);
+  }
+
+  async listChannels(model: string): Promise<ChannelStatus[]> {
+    return (await this.#channel.unary(AdminService.method.listChannels, { model })).channels;
+  }
+
+  async getFleets(model: string): Promise<FleetStatus[]> {
+    return (await this.#channel.unary(AdminService.method.getFleet, { model })).fleets;
+  }
+
+  async promoteVersion(request: MessageInitShape<typeof PromoteVersionRequestSchema>): Promise<ChannelStatus> {
+    return given((await this.#channel.unary(AdminService.method.promoteVersion, request)).status, 'promoteVersion');
+  }
+
+  async holdChannel(request: MessageInitShape<typeof HoldChannelRequestSchema>): Promise<ChannelStatus> {
+    return given((await this.#channel.unary(AdminService.method.holdChannel, request)).status, 'holdChannel');
+  }
+
+  async rollbackChannel(request: MessageInitShape<typeof RollbackChannelRequestSchema>): Promise<ChannelStatus> {
+    return given((await this.#channel.unary(AdminService.method.rollbackChannel, request)).status, 'rollbackChannel');
   }
 
   /** A version after the newest with what an older one has, and the task that goes on from it ('' where none runs). */

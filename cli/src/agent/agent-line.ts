@@ -14,6 +14,8 @@ export function agentLine(event: AgentEvent): string {
       return `${event.task} round ${event.round}: training on version ${event.version}`;
     case 'trained':
       return `${event.task} round ${event.round}: trained ${event.steps} steps on ${event.examples} examples in ${event.trainMs} ms, loss ${event.loss.toPrecision(4)}`;
+    case 'engine':
+      return `trains on ${event.engine}${event.elsewhere.length === 0 ? '' : `; on the CPU beside it: ${event.elsewhere.join(', ')}`}`;
     case 'uploaded':
       return `${event.task} round ${event.round}: uploaded ${bytes(event.bytes)}`;
     case 'receipt':

@@ -11,6 +11,6 @@ test('agent doctor measures the CPU and says of each other engine what is missin
   const report = JSON.parse(program.output()) as { engines: { engine: string; works: boolean; why?: string }[] };
   expect(code).toBe(0);
   expect(report.engines.map(({ engine }) => engine)).toEqual(engineNames);
-  expect(report.engines[0]).toMatchObject({ engine: 'cpu', works: true });
+  expect(report.engines[0]).toMatchObject({ engine: 'ort-cpu', works: true });
   for (const { works, why } of report.engines) expect(works || why).toBeTruthy();
 });

@@ -3,7 +3,7 @@ import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { addDoctor, engines } from './agent-doctor.ts';
-import { name, oneOf, talking, whole } from '../output/arguments.ts';
+import { name, oneOf, share, talking, whole } from '../output/arguments.ts';
 import { UsageError } from '../output/failure.ts';
 import { standardOutput, type Output } from '../output/output.ts';
 import { stopSignal, tellParent } from '../output/stop-signal.ts';
@@ -17,8 +17,9 @@ interface Options extends ServingFlags {
   id: string;
   dir?: string;
   task?: string;
-  threads: number;
-  engine: EngineName;
+  threads?: number;
+  cpuShare?: number;
+  engine: EngineName | 'auto';
   serve?: string;
   serveGrpc?: string;
   serveModel: string[];
@@ -35,8 +36,9 @@ export function addAgent(program: Command): void {
     .option('--id <name>', 'its name among the agents; one program each', name, ownName())
     .option('--dir <dir>', 'folder of its outbox and cache (else .commonweight/agents/ID)')
     .option('--task <name>', 'serve only this task', name)
-    .option('--threads <n>', 'threads of the training', whole(1, 1024), 1)
-    .option('--engine <name>', `what trains: ${engines.join(', ')}`, oneOf(...engines), 'cpu')
+    .option('--threads <n>', 'threads of the training (else one for each core but one)', whole(1, 1024))
+    .option('--cpu-share <share>', 'how much of all cores training may keep busy, such as 0.5', share)
+    .option('--engine <name>', `what trains: auto, ${engines.join(', ')}`, oneOf('auto', ...engines), 'auto')
     .option('--serve <address>', 'serve predictions here as well, such as 127.0.0.1:8000')
     .option('--serve-grpc <address>', 'and here over gRPC')
     .option('--serve-model <name>', 'a model to serve, else those it trains; may be repeated', names, []);
@@ -47,7 +49,7 @@ export function addAgent(program: Command): void {
 const names = (text: string, before: string[]): string[] => [...before, name(text)];
 
 async function agent(options: Options): Promise<void> {
-  const { coordinator, data, engine, id, task, threads } = options;
+  const { coordinator, data, engine, id, task, threads, cpuShare } = options;
   if (data === undefined) {
     throw new UsageError('--data is missing: say what it trains on, such as --data csv:readings.csv or --data mnist');
   }
@@ -69,9 +71,10 @@ async function agent(options: Options): Promise<void> {
       agentId: id,
       dataDir,
       engine,
-      threads,
       signal,
       onEvent,
+      ...(threads === undefined ? {} : { threads }),
+      ...(cpuShare === undefined ? {} : { cpuShare }),
       ...(task === undefined ? {} : { task }),
     });
   } finally {

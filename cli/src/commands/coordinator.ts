@@ -2,7 +2,15 @@ import type { KeepVersions, StartOptions } from '@commonweight/coordinator';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { keepVersions } from '../model/keep-versions.ts';
-import { coordinatorUrl, gathered, GRPC_ADDRESS, HTTP_ADDRESS, reporting, whole } from '../output/arguments.ts';
+import {
+  coordinatorUrl,
+  duration,
+  gathered,
+  GRPC_ADDRESS,
+  HTTP_ADDRESS,
+  reporting,
+  whole,
+} from '../output/arguments.ts';
 import { standardOutput } from '../output/output.ts';
 import { aborted, stopSignal, tellParent } from '../output/stop-signal.ts';
 
@@ -16,6 +24,7 @@ interface Options {
   httpOrigin?: string[];
   diskMax?: number;
   keepVersions?: KeepVersions;
+  channelLifetime: number;
   backup?: string;
   backupEvery: number;
   backupKeep: number;
@@ -37,6 +46,12 @@ export function addCoordinator(program: Command): void {
       '--keep-versions <n>',
       'newest versions that stay whole, of all models or, as MODEL=N, of one; repeatable; without it all do',
       keepVersions,
+    )
+    .option(
+      '--channel-lifetime <time>',
+      'how long what a channel says holds; said anew after half of it',
+      duration,
+      86_400_000,
     )
     .option('--backup <dir>', 'back the data folder up into folders in here, now and again and again')
     .option('--backup-every <minutes>', 'how often', whole(1, 525_600), 60)
@@ -65,6 +80,7 @@ async function runCoordinator(options: Options): Promise<void> {
       ? {}
       : { onLeading: (epoch: number) => output.say(`leading, epoch ${epoch}`, { event: 'leading', epoch }) }),
     ...(postgres === undefined ? {} : { postgres }),
+    channelLifetimeMs: options.channelLifetime,
     ...(nats === undefined ? {} : { nats }),
     ...(options.httpOrigin === undefined ? {} : { origins: options.httpOrigin }),
     ...(options.strategy === undefined ? {} : { strategies: options.strategy }),

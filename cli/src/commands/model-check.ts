@@ -4,11 +4,11 @@ import {
   parsePlan,
   surveyTraining,
   writeModel,
-  type ModelProto,
   type NodeVerdict,
   type TensorSpec,
   type TrainingPlan,
 } from '@commonweight/core';
+import type { LoadJob } from '@commonweight/edge-agent';
 import type { Command } from 'commander';
 import { behind } from '../model/behind.ts';
 import { readOnnx, understood } from '../model/read-onnx.ts';
@@ -47,7 +47,7 @@ async function checkModel(file: string, options: CheckOptions): Promise<void> {
   const read = await readOnnx(file);
   const model = options.preprocess === undefined ? read : await behind(options.preprocess, read);
   const survey = understood(file, () => surveyTraining(model, plan));
-  const { nodes, parameters, tensors, training, stepBytes } = survey;
+  const { nodes, parameters, tensors, graph, stepBytes } = survey;
   const { inputs, outputs } = contractOf(model);
   const operators = byOperator(nodes);
   const rows = operators.map(({ operator, trainable, constant, blocking }) => [
@@ -58,7 +58,10 @@ async function checkModel(file: string, options: CheckOptions): Promise<void> {
   ]);
   const memory =
     stepBytes === undefined ? [] : [`a step of ${plan.batchSize} examples takes at most ${bytes(stepBytes)}`];
-  const { runs, trains, elsewhere, fault } = await enginesFor(model, training);
+  const { runs, trains, elsewhere, fault } = await enginesFor({
+    served: writeModel(model),
+    ...(survey.obstacle === undefined ? { trained: { graph, plan } } : {}),
+  });
   const obstacle = survey.obstacle ?? (fault === undefined ? undefined : `ONNX Runtime does not load it: ${fault}`);
   const blocking = nodes.filter(({ verdict }) => verdict === 'not differentiable');
   output.say(
@@ -112,31 +115,31 @@ async function planOf({ batch, loss, lossGraph, optimizer, size: sizes }: CheckO
 }
 
 interface Engines {
-  /** Engines that load the model, and its training graph. */
+  /** Engines that load the model to run it, and to train it. */
   runs: string[];
   trains: string[];
-  /** Those that do not, on this machine. */
+  /** Those of this machine that do not. */
   elsewhere: { engine: string; why: string }[];
   /** Why the CPU does not load the model: then nothing does. */
   fault: string | undefined;
 }
 
-/** Tries the engines of this machine, and that of browsers. */
-async function enginesFor(model: ModelProto, training: Uint8Array | undefined): Promise<Engines> {
+/** Tries the engines of this machine. */
+async function enginesFor(job: LoadJob): Promise<Engines> {
   const { probeLoading } = await import('@commonweight/edge-agent');
-  const served = writeModel(model);
-  const reports = await probeLoading({ served, ...(training === undefined ? {} : { training }) });
-  const named = reports.map(({ engine, faults }) => ({ engine: `ort-${engine}`, faults }));
-  const loading = (what: string): string[] =>
-    named.flatMap(({ engine, faults }) => (faults[what] === undefined ? [engine] : []));
+  const reports = await probeLoading(job);
+  const loading = (what: 'serving' | 'training'): string[] =>
+    reports
+      .filter((report) => report[what]?.fault === undefined && report[what] !== undefined)
+      .map(({ engine }) => engine);
   return {
-    runs: loading('served'),
-    trains: training === undefined ? [] : loading('training'),
-    elsewhere: named.flatMap(({ engine, faults }) => {
-      const why = faults['served'] ?? faults['training'];
+    runs: loading('serving'),
+    trains: loading('training'),
+    elsewhere: reports.flatMap(({ engine, serving, training }) => {
+      const why = serving?.fault ?? training?.fault;
       return why === undefined ? [] : [{ engine, why }];
     }),
-    fault: reports.find(({ engine }) => engine === 'cpu')?.faults['served'],
+    fault: reports.find(({ engine }) => engine === 'ort-cpu')?.serving?.fault,
   };
 }
 

@@ -25,10 +25,12 @@ import { builtModel, modelKinds, type ModelShape } from '../model/model-kinds.ts
 import { readOnnx, understood } from '../model/read-onnx.ts';
 import { gathered, name, number, oneOf, talking, whole, wholes } from '../output/arguments.ts';
 import { CommandError, refusedIsUsage, UsageError } from '../output/failure.ts';
-import { bytes, percent, table } from '../output/format.ts';
+import { bytes, percent, table, time } from '../output/format.ts';
 import { standardOutput, type Output } from '../output/output.ts';
+import { addModelChannel } from './model-channel.ts';
 import { addModelCheck, showSpec } from './model-check.ts';
 import { addModelAudit, modelVersion, type ModelVersion } from './model-audit.ts';
+import { addModelFleet } from './model-fleet.ts';
 import { addModelQuantize } from './model-quantize.ts';
 import { addModelPreprocess } from './model-preprocess.ts';
 import { addModelVariants } from './model-variants.ts';
@@ -41,7 +43,9 @@ interface Options {
 export function addModel(program: Command): void {
   const model = program
     .command('model')
-    .description('the registry: make, import, list, show, export, check, audit and quantize models, and their forms');
+    .description(
+      'the registry: make, import, list, show, export, check, audit and quantize models, their forms and their channels',
+    );
   talking(model.command('create'), 'grpc')
     .description(`make a fresh model (${Object.keys(modelKinds).join(', ')}) and import it`)
     .argument('<kind>', 'what to make', oneOf(...Object.keys(modelKinds)))
@@ -101,11 +105,6 @@ export function addModel(program: Command): void {
       .argument('<model[@version]>', 'which version; without one, the newest', modelVersion)
       .action((of: ModelVersion, options: Options) => pinModel(of, isPinned, options));
   }
-  talking(model.command('rollback'), 'grpc')
-    .description('go back to an older version: a new one with its weights, from which training goes on')
-    .argument('<name>', 'a model', name)
-    .requiredOption('--to <n>', 'the older version', whole(1))
-    .action(rollbackModel);
   talking(model.command('types'), 'grpc', 'nats', 'http')
     .description('write a TypeScript declaration of what goes into a model and what comes out')
     .argument('<name>', 'a model', name)
@@ -117,6 +116,8 @@ export function addModel(program: Command): void {
   addModelAudit(model);
   addModelQuantize(model);
   addModelVariants(model);
+  addModelChannel(model);
+  addModelFleet(model);
 }
 
 async function createModel(
@@ -179,7 +180,7 @@ async function listModels(options: Options): Promise<void> {
       output.say('', { model, newestVersion, parameters, createdMs });
     return;
   }
-  const rows = models.map((m) => [m.model, String(m.newestVersion), String(m.parameters), when(m.createdMs)]);
+  const rows = models.map((m) => [m.model, String(m.newestVersion), String(m.parameters), time(m.createdMs)]);
   output.say(
     models.length === 0
       ? 'no models yet: `commonweight model create 2nn digits` makes one'
@@ -189,16 +190,26 @@ async function listModels(options: Options): Promise<void> {
 }
 
 async function showModel(model: string, options: Options): Promise<void> {
-  const [releases, kept] = await withAdmin(options.coordinator, async (admin) => [
+  const [releases, kept, channels] = await withAdmin(options.coordinator, async (admin) => [
     await admin.listVersions(model),
     await admin.listKept(model),
+    await admin.listChannels(model),
   ]);
   const manifests = releases.map(opened);
   const output = standardOutput(options);
   const keptOf = (version: bigint): string[] =>
     (['collected', 'pinned', 'retained'] as const).filter((how) => kept[how].includes(version));
+  const inChannels = (version: bigint): string[] =>
+    channels.flatMap(({ channel, version: all, rollout }) =>
+      all === version ? [channel] : rollout?.version === version ? [`${channel} ${rollout.percent} %`] : [],
+    );
   if (output.json) {
-    for (const manifest of manifests) output.say('', { ...recordOf(manifest), kept: keptOf(manifest.version) });
+    for (const manifest of manifests)
+      output.say('', {
+        ...recordOf(manifest),
+        kept: keptOf(manifest.version),
+        channels: inChannels(manifest.version),
+      });
     return;
   }
   const rows = manifests.map((m) => [
@@ -207,10 +218,11 @@ async function showModel(model: string, options: Options): Promise<void> {
     String(m.round),
     m.strategy,
     String(m.totalWeight),
-    when(m.createdMs),
-    keptOf(m.version)
-      .map((how) => (how === 'retained' ? 'auditable' : how))
-      .join(', '),
+    time(m.createdMs),
+    [
+      ...keptOf(m.version).map((how) => (how === 'retained' ? 'auditable' : how)),
+      ...inChannels(m.version).map((channel) => `in ${channel}`),
+    ].join(', '),
   ]);
   const { inputs = [], outputs = [] } = manifests.at(-1) ?? {};
   const shape = (specs: readonly { name: string; dtype: string; dims: bigint[] }[]): string =>
@@ -225,19 +237,6 @@ async function pinModel({ model, version }: ModelVersion, isPinned: boolean, opt
   const number = await withAdmin(options.coordinator, (admin) => admin.pinVersion(model, version, isPinned));
   const event = isPinned ? 'pinned' : 'unpinned';
   standardOutput(options).say(`version ${number} of ${model}: ${event}`, { event, model, version: number });
-}
-
-async function rollbackModel(model: string, options: Options & { to: number }): Promise<void> {
-  const { release, task } = await withAdmin(options.coordinator, (admin) => admin.rollbackModel(model, options.to));
-  const { version } = opened(release);
-  const goesOn = task === '' ? '' : `; task ${task} goes on from it`;
-  standardOutput(options).say(`version ${version} of ${model} has what version ${options.to} has${goesOn}`, {
-    event: 'rolled-back',
-    model,
-    version,
-    restored: options.to,
-    ...(task === '' ? {} : { task }),
-  });
 }
 
 async function exportModel(
@@ -328,5 +327,3 @@ const recordOf = ({ $typeName: _, inputs, outputs, artifacts, ...rest }: Manifes
   outputs: outputs.map(({ name, dtype, dims }) => ({ name, dtype, dims })),
   artifacts: artifacts.map(({ role, variant, digest, size }) => ({ role, variant, digest, size })),
 });
-
-const when = (ms: bigint): string => new Date(Number(ms)).toISOString().slice(0, 19).replace('T', ' ');

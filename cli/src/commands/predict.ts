@@ -9,6 +9,7 @@ import { inputsFrom } from '../model/json-inputs.ts';
 
 interface Options {
   coordinator: string;
+  channel?: string;
   input?: string;
   data?: string;
   index: number;
@@ -20,6 +21,7 @@ export function addPredict(program: Command): void {
   talking(program.command('predict'), 'grpc', 'nats', 'http')
     .description('one prediction through the client SDK')
     .argument('<model>', 'a model', name)
+    .option('--channel <name>', 'what says which version answers (the newest does)', name)
     .option('--input <file>', 'JSON: an array of numbers, or an object of arrays by input name')
     .option('--data <spec>', 'an example of a data set instead, such as "mnist?split=test"')
     .option('--index <n>', 'which example of the data set', whole(0), 0)
@@ -33,9 +35,10 @@ async function predict(model: string, options: Options): Promise<void> {
   }
   const given = options.input === undefined ? await exampleIn(options.data ?? '', options.index) : undefined;
   const json: unknown = options.input === undefined ? undefined : JSON.parse(await readFile(options.input, 'utf8'));
-  const client = await connect(options.coordinator, { readyTimeoutMs: options.timeout * 1000 });
+  const client = await connect(options.coordinator, { readyTimeoutMs: options.timeout * 1000, reports: false });
   try {
-    const live = await client.model(model);
+    const { channel } = options;
+    const live = await client.model(model, channel === undefined ? {} : { channel });
     const specs = live.contract?.inputs ?? [];
     const inputs = given === undefined ? inputsFrom(json, specs) : given.inputsFor(specs);
     const { outputs, version } = await live.predict(inputs);

@@ -113,6 +113,8 @@ async function run(
         agent,
         '--dir',
         join(folder, agent),
+        // Ten of them share the machine.
+        ...['--threads', '1', '--engine', 'ort-cpu'],
       ],
       onMessage: (message) => agentEvents(agent, link, message as AgentEvent).forEach(tell),
     });

@@ -1,5 +1,5 @@
 import { requireLoopback, type LinkKind } from '@commonweight/client-sdk';
-import { isName } from '@commonweight/proto';
+import { isLabelValue, isName } from '@commonweight/proto';
 import { InvalidArgumentError, type Command } from 'commander';
 
 export const GRPC_ADDRESS = '127.0.0.1:8443';
@@ -33,6 +33,26 @@ export function share(text: string): number {
   throw new InvalidArgumentError('Give a number above 0, and up to 1.');
 }
 
+/** A percentage above 0, as a number up to 100. */
+export function percentage(text: string): number {
+  const value = Number(text.replace(/ ?%$/, ''));
+  if (text.trim() !== '' && value > 0 && value <= 100) return value;
+  throw new InvalidArgumentError('Give a number above 0, and up to 100.');
+}
+
+/** `1,10,50,100` as `[1, 10, 50, 100]`. */
+export const percentages = (text: string): number[] => text.split(',').map((one) => percentage(one.trim()));
+
+const UNITS_MS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** `30m` or `12h` as milliseconds. */
+export function duration(text: string): number {
+  const [, count, unit = ''] = /^(\d+(?:\.\d+)?)([smhd])$/.exec(text) ?? [];
+  const ms = Math.round(Number(count) * (UNITS_MS[unit] ?? Number.NaN));
+  if (ms >= 1000) return ms;
+  throw new InvalidArgumentError('Give a time of a second or more, such as 45s, 30m, 12h or 7d.');
+}
+
 /** `beta1=0.9`, gathered over repeated flags. */
 export function option(text: string, before: Record<string, number> = {}): Record<string, number> {
   const [key = '', value = ''] = text.split('=', 2);
@@ -45,6 +65,14 @@ export function openSize(text: string, before: Record<string, number> = {}): Rec
   const at = text.lastIndexOf('=');
   if (at > 0) return { ...before, [text.slice(0, at)]: whole(1)(text.slice(at + 1)) };
   throw new InvalidArgumentError('Give name=size, such as sequence=128.');
+}
+
+/** `region=eu`, gathered over repeated flags. */
+export function label(text: string, before: Readonly<Record<string, string>> = {}): Record<string, string> {
+  const at = text.indexOf('=');
+  const [key, value] = [text.slice(0, Math.max(0, at)), text.slice(at + 1)];
+  if (isName(key) && isLabelValue(value)) return { ...before, [key]: value };
+  throw new InvalidArgumentError('Give key=value, such as region=eu: a name, and up to 64 characters.');
 }
 
 /** The values of a flag that may be given again. */

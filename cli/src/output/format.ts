@@ -16,6 +16,25 @@ export function clock(ms: number): string {
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`;
 }
 
+/** `5400000` as `1.5 h`. */
+export function span(ms: number): string {
+  const [size, unit] = (
+    [
+      [86_400_000, 'd'],
+      [3_600_000, 'h'],
+      [60_000, 'min'],
+    ] as const
+  ).find(([each]) => ms >= each) ?? [1000, 's'];
+  return `${Number((ms / size).toFixed(1))} ${unit}`;
+}
+
+/** Milliseconds since 1970 as `2026-11-28 09:15:00`. */
+export const time = (ms: bigint): string => new Date(Number(ms)).toISOString().slice(0, 19).replace('T', ' ');
+
+/** Milliseconds with two digits that count; nothing where there are none. */
+export const milliseconds = (ms: number): string =>
+  Number.isFinite(ms) ? `${ms >= 10 ? Math.round(ms) : Number(ms.toPrecision(2))} ms` : '';
+
 export const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
 
 const BARS = '▁▂▃▄▅▆▇█';

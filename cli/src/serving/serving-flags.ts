@@ -1,9 +1,13 @@
 import type { ServingOptions } from '@commonweight/edge-agent';
 import { InvalidArgumentError, type Command } from 'commander';
-import { number, oneOf, whole } from '../output/arguments.ts';
+import { label, name, number, oneOf, share as shadowShare, whole } from '../output/arguments.ts';
 
 /** How an endpoint serves, as typed. */
 export interface ServingFlags {
+  channel?: string;
+  label?: Record<string, string>;
+  shadow?: string;
+  shadowShare?: number;
   batchMax: number;
   batchDelayMs: number;
   queueMax: number;
@@ -17,6 +21,18 @@ export interface ServingFlags {
 /** The options of both commands that serve. */
 export const servingFlags = (command: Command): Command =>
   command
+    .option('--channel <name>', 'what says which versions are served (the newest are)', name)
+    .option('--label <key=value>', 'what rollouts may know of this endpoint; repeatable', label)
+    .option(
+      '--shadow <channel>',
+      'a channel whose version predicts beside, for nobody to see; how far they are apart is reported',
+      name,
+    )
+    .option(
+      '--shadow-share <share>',
+      'of the predictions that it makes again (all, as far as a quarter of a core goes)',
+      shadowShare,
+    )
     .option('--batch-max <rows>', 'rows that are predicted together; 1 turns batching off', whole(1, 4096), 32)
     .option('--batch-delay-ms <ms>', 'how long a request may wait for others to join it', number(0), 0)
     .option('--queue-max <n>', 'requests that may wait, by model', whole(1, 65_536), 512)
@@ -40,10 +56,15 @@ function share(text: string): number {
   throw new InvalidArgumentError('Give a share from 0 to 1, such as 0.05.');
 }
 
+const shareOf = ({ shadowShare: share }: ServingFlags): { share?: number } => (share === undefined ? {} : { share });
+
 export function servingOptions(flags: ServingFlags): Partial<ServingOptions> {
   const { batchMax, batchDelayMs, queueMax, bodyMax, variant, variantDifferenceMax, variantMemory, variantData } =
     flags;
   return {
+    ...(flags.channel === undefined ? {} : { channel: flags.channel }),
+    ...(flags.label === undefined ? {} : { labels: flags.label }),
+    ...(flags.shadow === undefined ? {} : { shadow: { channel: flags.shadow, ...shareOf(flags) } }),
     batchMax,
     batchDelayMs,
     queueMax,

@@ -17,11 +17,13 @@ import {
   labelsOf,
   LoadedGraphs,
   localRound,
+  LocalTrainer,
   makeUpdate,
-  OrtTrainer,
+  openEngine,
   subset,
   type Dataset,
 } from '@commonweight/edge-agent';
+import { sha256 } from '@commonweight/client-sdk';
 import { gridFromWire } from '@commonweight/proto';
 import type { ClientJob, ClientResult, FromWorker, ToWorker, WorkerSetup } from './messages.ts';
 
@@ -31,9 +33,9 @@ const GRAPHS_MAX = 16;
 const port = parentPort;
 if (port === null) throw new Error('this file is a worker');
 const setup = workerData as WorkerSetup;
-const on = { engine: 'cpu', threads: 1 } as const;
-const graphs = new LoadedGraphs(on, GRAPHS_MAX);
-const evaluator = new Evaluator(on);
+const engine = await openEngine('ort-cpu', { threads: 1 });
+const graphs = new LoadedGraphs(engine, GRAPHS_MAX);
+const evaluator = new Evaluator(engine);
 const { length } = layoutOf(readModel(setup.graph));
 const classes = classCount(setup.train) ?? 0;
 
@@ -42,7 +44,7 @@ async function play(job: ClientJob): Promise<ClientResult> {
   const plan = parsePlan(JSON.parse(assignment.planJson));
   if (assignment.grid === undefined) throw new Error('an assignment has a grid');
   const { memory, base } = job;
-  const trainer = new OrtTrainer(dataOf(job.client), on, graphs);
+  const trainer = new LocalTrainer(dataOf(job.client), graphs);
   const outcome = await localRound(
     { graph: setup.graph, base, memory, plan, seed: assignment.seed },
     (name, ownLength) => kept(job.kept[name], ownLength),
@@ -51,7 +53,7 @@ async function play(job: ClientJob): Promise<ClientResult> {
   const values = packedLength(localMethodOf(plan).shape, length, gridFromWire(assignment.grid));
   const residual = await kept(job.kept['residual'], values);
   const { agentId, baseVersion } = job;
-  const update = makeUpdate({ agentId, assignment, baseVersion, outcome, residual });
+  const update = await makeUpdate({ sha256, agentId, assignment, baseVersion, outcome, residual });
   const files: Record<string, string> = {};
   for (const [name, vector] of [['residual', update.residual] as const, ...outcome.own]) {
     const file = `${job.keepAs}.${name}.f32`;

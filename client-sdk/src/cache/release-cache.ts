@@ -26,6 +26,7 @@ export class ReleaseCache {
   readonly #model: string;
   readonly #folder: string;
   readonly #bytesMax: number;
+  #guest: Manifest | undefined;
 
   /** `bytesMax` is what manifests and blobs may take; it has to hold two releases. */
   constructor(storage: Storage, folder: string, sha256: Sha256, bytesMax: number = Infinity) {
@@ -36,10 +37,11 @@ export class ReleaseCache {
     this.blobs = new BlobCache(storage, `${folder}/blobs`, sha256);
   }
 
-  /** Signed manifests, newest first; not yet verified. */
-  async load(): Promise<SignedManifest[]> {
+  /** Signed manifests, newest first, but for one that is to come before all; not yet verified. */
+  async load(first?: number): Promise<SignedManifest[]> {
     const slots = await this.#slots();
-    return slots.map(({ signed }) => signed);
+    const ordered = slots.toSorted((a, b) => Number(b.version === first) - Number(a.version === first));
+    return ordered.map(({ signed }) => signed);
   }
 
   /** Makes room for a release beside the one that serves: the slot before it goes first. Throws ModelError where two do not fit. */
@@ -77,13 +79,31 @@ export class ReleaseCache {
   }
 
   /** The version that passed its probation last. */
-  async committed(): Promise<number | undefined> {
-    const text = await readText(this.#storage, `${this.#model}/committed`);
-    return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+  committed(): Promise<number | undefined> {
+    return this.#noted('committed');
   }
 
   commit(version: number): Promise<void> {
     return writeText(this.#storage, `${this.#model}/committed`, String(version));
+  }
+
+  /** The version that served last, where that need not be the newest on disk. */
+  current(): Promise<number | undefined> {
+    return this.#noted('current');
+  }
+
+  point(version: number): Promise<void> {
+    return writeText(this.#storage, `${this.#model}/current`, String(version));
+  }
+
+  async #noted(name: 'committed' | 'current'): Promise<number | undefined> {
+    const text = await readText(this.#storage, `${this.#model}/${name}`);
+    return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+  }
+
+  /** Keeps the blobs of one more release, which never serves from here, until another takes its place. */
+  host(guest: Manifest | undefined): void {
+    this.#guest = guest;
   }
 
   /** Forgets a release that must not serve again. */
@@ -101,7 +121,8 @@ export class ReleaseCache {
       // What a crash left half written.
       if (!/^\d+$/.test(name)) await this.#storage.remove(`${this.#folder}/${name}`);
     }
-    const manifests = [...also, ...(await this.#slots()).map(({ manifest }) => manifest)];
+    const guests = this.#guest === undefined ? [] : [this.#guest];
+    const manifests = [...also, ...guests, ...(await this.#slots()).map(({ manifest }) => manifest)];
     await this.blobs.keepOnly(manifests.flatMap(({ artifacts }) => artifacts.map(({ digest }) => digest)));
   }
 

@@ -1,11 +1,20 @@
-import { ModelService, type SignedManifest, type SignedVariantList } from '@commonweight/proto';
+import {
+  ModelService,
+  type ClientReport,
+  type ReportUseResponse,
+  type SignedChannel,
+  type SignedManifest,
+  type SignedVariantList,
+} from '@commonweight/proto';
 import { asError, TransportError } from '../errors.ts';
 import { Backoff, sleep } from './backoff.ts';
 import { downloadBlob, type BlobChunk } from './download.ts';
 import type { GrpcChannel } from './grpc-channel.ts';
 import type { ModelLink } from './model-link.ts';
 import { sha256 } from '../trust/sha256.ts';
-import { releaseIn } from './release-in.ts';
+import { recordIn, releaseIn } from './release-in.ts';
+
+const REPORT_MS = 10_000;
 
 /** Models over gRPC. */
 export class GrpcModelLink implements ModelLink {
@@ -34,16 +43,42 @@ export class GrpcModelLink implements ModelLink {
     onRelease: (release: SignedManifest) => void,
     onDown?: (error: TransportError) => void,
   ): () => void {
+    const open = (signal: AbortSignal): AsyncIterable<SignedManifest> =>
+      mapped(this.#channel.serverStream(ModelService.method.watchModel, { model }, { signal }), releaseIn);
+    return this.#watch(open, onRelease, onDown);
+  }
+
+  async getChannel(model: string, channel: string): Promise<SignedChannel> {
+    const { signal } = this.#closed;
+    return recordIn(await this.#channel.unary(ModelService.method.getChannel, { model, channel }, { signal }));
+  }
+
+  watchChannel(
+    model: string,
+    channel: string,
+    onRecord: (record: SignedChannel) => void,
+    onDown?: (error: TransportError) => void,
+  ): () => void {
+    const open = (signal: AbortSignal): AsyncIterable<SignedChannel> =>
+      mapped(this.#channel.serverStream(ModelService.method.watchChannel, { model, channel }, { signal }), recordIn);
+    return this.#watch(open, onRecord, onDown);
+  }
+
+  #watch<T>(
+    open: (signal: AbortSignal) => AsyncIterable<T>,
+    onState: (state: T) => void,
+    onDown: ((error: TransportError) => void) | undefined,
+  ): () => void {
     const stop = new AbortController();
     const signal = AbortSignal.any([stop.signal, this.#closed.signal]);
-    void this.#watch(model, onRelease, onDown, signal);
+    void this.#follow(open, onState, onDown, signal);
     return () => stop.abort();
   }
 
   /** Opens the stream again for ever; its first message is the newest state. */
-  async #watch(
-    model: string,
-    onRelease: (release: SignedManifest) => void,
+  async #follow<T>(
+    open: (signal: AbortSignal) => AsyncIterable<T>,
+    onState: (state: T) => void,
     onDown: ((error: TransportError) => void) | undefined,
     signal: AbortSignal,
   ): Promise<void> {
@@ -51,10 +86,10 @@ export class GrpcModelLink implements ModelLink {
     while (!signal.aborted) {
       let failure = new TransportError('unavailable', 'the coordinator ended the stream of releases');
       try {
-        for await (const message of this.#channel.serverStream(ModelService.method.watchModel, { model }, { signal })) {
+        for await (const state of open(signal)) {
           if (signal.aborted) return;
           backoff.connected();
-          onRelease(releaseIn(message));
+          onState(state);
         }
       } catch (error) {
         failure = error instanceof TransportError ? error : new TransportError('internal', asError(error).message);
@@ -63,6 +98,10 @@ export class GrpcModelLink implements ModelLink {
       onDown?.(failure);
       await sleep(backoff.nextMs(), signal);
     }
+  }
+
+  report(reports: ClientReport[]): Promise<ReportUseResponse> {
+    return this.#channel.unary(ModelService.method.reportUse, { reports }, { deadlineMs: REPORT_MS });
   }
 
   download(digest: Uint8Array, size: number, onProgress?: (bytes: number) => void): Promise<Uint8Array> {
@@ -84,4 +123,8 @@ export class GrpcModelLink implements ModelLink {
     this.#channel.close();
     return Promise.resolve();
   }
+}
+
+async function* mapped<I, O>(messages: AsyncIterable<I>, to: (message: I) => O): AsyncGenerator<O> {
+  for await (const message of messages) yield to(message);
 }

@@ -5,12 +5,19 @@
  *   streaming -> (broken) reading now and then, trying the stream each time -> (for streamPatienceMs) polling
  *   polling -> (every streamRetryMs) trying the stream -> streaming
  */
-import { fromBinary, type DescMessage, type MessageShape } from '@bufbuild/protobuf';
+import { create, fromBinary, toBinary, type DescMessage, type MessageShape } from '@bufbuild/protobuf';
 import {
+  ChannelSchema,
   isName,
   ManifestSchema,
+  ReportUseRequestSchema,
+  ReportUseResponseSchema,
+  SignedChannelSchema,
   SignedManifestSchema,
   SignedVariantListSchema,
+  type ClientReport,
+  type ReportUseResponse,
+  type SignedChannel,
   type SignedManifest,
   type SignedVariantList,
 } from '@commonweight/proto';
@@ -75,8 +82,27 @@ async function messageIn<D extends DescMessage>(
 }
 
 interface Hint {
-  version: number;
+  number: number;
   spreadMs: number;
+}
+
+/** A state and its tag. */
+interface Known<T> {
+  state: T;
+  etag: string | null;
+}
+
+/** Something whose state has a number that rises, of which a stream tells. */
+interface Feed<T> {
+  /** Of the stream. */
+  path: string;
+  event: string;
+  /** What the number is called in an event. */
+  key: string;
+  /** The state of a number at least; 0 is the newest. `known` again where the coordinator says that it is still the one. */
+  read(number: number, signal: AbortSignal, known?: Known<T>): Promise<Known<T>>;
+  /** What a state says its number is; unverified, and only for the server that sent it. */
+  numberOf(state: T): number;
 }
 
 export class HttpModelLink implements ModelLink {
@@ -102,25 +128,49 @@ export class HttpModelLink implements ModelLink {
   }
 
   async getModel(model: string, version: number): Promise<SignedManifest> {
-    return (await this.#read(model, version, this.#closed.signal)).release;
+    return (await this.#readModel(model, version, this.#closed.signal)).state;
   }
 
-  /** Reads a release and its tag, or `known` again where the coordinator says that it is still the one. */
-  async #read(
+  #readModel(
     model: string,
     version: number,
     signal: AbortSignal,
-    known?: { release: SignedManifest; etag: string | null },
-  ): Promise<{ release: SignedManifest; etag: string | null }> {
+    known?: Known<SignedManifest>,
+  ): Promise<Known<SignedManifest>> {
     const path = `/v1/models/${encodeURIComponent(model)}${version === 0 ? '' : `?version=${version}`}`;
+    // What a number names never changes.
+    return this.#read(SignedManifestSchema, path, version === 0 ? 'no-cache' : 'default', signal, known);
+  }
+
+  async getChannel(model: string, channel: string): Promise<SignedChannel> {
+    return (await this.#readChannel(model, channel, 0, this.#closed.signal)).state;
+  }
+
+  /** The revision is for caches that stand between: they have not heard of it yet. */
+  #readChannel(
+    model: string,
+    channel: string,
+    revision: number,
+    signal: AbortSignal,
+    known?: Known<SignedChannel>,
+  ): Promise<Known<SignedChannel>> {
+    const query = revision === 0 ? '' : `?revision=${revision}`;
+    const path = `/v1/models/${encodeURIComponent(model)}/channels/${encodeURIComponent(channel)}${query}`;
+    return this.#read(SignedChannelSchema, path, 'no-cache', signal, known);
+  }
+
+  async #read<D extends DescMessage>(
+    schema: D,
+    path: string,
+    cache: 'default' | 'no-cache',
+    signal: AbortSignal,
+    known?: Known<MessageShape<D>>,
+  ): Promise<Known<MessageShape<D>>> {
     const headers: Record<string, string> = typeof known?.etag === 'string' ? { 'If-None-Match': known.etag } : {};
     const deadline = AbortSignal.any([signal, AbortSignal.timeout(REQUEST_MS)]);
-    const response = await this.#ask(path, headers, deadline, version === 0 ? 'no-cache' : 'default');
+    const response = await this.#ask(path, headers, deadline, cache);
     if (response.status === 304 && known !== undefined) return known;
-    return {
-      release: await messageIn(SignedManifestSchema, response, path, deadline),
-      etag: response.headers.get('etag'),
-    };
+    return { state: await messageIn(schema, response, path, deadline), etag: response.headers.get('etag') };
   }
 
   async getVariants(model: string, version: number): Promise<SignedVariantList | undefined> {
@@ -135,36 +185,69 @@ export class HttpModelLink implements ModelLink {
     onRelease: (release: SignedManifest) => void,
     onDown?: (error: TransportError) => void,
   ): () => void {
-    if (!isName(model)) throw new TransportError('invalid', `'${model}' is not a model's name`);
+    const feed: Feed<SignedManifest> = {
+      path: `/v1/models/${model}/watch`,
+      event: 'release',
+      key: 'version',
+      read: (version, signal, known) => this.#readModel(model, version, signal, known),
+      numberOf: ({ manifest }) => numberIn(() => fromBinary(ManifestSchema, manifest).version),
+    };
+    return this.#watch(feed, [model], onRelease, onDown);
+  }
+
+  watchChannel(
+    model: string,
+    channel: string,
+    onRecord: (record: SignedChannel) => void,
+    onDown?: (error: TransportError) => void,
+  ): () => void {
+    const feed: Feed<SignedChannel> = {
+      path: `/v1/models/${model}/channels/${channel}/watch`,
+      event: 'channel',
+      key: 'revision',
+      read: (revision, signal, known) => this.#readChannel(model, channel, revision, signal, known),
+      numberOf: ({ record }) => numberIn(() => fromBinary(ChannelSchema, record).revision),
+    };
+    return this.#watch(feed, [model, channel], onRecord, onDown);
+  }
+
+  #watch<T>(
+    feed: Feed<T>,
+    names: readonly string[],
+    onState: (state: T) => void,
+    onDown: ((error: TransportError) => void) | undefined,
+  ): () => void {
+    const wrong = names.find((name) => !isName(name));
+    if (wrong !== undefined) throw new TransportError('invalid', `'${wrong}' is not a name: letters, digits, - and _`);
     const stop = new AbortController();
     const signal = AbortSignal.any([stop.signal, this.#closed.signal]);
-    void this.#watch(model, signal, onRelease, onDown);
+    void this.#follow(feed, signal, onState, onDown);
     return () => stop.abort();
   }
 
-  async #watch(
-    model: string,
+  async #follow<T>(
+    feed: Feed<T>,
     signal: AbortSignal,
-    onRelease: (release: SignedManifest) => void,
+    onState: (state: T) => void,
     onDown: ((error: TransportError) => void) | undefined,
   ): Promise<void> {
     const { newBackoff, streamsMax, streamPatienceMs, streamRetryMs, pollMs, random } = this.#options;
     const backoff = newBackoff();
-    let known: { release: SignedManifest; etag: string | null } | undefined;
+    let known: Known<T> | undefined;
     let [lastId, streamlessSinceMs, streamTriedAtMs] = ['', performance.now(), -Infinity];
     const down = (error: unknown): void => {
       if (!signal.aborted) onDown?.(asTransportError(error));
     };
-    const read = async (version: number): Promise<void> => {
-      const [before, wanted] = [known, version === 0 ? known : undefined];
-      const next = await this.#read(model, version, signal, wanted);
+    const read = async (number: number): Promise<void> => {
+      const [before, wanted] = [known, number === 0 ? known : undefined];
+      const next = await feed.read(number, signal, wanted);
       // A read that a newer one overtook has nothing to tell.
       if (signal.aborted || known !== before) return;
-      // The tag of a named version is not that of the newest.
-      known = version === 0 ? next : { ...next, etag: null };
+      // The tag of a named state is not that of the newest.
+      known = number === 0 ? next : { ...next, etag: null };
       // A stream that is opened from now on tells of newer ones only.
-      lastId = String(version === 0 ? versionOf(next.release) : version);
-      onRelease(next.release);
+      lastId = String(number === 0 ? feed.numberOf(next.state) : number);
+      onState(next.state);
     };
     while (!signal.aborted) {
       const isPolling = performance.now() - streamlessSinceMs >= streamPatienceMs;
@@ -174,7 +257,7 @@ export class HttpModelLink implements ModelLink {
         streamTriedAtMs = performance.now();
         this.#streams++;
         try {
-          await this.#stream(model, lastId, signal, read, () => {
+          await this.#stream(feed, lastId, signal, read, () => {
             backoff.connected();
             streamlessSinceMs = performance.now();
           });
@@ -200,11 +283,11 @@ export class HttpModelLink implements ModelLink {
   }
 
   /** Follows one stream of hints to its end, reading the state after each; of hints that come meanwhile, the newest. */
-  async #stream(
-    model: string,
+  async #stream<T>(
+    { path, event, key }: Feed<T>,
     lastId: string,
     signal: AbortSignal,
-    read: (version: number) => Promise<void>,
+    read: (number: number) => Promise<void>,
     onAlive: () => void,
   ): Promise<void> {
     const stop = new AbortController();
@@ -219,7 +302,7 @@ export class HttpModelLink implements ModelLink {
           next = undefined;
           await sleep(hint.spreadMs * this.#options.random(), stop.signal);
           if (stop.signal.aborted) return;
-          await read((next ?? hint).version);
+          await read((next ?? hint).number);
         }
       } catch (error) {
         // Hints that cannot be followed are as good as none: the stream is opened again.
@@ -231,7 +314,7 @@ export class HttpModelLink implements ModelLink {
     };
     try {
       const headers = { Accept: 'text/event-stream', ...(lastId === '' ? {} : { 'Last-Event-ID': lastId }) };
-      const response = await this.#ask(`/v1/models/${model}/watch`, headers, stop.signal, 'no-store');
+      const response = await this.#ask(path, headers, stop.signal, 'no-store');
       if (response.headers.get('content-type')?.startsWith('text/event-stream') !== true)
         throw new TransportError('invalid', 'what answers is not a coordinator: it sent no stream of events');
       const parser = new EventStreamParser();
@@ -240,8 +323,8 @@ export class HttpModelLink implements ModelLink {
         silence = setTimeout(abort, this.#options.silenceMs);
         onAlive();
         for (const { name, data } of parser.push(bytes)) {
-          if (name !== 'release') continue;
-          next = hintIn(data);
+          if (name !== event) continue;
+          next = hintIn(data, key);
           reading ??= follow();
         }
       }
@@ -256,6 +339,16 @@ export class HttpModelLink implements ModelLink {
       stop.abort();
       await reading;
     }
+  }
+
+  /** Also once the link is closed: the last report is sent then. */
+  async report(reports: ClientReport[]): Promise<ReportUseResponse> {
+    const path = '/v1/reports';
+    const deadline = AbortSignal.timeout(REQUEST_MS);
+    const body = toBinary(ReportUseRequestSchema, create(ReportUseRequestSchema, { reports }));
+    const headers = { 'Content-Type': 'application/x-protobuf' };
+    const response = await this.#ask(path, headers, deadline, 'no-store', body);
+    return messageIn(ReportUseResponseSchema, response, path, deadline);
   }
 
   download(digest: Uint8Array, size: number, onProgress?: (bytes: number) => void): Promise<Uint8Array> {
@@ -285,10 +378,16 @@ export class HttpModelLink implements ModelLink {
     headers: Record<string, string>,
     signal: AbortSignal,
     cache: 'default' | 'no-cache' | 'no-store',
+    body?: Uint8Array,
   ): Promise<Response> {
     let response: Response;
     try {
-      response = await this.#options.fetch(`${this.#base}${path}`, { headers, signal, cache });
+      response = await this.#options.fetch(`${this.#base}${path}`, {
+        headers,
+        signal,
+        cache,
+        ...(body === undefined ? {} : { method: 'POST', body: body as Uint8Array<ArrayBuffer> }),
+      });
     } catch (cause) {
       throw fromFetch(cause, `${this.#base}${path}`, signal);
     }
@@ -328,11 +427,11 @@ function totalOf({ status, headers }: Response): number | undefined {
   return headers.has('content-encoding') || text === null || text === undefined ? undefined : Number(text);
 }
 
-function hintIn(data: string): Hint {
+function hintIn(data: string, key: string): Hint {
   try {
-    const { version, spreadMs = 0 } = JSON.parse(data) as Partial<Record<string, unknown>>;
-    if (Number.isSafeInteger(version) && (version as number) > 0 && typeof spreadMs === 'number' && spreadMs >= 0)
-      return { version: version as number, spreadMs: Math.min(spreadMs, SPREAD_MS_MAX) };
+    const { [key]: number, spreadMs = 0 } = JSON.parse(data) as Partial<Record<string, unknown>>;
+    if (Number.isSafeInteger(number) && (number as number) > 0 && typeof spreadMs === 'number' && spreadMs >= 0)
+      return { number: number as number, spreadMs: Math.min(spreadMs, SPREAD_MS_MAX) };
   } catch {
     // Said below, as for any other text that is no hint.
   }
@@ -349,10 +448,9 @@ function joined(parts: readonly Uint8Array[], length: number): Uint8Array {
   return whole;
 }
 
-/** What a release says its version is; unverified, and only for the server that sent it. */
-function versionOf({ manifest }: SignedManifest): number {
+function numberIn(read: () => bigint): number {
   try {
-    return Number(fromBinary(ManifestSchema, manifest).version);
+    return Number(read());
   } catch {
     // Whoever verifies it says so.
     return 0;

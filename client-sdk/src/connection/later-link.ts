@@ -1,5 +1,11 @@
-import type { SignedManifest, SignedVariantList } from '@commonweight/proto';
-import type { TransportError } from '../errors.ts';
+import type {
+  ClientReport,
+  ReportUseResponse,
+  SignedChannel,
+  SignedManifest,
+  SignedVariantList,
+} from '@commonweight/proto';
+import { TransportError } from '../errors.ts';
 import type { ModelLink } from './model-link.ts';
 
 /** A link whose code is still being loaded. */
@@ -20,21 +26,51 @@ export class LaterLink implements ModelLink {
     onRelease: (release: SignedManifest) => void,
     onDown?: (error: TransportError) => void,
   ): () => void {
-    let [stop, isStopped]: [() => void, boolean] = [() => {}, false];
+    return this.#watch((link) => link.watchModel(model, onRelease, onDown), onDown);
+  }
+
+  async getChannel(model: string, channel: string): Promise<SignedChannel> {
+    const link = await this.#loading;
+    if (link.getChannel === undefined) throw unknown();
+    return link.getChannel(model, channel);
+  }
+
+  watchChannel(
+    model: string,
+    channel: string,
+    onRecord: (record: SignedChannel) => void,
+    onDown?: (error: TransportError) => void,
+  ): () => void {
+    return this.#watch((link) => link.watchChannel?.(model, channel, onRecord, onDown), onDown);
+  }
+
+  #watch(
+    begin: (link: ModelLink) => (() => void) | undefined,
+    onDown: ((error: TransportError) => void) | undefined,
+  ): () => void {
+    let [stop, isStopped]: [(() => void) | undefined, boolean] = [undefined, false];
     void this.#loading.then(
       (link) => {
-        if (!isStopped) stop = link.watchModel(model, onRelease, onDown);
+        if (isStopped) return;
+        stop = begin(link);
+        if (stop === undefined) onDown?.(unknown());
       },
       (error: unknown) => onDown?.(error as TransportError),
     );
     return () => {
       isStopped = true;
-      stop();
+      stop?.();
     };
   }
 
   async getVariants(model: string, version: number): Promise<SignedVariantList | undefined> {
     return (await this.#loading).getVariants?.(model, version);
+  }
+
+  async report(reports: ClientReport[]): Promise<ReportUseResponse> {
+    const link = await this.#loading;
+    if (link.report === undefined) throw new TransportError('invalid', 'this link takes no reports');
+    return link.report(reports);
   }
 
   async download(digest: Uint8Array, size: number, onProgress?: (bytes: number) => void): Promise<Uint8Array> {
@@ -46,3 +82,5 @@ export class LaterLink implements ModelLink {
     await link?.close();
   }
 }
+
+const unknown = (): TransportError => new TransportError('invalid', 'this link knows no channels');

@@ -1,4 +1,10 @@
-import type { SignedManifest, SignedVariantList } from '@commonweight/proto';
+import type {
+  ClientReport,
+  ReportUseResponse,
+  SignedChannel,
+  SignedManifest,
+  SignedVariantList,
+} from '@commonweight/proto';
 import type { TransportError } from '../errors.ts';
 import { openGrpcChannel } from './grpc-channel.ts';
 import { GrpcModelLink } from './grpc-model-link.ts';
@@ -24,6 +30,17 @@ export interface ModelLink {
   ): () => void;
   /** The forms that were made of a version; undefined where there are none. A link without it knows float32 alone. */
   getVariants?(model: string, version: number): Promise<SignedVariantList | undefined>;
+  /** What a channel of a model says now. A link without it knows the newest version alone. */
+  getChannel?(model: string, channel: string): Promise<SignedChannel>;
+  /** As `watchModel`, of the records of a channel. */
+  watchChannel?(
+    model: string,
+    channel: string,
+    onRecord: (record: SignedChannel) => void,
+    onDown?: (error: TransportError) => void,
+  ): () => void;
+  /** Says how models do here. A link without it tells nobody. */
+  report?(reports: ClientReport[]): Promise<ReportUseResponse>;
   /** A blob whose bytes were checked against the digest. Resumes where a break left off. */
   download(digest: Uint8Array, size: number, onProgress?: (bytes: number) => void): Promise<Uint8Array>;
   close(): Promise<void>;

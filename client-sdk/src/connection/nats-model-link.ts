@@ -1,18 +1,29 @@
 import { fromBinary } from '@bufbuild/protobuf';
 import {
+  channelSubject,
   CHUNK_BYTES_MAX,
+  GetChannelRequestSchema,
+  GetChannelResponseSchema,
   GetModelRequestSchema,
   GetModelResponseSchema,
   GetVariantsRequestSchema,
   GetVariantsResponseSchema,
   isName,
+  MODEL_CHANNEL_SUBJECT,
   MODEL_DOWNLOAD_SUBJECT,
   MODEL_GET_SUBJECT,
+  MODEL_REPORT_SUBJECT,
   MODEL_VARIANTS_SUBJECT,
   ModelServiceDownloadRequestSchema,
   ModelServiceDownloadResponseSchema,
   releaseSubject,
+  ReportUseRequestSchema,
+  ReportUseResponseSchema,
+  WatchChannelResponseSchema,
   WatchModelResponseSchema,
+  type ClientReport,
+  type ReportUseResponse,
+  type SignedChannel,
   type SignedManifest,
   type SignedVariantList,
 } from '@commonweight/proto';
@@ -23,7 +34,7 @@ import { Backoff, sleep } from './backoff.ts';
 import { downloadBlob, type BlobChunk } from './download.ts';
 import type { ModelLink } from './model-link.ts';
 import { NatsRequests, type OpenNatsOptions } from './nats-request.ts';
-import { releaseIn } from './release-in.ts';
+import { recordIn, releaseIn } from './release-in.ts';
 
 /** A lost announcement is made up for by reading the state this often. */
 const READ_EVERY_MS = 30_000;
@@ -33,6 +44,13 @@ interface Watch {
   /** Reads the state now instead of at the next turn. */
   wake(): void;
   onDown: ((error: TransportError) => void) | undefined;
+}
+
+/** Something whose state is announced and can be read. */
+interface Feed<T> {
+  subject: string;
+  read(): Promise<T>;
+  decode(data: Uint8Array): T;
 }
 
 export interface NatsModelLinkOptions {
@@ -87,17 +105,60 @@ export class NatsModelLink implements ModelLink {
     onRelease: (release: SignedManifest) => void,
     onDown?: (error: TransportError) => void,
   ): () => void {
-    if (!isName(model)) throw new TransportError('invalid', `'${model}' is not a model's name`);
+    return this.#watch(
+      {
+        subject: releaseSubject(model),
+        read: () => this.getModel(model, 0),
+        decode: (data) => releaseIn(fromBinary(WatchModelResponseSchema, data, { readUnknownFields: false })),
+      },
+      [model],
+      onRelease,
+      onDown,
+    );
+  }
+
+  async getChannel(model: string, channel: string): Promise<SignedChannel> {
+    const schemas = { input: GetChannelRequestSchema, output: GetChannelResponseSchema };
+    const requests = await this.#connected();
+    return recordIn(await requests.ask(MODEL_CHANNEL_SUBJECT, schemas, { model, channel }));
+  }
+
+  watchChannel(
+    model: string,
+    channel: string,
+    onRecord: (record: SignedChannel) => void,
+    onDown?: (error: TransportError) => void,
+  ): () => void {
+    return this.#watch(
+      {
+        subject: channelSubject(model, channel),
+        read: () => this.getChannel(model, channel),
+        decode: (data) => recordIn(fromBinary(WatchChannelResponseSchema, data, { readUnknownFields: false })),
+      },
+      [model, channel],
+      onRecord,
+      onDown,
+    );
+  }
+
+  #watch<T>(
+    feed: Feed<T>,
+    names: readonly string[],
+    onState: (state: T) => void,
+    onDown: ((error: TransportError) => void) | undefined,
+  ): () => void {
+    const wrong = names.find((name) => !isName(name));
+    if (wrong !== undefined) throw new TransportError('invalid', `'${wrong}' is not a name: letters, digits, - and _`);
     const stop = new AbortController();
     const signal = AbortSignal.any([stop.signal, this.#closed.signal]);
-    void this.#watch(model, onRelease, onDown, signal);
+    void this.#keepUp(feed, onState, onDown, signal);
     return () => stop.abort();
   }
 
   /** An announcement is delivered at once; the state is read on start, on reconnect and now and then. */
-  async #watch(
-    model: string,
-    onRelease: (release: SignedManifest) => void,
+  async #keepUp<T>(
+    { subject, read, decode }: Feed<T>,
+    onState: (state: T) => void,
     onDown: ((error: TransportError) => void) | undefined,
     signal: AbortSignal,
   ): Promise<void> {
@@ -107,13 +168,13 @@ export class NatsModelLink implements ModelLink {
     this.#watches.add(watch);
     const connection = await this.#connecting.catch(() => undefined);
     if (connection === undefined || signal.aborted) return void this.#watches.delete(watch);
-    const subscription = connection.subscribe(releaseSubject(model), {
+    const subscription = connection.subscribe(subject, {
       callback: (error, message) => {
         if (error !== null || signal.aborted) return;
         try {
-          onRelease(releaseIn(fromBinary(WatchModelResponseSchema, message.data, { readUnknownFields: false })));
+          onState(decode(message.data));
         } catch {
-          // Not a release: the state is read instead.
+          // Nothing that was meant: the state is read instead.
           watch.wake();
         }
       },
@@ -122,10 +183,10 @@ export class NatsModelLink implements ModelLink {
       woken = new AbortController();
       let waitMs = READ_EVERY_MS * (0.75 + Math.random() / 2);
       try {
-        const release = await this.getModel(model, 0);
+        const state = await read();
         if (signal.aborted) break;
         backoff.connected();
-        onRelease(release);
+        onState(state);
       } catch (error) {
         if (signal.aborted) break;
         onDown?.(error instanceof TransportError ? error : new TransportError('internal', asError(error).message));
@@ -157,6 +218,12 @@ export class NatsModelLink implements ModelLink {
     timeout.abort();
     if (requests === undefined) throw new TransportError('unavailable', `cannot reach ${this.#url}`);
     return requests;
+  }
+
+  async report(reports: ClientReport[]): Promise<ReportUseResponse> {
+    const schemas = { input: ReportUseRequestSchema, output: ReportUseResponseSchema };
+    const requests = await this.#connected();
+    return requests.ask(MODEL_REPORT_SUBJECT, schemas, { reports });
   }
 
   download(digest: Uint8Array, size: number, onProgress?: (bytes: number) => void): Promise<Uint8Array> {

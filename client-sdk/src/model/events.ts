@@ -16,13 +16,16 @@ export interface ModelEvents {
   progress: { version: number; bytes: number; bytesTotal: number };
   /** Something failed; the version that serves goes on serving. */
   error: Error;
-  /** No word from the coordinator for a while; the version that serves may not be the newest. */
-  stale: { version: number | undefined; sinceMs: number };
+  /**
+   * The version that serves may not be the newest: no word from the coordinator for a while, or the last word of its channel has expired,
+   * and somebody may be keeping newer ones back. What serves goes on serving, and nothing new is installed by an expired word.
+   */
+  stale: { version: number | undefined; sinceMs: number; reason: 'silence' | 'expired' };
 }
 
 /**
  * Why a version serves: the first one fetched, one found on disk or inside the app, a newer one, one whose bytes served
- * before, one that was taken back to, the same once more because its worker ended, or (to a late listener) it just does.
+ * before (or that a channel went back to), one that was taken back to, the same once more because its worker ended, or (to a late listener) it just does.
  */
 export type SwapReason = 'first' | 'cached' | 'bundled' | 'newer' | 'rollback' | 'reverted' | 'reloaded' | 'current';
 

@@ -12,7 +12,8 @@ import { TrustError } from '../errors.ts';
 import { nodePlatform } from '../platform/node.ts';
 import { OrtEngine } from '../runtime/ort-engine.ts';
 import type { ModelEvents } from './events.ts';
-import type { Model, ModelOptions } from './model.ts';
+import type { ModelOptions } from './life.ts';
+import type { Model } from './model.ts';
 
 const clients: Client[] = [];
 const closeAll = async (): Promise<void> => void (await Promise.all(clients.splice(0).map((client) => client.close())));

@@ -9,7 +9,8 @@ import type { Engine, Session } from '../runtime/engine.ts';
 import { OrtEngine } from '../runtime/ort-engine.ts';
 import type { TypedTensor } from '../runtime/tensor.ts';
 import type { ModelEvents } from './events.ts';
-import type { Model, ModelOptions } from './model.ts';
+import type { ModelOptions } from './life.ts';
+import type { Model } from './model.ts';
 
 const ort = new OrtEngine();
 afterAll(() => ort.close());

@@ -45,10 +45,10 @@ export async function publishedForms(release: Release, { link, pin, crypto }: So
 }
 
 async function opened(
-  { model, version, signed: { manifest } }: Release,
+  { model, version, digest }: Release,
   signed: SignedVariantList,
   pin: KeyPin,
-  { sha256, verifyEd25519 }: TrustCrypto,
+  { verifyEd25519 }: TrustCrypto,
 ): Promise<VariantList> {
   pin.check(signed.publicKey);
   const isGenuine = await verifyEd25519(signed.publicKey, signedBytes('VariantList', signed.list), signed.signature);
@@ -60,7 +60,7 @@ async function opened(
     throw new TrustError(`the forms of version ${version} of '${model}' were refused: ${cause.message}`, { cause });
   }
   const isOfRelease =
-    list.model === model && list.version === BigInt(version) && equalBytes(list.manifestDigest, await sha256(manifest));
+    list.model === model && list.version === BigInt(version) && equalBytes(list.manifestDigest, digest);
   if (!isOfRelease) throw new TrustError(`forms of another version were offered as those of ${version} of '${model}'`);
   return list;
 }

@@ -74,19 +74,19 @@ export async function stage(
   } catch (cause) {
     // No fault of the version: it may be tried again.
     if (cause instanceof WorkerLostError) throw cause;
-    throw new ModelError(`${name} cannot be loaded: ${(cause as Error).message}`, { cause });
+    throw new ModelError(`${name} cannot be loaded: ${(cause as Error).message}`, { cause, fault: 'load' });
   }
   try {
     await warmUp(session, contract);
   } catch (cause) {
     await session.release();
     if (cause instanceof WorkerLostError) throw cause;
-    throw new ModelError(`${name} failed its warm-up: ${(cause as Error).message}`, { cause });
+    throw new ModelError(`${name} failed its warm-up: ${(cause as Error).message}`, { cause, fault: 'warm_up' });
   }
   const fault = golden === undefined ? undefined : await answerFault(session, contract, golden);
   if (fault !== undefined) {
     await session.release();
-    throw new ModelError(`${name} failed the golden check: ${fault}`);
+    throw new ModelError(`${name} failed the golden check: ${fault}`, { fault: 'golden' });
   }
   return { release, contract, session: new Leased(session, (each) => each.release()), variant };
 }

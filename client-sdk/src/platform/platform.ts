@@ -1,5 +1,5 @@
 import type { ModelLink } from '../connection/model-link.ts';
-import type { Variants } from '../model/model.ts';
+import type { Variants } from '../model/life.ts';
 import type { Engine } from '../runtime/engine.ts';
 import type { VariantOptions } from '../runtime/variant.ts';
 import type { Storage } from './storage.ts';

@@ -6,7 +6,8 @@
 import { asError } from '../errors.ts';
 import type { Contract } from '../model/contract.ts';
 import { madeUpInputs } from './example-inputs.ts';
-import { compareSessions, timeSessions, type Deviation } from './measure-variants.ts';
+import type { Deviation } from './deviation.ts';
+import { compareSessions, timeSessions } from './measure-variants.ts';
 import { deviceName, runtimeName, type Measurements, type Timings } from './measurements.ts';
 import type { Session } from './engine.ts';
 import { OrtEngine } from './ort-engine.ts';

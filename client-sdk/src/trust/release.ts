@@ -22,6 +22,8 @@ export interface Release {
   weights: Artifact;
   manifest: Manifest;
   signed: SignedManifest;
+  /** SHA-256 of the manifest's bytes. */
+  digest: Uint8Array;
 }
 
 /** Bytes of a release that a device holds on disk. */
@@ -32,7 +34,7 @@ export async function openRelease(
   model: string,
   signed: SignedManifest,
   pin: KeyPin,
-  { verifyEd25519 }: TrustCrypto,
+  { sha256, verifyEd25519 }: TrustCrypto,
 ): Promise<Release> {
   pin.check(signed.publicKey);
   const message = signedBytes('Manifest', signed.manifest);
@@ -54,7 +56,7 @@ export async function openRelease(
     throw new TrustError(`'${model}' has no version ${manifest.version}`);
   const [graph, weights] = [part('graph'), part('weights')];
   const content = `${hex(graph.digest)}-${hex(weights.digest)}`;
-  return { model, version, content, graph, weights, manifest, signed };
+  return { model, version, content, graph, weights, manifest, signed, digest: await sha256(signed.manifest) };
 
   function part(role: string): Artifact {
     const artifact = manifest.artifacts.find((each) => each.role === role && each.variant === 'fp32');

@@ -2,6 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { CHUNK_BYTES_MAX, ModelSummarySchema, type ModelSummary, type SignedManifest } from '@commonweight/proto';
 import { ServiceError, type BlobPart, type KeptVersions } from '../service.ts';
 import { StoreError, type StoreReads } from '../store/store.ts';
+import { Announcements } from './announcements.ts';
 import { ReadCache } from './read-cache.ts';
 import { parameters, type RegistryReads } from './registry.ts';
 
@@ -14,8 +15,7 @@ export class Releases {
   readonly #registry: RegistryReads;
   readonly #log: (line: string) => void;
   readonly #cache = new ReadCache(CACHE_BYTES);
-  readonly #ofModel = new Map<string, Set<(release: SignedManifest) => void>>();
-  readonly #ofAll = new Set<(model: string, release: SignedManifest) => void>();
+  readonly #announcements = new Announcements<SignedManifest>();
 
   constructor(store: StoreReads, registry: RegistryReads, log: (line: string) => void) {
     this.#store = store;
@@ -24,34 +24,23 @@ export class Releases {
   }
 
   announce(model: string, release: SignedManifest): void {
-    for (const onRelease of this.#ofModel.get(model) ?? []) onRelease(release);
-    for (const onRelease of this.#ofAll) onRelease(model, release);
+    this.#announcements.announce(model, release);
   }
 
   /** Models that somebody watches. */
   watched(): string[] {
-    return [...this.#ofModel.keys()];
+    return this.#announcements.watched();
   }
 
   watchModel(model: string, onRelease: (release: SignedManifest) => void): () => void {
-    // What is committed while the newest is being read is told by the watcher itself, and then the older is not told any more.
-    let told = false;
-    const tell = (release: SignedManifest): void => {
-      told = true;
-      onRelease(release);
-    };
-    const stop = watch(this.#ofModel, model, tell);
-    const first = this.#registry.release(model, 0);
-    first.then(
-      (release) => (told ? undefined : tell(release)),
-      (error: unknown) => this.#log(`watch of ${model}: ${(error as Error).message}`),
-    );
-    return stop;
+    return this.#announcements.watch(model, onRelease, {
+      first: this.#registry.release(model, 0),
+      onError: (error) => this.#log(`watch of ${model}: ${error.message}`),
+    });
   }
 
   watchReleases(onRelease: (model: string, release: SignedManifest) => void): () => void {
-    this.#ofAll.add(onRelease);
-    return () => this.#ofAll.delete(onRelease);
+    return this.#announcements.watchAll(onRelease);
   }
 
   async readBlob(digest: Uint8Array, offset: number, lengthMax: number): Promise<BlobPart> {
@@ -102,14 +91,4 @@ export class Releases {
     await this.#registry.release(model, 0);
     return (await this.#store.versions(model)).map((record) => this.#registry.toWire(record));
   }
-}
-
-/** Adds a watcher of a key. Gives what takes it away again. */
-export function watch<T>(watchers: Map<string, Set<T>>, key: string, watcher: T): () => void {
-  const set = watchers.get(key) ?? new Set();
-  watchers.set(key, set.add(watcher));
-  return () => {
-    set.delete(watcher);
-    if (set.size === 0) watchers.delete(key);
-  };
 }

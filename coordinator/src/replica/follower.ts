@@ -1,15 +1,23 @@
 import {
   AdminService,
+  ModelService,
   type AgentStatus,
+  type ChannelStatus,
+  type ClientReport,
+  type FleetStatus,
   type GetUpdateStatusResponse,
   type Hello,
   type ModelSummary,
+  type SignedChannel,
   type SignedManifest,
   type SignedVariantList,
   type SubmitUpdateResponse,
   type TaskStatus,
   type UpdateHeader,
 } from '@commonweight/proto';
+import { ChannelReads } from '../channels/channel-reads.ts';
+import type { Promotion } from '../channels/channel.ts';
+import type { ChannelName } from '../channels/channels.ts';
 import { evenTime, sleep, type Clock } from '../clock.ts';
 import { AgentSessions } from '../driver/agent-sessions.ts';
 import { Fleet } from '../driver/fleet.ts';
@@ -19,6 +27,7 @@ import { rejectedReceipt } from '../driver/receipts.ts';
 import type { Signer } from '../identity/signer.ts';
 import { RegistryReads } from '../registry/registry.ts';
 import { Releases } from '../registry/releases.ts';
+import type { ReportCounts } from '../reports/fleet-reports.ts';
 import {
   ServiceError,
   type AgentSession,
@@ -61,6 +70,7 @@ export class Follower implements CoordinatorService {
   readonly #tasks = new Map<string, FollowerTask>();
   readonly #sessions: AgentSessions;
   readonly #releases: Releases;
+  readonly #channels: ChannelReads;
   readonly #leader: LeaderClient;
   readonly #stops: (() => void)[] = [];
   readonly #look: Once;
@@ -87,6 +97,11 @@ export class Follower implements CoordinatorService {
       failed: onFatal,
     };
     this.#releases = new Releases(store, registry, log);
+    // What reports say is the leader's to know.
+    this.#channels = new ChannelReads(store, signer.publicKey, {
+      verdictOn: () => ({ is: 'unknown', why: 'the coordinator that leads knows' }),
+      log,
+    });
     this.#leader = new LeaderClient(() => shares.leaderAddress());
     this.#sessions = new AgentSessions({
       signer,
@@ -156,6 +171,7 @@ export class Follower implements CoordinatorService {
       if ((await shares.round(record.task))?.isOpen === false) await this.#tasks.get(record.task)?.checkpoint();
     }
     for (const model of this.#releases.watched()) await this.#announce(model);
+    await this.#channels.look();
   }
 
   async #announce(model: string): Promise<void> {
@@ -224,6 +240,54 @@ export class Follower implements CoordinatorService {
     const request = { model, version: BigInt(version) };
     const { release, task } = await this.#leader.unary(AdminService.method.rollbackModel, request);
     return { release: given(release), task };
+  }
+
+  getChannel(model: string, channel: string): Promise<SignedChannel> {
+    return this.#channels.get(model, channel);
+  }
+
+  watchChannel(model: string, channel: string, onRecord: (record: SignedChannel) => void): () => void {
+    return this.#channels.watch(model, channel, onRecord);
+  }
+
+  /** Of all channels the leader tells, as of all releases. */
+  watchChannels(): () => void {
+    return () => {};
+  }
+
+  async listChannels(model: string): Promise<ChannelStatus[]> {
+    return (await this.#leader.unary(AdminService.method.listChannels, { model })).channels;
+  }
+
+  async promoteVersion(of: ChannelName, promotion: Promotion): Promise<ChannelStatus> {
+    const { version, percent = 0, cohorts, stages, everyMs, ...rest } = promotion;
+    const numbers = { version: BigInt(version), percent, everyMs: BigInt(everyMs) };
+    const request = { ...of, ...rest, ...numbers, cohorts: [...cohorts], stages: [...stages] };
+    return given((await this.#leader.unary(AdminService.method.promoteVersion, request)).status);
+  }
+
+  async holdChannel(of: ChannelName, reason: string | undefined): Promise<ChannelStatus> {
+    const request = { ...of, held: reason !== undefined, reason: reason ?? '' };
+    return given((await this.#leader.unary(AdminService.method.holdChannel, request)).status);
+  }
+
+  async rollbackChannel(of: ChannelName, version: number | undefined): Promise<ChannelStatus> {
+    const request = { ...of, version: BigInt(version ?? 0) };
+    return given((await this.#leader.unary(AdminService.method.rollbackChannel, request)).status);
+  }
+
+  /** The leader decides by them: it has them, or the client is to say so again. */
+  async reportUse(reports: readonly ClientReport[]): Promise<number> {
+    return (await this.#leader.unary(ModelService.method.reportUse, { reports: [...reports] })).nextAfterMs;
+  }
+
+  async getFleets(model: string): Promise<FleetStatus[]> {
+    return (await this.#leader.unary(AdminService.method.getFleet, { model })).fleets;
+  }
+
+  /** They are the leader's to count. */
+  get reportCounts(): ReportCounts {
+    return { taken: 0, again: 0, full: 0, refused: 0 };
   }
 
   getVariants(model: string, version: number): Promise<SignedVariantList | undefined> {

@@ -102,8 +102,8 @@ export class LeaderClient {
 }
 
 function methodOf(method: DescMethodUnary | DescMethodClientStreaming): GrpcMethod {
-  const found = grpcMethods(AdminService)[method.localName];
-  if (found === undefined) throw new Error(`${method.name} is no call of the administrator`);
+  const found = grpcMethods(method.parent)[method.localName];
+  if (found === undefined) throw new Error(`${method.name} is no call of its service`);
   return found;
 }
 

@@ -1,8 +1,10 @@
 import { copyFileSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { fromBinary } from '@bufbuild/protobuf';
+import { create, fromBinary } from '@bufbuild/protobuf';
 import { logistic, seeded, writeModel, type GridSpec } from '@commonweight/core';
 import {
+  ChannelSchema,
+  ClientReportSchema,
   ContributionListSchema,
   ManifestSchema,
   Reason,
@@ -22,6 +24,7 @@ import {
   TestAgent,
   updateOf,
 } from '../../../test/support/training.ts';
+import { GUARD } from '../channels/guard.ts';
 import { openCoordinator, type CoordinatorOptions } from '../coordinator.ts';
 import { auditVersion } from '../driver/audit.ts';
 import { serveGrpc } from '../edges/grpc/server.ts';
@@ -339,6 +342,56 @@ test('an administrator may ask any of them', async () => {
   const told: string[] = [];
   const stop = follower!.watchTask('train', ({ state }) => told.push(state));
   await expect.poll(() => told.includes('running')).toBe(true);
+  stop();
+});
+
+test("what clients report to a follower is the leader's to know, and outlives it", async () => {
+  const [leader, follower] = await replicas(2);
+  await leader!.importModel('flowers', writeModel(logistic({ inputs: 12, outputs: 3, seed: 1 })));
+  const report = (client: number) =>
+    create(ClientReportSchema, {
+      model: 'flowers',
+      channel: 'latest',
+      client: new Uint8Array(16).fill(client),
+      id: new Uint8Array(8).fill(client),
+      version: 1n,
+      uses: [{ version: 1n, predictions: 10n }],
+    });
+  expect(await follower!.reportUse([report(1)])).toBe(1_000);
+  await leader!.reportUse([report(2)]);
+  expect(await leader!.getFleets('flowers')).toMatchObject([{ clients: 2, versions: [{ predictions: 20n }] }]);
+  expect(await follower!.getFleets('')).toMatchObject([{ clients: 2, versions: [{ predictions: 20n }] }]);
+  await leader!.close();
+  // Sums were kept; who is there is heard anew.
+  const known = async () => (await follower!.getFleets('flowers').catch(() => []))[0]?.versions[0]?.predictions;
+  await expect.poll(known, { timeout: 30_000 }).toBe(20n);
+});
+
+test('channels are changed by any of them, told by all, and go on with whoever leads', async () => {
+  const [leader, follower] = await replicas(2);
+  const { agents, grid } = await spread([leader!, follower!], {}, ['a', 'b']);
+  for (const agent of agents) await agent.submit(updateOf(agent.id, grid));
+  await expect.poll(() => versionOf(leader!), { timeout: 10_000 }).toBe(2);
+  const of = { model: 'flowers', channel: 'stable' };
+  const promotion = { cohorts: [], stages: [], everyMs: 0, guard: GUARD, needsReports: false };
+  expect(await follower!.promoteVersion(of, { version: 1, ...promotion })).toMatchObject({ version: 1n, revision: 1n });
+  const told: bigint[] = [];
+  const stop = follower!.watchChannel('flowers', 'stable', ({ record }) => {
+    const { revision } = fromBinary(ChannelSchema, record);
+    if (told.at(-1) !== revision) told.push(revision);
+  });
+  await expect.poll(() => told, { timeout: 20_000 }).toEqual([1n]);
+  await leader!.promoteVersion(of, { version: 2, ...promotion, stages: [1, 100], everyMs: 60_000 });
+  await follower!.holdChannel(of, 'holidays');
+  await expect.poll(() => told.at(-1), { timeout: 20_000 }).toBe(3n);
+  await leader!.close();
+  // The one that leads then has the rollout, and its hold.
+  const released = async (): Promise<unknown> => follower!.holdChannel(of, undefined).catch(() => undefined);
+  await expect
+    .poll(released, { timeout: 30_000 })
+    .toMatchObject({ held: false, revision: 4n, rollout: { percent: 1 } });
+  expect(await follower!.rollbackChannel(of, undefined)).toMatchObject({ version: 1n, revision: 5n });
+  await expect.poll(() => told.at(-1), { timeout: 20_000 }).toBe(5n);
   stop();
 });
 

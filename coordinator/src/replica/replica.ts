@@ -113,6 +113,9 @@ function serviceOf(replica: Replica): CoordinatorService {
     get undecodable() {
       return now().undecodable;
     },
+    get reportCounts() {
+      return now().reportCounts;
+    },
     get diskIsFull() {
       return now().diskIsFull;
     },
@@ -130,6 +133,16 @@ function serviceOf(replica: Replica): CoordinatorService {
     listKept: (model) => now().listKept(model),
     pinVersion: (model, version, isPinned) => now().pinVersion(model, version, isPinned),
     rollbackModel: (model, version) => now().rollbackModel(model, version),
+    getChannel: (model, channel) => now().getChannel(model, channel),
+    watchChannel: (model, channel, onRecord) =>
+      replica.watch((service) => service.watchChannel(model, channel, onRecord)),
+    watchChannels: (onRecord) => replica.watch((service) => service.watchChannels(onRecord)),
+    listChannels: (model) => now().listChannels(model),
+    promoteVersion: (of, promotion) => now().promoteVersion(of, promotion),
+    holdChannel: (of, reason) => now().holdChannel(of, reason),
+    rollbackChannel: (of, version) => now().rollbackChannel(of, version),
+    reportUse: (reports) => now().reportUse(reports),
+    getFleets: (model) => now().getFleets(model),
     getVariants: (model, version) => now().getVariants(model, version),
     makeVariants: (model, version, policy) => now().makeVariants(model, version, policy),
     reportVariant: (report) => now().reportVariant(report),

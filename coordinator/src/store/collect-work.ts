@@ -16,6 +16,7 @@ export function* collect(model: string, keep: number): Work<Collected> {
     `${WITH_FORMS} WHERE v.model = ? AND v.collected = 0
       AND v.version <= (SELECT max(version) FROM versions WHERE model = v.model) - ?
       AND NOT EXISTS (SELECT 1 FROM pins p WHERE p.model = v.model AND p.version = v.version)
+      AND NOT EXISTS (SELECT 1 FROM channels c WHERE c.model = v.model AND v.version IN (c.version, c.candidate, c.version_before))
       AND NOT EXISTS (SELECT 1 FROM retained_updates r WHERE r.model = v.model AND r.version IN (v.version, v.version + 1))
       ORDER BY v.version LIMIT ${VERSIONS_MAX}`,
     model,

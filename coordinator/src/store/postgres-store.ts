@@ -11,22 +11,36 @@ import {
   type Range,
 } from './blob-chunks.ts';
 import { putBlob, repairBlob } from './blob-work.ts';
+import { putChannel, putSnapshot } from './channel-work.ts';
 import { collect, putPin, requireWhole } from './collect-work.ts';
 import type { PostgresAddress } from './postgres-address.ts';
 import { PostgresLease, type Candidate } from './postgres-lease.ts';
 import { notify, PostgresShares } from './postgres-shares.ts';
 import { putRetained } from './retained-work.ts';
-import { bytesOf, numberOf, retainedOf, taskDigest, taskOf, variantsOf, versionOf, type Row } from './rows.ts';
+import {
+  bytesOf,
+  channelOf,
+  numberOf,
+  retainedOf,
+  snapshotOf,
+  taskDigest,
+  taskOf,
+  variantsOf,
+  versionOf,
+  type Row,
+} from './rows.ts';
 import { openPool, retrying, storeError, withClient, type Value } from './postgres-pool.ts';
 import { migrations, postgresDialect } from './schema.ts';
 import type { Shares } from './shares.ts';
 import {
   StoreError,
   type BlobRecord,
+  type ChannelRecord,
   type Collected,
   type Commit,
   type Lease,
   type ReceiptRecord,
+  type ReportSnapshot,
   type RetainedUpdate,
   type Store,
   type SharedStore,
@@ -124,6 +138,21 @@ export class PostgresReads implements SharedStore {
   async variants(model: string, version: number): Promise<VariantsRecord | undefined> {
     const sql = 'SELECT * FROM variant_lists WHERE model = $1 AND version = $2';
     return variantsOf((await this.#rows(sql, model, version))[0]);
+  }
+
+  async channel(model: string, channel: string): Promise<ChannelRecord | undefined> {
+    const [row] = await this.#rows('SELECT * FROM channels WHERE model = $1 AND channel = $2', model, channel);
+    return row === undefined ? undefined : channelOf(row);
+  }
+
+  async channels(): Promise<ChannelRecord[]> {
+    const rows = await this.#rows('SELECT * FROM channels ORDER BY model COLLATE "C", channel COLLATE "C"');
+    return rows.map(channelOf);
+  }
+
+  async reportSnapshots(): Promise<ReportSnapshot[]> {
+    const rows = await this.#rows('SELECT * FROM report_snapshots ORDER BY model COLLATE "C"');
+    return rows.flatMap((row) => snapshotOf(row) ?? []);
   }
 
   async receipt(updateId: Uint8Array): Promise<ReceiptRecord | undefined> {
@@ -301,6 +330,18 @@ export class PostgresStore implements Store {
     return this.#reads.variants(model, version);
   }
 
+  channel(model: string, channel: string): Promise<ChannelRecord | undefined> {
+    return this.#reads.channel(model, channel);
+  }
+
+  channels(): Promise<ChannelRecord[]> {
+    return this.#reads.channels();
+  }
+
+  reportSnapshots(): Promise<ReportSnapshot[]> {
+    return this.#reads.reportSnapshots();
+  }
+
   receipt(updateId: Uint8Array): Promise<ReceiptRecord | undefined> {
     return this.#reads.receipt(updateId);
   }
@@ -388,7 +429,7 @@ async function requireKey(pool: Pool, publicKey: Uint8Array, { name }: PostgresA
 }
 
 async function write(client: PoolClient, commit: Commit): Promise<void> {
-  const { version, blobs = [], receipts = [], task, variants, round, retained, pin } = commit;
+  const { version, blobs = [], receipts = [], task, variants, round, retained, pin, channel, reports = [] } = commit;
   for (const blob of blobs) await done(client, putBlob(blob));
   if (version !== undefined) {
     const { model, version: number, manifest, signature, digest, parentDigest } = version;
@@ -405,6 +446,8 @@ async function write(client: PoolClient, commit: Commit): Promise<void> {
     await client.query(sql, [updateId, receipt, signature]);
   }
   if (pin !== undefined) await done(client, putPin(pin));
+  if (channel !== undefined) await done(client, putChannel(channel));
+  for (const snapshot of reports) await done(client, putSnapshot(snapshot));
   if (variants !== undefined) {
     await done(client, requireWhole(variants, blobs));
     const { model, version: number, list, signature } = variants;

@@ -1,6 +1,14 @@
 import { createHash } from 'node:crypto';
 import { equalBytes } from '@commonweight/proto';
-import { StoreError, type RetainedUpdate, type TaskRecord, type VariantsRecord, type VersionRecord } from './store.ts';
+import {
+  StoreError,
+  type ChannelRecord,
+  type ReportSnapshot,
+  type RetainedUpdate,
+  type TaskRecord,
+  type VariantsRecord,
+  type VersionRecord,
+} from './store.ts';
 
 /** A row of the schema, as both engines give it. */
 export type Row = Record<string, unknown>;
@@ -48,6 +56,40 @@ export function taskOf(row: Row): TaskRecord {
 export const taskDigest = ({ task, configJson, state, roundJson, countersJson }: TaskRecord): Uint8Array =>
   createHash('sha256')
     .update(JSON.stringify([task, configJson, state, roundJson, countersJson]))
+    .digest();
+
+/** Throws StoreError where the row is not what was written. */
+export function channelOf(row: Row): ChannelRecord {
+  const record = {
+    model: String(row['model']),
+    channel: String(row['channel']),
+    revision: Number(row['revision']),
+    version: Number(row['version']),
+    candidate: Number(row['candidate']),
+    before: Number(row['version_before']),
+    record: bytesOf(row, 'record'),
+    signature: bytesOf(row, 'signature'),
+    stateJson: String(row['state_json']),
+  };
+  if (equalBytes(bytesOf(row, 'digest'), channelDigest(record))) return record;
+  throw new StoreError(`the record of channel ${record.channel} of ${record.model} is damaged: restore a backup`);
+}
+
+export function channelDigest({ record, signature, ...rest }: ChannelRecord): Uint8Array {
+  const { model, channel, revision, version, candidate, before, stateJson } = rest;
+  const said = JSON.stringify([model, channel, revision, version, candidate, before, stateJson]);
+  return createHash('sha256').update(said).update(record).update(signature).digest();
+}
+
+/** Undefined where the row is not what was written. */
+export function snapshotOf(row: Row): ReportSnapshot | undefined {
+  const snapshot = { model: String(row['model']), sumsJson: String(row['sums_json']) };
+  return equalBytes(bytesOf(row, 'digest'), snapshotDigest(snapshot)) ? snapshot : undefined;
+}
+
+export const snapshotDigest = ({ model, sumsJson }: ReportSnapshot): Uint8Array =>
+  createHash('sha256')
+    .update(JSON.stringify([model, sumsJson]))
     .digest();
 
 export const numberOf = (row: Row): number => Number(row['version']);

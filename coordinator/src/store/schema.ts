@@ -139,4 +139,26 @@ export const migrations: readonly ((dialect: Dialect) => string)[] = [
     PRIMARY KEY (update_id, position)
   )${strict};
   `,
+  // Which version who is to have, and what clients said lately of how versions do. A channel's record is signed; the digest is of the whole
+  // row, for the rest is not.
+  ({ bytes, whole, strict }) => `
+  CREATE TABLE channels (
+    model TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    revision ${whole} NOT NULL,
+    version ${whole} NOT NULL,
+    candidate ${whole} NOT NULL,
+    version_before ${whole} NOT NULL,
+    record ${bytes} NOT NULL,
+    signature ${bytes} NOT NULL,
+    state_json TEXT NOT NULL,
+    digest ${bytes} NOT NULL,
+    PRIMARY KEY (model, channel)
+  )${strict};
+  CREATE TABLE report_snapshots (
+    model TEXT PRIMARY KEY,
+    sums_json TEXT NOT NULL,
+    digest ${bytes} NOT NULL
+  )${strict};
+  `,
 ];

@@ -235,7 +235,15 @@ test('the epoch rises with every open, also of a folder from before there were e
     await store.close();
   }
   const later = ['leases', 'signing_keys', 'replicas', 'sessions', 'rounds', 'claims', 'partial_chunks'];
-  for (const table of [...later, 'variant_lists', 'pins', 'retained_chunks', 'retained_updates'])
+  for (const table of [
+    ...later,
+    'variant_lists',
+    'pins',
+    'retained_chunks',
+    'retained_updates',
+    'channels',
+    'report_snapshots',
+  ])
     tamper(folder, `DROP TABLE ${table}`);
   for (const table of ['versions', 'blobs']) tamper(folder, `ALTER TABLE ${table} DROP COLUMN collected`);
   tamper(folder, 'ALTER TABLE tasks DROP COLUMN digest');

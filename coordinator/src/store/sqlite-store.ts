@@ -12,17 +12,31 @@ import {
   type Range,
 } from './blob-chunks.ts';
 import { putBlob, repairBlob } from './blob-work.ts';
+import { putChannel, putSnapshot } from './channel-work.ts';
 import { collect, putPin, requireWhole } from './collect-work.ts';
 import { putRetained } from './retained-work.ts';
-import { bytesOf, numberOf, retainedOf, taskDigest, taskOf, variantsOf, versionOf, type Row } from './rows.ts';
+import {
+  bytesOf,
+  channelOf,
+  numberOf,
+  retainedOf,
+  snapshotOf,
+  taskDigest,
+  taskOf,
+  variantsOf,
+  versionOf,
+  type Row,
+} from './rows.ts';
 import { migrations, sqliteDialect } from './schema.ts';
 import {
   StoreError,
   type BlobRecord,
+  type ChannelRecord,
   type Collected,
   type Commit,
   type Lease,
   type ReceiptRecord,
+  type ReportSnapshot,
   type RetainedUpdate,
   type Store,
   type TaskRecord,
@@ -142,7 +156,17 @@ export class SqliteStore implements Store {
     }
   }
 
-  async commit({ version, blobs = [], receipts = [], task, variants, retained, pin }: Commit): Promise<void> {
+  async commit({
+    version,
+    blobs = [],
+    receipts = [],
+    task,
+    variants,
+    retained,
+    pin,
+    channel,
+    reports = [],
+  }: Commit): Promise<void> {
     this.#transaction(() => {
       for (const blob of blobs) this.#do(putBlob(blob));
       if (version !== undefined) this.#putVersion(version);
@@ -154,6 +178,8 @@ export class SqliteStore implements Store {
         this.#run('INSERT OR IGNORE INTO receipts VALUES (?, ?, ?)', updateId, receipt, signature);
       }
       if (pin !== undefined) this.#do(putPin(pin));
+      if (channel !== undefined) this.#do(putChannel(channel));
+      for (const snapshot of reports) this.#do(putSnapshot(snapshot));
       if (task !== undefined) this.#putTask(task);
       if (variants !== undefined) {
         this.#do(requireWhole(variants, blobs));
@@ -233,6 +259,19 @@ export class SqliteStore implements Store {
 
   async variants(model: string, version: number): Promise<VariantsRecord | undefined> {
     return variantsOf(this.#get('SELECT * FROM variant_lists WHERE model = ? AND version = ?', model, version));
+  }
+
+  async channel(model: string, channel: string): Promise<ChannelRecord | undefined> {
+    const row = this.#get('SELECT * FROM channels WHERE model = ? AND channel = ?', model, channel);
+    return row === undefined ? undefined : channelOf(row);
+  }
+
+  async channels(): Promise<ChannelRecord[]> {
+    return this.#all('SELECT * FROM channels ORDER BY model, channel').map(channelOf);
+  }
+
+  async reportSnapshots(): Promise<ReportSnapshot[]> {
+    return this.#all('SELECT * FROM report_snapshots ORDER BY model').flatMap((row) => snapshotOf(row) ?? []);
   }
 
   async receipt(updateId: Uint8Array): Promise<ReceiptRecord | undefined> {

@@ -73,6 +73,26 @@ export interface VariantsRecord {
   signature: Uint8Array;
 }
 
+/** A channel as it was signed last, and what its coordinator knows of it besides. */
+export interface ChannelRecord {
+  model: string;
+  channel: string;
+  revision: number;
+  /** Versions that it names or may go back to: none of them is collected. 0 is none. */
+  version: number;
+  candidate: number;
+  before: number;
+  record: Uint8Array;
+  signature: Uint8Array;
+  stateJson: string;
+}
+
+/** What clients said of a model lately, summed up. */
+export interface ReportSnapshot {
+  model: string;
+  sumsJson: string;
+}
+
 /** All that one commit writes: it is there whole, or not at all. */
 export interface Commit {
   version?: VersionRecord;
@@ -87,6 +107,10 @@ export interface Commit {
   retained?: { updates: readonly RetainedUpdate[]; versions: number };
   /** A version that no collection takes, or no more. Refused where it was collected already. */
   pin?: { model: string; version: number; isPinned: boolean };
+  /** Takes the place of what the channel said before. Refused where that had as high a revision, or where a version is not there whole. */
+  channel?: ChannelRecord;
+  /** Each takes the place of the one before. */
+  reports?: readonly ReportSnapshot[];
 }
 
 /** The right to commit: one process has it at a time. */
@@ -104,6 +128,12 @@ export interface StoreReads {
   versions(model: string): Promise<VersionRecord[]>;
   models(): Promise<string[]>;
   variants(model: string, version: number): Promise<VariantsRecord | undefined>;
+  /** Throws StoreError where one that is read was damaged. */
+  channel(model: string, channel: string): Promise<ChannelRecord | undefined>;
+  /** All channels, by model and name. */
+  channels(): Promise<ChannelRecord[]>;
+  /** Those that are whole: of what clients said nothing depends on all of it. */
+  reportSnapshots(): Promise<ReportSnapshot[]>;
   receipt(updateId: Uint8Array): Promise<ReceiptRecord | undefined>;
   tasks(): Promise<TaskRecord[]>;
   blobSize(digest: Uint8Array): Promise<number | undefined>;
@@ -144,7 +174,7 @@ export interface Store extends StoreReads {
   commit(commit: Commit): Promise<void>;
   /**
    * Lets the blobs of a model's older versions go, some versions a call, oldest first: all but those of the `keep` newest, of pinned ones,
-   * of those whose updates are retained with the base that these were trained on, and but what kept versions of any model have in common
+   * of those that a channel names, of those whose updates are retained with the base that these were trained on, and but what kept versions of any model have in common
    * with them. Manifests, lists of contributions and receipts stay. One transaction.
    */
   collect(model: string, keep: number): Promise<Collected>;

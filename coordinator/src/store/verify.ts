@@ -13,6 +13,7 @@ import {
   type VerifyEd25519,
 } from '@commonweight/proto';
 import { verifierOf } from '../identity/signer.ts';
+import { channelDamage } from '../channels/channel-record.ts';
 import { sha256 } from '../registry/registry.ts';
 import { StoreError, type StoreReads, type VersionRecord } from './store.ts';
 
@@ -51,7 +52,7 @@ const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 /**
  * Reads a store from end to end: every manifest against its digest, its signature and its parent, every blob against its digest, every list of
- * contributions against its manifest and against the receipts, every retained update against its header. What was collected by policy is no damage. Throws nothing for damage: it is reported, and the rest is looked at all the same.
+ * contributions against its manifest and against the receipts, every retained update against its header, every channel against its signature and the versions that it names. What was collected by policy is no damage. Throws nothing for damage: it is reported, and the rest is looked at all the same.
  */
 export async function verifyStore(
   store: StoreReads,
@@ -90,6 +91,7 @@ export async function verifyStore(
     }
     report.models.push(found);
   }
+  await verifyChannels(store, publicKey, report);
   return report;
 }
 
@@ -153,6 +155,20 @@ async function verifyVariants(look: Look, { publicKey, verify }: Trusted): Promi
   } catch (error) {
     damage(`its list of forms: ${(error as Error).message}`);
     return 0;
+  }
+}
+
+async function verifyChannels(store: StoreReads, publicKey: Uint8Array, report: VerifyReport): Promise<void> {
+  try {
+    for (const record of await store.channels()) {
+      const digestOf = async (version: number): Promise<Uint8Array | undefined> =>
+        (await store.version(record.model, version))?.digest;
+      const damage = await channelDamage(record, digestOf, publicKey);
+      if (damage !== undefined) report.damages.push(`channel ${record.channel} of ${record.model}: ${damage}`);
+    }
+  } catch (error) {
+    // One that cannot be read hides those behind it, and names itself.
+    report.damages.push((error as Error).message);
   }
 }
 

@@ -2,6 +2,7 @@ import type { NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import { TensorProto_DataType } from '../onnx/gen/onnx/onnx_pb.ts';
 import { NotTrainableError } from '../onnx/errors.ts';
 import type { GraphBuilder } from '../onnx/graph-builder.ts';
+import type { GradientForms } from './forms.ts';
 import { gradientRule } from './gradients.ts';
 import { ancestors, dependents } from './reachability.ts';
 
@@ -17,6 +18,7 @@ export function differentiate(
   forward: readonly NodeProto[],
   seeds: Gradients,
   wanted: readonly string[],
+  forms: GradientForms = {},
 ): Gradients {
   const moving = dependents(forward, wanted);
   const heard = ancestors(forward, seeds.keys());
@@ -33,7 +35,7 @@ export function differentiate(
     if (rule === undefined) throw notDifferentiable(node);
     const gradient = ofOutputs.find((name) => name !== undefined);
     if (gradient === undefined) continue;
-    const inputGradients = rule({ graph, node, gradient, gradients: ofOutputs });
+    const inputGradients = rule({ graph, node, gradient, gradients: ofOutputs, forms });
     for (const position of positions) {
       const rowOf = inputGradients[position];
       if (rowOf === 'fixed') continue;

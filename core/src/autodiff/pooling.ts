@@ -1,4 +1,5 @@
 import type { GraphBuilder } from '../onnx/graph-builder.ts';
+import { TensorProto_DataType } from '../onnx/gen/onnx/onnx_pb.ts';
 import { intAttribute } from '../onnx/nodes.ts';
 import { windowsOf } from '../onnx/windows.ts';
 import type { Windows } from '../onnx/windows.ts';
@@ -10,7 +11,7 @@ import type { GradientSite, GradientTable } from './rule.ts';
 
 /** Gradients of pooling. */
 export const pooling: GradientTable = {
-  MaxPool: (site) => [() => maxPoolGradient(site)],
+  MaxPool: (site) => [() => (site.forms.pooling === 'comparison' ? byComparison(site) : byPlaces(site))],
   AveragePool: (site) => [
     () => {
       const { graph, node, gradient } = site;
@@ -37,7 +38,7 @@ export const pooling: GradientTable = {
   ],
 };
 
-function maxPoolGradient(site: GradientSite): string {
+function byPlaces(site: GradientSite): string {
   const { graph, node, gradient } = site;
   const image = inputShape(site, 0);
   const windows = windowsOf(node, image.slice(2));
@@ -63,6 +64,49 @@ function scatter(graph: GraphBuilder, gradient: string, indices: string, image: 
     reduction: 'add',
   });
   return reshapeTo(graph, sums, image);
+}
+
+/** Below any number that an image has. */
+const LOWEST = -3.4e38;
+
+/**
+ * Takes every window apart into its numbers (a convolution with one filter for each), marks the first that equals the largest, and sends
+ * the gradient back to it.
+ */
+function byComparison(site: GradientSite): string {
+  const { graph, node, gradient } = site;
+  const image = inputShape(site, 0);
+  const windows = windowsOf(node, image.slice(2));
+  const { kernel, strides, dilations, output } = windows;
+  const [planes, taps, spatial] = [image[0]! * image[1]!, sizeOf(kernel), image.slice(2)];
+  const filters = graph.floats(identity(taps), [taps, 1, ...kernel]);
+  const perTap = graph.emit('Conv', [lowestAround(site, windows, [planes, 1, ...spatial]), filters], {
+    kernel_shape: kernel,
+    strides,
+    dilations,
+  });
+  const largest = reshapeTo(graph, node.output[0]!, [planes, 1, ...output]);
+  const marks = graph.emit('Cast', [graph.emit('Equal', [perTap, largest])], { to: TensorProto_DataType.FLOAT });
+  // A mark minus all marks before it is 1 at the first alone.
+  const first = identity(taps).map((one, at) => (at % taps < Math.floor(at / taps) ? -1 : one));
+  const sole = graph.emit('Conv', [marks, graph.floats(first, [taps, taps, ...kernel.map(() => 1)])]);
+  const share = graph.emit('Mul', [graph.emit('Relu', [sole]), reshapeTo(graph, gradient, [planes, 1, ...output])]);
+  return reshapeTo(graph, spread(graph, share, filters, windows, [planes, 1, ...spatial], 1), image);
+}
+
+const identity = (size: number): Float32Array =>
+  Float32Array.from({ length: size * size }, (_, at) => (at % size === Math.floor(at / size) ? 1 : 0));
+
+/** The planes with the border that windows reach into, which is never the largest. */
+function lowestAround({ graph, node }: GradientSite, windows: Windows, shape: Shape): string {
+  const planes = reshapeTo(graph, node.input[0]!, shape);
+  const { kernel, strides, dilations, padsBefore, output } = windows;
+  const after = output.map((size, axis) => {
+    const end = (size - 1) * strides[axis]! + (kernel[axis]! - 1) * dilations[axis]! + 1;
+    return Math.max(0, end - padsBefore[axis]! - shape[axis + 2]!);
+  });
+  if ([...padsBefore, ...after].every((pad) => pad === 0)) return planes;
+  return graph.emit('Pad', [planes, graph.integers([0, 0, ...padsBefore, 0, 0, ...after]), graph.scalar(LOWEST)]);
 }
 
 /** How many numbers each window averages: fewer at the border when padding does not count. */

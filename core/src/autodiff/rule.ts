@@ -1,6 +1,7 @@
 import { NotTrainableError } from '../onnx/errors.ts';
 import type { NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import type { GraphBuilder } from '../onnx/graph-builder.ts';
+import type { GradientForms } from './forms.ts';
 import { sameShape, stretchedAxes } from '../tensor/shape.ts';
 import type { Shape } from '../tensor/shape.ts';
 
@@ -12,6 +13,7 @@ export interface GradientSite {
   gradient: string;
   /** Of each output; undefined where the loss does not depend on it. */
   gradients: readonly (string | undefined)[];
+  forms: GradientForms;
 }
 
 /** Writes the gradient of one input; called only when somebody needs it. */

@@ -49,8 +49,8 @@ export interface TrainingSurvey {
   /** Numbers that are trained, and the tensors that they are in. */
   parameters: number;
   tensors: number;
-  /** The training graph; undefined where there is an obstacle. */
-  training?: Uint8Array;
+  /** The model without its weights, as engines get it to train. */
+  graph: Uint8Array;
   /** Bytes of all values of one step, were no memory used twice: a bound from above. Undefined where there is an obstacle. */
   stepBytes?: number;
   /** Why it cannot be trained as asked, and what to do. */
@@ -64,12 +64,13 @@ export function surveyTraining(model: ModelProto, plan: TrainingPlan): TrainingS
   const { graph, layout } = splitModel(model);
   const found = {
     nodes,
+    graph,
     parameters: layout.parameters.reduce((sum, { shape }) => sum + sizeOf(shape), 0),
     tensors: layout.parameters.length,
   };
   try {
-    const { model: training, valueBytes } = buildTrainingGraph(readModel(graph), plan);
-    return { ...found, training, stepBytes: valueBytes };
+    const { valueBytes } = buildTrainingGraph(readModel(graph), plan);
+    return { ...found, stepBytes: valueBytes };
   } catch (error) {
     if (!(error instanceof OnnxError)) throw error;
     return { ...found, obstacle: error.message };

@@ -1,4 +1,6 @@
 import { differentiate } from '../autodiff/backward.ts';
+import type { Gradients } from '../autodiff/backward.ts';
+import type { GradientForms } from '../autodiff/forms.ts';
 import { trainedPart } from '../onnx/border.ts';
 import { NotTrainableError, OnnxError } from '../onnx/errors.ts';
 import { graphOf, writeModel } from '../onnx/file.ts';
@@ -16,6 +18,12 @@ import { writeOptimizer } from './optimizers.ts';
 import type { StateSlot } from './optimizers.ts';
 import type { TrainingPlan } from './plan.ts';
 
+/** How an engine wants the graph of a step to be written. */
+export interface StepForms extends GradientForms {
+  /** `given`: gradients are inputs of the graph, for an engine that differentiates by itself. Else they are written into it. */
+  gradients?: 'written' | 'given';
+}
+
 /** One ONNX graph that does one training step, and the names by which to drive it. */
 export interface TrainingGraph {
   model: Uint8Array;
@@ -32,6 +40,8 @@ export interface TrainingGraph {
   /** What the model reads, in its order. */
   data: DataInput[];
   target: TargetInput;
+  /** Where the form has gradients given: the input that each parameter's goes into. */
+  gradients: { input: string; parameter: string }[];
   /** Inputs of the plan's dropout, which want a new `dropoutMask` each step. */
   masks: DropoutMask[];
   /** Input [batch]; the loss is the mean by these weights, so a partial last batch is filled up with zeros. */
@@ -46,6 +56,7 @@ export function buildTrainingGraph(
   whole: ModelProto,
   plan: TrainingPlan,
   batchSize: number = plan.batchSize,
+  forms: StepForms = {},
 ): TrainingGraph {
   const model = trainedPart(whole);
   const { graph, layout, data, sampleWeights } = beginGraph(model, batchSize, plan.sizes);
@@ -59,8 +70,10 @@ export function buildTrainingGraph(
   const { loss, gradients: seeds } = ofPlan.write(graph, { predictions, target: target.name, sampleWeights });
 
   const names = layout.parameters.map(({ name }) => name);
-  const gradients = differentiate(graph, forward, seeds, names);
-  if (!names.some((name) => gradients.has(name))) throw unreachable(forward);
+  const written = differentiate(graph, forward, seeds, names, forms);
+  if (!names.some((name) => written.has(name))) throw unreachable(forward);
+  const given: TrainingGraph['gradients'] = [];
+  const gradients = forms.gradients === 'given' ? asInputs(graph, written, names, given) : written;
 
   const state: StateSlot[] = [];
   const anchors: TrainingGraph['anchors'] = [];
@@ -97,6 +110,7 @@ export function buildTrainingGraph(
     state,
     anchors,
     corrections,
+    gradients: given,
     masks,
     data,
     target,
@@ -104,6 +118,24 @@ export function buildTrainingGraph(
     loss,
     ...(rate === undefined ? {} : { rate }),
   };
+}
+
+/** Declares inputs in place of the gradients that were written, which then nobody reads. */
+function asInputs(
+  graph: GraphBuilder,
+  written: Gradients,
+  names: readonly string[],
+  given: TrainingGraph['gradients'],
+): Gradients {
+  return new Map(
+    names
+      .filter((name) => written.has(name))
+      .map((parameter) => {
+        const input = graph.input(`training/${parameter}/gradient`, graph.shapeOf(parameter));
+        given.push({ input, parameter });
+        return [parameter, input];
+      }),
+  );
 }
 
 /** FedProx (Li et al. 2020): adds mu·(w − anchor) to the gradient. */

@@ -1,13 +1,12 @@
 import { float16Bits } from '@commonweight/core';
-import type { TypedArray } from '@commonweight/client-sdk';
-import type { Tensor } from 'onnxruntime-node';
+import type { ElementType, TypedArray } from '@commonweight/client-sdk';
 
 /** Values as the runtime takes them; halves are held by their bits. */
 export type Packed = TypedArray | string[];
 
 interface ElementRow {
   /** In ONNX Runtime's words. */
-  type: Tensor.Type;
+  type: ElementType;
   make(length: number): Packed;
   /** A value of a source as one of this type; undefined where it is none. */
   from(value: number | bigint | string): number | bigint | string | undefined;
@@ -18,7 +17,7 @@ const numberOf = (value: number | bigint | string): number | undefined => {
   return value.trim() === '' ? undefined : Number(value);
 };
 
-const float = (type: Tensor.Type, make: (length: number) => TypedArray, largest: number): ElementRow => ({
+const float = (type: ElementType, make: (length: number) => TypedArray, largest: number): ElementRow => ({
   type,
   make,
   from: (value) => {
@@ -27,7 +26,7 @@ const float = (type: Tensor.Type, make: (length: number) => TypedArray, largest:
   },
 });
 
-const integer = (type: Tensor.Type, make: (length: number) => TypedArray, least: number, most: number): ElementRow => ({
+const integer = (type: ElementType, make: (length: number) => TypedArray, least: number, most: number): ElementRow => ({
   type,
   make,
   from: (value) => {
@@ -36,7 +35,7 @@ const integer = (type: Tensor.Type, make: (length: number) => TypedArray, least:
   },
 });
 
-const large = (type: Tensor.Type, make: (length: number) => TypedArray, least: bigint, most: bigint): ElementRow => ({
+const large = (type: ElementType, make: (length: number) => TypedArray, least: bigint, most: bigint): ElementRow => ({
   type,
   make,
   from: (value) => {

@@ -1,14 +1,5 @@
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import {
-  asError,
-  findCoordinator,
-  isAway,
-  natsRequest,
-  NatsRequests,
-  openNats,
-  sleep,
-  type BlobChunk,
-} from '@commonweight/client-sdk';
+import { asError, loadNats, sleep, type BlobChunk, type Nats } from '@commonweight/client-sdk';
 import {
   agentInboxSubject,
   AgentServiceDownloadRequestSchema,
@@ -36,13 +27,18 @@ const NO_RESPONDERS = 503;
 /** How long a link that closes waits for the server to take what was published. */
 const FLUSH_MS = 500;
 
+interface Connected {
+  nats: Nats;
+  connection: NatsConnection;
+}
+
 export class NatsAgentLink implements AgentLink {
   readonly kind = 'nats';
   readonly #url: string;
   readonly #agentId: string;
   readonly #stop = new AbortController();
-  #opening: Promise<NatsConnection> | undefined;
-  #requests: NatsRequests | undefined;
+  #opening: Promise<Connected> | undefined;
+  #requests: InstanceType<Nats['NatsRequests']> | undefined;
   #session: NatsSession | undefined;
   /** The coordinator that the server chose did not answer: the next session asks who lives. */
   #isUnanswered = false;
@@ -60,18 +56,18 @@ export class NatsAgentLink implements AgentLink {
   }
 
   async #begin(session: NatsSession): Promise<void> {
-    const connection = await this.#connection();
+    const { nats, connection } = await this.#connected();
     const isUnanswered = this.#isUnanswered;
     this.#isUnanswered = false;
     // Where none says that it lives, the server may still know one of before there was this question.
-    const replica = isUnanswered ? await findCoordinator(connection).catch(() => '') : '';
-    session.begin(connection, replica);
+    const replica = isUnanswered ? await nats.findCoordinator(connection).catch(() => '') : '';
+    session.begin(nats, connection, replica);
   }
 
   async *readBlob(digest: Uint8Array, offset: number, signal: AbortSignal): AsyncIterable<BlobChunk> {
     const schemas = { input: AgentServiceDownloadRequestSchema, output: AgentServiceDownloadResponseSchema };
-    const connection = await this.#connection();
-    this.#requests ??= new NatsRequests(connection);
+    const { nats, connection } = await this.#connected();
+    this.#requests ??= new nats.NatsRequests(connection);
     for (let at = offset; !signal.aborted;) {
       const request = { digest, offset: BigInt(at), length: BigInt(CHUNK_BYTES_MAX) };
       const chunk = await this.#requests.ask(agentSubject(this.#agentId, 'download'), schemas, request);
@@ -85,18 +81,19 @@ export class NatsAgentLink implements AgentLink {
   async updateStatus(updateId: Uint8Array): Promise<GetUpdateStatusResponse> {
     const schemas = { input: GetUpdateStatusRequestSchema, output: GetUpdateStatusResponseSchema };
     const subject = agentSubject(this.#agentId, 'status', this.#session?.replica);
-    return natsRequest(await this.#connection(), subject, schemas, { updateId });
+    const { nats, connection } = await this.#connected();
+    return nats.natsRequest(connection, subject, schemas, { updateId });
   }
 
   async submit(header: UpdateHeader, payload: Uint8Array, from: number): Promise<SubmitUpdateResponse> {
     const schemas = { input: SubmitUpdateRequestSchema, output: SubmitUpdateResponseSchema };
-    const connection = await this.#connection();
+    const { nats, connection } = await this.#connected();
     // All chunks go to one coordinator.
     const subject = agentSubject(this.#agentId, 'submit', this.#session?.replica);
     for (let offset = from; ;) {
       const data = payload.subarray(offset, offset + CHUNK_BYTES_MAX);
       const request = { header, offset: BigInt(offset), data };
-      const answer = await natsRequest(connection, subject, schemas, request);
+      const answer = await nats.natsRequest(connection, subject, schemas, request);
       const held = Number(answer.offset);
       // Not further than before: the caller asks where to go on.
       if (answer.accepted || answer.receipt !== undefined || held <= offset || held >= payload.length) return answer;
@@ -112,8 +109,9 @@ export class NatsAgentLink implements AgentLink {
 
   async close(): Promise<void> {
     this.#stop.abort();
-    const connection = await this.#opening?.catch(() => undefined);
-    if (connection === undefined || connection.isClosed()) return;
+    const connected = await this.#opening?.catch(() => undefined);
+    if (connected === undefined || connected.connection.isClosed()) return;
+    const { connection } = connected;
     // What was published goes out; requests that wait for an answer are given up.
     const flushed = connection.flush().catch(() => undefined);
     await Promise.race([flushed, sleep(FLUSH_MS)]);
@@ -121,9 +119,19 @@ export class NatsAgentLink implements AgentLink {
   }
 
   /** One connection, made when it is first needed; it reconnects by itself. */
-  #connection(): Promise<NatsConnection> {
-    this.#opening ??= openNats(this.#url, { name: `commonweight agent ${this.#agentId}`, signal: this.#stop.signal });
+  #connected(): Promise<Connected> {
+    this.#opening ??= this.#open().catch((error: unknown) => {
+      // A client that could not be loaded is loaded anew with the next session.
+      this.#opening = undefined;
+      throw error;
+    });
     return this.#opening;
+  }
+
+  async #open(): Promise<Connected> {
+    const nats = await loadNats();
+    const options = { name: `commonweight agent ${this.#agentId}`, signal: this.#stop.signal };
+    return { nats, connection: await nats.openNats(this.#url, options) };
   }
 }
 
@@ -131,6 +139,7 @@ class NatsSession implements OpenSession {
   readonly #agentId: string;
   readonly #hello: Hello;
   readonly #listener: SessionListener;
+  #nats: Nats | undefined;
   #connection: NatsConnection | undefined;
   #subscriptions: Subscription[] = [];
   #ended = false;
@@ -143,11 +152,12 @@ class NatsSession implements OpenSession {
   }
 
   /** `replica`: the coordinator to greet; '' for whichever the server chooses. */
-  begin(connection: NatsConnection, replica: string): void {
+  begin(nats: Nats, connection: NatsConnection, replica: string): void {
     if (this.#ended) return;
+    this.#nats = nats;
     this.#replica = replica;
     // A hello that waits for a server would be of a session that has ended by then.
-    if (isAway(connection)) return this.end('the NATS server is away');
+    if (nats.isAway(connection)) return this.end('the NATS server is away');
     this.#connection = connection;
     this.#subscriptions = [
       connection.subscribe(agentInboxSubject(this.#agentId)),
@@ -159,9 +169,9 @@ class NatsSession implements OpenSession {
   }
 
   send(message: SessionMessage): void {
-    const connection = this.#connection;
+    const [nats, connection] = [this.#nats, this.#connection];
     // While the server is away the client would queue without limit; the session has ended then anyway.
-    if (this.#ended || connection === undefined || isAway(connection)) return;
+    if (this.#ended || nats === undefined || connection === undefined || nats.isAway(connection)) return;
     const request = create(SessionRequestSchema, { sessionId: this.#hello.sessionId, message });
     // Where the coordinator of the session is gone, the server says so to the inbox.
     const reply = agentInboxSubject(this.#agentId);

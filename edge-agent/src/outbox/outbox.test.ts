@@ -9,7 +9,8 @@ import { sha256 } from '@commonweight/client-sdk';
 import { equalBytes, UpdateHeaderSchema } from '@commonweight/proto';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { Outbox, type OutboxEntry } from './outbox.ts';
+import { openOutbox } from '../folder-disk.ts';
+import type { OutboxEntry } from './outbox.ts';
 
 const folder = (): Promise<string> => mkdtemp(join(tmpdir(), 'cw-outbox-'));
 const never = (path: string): void => expect.unreachable(`${path} was said to be damaged`);
@@ -38,7 +39,7 @@ const plain = ({ header, payload }: OutboxEntry): string[] =>
 async function withOne(): Promise<{ at: string; file: string; entry: OutboxEntry }> {
   const at = await folder();
   const entry = entryOf(Uint8Array.from({ length: 100 }, (_, i) => i));
-  await (await Outbox.open(at, never)).put(entry);
+  await (await openOutbox(at, never)).put(entry);
   const [name = ''] = await readdir(at);
   return { at, file: join(at, name), entry };
 }
@@ -50,9 +51,9 @@ test('updates are found again, whole, until a receipt ends them', async () => {
       async (payloads) => {
         const at = await folder();
         const entries = payloads.map((payload, i) => entryOf(payload, BigInt(i)));
-        const outbox = await Outbox.open(at, never);
+        const outbox = await openOutbox(at, never);
         for (const entry of entries) await outbox.put(entry);
-        const again = await Outbox.open(at, never);
+        const again = await openOutbox(at, never);
         expect(byId(again.entries()).map(plain)).toEqual(byId(entries).map(plain));
         for (const { header } of entries) {
           expect(again.get(header.updateId)).toBeDefined();
@@ -60,7 +61,7 @@ test('updates are found again, whole, until a receipt ends them', async () => {
           expect(again.get(header.updateId)).toBeUndefined();
         }
         expect(await readdir(at)).toEqual([]);
-        expect((await Outbox.open(at, never)).entries()).toEqual([]);
+        expect((await openOutbox(at, never)).entries()).toEqual([]);
       },
     ),
     { numRuns: 15 },
@@ -68,7 +69,7 @@ test('updates are found again, whole, until a receipt ends them', async () => {
 });
 
 test('a receipt for an update that is not there is no error', async () => {
-  const outbox = await Outbox.open(await folder(), never);
+  const outbox = await openOutbox(await folder(), never);
   await outbox.delete(sha256(Buffer.of(1)));
   expect(outbox.entries()).toEqual([]);
 });
@@ -82,7 +83,7 @@ test('a bit flipped anywhere in a file: the update is set aside and told, never 
       damaged[position] = (damaged[position] ?? 0) ^ (1 << bit);
       await writeFile(file, damaged);
       const told: string[] = [];
-      const outbox = await Outbox.open(at, (path) => told.push(path));
+      const outbox = await openOutbox(at, (path) => told.push(path));
       expect(outbox.entries()).toEqual([]);
       expect(told).toEqual([`${file}.damaged`]);
       expect(await readFile(`${file}.damaged`)).toEqual(damaged);
@@ -97,37 +98,36 @@ test('a file that was cut, lengthened, emptied or renamed is set aside', async (
     if (length < 0) await writeFile(file, Buffer.concat([await readFile(file), Buffer.of(0)]));
     else await truncate(file, Math.min(length, whole));
     const told: string[] = [];
-    expect((await Outbox.open(at, (path) => told.push(path))).entries()).toEqual([]);
+    expect((await openOutbox(at, (path) => told.push(path))).entries()).toEqual([]);
     expect(told).toEqual([`${file}.damaged`]);
   }
   const { at, file } = await withOne();
   const other = join(at, `${'00'.repeat(32)}.update`);
   await writeFile(other, await readFile(file));
   const told: string[] = [];
-  expect((await Outbox.open(at, (path) => told.push(path))).entries()).toHaveLength(1);
+  expect((await openOutbox(at, (path) => told.push(path))).entries()).toHaveLength(1);
   expect(told).toEqual([`${other}.damaged`]);
 });
 
 test('what was set aside is neither read nor told again', async () => {
   const { at, file } = await withOne();
   await truncate(file, 5);
-  await Outbox.open(at, () => {});
-  expect((await Outbox.open(at, never)).entries()).toEqual([]);
+  await openOutbox(at, () => {});
+  expect((await openOutbox(at, never)).entries()).toEqual([]);
 });
 
 test('what a crash left half written is swept up and is no update', async () => {
   const { at, file, entry } = await withOne();
   await writeFile(`${file}.0123456789ab.tmp`, (await readFile(file)).subarray(0, 50));
-  const outbox = await Outbox.open(at, never);
+  const outbox = await openOutbox(at, never);
   expect(outbox.entries().map(plain)).toEqual([plain(entry)]);
   expect(await readdir(at)).toEqual([file.slice(at.length + 1)]);
 });
 
 test('an update that the disk cannot take is not offered', async () => {
   const at = await folder();
-  const outbox = await Outbox.open(join(at, 'outbox'), never);
-  await rm(join(at, 'outbox'), { recursive: true });
-  await writeFile(join(at, 'outbox'), 'a file where the folder was');
+  const outbox = await openOutbox(join(at, 'outbox'), never);
+  await writeFile(join(at, 'outbox'), 'a file where the folder would be');
   await expect(outbox.put(entryOf(Uint8Array.of(1)))).rejects.toThrow();
   expect(outbox.entries()).toEqual([]);
 });
@@ -140,7 +140,7 @@ test('kill -9 in the middle of writing: all that was said to be kept is there, a
     const at = await folder();
     const kept = await writeUntilKilled(at);
     if ((await readdir(at)).some((name) => name.endsWith('.tmp'))) halfWritten += 1;
-    const outbox = await Outbox.open(at, never);
+    const outbox = await openOutbox(at, never);
     const found = outbox.entries().map(({ header }) => Buffer.from(header.updateId).toString('hex'));
     for (const id of kept) expect(found).toContain(id);
     for (const { header, payload } of outbox.entries())

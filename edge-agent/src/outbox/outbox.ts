@@ -1,13 +1,19 @@
 import { fromBinary, toBinary } from '@bufbuild/protobuf';
+import { hex, type Sha256, type Storage } from '@commonweight/client-sdk';
 import { equalBytes, UpdateHeaderSchema, type UpdateHeader } from '@commonweight/proto';
-import { readIfThere, sha256, writeAtomic } from '@commonweight/client-sdk';
-import { mkdir, readdir, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { setAside } from '../set-aside.ts';
 
 /** An update that waits for its receipt. */
 export interface OutboxEntry {
   header: UpdateHeader;
   payload: Uint8Array;
+}
+
+/** Where an outbox is kept. */
+export interface OutboxPlace {
+  storage: Storage;
+  folder: string;
+  sha256: Sha256;
 }
 
 const SUFFIX = '.update';
@@ -18,29 +24,25 @@ const DIGEST_BYTES = 32;
  * again. One file an update: digest of the rest, length of the header, header, payload.
  */
 export class Outbox {
-  readonly #folder: string;
+  readonly #place: OutboxPlace;
   readonly #entries = new Map<string, OutboxEntry>();
 
-  private constructor(folder: string) {
-    this.#folder = folder;
+  private constructor(place: OutboxPlace) {
+    this.#place = place;
   }
 
   /** Opens a folder and sweeps up what a crash left half written. A file that is damaged is set aside under another name and told. */
-  static async open(folder: string, onDamaged: (path: string) => void): Promise<Outbox> {
-    const outbox = new Outbox(folder);
-    await mkdir(folder, { recursive: true });
-    for (const name of await readdir(folder)) {
+  static async open(place: OutboxPlace, onDamaged: (path: string) => void): Promise<Outbox> {
+    const outbox = new Outbox(place);
+    const { storage, folder } = place;
+    for (const name of await storage.list(folder)) {
+      const path = `${folder}/${name}`;
       // What a crash left half written was never an entry: it has no receipt to wait for.
-      if (name.endsWith('.tmp')) await rm(join(folder, name), { force: true });
+      if (name.endsWith('.tmp')) await storage.remove(path);
       if (!name.endsWith(SUFFIX)) continue;
-      const path = join(folder, name);
-      const entry = decode(await readIfThere(path));
-      if (entry !== undefined && nameOf(entry.header.updateId) === name) {
-        outbox.#entries.set(name, entry);
-        continue;
-      }
-      await rename(path, `${path}.damaged`);
-      onDamaged(`${path}.damaged`);
+      const entry = await outbox.#decoded(await storage.read(path));
+      if (entry !== undefined && nameOf(entry.header.updateId) === name) outbox.#entries.set(name, entry);
+      else onDamaged(await setAside(storage, path));
     }
     return outbox;
   }
@@ -48,7 +50,7 @@ export class Outbox {
   /** Keeps an update: it is on the disk when this resolves. */
   async put(entry: OutboxEntry): Promise<void> {
     const name = nameOf(entry.header.updateId);
-    await writeAtomic(join(this.#folder, name), encode(entry));
+    await this.#place.storage.write(this.#path(name), await this.#encoded(entry));
     this.#entries.set(name, entry);
   }
 
@@ -59,28 +61,35 @@ export class Outbox {
   async delete(updateId: Uint8Array): Promise<void> {
     const name = nameOf(updateId);
     this.#entries.delete(name);
-    await rm(join(this.#folder, name), { force: true });
+    await this.#place.storage.remove(this.#path(name));
   }
 
   entries(): OutboxEntry[] {
     return [...this.#entries.values()];
   }
+
+  #path(name: string): string {
+    return `${this.#place.folder}/${name}`;
+  }
+
+  async #encoded({ header, payload }: OutboxEntry): Promise<Uint8Array> {
+    const head = toBinary(UpdateHeaderSchema, header);
+    const bytes = new Uint8Array(DIGEST_BYTES + 4 + head.length + payload.length);
+    const body = bytes.subarray(DIGEST_BYTES);
+    new DataView(body.buffer, body.byteOffset).setUint32(0, head.length, true);
+    body.set(head, 4);
+    body.set(payload, 4 + head.length);
+    bytes.set(await this.#place.sha256(body));
+    return bytes;
+  }
+
+  async #decoded(bytes: Uint8Array | undefined): Promise<OutboxEntry | undefined> {
+    if (bytes === undefined || bytes.length < DIGEST_BYTES + 4) return undefined;
+    const body = bytes.subarray(DIGEST_BYTES);
+    if (!equalBytes(await this.#place.sha256(body), bytes.subarray(0, DIGEST_BYTES))) return undefined;
+    const length = new DataView(body.buffer, body.byteOffset).getUint32(0, true);
+    return { header: fromBinary(UpdateHeaderSchema, body.subarray(4, 4 + length)), payload: body.slice(4 + length) };
+  }
 }
 
-const nameOf = (updateId: Uint8Array): string => `${Buffer.from(updateId).toString('hex')}${SUFFIX}`;
-
-function encode({ header, payload }: OutboxEntry): Uint8Array {
-  const head = toBinary(UpdateHeaderSchema, header);
-  const length = Buffer.alloc(4);
-  length.writeUInt32LE(head.length);
-  const body = Buffer.concat([length, head, payload]);
-  return Buffer.concat([sha256(body), body]);
-}
-
-function decode(bytes: Uint8Array | undefined): OutboxEntry | undefined {
-  if (bytes === undefined || bytes.length < DIGEST_BYTES + 4) return undefined;
-  const body = bytes.subarray(DIGEST_BYTES);
-  if (!equalBytes(sha256(body), bytes.subarray(0, DIGEST_BYTES))) return undefined;
-  const length = new DataView(body.buffer, body.byteOffset).getUint32(0, true);
-  return { header: fromBinary(UpdateHeaderSchema, body.subarray(4, 4 + length)), payload: body.slice(4 + length) };
-}
+const nameOf = (updateId: Uint8Array): string => `${hex(updateId)}${SUFFIX}`;

@@ -1,5 +1,5 @@
 /** Opens the SDK's client and both doors of the protocol. */
-import { connect, type VariantOptions } from '@commonweight/client-sdk';
+import { connect, type ShadowOptions, type VariantOptions } from '@commonweight/client-sdk';
 import type { ServingEvent } from './events.ts';
 import { examplesFrom } from './example-rows.ts';
 import { serveGrpc } from './grpc/server.ts';
@@ -16,6 +16,12 @@ export interface ServingOptions {
   /** The same for gRPC; without it there is none. */
   grpc?: string;
   models: readonly string[];
+  /** What says which versions are served; the newest are. */
+  channel?: string;
+  /** What rollouts may know of this endpoint. */
+  labels?: Readonly<Record<string, string>>;
+  /** Whose versions predict beside those that are served. */
+  shadow?: ShadowOptions;
   /** Folder of verified releases, of the coordinator's key and of what was measured. */
   cacheDir?: string;
   /** Of one prediction; 1 by default. */
@@ -59,6 +65,9 @@ export async function startServing(options: ServingOptions): Promise<Serving> {
   const client = await connect(options.coordinator, {
     threads,
     ...(cacheDir === undefined ? {} : { cacheDir }),
+    ...(options.channel === undefined ? {} : { channel: options.channel }),
+    ...(options.labels === undefined ? {} : { labels: options.labels }),
+    ...(options.shadow === undefined ? {} : { shadow: options.shadow }),
     ...(variant === undefined
       ? {}
       : {

@@ -94,17 +94,38 @@ describe('the arrows', () => {
       { phase: 'Training', ...two },
       [{ type: 'Train', ...two }],
     ],
+    ['Training -> Resting when it failed', [...toTraining, failed], { phase: 'Resting' }, [report, { type: 'Rest' }]],
     [
-      'Training -> CheckedIn when it failed',
-      [...toTraining, failed],
-      { phase: 'CheckedIn' },
-      [report, { type: 'SayReady' }],
+      'Keeping -> Resting when the disk refused',
+      [...toKeeping, failed],
+      { phase: 'Resting' },
+      [report, { type: 'Rest' }],
     ],
     [
-      'Keeping -> CheckedIn when the disk refused',
-      [...toKeeping, failed],
+      'Resting -> CheckedIn once it has rested',
+      [...toTraining, failed, { type: 'Rested' }],
       { phase: 'CheckedIn' },
-      [report, { type: 'SayReady' }],
+      [{ type: 'SayReady' }],
+    ],
+    ['Resting says nothing when reminded', [...toTraining, failed, { type: 'Reminded' }], { phase: 'Resting' }, []],
+    ['Resting rests on when welcomed', [...toTraining, failed, welcomed], { phase: 'Resting' }, []],
+    [
+      'Resting -> Waiting when welcomed with an update that has not ended',
+      [...toTraining, failed, { type: 'Welcomed', kept: two }],
+      { phase: 'Waiting', ...two },
+      [{ type: 'Offer' }],
+    ],
+    [
+      'Resting -> Training when a coordinator that was told before assigns all the same',
+      [...toTraining, failed, newer],
+      { phase: 'Training', ...two },
+      [{ type: 'Train', ...two }],
+    ],
+    [
+      'Training goes on when a rest of before is over',
+      [...toTraining, { type: 'Rested' }],
+      { phase: 'Training', ...one },
+      [],
     ],
     ['Training notes a newer assignment', [...toTraining, newer], { phase: 'Training', ...one, next: two }, []],
     [
@@ -157,12 +178,13 @@ test('a session that broke stops nothing; without one the agent only keeps silen
     const before = after(...events).state;
     expect(after(...events, { type: 'Broken' })).toEqual({ state: { ...before, connected: false }, effects: [] });
   }
-  expect(after(...toTraining, { type: 'Broken' }, failed).effects).toEqual([report]);
+  expect(after(...toTraining, { type: 'Broken' }, failed).effects).toEqual([report, { type: 'Rest' }]);
+  expect(after(...toTraining, { type: 'Broken' }, failed, { type: 'Rested' }).effects).toEqual([]);
 });
 
 const work = fc.record({ task: fc.constantFrom('s', 't'), round: fc.integer({ min: 1, max: 3 }) });
 const event: fc.Arbitrary<SessionEvent> = fc.oneof(
-  fc.constantFrom<SessionEvent>({ type: 'Welcomed' }, { type: 'Broken' }, { type: 'Reminded' }),
+  fc.constantFrom<SessionEvent>({ type: 'Welcomed' }, { type: 'Broken' }, { type: 'Reminded' }, { type: 'Rested' }),
   fc
     .tuple(fc.constantFrom('Assigned', 'Trained', 'Kept', 'UploadAccepted', 'UploadBroken', 'Ended'), work)
     .map(([type, of]): SessionEvent => ({ type, ...of }) as SessionEvent),
@@ -214,7 +236,7 @@ test('what nobody is at changes nothing', () => {
     fc.property(events, (sequence) => {
       each(sequence, ({ activity }, next, state, effects) => {
         if (!('task' in next) || next.type === 'Assigned') return;
-        if (activity.phase !== 'CheckedIn' && keyOf(activity) === keyOf(next)) return;
+        if ('task' in activity && keyOf(activity) === keyOf(next)) return;
         expect(state.activity).toEqual(activity);
         expect(effects).toEqual([]);
       });
@@ -222,11 +244,12 @@ test('what nobody is at changes nothing', () => {
   );
 });
 
-test('every new session either offers what has not ended or says ready, never both', () => {
+test('every new session either offers what has not ended or says ready, never both, and neither while it rests', () => {
   fc.assert(
     fc.property(events, fc.option(work, { nil: undefined }), (sequence, kept) => {
       const { state, effects } = after(...sequence, { type: 'Welcomed', ...(kept === undefined ? {} : { kept }) });
-      expect(effects).toEqual([{ type: state.activity.phase === 'CheckedIn' ? 'SayReady' : 'Offer' }]);
+      const { phase } = state.activity;
+      expect(effects).toEqual(phase === 'Resting' ? [] : [{ type: phase === 'CheckedIn' ? 'SayReady' : 'Offer' }]);
     }),
   );
 });
@@ -248,7 +271,7 @@ test('the newest assignment is trained once the older work is done', () => {
     fc.property(events, (sequence) => {
       const { state } = after(...sequence);
       const { activity } = state;
-      if (activity.phase === 'CheckedIn' || !('next' in activity) || activity.next === undefined) return;
+      if (!('next' in activity) || activity.next === undefined) return;
       const done: SessionEvent = {
         type: activity.phase === 'Training' ? 'Trained' : 'Kept',
         task: activity.task,

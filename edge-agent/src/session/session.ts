@@ -2,7 +2,8 @@
  * What an agent does next, as a pure function; its state is JSON.
  *
  *     Idle -> CheckedIn -> Training -> Keeping -> Uploading -> Waiting -> (Training | CheckedIn)
- *       ^______________________________ (the session broke; work goes on) ___________________|
+ *       ^          ^___________|_ Resting _| (failed)                                        |
+ *       |______________________________ (the session broke; work goes on) ___________________|
  *
  * `connected` stands beside the activity, for a broken session stops neither training nor what is in the outbox.
  */
@@ -14,6 +15,8 @@ export interface Work {
 export type Activity =
   /** Free: invited when the coordinator likes. */
   | { phase: 'CheckedIn' }
+  /** No update came of the last work, and what failed at once would fail again. */
+  | { phase: 'Resting' }
   | ({ phase: 'Training'; next?: Work } & Work)
   /** The update is made and on its way to the disk: nothing of it is sent before it is there. */
   | ({ phase: 'Keeping'; next?: Work } & Work)
@@ -38,6 +41,8 @@ export type SessionEvent =
   | ({ type: 'Kept' } & Work)
   /** No update came of it: training failed, or the outbox could not take what it brought. */
   | ({ type: 'Failed'; reason: string } & Work)
+  /** The rest that was asked for is over. */
+  | { type: 'Rested' }
   | ({ type: 'UploadAccepted' } & Work)
   /** The upload did not get through; the outbox keeps the update and offers it again. */
   | ({ type: 'UploadBroken' } & Work)
@@ -54,7 +59,9 @@ export type SessionEffect =
   | ({ type: 'Upload' } & Work)
   /** Forget the result of a training that was replaced by a newer one. */
   | ({ type: 'Drop' } & Work)
-  | ({ type: 'ReportFailure'; reason: string } & Work);
+  | ({ type: 'ReportFailure'; reason: string } & Work)
+  /** Say Rested after a while, longer each time. */
+  | { type: 'Rest' };
 
 export const firstState: SessionState = { connected: false, activity: { phase: 'CheckedIn' } };
 
@@ -79,6 +86,8 @@ export function step(state: SessionState, event: SessionEvent): SessionStep {
       return kept(state, event);
     case 'Failed':
       return failed(state, event);
+    case 'Rested':
+      return state.activity.phase === 'Resting' ? freed(state) : still(state);
     case 'UploadAccepted':
     case 'UploadBroken':
       return isAt(state, 'Uploading', event)
@@ -95,15 +104,14 @@ const still = (state: SessionState): SessionStep => ({ state, effects: [] });
 const workOf = ({ task, round }: Work): Work => ({ task, round });
 
 function isAt({ activity }: SessionState, phase: Activity['phase'], { task, round }: Work): boolean {
-  return (
-    activity.phase === phase && activity.phase !== 'CheckedIn' && activity.task === task && activity.round === round
-  );
+  return activity.phase === phase && 'task' in activity && activity.task === task && activity.round === round;
 }
 
 /** An agent with an update that has not ended is not ready: invited again, it would train for the same round twice. */
 function welcomed(state: SessionState, kept: Work | undefined): SessionStep {
   const { activity } = state;
-  if (activity.phase !== 'CheckedIn') return { state, effects: [{ type: 'Offer' }] };
+  if (activity.phase !== 'CheckedIn' && activity.phase !== 'Resting') return { state, effects: [{ type: 'Offer' }] };
+  if (activity.phase === 'Resting' && kept === undefined) return still(state);
   if (kept === undefined) return { state, effects: [{ type: 'SayReady' }] };
   return { state: { ...state, activity: { phase: 'Waiting', ...workOf(kept) } }, effects: [{ type: 'Offer' }] };
 }
@@ -129,6 +137,7 @@ function assigned(state: SessionState, event: Work): SessionStep {
     case 'Uploading':
       return isAt(state, 'Uploading', event) ? still(state) : training(state, work);
     case 'CheckedIn':
+    case 'Resting':
     case 'Waiting':
       return training(state, work);
   }
@@ -165,8 +174,7 @@ function failed(state: SessionState, event: Extract<SessionEvent, { type: 'Faile
   if (!isAt(state, activity.phase, event)) return still(state);
   const report: SessionEffect = { type: 'ReportFailure', ...workOf(event), reason: event.reason };
   if (activity.next !== undefined) return training(state, activity.next, [report]);
-  const step = freed(state);
-  return { ...step, effects: [report, ...step.effects] };
+  return { state: { ...state, activity: { phase: 'Resting' } }, effects: [report, { type: 'Rest' }] };
 }
 
 function freed(state: SessionState): SessionStep {

@@ -1,11 +1,11 @@
+import type { TypedTensor } from '@commonweight/client-sdk';
 import type { TrainingGraph } from '@commonweight/core';
-import { Tensor } from 'onnxruntime-node';
 import { bindInputs, bindTarget, LABEL, type BoundInput, type InputShape } from '../data/bind.ts';
 import { DataError, type Dataset } from '../data/dataset.ts';
+import type { Feeds } from './engine.ts';
 import type { Front } from './front.ts';
 import { rowsOf } from './rows-of.ts';
 
-export type Feeds = Record<string, Tensor>;
 /** What of a graph that trains or measures says how examples go in. */
 type BatchGraph = Pick<TrainingGraph, 'batchSize' | 'data' | 'sampleWeights' | 'target'>;
 
@@ -53,7 +53,7 @@ export class Batches {
     const weights = new Float32Array(batchSize).fill(1, 0, indices.length);
     const first = Array.from(indices, (_, row) => row);
     const made = (await this.#front?.rows(this.#data, this.#inputs, indices)) ?? [];
-    const feed = ({ name, shape }: BatchGraph['data'][number]): [string, Tensor] => {
+    const feed = ({ name, shape }: BatchGraph['data'][number]): [string, TypedTensor] => {
       const one = made.find((output) => output.name === name);
       if (one === undefined) {
         return [
@@ -75,7 +75,7 @@ export class Batches {
     return {
       ...Object.fromEntries(data.map(feed)),
       [target.name]: rowsOf(this.#target, indices, batchSize),
-      [sampleWeights]: new Tensor('float32', weights, [batchSize]),
+      [sampleWeights]: { type: 'float32', data: weights, dims: [batchSize] },
     };
   }
 }

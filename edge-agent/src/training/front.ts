@@ -1,8 +1,9 @@
 import { frontPart, writeModel, type ModelProto, type TensorSpec } from '@commonweight/core';
-import { InferenceSession, type Tensor } from 'onnxruntime-node';
+import type { TypedTensor } from '@commonweight/client-sdk';
 import type { BoundInput, InputShape } from '../data/bind.ts';
 import { DataError, sizeOf, type Dataset } from '../data/dataset.ts';
 import { elementOf, type Packed } from '../data/elements.ts';
+import { byEngine, type Engine, type Runnable } from './engine.ts';
 import { rowsOf } from './rows-of.ts';
 
 /** Bytes of what comes out for a whole set, up to which it is computed once and kept. */
@@ -15,21 +16,21 @@ export class Front {
   /** What the model's data go into. */
   readonly inputs: readonly InputShape[];
   readonly #outputs: readonly TensorSpec[];
-  readonly #session: InferenceSession;
+  readonly #part: Runnable;
   readonly #kept = new WeakMap<Dataset, Promise<BoundInput[] | undefined>>();
 
-  private constructor(inputs: readonly TensorSpec[], outputs: readonly TensorSpec[], session: InferenceSession) {
+  private constructor(inputs: readonly TensorSpec[], outputs: readonly TensorSpec[], part: Runnable) {
     this.inputs = inputs.map(({ name, dtype, dims }) => ({ name, dtype, shape: dims.slice(1) }));
     this.#outputs = outputs;
-    this.#session = session;
+    this.#part = part;
   }
 
   /** Undefined where nothing stands in front of the model. */
-  static async open(model: ModelProto): Promise<Front | undefined> {
+  static async open(model: ModelProto, engine: Engine): Promise<Front | undefined> {
     const part = frontPart(model);
     if (part === undefined) return undefined;
-    const options = { intraOpNumThreads: 1, interOpNumThreads: 1, logSeverityLevel: 3 } as const;
-    return new Front(part.inputs, part.outputs, await InferenceSession.create(writeModel(part.model), options));
+    const loaded = await byEngine(() => engine.load(writeModel(part.model)));
+    return new Front(part.inputs, part.outputs, loaded);
   }
 
   /** Names of what comes out. */
@@ -47,7 +48,7 @@ export class Front {
   }
 
   async release(): Promise<void> {
-    await this.#session.release();
+    await this.#part.release();
   }
 
   /** All examples at once, where there is room for what comes out. */
@@ -73,9 +74,9 @@ export class Front {
 
   async #run(data: Dataset, given: readonly BoundInput[], indices: readonly number[]): Promise<BoundInput[]> {
     const own = given.filter(({ name }) => this.inputs.some((input) => input.name === name));
-    let results: InferenceSession.OnnxValueMapType;
+    let results: Readonly<Record<string, TypedTensor>>;
     try {
-      results = await this.#session.run(
+      results = await this.#part.run(
         Object.fromEntries(own.map((input) => [input.name, rowsOf(input, indices, indices.length)])),
       );
     } catch (cause) {
@@ -85,22 +86,15 @@ export class Front {
       });
     }
     return this.#outputs.map(({ name, dtype }) => {
-      const { data: values, dims } = results[name] as Tensor;
+      const { data: values, dims } = results[name]!;
       if (dims[0] !== indices.length) {
         throw new DataError(
           `what stands in front of the model gives '${name}' [${dims.join(', ')}] for ${indices.length} examples: one row each is wanted`,
         );
       }
-      return { name, dtype, shape: dims.slice(1), values: packed(values) };
+      return { name, dtype, shape: dims.slice(1), values };
     });
   }
-}
-
-/** Halves come as numbers where JavaScript has an array for them. */
-function packed(values: Tensor['data']): Packed {
-  if (!ArrayBuffer.isView(values)) return values as Packed;
-  const { constructor, buffer, byteOffset, length } = values as Uint16Array;
-  return constructor.name === 'Float16Array' ? new Uint16Array(buffer, byteOffset, length) : (values as Packed);
 }
 
 function picked({ dtype, shape, values }: BoundInput, indices: readonly number[]): Packed {

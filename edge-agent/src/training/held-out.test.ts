@@ -5,9 +5,10 @@ import { loadDataset } from '../data/load-dataset.ts';
 import { evaluate } from './evaluate.ts';
 import { Evaluator } from './evaluator.ts';
 import { HeldOut } from './held-out.ts';
-import { OrtTrainer } from './train.ts';
+import { openEngine } from './engines/open.ts';
+import { LocalTrainer } from './train.ts';
 
-const on = { engine: 'cpu', threads: 1 } as const;
+const engine = await openEngine('ort-cpu', { threads: 1 });
 const data = await loadDataset('mnist?partition=0/20&seed=1');
 const { graph, weights } = splitModel(mlp({ inputs: 784, hidden: [16], outputs: 10, seed: 1 }));
 const plan: TrainingPlan = {
@@ -17,10 +18,11 @@ const plan: TrainingPlan = {
   batchSize: 32,
   evaluation: { metrics: ['accuracy', 'top-k', 'perplexity'], holdOut: 0.3, k: 3 },
 };
-const trainOn = (set: Dataset, of = weights) => new OrtTrainer(set, on).train({ graph, weights: of, plan, seed: 7n });
+const trainOn = (set: Dataset, of = weights) =>
+  new LocalTrainer(set, engine).train({ graph, weights: of, plan, seed: 7n });
 
 test('what is set aside is measured, and is the same in every round', async () => {
-  const { held, train } = new HeldOut(data, on).split(plan.evaluation);
+  const { held, train } = new HeldOut(data, engine).split(plan.evaluation);
   expect(held).toHaveLength(Math.round(0.3 * data.examples));
   expect(new Set([...held, ...train]).size).toBe(data.examples);
   const first = await trainOn(data);
@@ -30,7 +32,7 @@ test('what is set aside is measured, and is the same in every round', async () =
     [first, weights],
     [second, first.weights],
   ] as const) {
-    const seen = await evaluate(graph, of, subset(data, held), { plan, evaluator: new Evaluator(on) });
+    const seen = await evaluate(graph, of, subset(data, held), { plan, evaluator: new Evaluator(engine) });
     expect(result.metrics?.['base_accuracy']).toBeCloseTo(seen.correct! / held.length, 6);
     expect(Math.log(result.metrics!['base_perplexity']!)).toBeCloseTo(seen.lossSum / held.length, 4);
     expect(result.metrics!['base_top-k']).toBeGreaterThanOrEqual(result.metrics!['base_accuracy']!);
@@ -39,7 +41,7 @@ test('what is set aside is measured, and is the same in every round', async () =
 });
 
 test('training never sees what is set aside', async () => {
-  const { held } = new HeldOut(data, on).split(plan.evaluation);
+  const { held } = new HeldOut(data, engine).split(plan.evaluation);
   const labels = labelsOf(data)!;
   for (const index of held) labels[index] = (labels[index]! + 1) % 10;
   const [image, label] = data.columns;
@@ -55,8 +57,8 @@ test('something is set aside of two examples, and nothing can be of one', () => 
       data,
       Array.from({ length: count }, (_, i) => i),
     );
-  expect(new HeldOut(of(2), on).split({ metrics: ['accuracy'], holdOut: 0.1 }).held).toHaveLength(1);
-  expect(new HeldOut(of(2), on).split({ metrics: ['accuracy'], holdOut: 0.9 }).held).toHaveLength(1);
-  expect(() => new HeldOut(of(1), on).split({ metrics: ['accuracy'], holdOut: 0.1 })).toThrow(DataError);
-  expect(new HeldOut(of(1), on).split(undefined)).toEqual({ train: [0], held: [] });
+  expect(new HeldOut(of(2), engine).split({ metrics: ['accuracy'], holdOut: 0.1 }).held).toHaveLength(1);
+  expect(new HeldOut(of(2), engine).split({ metrics: ['accuracy'], holdOut: 0.9 }).held).toHaveLength(1);
+  expect(() => new HeldOut(of(1), engine).split({ metrics: ['accuracy'], holdOut: 0.1 })).toThrow(DataError);
+  expect(new HeldOut(of(1), engine).split(undefined)).toEqual({ train: [0], held: [] });
 });

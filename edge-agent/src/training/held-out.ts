@@ -1,6 +1,6 @@
 import { evaluationOf, invariant, seeded, type EvaluationOptions } from '@commonweight/core';
 import { DataError, type Dataset } from '../data/dataset.ts';
-import type { RunsOn } from './engines.ts';
+import type { Engine } from './engine.ts';
 import { Evaluator } from './evaluator.ts';
 import type { TrainingJob } from './messages.ts';
 
@@ -9,9 +9,9 @@ export class HeldOut {
   readonly #data: Dataset;
   readonly #evaluator: Evaluator;
 
-  constructor(data: Dataset, on: RunsOn) {
+  constructor(data: Dataset, engine: Engine) {
     this.#data = data;
-    this.#evaluator = new Evaluator(on);
+    this.#evaluator = new Evaluator(engine);
   }
 
   /** The same split in every round, whatever its seed. Throws DataError where there is nothing to set aside. */

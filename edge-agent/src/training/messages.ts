@@ -1,5 +1,5 @@
 import type { TrainingPlan } from '@commonweight/core';
-import type { RunsOn } from './engines.ts';
+import type { EngineName } from './engine.ts';
 
 /** One training, as the process that does it gets it. */
 export interface TrainingJob {
@@ -28,12 +28,27 @@ export interface TrainingResult {
   ms: number;
   /** Of the weights that the training began with, on examples that were set aside; empty where the plan measures nothing. */
   metrics?: Readonly<Record<string, number>>;
+  engine: EngineName;
+  /** Operators that the engine lacks, so that they ran on the CPU. */
+  elsewhere: readonly string[];
 }
 
-export type ToTrainer = { type: 'open'; data: string; on: RunsOn } | { type: 'train'; id: number; job: TrainingJob };
+/** How much of the CPU a training may have. */
+export interface CpuBudget {
+  threads: number;
+  /** Share of the time that they may be busy, above 0 and up to 1. */
+  busy: number;
+}
+
+/** `data` is what the process finds the examples by. */
+export type ToTrainer<Data> =
+  { type: 'open'; data: Data; engine: EngineName; budget: CpuBudget } | { type: 'train'; id: number; job: TrainingJob };
 
 export type FromTrainer =
   | { type: 'opened'; examples: number }
   | { type: 'refused'; reason: string }
+  /** Steps are taken, or a graph was compiled: the process does not hang. */
+  | { type: 'progress'; id: number }
   | { type: 'trained'; id: number; result: TrainingResult }
-  | { type: 'failed'; id: number; reason: string };
+  /** `isEngines`: the engine failed, not what it was asked for. */
+  | { type: 'failed'; id: number; reason: string; isEngines: boolean };

@@ -1,11 +1,10 @@
-import { halfTensor } from '@commonweight/client-sdk';
-import { Tensor } from 'onnxruntime-node';
+import type { TypedTensor } from '@commonweight/client-sdk';
 import type { BoundInput } from '../data/bind.ts';
 import { sizeOf } from '../data/dataset.ts';
 import { elementOf, type Packed } from '../data/elements.ts';
 
 /** Examples as a tensor of so many rows; rows that are not there are the first once more, which any model has an answer to. */
-export function rowsOf({ dtype, shape, values }: BoundInput, indices: readonly number[], rows: number): Tensor {
+export function rowsOf({ dtype, shape, values }: BoundInput, indices: readonly number[], rows: number): TypedTensor {
   const { type, make } = elementOf(dtype)!;
   const size = sizeOf(shape);
   const batch: Packed = make(rows * size);
@@ -15,7 +14,5 @@ export function rowsOf({ dtype, shape, values }: BoundInput, indices: readonly n
       (batch as Float32Array).set((values as Float32Array).subarray(index * size, (index + 1) * size), row * size);
     } else for (let at = 0; at < size; at++) batch[row * size + at] = values[index * size + at]!;
   }
-  const dims = [rows, ...shape];
-  if (type === 'float16') return halfTensor(Tensor, batch as Uint16Array, dims);
-  return new Tensor(type as 'float32', batch as Float32Array, dims);
+  return { type, data: batch, dims: [rows, ...shape] };
 }

@@ -8,7 +8,8 @@ import { floatTensor } from '../../../core/src/onnx/tensor-data.ts';
 import { loadDataset } from '../data/load-dataset.ts';
 import { evaluate } from './evaluate.ts';
 import { Evaluator } from './evaluator.ts';
-import { OrtTrainer } from './train.ts';
+import { openEngine } from './engines/open.ts';
+import { LocalTrainer } from './train.ts';
 
 const [INT64, INT32, FLOAT] = [7, 6, 1];
 const random = seeded('several');
@@ -75,13 +76,13 @@ beforeAll(async () => {
 test('lists of tokens with their mask, and numbers beside them, are learnt from', async () => {
   const data = await loadDataset(`jsonl:${join(folder, 'reviews.jsonl')}?input.tabular=age,price`);
   const { graph, weights } = splitModel(model());
-  const trainer = new OrtTrainer(data, { engine: 'cpu', threads: 1 });
+  const trainer = new LocalTrainer(data, await openEngine('ort-cpu', { threads: 1 }));
   const first = await trainer.train({ graph, weights, plan, seed: 1n });
   const second = await trainer.train({ graph, weights: first.weights, plan, seed: 2n });
   expect(second.metrics!['base_accuracy']).toBeGreaterThan(0.85);
   expect(second.metrics!['base_accuracy']).toBeGreaterThan(first.metrics!['base_accuracy']! + 0.2);
   // What is longer is filled up: the mask keeps the answers the same.
-  const evaluator = new Evaluator({ engine: 'cpu', threads: 1 });
+  const evaluator = new Evaluator(await openEngine('ort-cpu', { threads: 1 }));
   const measured = await evaluate(graph, second.weights, data, { plan, evaluator });
   const longer = await evaluate(graph, second.weights, data, { plan: { ...plan, sizes: { length: 9 } }, evaluator });
   expect(measured.correct! / measured.examples).toBeGreaterThan(0.85);
@@ -92,7 +93,7 @@ test('lists of tokens with their mask, and numbers beside them, are learnt from'
 test('an input that the data have no column for is named', async () => {
   const data = await loadDataset(`jsonl:${join(folder, 'reviews.jsonl')}?input.tabular=age,price&input.tokens=words`);
   const { graph, weights } = splitModel(model());
-  const trainer = new OrtTrainer(data, { engine: 'cpu', threads: 1 });
+  const trainer = new LocalTrainer(data, await openEngine('ort-cpu', { threads: 1 }));
   await expect(trainer.train({ graph, weights, plan, seed: 1n })).rejects.toThrow('&input.tokens: ');
   await expect(trainer.train({ graph, weights, plan, seed: 1n })).rejects.toThrow(
     'has no column "words": it has id, tokens, age, price, label',

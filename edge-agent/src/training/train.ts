@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import {
   buildTrainingGraph,
   contractOf,
@@ -7,125 +6,150 @@ import {
   rateFactor,
   readModel,
   seeded,
+  stepOfTraining,
   type RandomStream,
   type TrainingGraph,
   type TrainingPlan,
   type WeightLayout,
 } from '@commonweight/core';
-import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { equalBytes } from '@commonweight/proto';
 import { sizeOf, type Dataset } from '../data/dataset.ts';
-import { Batches, type Feeds } from './batches.ts';
+import { Batches } from './batches.ts';
+import { byEngine, type Engine, type Feeds, type Program } from './engine.ts';
 import { Front } from './front.ts';
-import { sessionOptions, type RunsOn } from './engines.ts';
 import { HeldOut } from './held-out.ts';
 import type { TrainingJob, TrainingResult } from './messages.ts';
 
 /** A training graph that is loaded. */
-interface Compiled {
+interface Loaded {
+  bytes: Uint8Array;
+  key: string;
   graph: TrainingGraph;
   layout: WeightLayout;
-  /** Of the model's output; undefined where its size is not fixed. */
+  /** Of the model's output; undefined where its size is not fixed, or the plan tells no classes apart. */
   classes: number | undefined;
   /** What stands in front of the trained part. */
   front: Front | undefined;
-  session: InferenceSession;
+  program: Program;
 }
 
 /** Training graphs that are loaded: the last few, since loading one takes longer than a step. */
 export class LoadedGraphs {
-  readonly #on: RunsOn;
+  readonly engine: Engine;
   readonly #max: number;
-  readonly #loaded = new Map<string, Compiled>();
+  /** The last one used comes last. */
+  #loaded: Loaded[] = [];
+  #last: Promise<unknown> = Promise.resolve();
 
-  constructor(on: RunsOn, max: number) {
-    this.#on = on;
+  constructor(engine: Engine, max: number) {
+    this.engine = engine;
     this.#max = max;
   }
 
-  async get(graphBytes: Uint8Array, plan: TrainingPlan, batchSize: number): Promise<Compiled> {
-    const key = `${createHash('sha256').update(graphBytes).digest('hex')} ${batchSize} ${JSON.stringify(plan)}`;
-    const known = this.#loaded.get(key);
-    this.#loaded.delete(key);
-    const compiled = known ?? (await this.#load(graphBytes, plan, batchSize));
-    // The last one used is the last one to go.
-    this.#loaded.set(key, compiled);
-    for (const [oldest, least] of this.#loaded) {
-      if (this.#loaded.size <= this.#max) break;
-      this.#loaded.delete(oldest);
-      await releaseOne(least);
-    }
-    return compiled;
+  /** One training at a time: a loaded graph keeps the weights of the one that uses it. */
+  alone<T>(deed: () => Promise<T>): Promise<T> {
+    const done = this.#last.then(deed);
+    this.#last = done.catch(() => {});
+    return done;
+  }
+
+  async get(bytes: Uint8Array, plan: TrainingPlan, batchSize: number): Promise<Loaded> {
+    const key = `${batchSize} ${JSON.stringify(plan)}`;
+    const known = this.#loaded.find((one) => one.key === key && equalBytes(one.bytes, bytes));
+    const loaded = known ?? { bytes, key, ...(await this.#load(bytes, plan, batchSize)) };
+    this.#loaded = [...this.#loaded.filter((one) => one !== known), loaded];
+    while (this.#loaded.length > this.#max) await releaseOne(this.#loaded.shift()!);
+    return loaded;
   }
 
   async release(): Promise<void> {
-    for (const one of this.#loaded.values()) await releaseOne(one);
-    this.#loaded.clear();
+    for (const one of this.#loaded.splice(0)) await releaseOne(one);
   }
 
-  async #load(graphBytes: Uint8Array, plan: TrainingPlan, batchSize: number): Promise<Compiled> {
-    const model = readModel(graphBytes);
-    const graph = buildTrainingGraph(model, plan, batchSize);
-    const session = await InferenceSession.create(graph.model, sessionOptions(this.#on));
+  async #load(bytes: Uint8Array, plan: TrainingPlan, batchSize: number): Promise<Omit<Loaded, 'bytes' | 'key'>> {
+    const model = readModel(bytes);
+    const graph = buildTrainingGraph(model, plan, batchSize, this.engine.forms);
+    const program = await byEngine(() => this.engine.compile(stepOfTraining(graph)));
     const classes = contractOf(model).outputs[0]?.dims.at(-1);
     return {
       graph,
       layout: layoutOf(model),
       classes: plan.loss === 'cross-entropy' && classes !== undefined && classes > 0 ? classes : undefined,
-      front: await Front.open(model),
-      session,
+      front: await Front.open(model, this.engine),
+      program,
     };
   }
 }
 
-async function releaseOne({ front, session }: Compiled): Promise<void> {
+async function releaseOne({ front, program }: Loaded): Promise<void> {
   await front?.release();
-  await session.release();
+  await program.release();
 }
 
 /** A task's training, and that of a model of the agent's own. */
 const GRAPHS_MAX = 2;
 
-/** Trains on one set, step by step, on ONNX Runtime. */
-export class OrtTrainer {
+/** Ends a training early, and hears how far it is. */
+export interface Watched {
+  /** After steps that were taken. */
+  onStep?(): void | Promise<void>;
+}
+
+/** Trains on one set, step by step, on an engine. */
+export class LocalTrainer {
   readonly #data: Dataset;
   readonly #graphs: LoadedGraphs;
   readonly #heldOut: HeldOut;
 
-  constructor(data: Dataset, on: RunsOn, graphs: LoadedGraphs = new LoadedGraphs(on, GRAPHS_MAX)) {
+  constructor(data: Dataset, engine: Engine | LoadedGraphs) {
     this.#data = data;
-    this.#graphs = graphs;
-    this.#heldOut = new HeldOut(data, on);
+    this.#graphs = engine instanceof LoadedGraphs ? engine : new LoadedGraphs(engine, GRAPHS_MAX);
+    this.#heldOut = new HeldOut(data, this.#graphs.engine);
   }
 
-  async train({ graph, weights, plan, seed, ...more }: TrainingJob): Promise<TrainingResult> {
+  train(job: TrainingJob, watched: Watched = {}): Promise<TrainingResult> {
+    return this.#graphs.alone(() => this.#train(job, watched));
+  }
+
+  async #train({ graph, weights, plan, seed, ...more }: TrainingJob, { onStep }: Watched): Promise<TrainingResult> {
     const startMs = performance.now();
+    const { engine } = this.#graphs;
     const { train: indices, held } = this.#heldOut.split(plan.evaluation);
-    const { ignoreIndex } = plan.lossOptions ?? {};
     const batchSize = Math.min(plan.batchSize, indices.length);
-    const compiled = await this.#graphs.get(graph, plan, batchSize);
-    const batches = new Batches(this.#data, compiled.graph, { ...compiled, ignoreIndex });
+    const loaded = await this.#graphs.get(graph, plan, batchSize);
+    const { program } = loaded;
+    const batches = new Batches(this.#data, loaded.graph, {
+      ...loaded,
+      ignoreIndex: plan.lossOptions?.ignoreIndex,
+    });
     const metrics = held.length === 0 ? {} : await this.#heldOut.measure({ graph, weights, plan }, held);
     const random = seeded(seed);
-    let feeds = firstFeeds(compiled, weights, more);
-    const baseLoss =
-      more.needsBaseLoss === true ? await this.#lossOf(compiled, plan, feeds, { batches, indices }) : undefined;
+    await byEngine(() => program.write(firstValues(loaded, weights, more)));
+    await onStep?.();
+    const baseLoss = more.needsBaseLoss === true ? await this.#lossOf(loaded, plan, batches, indices) : undefined;
     let loss = 0;
     let steps = 0;
-    const total = plan.epochs * Math.ceil(indices.length / compiled.graph.batchSize);
+    const total = plan.epochs * Math.ceil(indices.length / batchSize);
     for (let epoch = 0; epoch < plan.epochs; epoch++) {
       let lossSum = 0;
       const order = random.fork(`epoch ${epoch}`).shuffle([...indices]);
-      for (let start = 0; start < order.length; start += compiled.graph.batchSize) {
-        const batch = order.slice(start, start + compiled.graph.batchSize);
-        const outputs = await compiled.session.run({
-          ...feeds,
-          ...rateFeed(compiled.graph, plan, steps, total),
-          ...maskFeeds(compiled.graph, random.fork(`dropout ${steps}`)),
-          ...(await batches.feedsOf(batch)),
-        });
-        feeds = nextFeeds(compiled.graph, feeds, outputs);
-        lossSum += Number(outputs[compiled.graph.loss]?.data[0]) * batch.length;
-        steps++;
+      for (let start = 0; start < order.length;) {
+        const taken: number[][] = [];
+        const feeds: Feeds[] = [];
+        while (taken.length < program.stepsAtOnce && start < order.length) {
+          const batch = order.slice(start, start + batchSize);
+          feeds.push({
+            ...rateFeed(loaded.graph, plan, steps, total),
+            ...maskFeeds(loaded.graph, random.fork(`dropout ${steps}`)),
+            ...(await batches.feedsOf(batch)),
+          });
+          taken.push(batch);
+          start += batchSize;
+          steps++;
+        }
+        const results = await byEngine(() => program.run(feeds));
+        taken.forEach((batch, i) => (lossSum += (results[i]?.[loaded.graph.loss]?.[0] ?? NaN) * batch.length));
+        await onStep?.();
       }
       loss = lossSum / order.length;
       if (!Number.isFinite(loss)) {
@@ -135,70 +159,82 @@ export class OrtTrainer {
       }
     }
     const trained = new Float32Array(weights.length);
-    compiled.graph.parameters.forEach(({ input }, i) => {
-      trained.set(feeds[input]?.data as Float32Array, compiled.layout.parameters[i]?.offset ?? 0);
+    const values = await byEngine(() => program.read());
+    loaded.graph.parameters.forEach(({ input }, i) => {
+      trained.set(values[input]!, loaded.layout.parameters[i]?.offset ?? 0);
     });
     const ms = performance.now() - startMs;
-    const result = { weights: trained, loss, examples: indices.length, steps, ms, metrics };
-    return baseLoss === undefined ? result : { ...result, baseLoss };
+    return {
+      weights: trained,
+      loss,
+      examples: indices.length,
+      steps,
+      ms,
+      metrics,
+      engine: engine.name,
+      elsewhere: program.elsewhere,
+      ...(baseLoss === undefined ? {} : { baseLoss }),
+    };
   }
 
-  /** The mean loss of weights over all examples: steps are taken, and nothing of them but the loss is used. */
+  /** The mean loss of the weights over all examples: no step is taken. */
   async #lossOf(
-    { graph, session }: Compiled,
+    { graph, program }: Loaded,
     plan: TrainingPlan,
-    feeds: Feeds,
-    { batches, indices }: { batches: Batches; indices: readonly number[] },
+    batches: Batches,
+    indices: readonly number[],
   ): Promise<number> {
     let sum = 0;
     for (let start = 0; start < indices.length; start += graph.batchSize) {
       const batch = indices.slice(start, start + graph.batchSize);
-      const outputs = await session.run(
-        { ...feeds, ...rateFeed(graph, plan, 0, 1), ...(await batches.feedsOf(batch)) },
-        [graph.loss],
-      );
-      sum += Number(outputs[graph.loss]?.data[0]) * batch.length;
+      const feeds = { ...rateFeed(graph, plan, 0, 1), ...keepAll(graph), ...(await batches.feedsOf(batch)) };
+      const outputs = await byEngine(() => program.measure(feeds));
+      sum += (outputs[graph.loss]?.[0] ?? NaN) * batch.length;
     }
     return sum / indices.length;
   }
 }
 
-function firstFeeds(
-  { graph, layout }: Compiled,
+function firstValues(
+  { graph, layout }: Loaded,
   weights: Float32Array,
   { anchor = weights, correction = new Float32Array(weights.length) }: Pick<TrainingJob, 'anchor' | 'correction'>,
-): Feeds {
-  const feeds: Feeds = {};
+): Record<string, Float32Array> {
+  const values: Record<string, Float32Array> = {};
   const places = new Map(layout.parameters.map((parameter) => [parameter.name, parameter]));
-  const part = (whole: Float32Array, name: string): Tensor => {
-    const { offset = 0, length = 0, shape = [] } = places.get(name) ?? {};
-    return new Tensor('float32', whole.slice(offset, offset + length), shape);
+  const part = (whole: Float32Array, name: string): Float32Array => {
+    const { offset = 0, length = 0 } = places.get(name) ?? {};
+    return whole.subarray(offset, offset + length);
   };
-  for (const { name, input } of graph.parameters) feeds[input] = part(weights, name);
-  for (const { input, shape } of graph.state) feeds[input] = zeros(shape);
-  for (const { input, parameter } of graph.anchors) feeds[input] = part(anchor, parameter);
-  for (const { input, parameter } of graph.corrections) feeds[input] = part(correction, parameter);
-  return feeds;
+  for (const { name, input } of graph.parameters) values[input] = part(weights, name);
+  for (const { input, shape } of graph.state) values[input] = new Float32Array(sizeOf(shape));
+  for (const { input, parameter } of graph.anchors) values[input] = part(anchor, parameter);
+  for (const { input, parameter } of graph.corrections) values[input] = part(correction, parameter);
+  return values;
 }
 
 /** The share of the learning rate, where the plan has a schedule. */
 function rateFeed({ rate }: TrainingGraph, { schedule }: TrainingPlan, step: number, steps: number): Feeds {
   if (rate === undefined || schedule === undefined) return {};
-  return { [rate]: new Tensor('float32', Float32Array.of(rateFactor(schedule, step, steps)), [1]) };
+  return { [rate]: { type: 'float32', data: Float32Array.of(rateFactor(schedule, step, steps)), dims: [1] } };
 }
 
 /** What each Dropout drops in this step; the same seed drops the same. */
 function maskFeeds({ masks }: TrainingGraph, random: RandomStream): Feeds {
   return Object.fromEntries(
-    masks.map((mask) => [mask.input, new Tensor('float32', dropoutMask(mask, random.fork(mask.input)), mask.shape)]),
+    masks.map((mask) => [
+      mask.input,
+      { type: 'float32', data: dropoutMask(mask, random.fork(mask.input)), dims: mask.shape },
+    ]),
   );
 }
 
-/** Outputs of one step are the inputs of the next, without a copy in JavaScript. */
-function nextFeeds(graph: TrainingGraph, feeds: Feeds, outputs: InferenceSession.OnnxValueMapType): Feeds {
-  const next = { ...feeds };
-  for (const { input, output } of [...graph.parameters, ...graph.state]) next[input] = outputs[output] as Tensor;
-  return next;
+/** Nothing is dropped where a loss is only measured. */
+function keepAll({ masks }: TrainingGraph): Feeds {
+  return Object.fromEntries(
+    masks.map(({ input, shape }) => [
+      input,
+      { type: 'float32', data: new Float32Array(sizeOf(shape)).fill(1), dims: shape },
+    ]),
+  );
 }
-
-const zeros = (shape: readonly number[]): Tensor => new Tensor('float32', new Float32Array(sizeOf(shape)), shape);

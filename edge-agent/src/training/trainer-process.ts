@@ -1,31 +1,21 @@
 // The process that trains: native code may crash or stall here without silencing the agent. It ends with its parent.
 import { loadDataset } from '../data/load-dataset.ts';
-import type { FromTrainer, ToTrainer } from './messages.ts';
-import { OrtTrainer } from './train.ts';
+import { openEngine } from './engines/open.ts';
+import type { ToTrainer } from './messages.ts';
+import { serveTrainings } from './serve-trainings.ts';
 
-const tell = (message: FromTrainer): void => void process.send?.(message);
-let trainer: OrtTrainer | undefined;
-
-async function answer(message: ToTrainer): Promise<void> {
-  if (message.type === 'open') {
-    try {
-      const data = await loadDataset(message.data);
-      trainer = new OrtTrainer(data, message.on);
-      tell({ type: 'opened', examples: data.examples });
-    } catch (error) {
-      tell({ type: 'refused', reason: (error as Error).message });
-    }
-    return;
-  }
-  try {
-    if (trainer === undefined) throw new Error('no data is open');
-    tell({ type: 'trained', id: message.id, result: await trainer.train(message.job) });
-  } catch (error) {
-    tell({ type: 'failed', id: message.id, reason: (error as Error).message });
-  }
-}
+const answer = serveTrainings<string>({
+  load: loadDataset,
+  openEngine: (engine, { threads }) => openEngine(engine, { threads }),
+  tell: (message) => void process.send?.(message),
+});
 
 // Ctrl-C reaches the whole group: the agent decides when this ends.
 process.on('SIGINT', () => {});
-process.on('message', (message: ToTrainer) => void answer(message));
+// A message that there is no memory for ends it as the JavaScript engine ends it when it has none.
+process.on('uncaughtException', (error: NodeJS.ErrnoException) => {
+  console.error(error);
+  process.exit(error.code === 'ERR_MEMORY_ALLOCATION_FAILED' ? 134 : 1);
+});
+process.on('message', (message: ToTrainer<string>) => void answer(message));
 process.on('disconnect', () => process.exit(0));

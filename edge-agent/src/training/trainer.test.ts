@@ -3,17 +3,20 @@ import { mkdtempSync, renameSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
+import { withDropout } from '../../../test/support/with-dropout.ts';
 import { DataError } from '../data/dataset.ts';
 import type { TrainingJob } from './messages.ts';
-import { Trainer, TrainingError } from './trainer.ts';
+import { openTrainer } from './node-trainer.ts';
+import { TrainingError, type Trainer } from './trainer.ts';
 
-const trainers: Trainer[] = [];
+const on = { engine: 'ort-cpu', budget: { threads: 1, busy: 1 } } as const;
+const trainers: Trainer<string>[] = [];
 afterEach(async () => {
   for (const trainer of trainers.splice(0)) await trainer.close();
 });
 
-async function open(data: string): Promise<{ trainer: Trainer; examples: number }> {
-  const opened = await Trainer.open(data, { engine: 'cpu', threads: 1 }, () => {});
+async function open(data: string): Promise<{ trainer: Trainer<string>; examples: number }> {
+  const opened = await openTrainer(data, on, () => {});
   trainers.push(opened.trainer);
   return opened;
 }
@@ -66,12 +69,7 @@ describe('a training in its own process', () => {
 
   test('with dropout drops the same for the same seed', async () => {
     const { trainer } = await open(digits);
-    const model = mlp({ inputs: 784, hidden: [32], outputs: 10, seed: 1 });
-    const relu = model.graph!.node.find(({ opType }) => opType === 'Relu')!;
-    const [value] = relu.output;
-    const dropout = { ...relu, opType: 'Dropout', name: 'drop', input: ['before'], output: [value!], attribute: [] };
-    relu.output = ['before'];
-    model.graph!.node.splice(model.graph!.node.indexOf(relu) + 1, 0, dropout);
+    const model = withDropout(mlp({ inputs: 784, hidden: [32], outputs: 10, seed: 1 }));
     const { graph, weights } = splitModel(model);
     const [dropping, same, plain] = [
       await trainer.train(job({ graph, weights, plan: { ...plan, dropout: true } }), 60_000),
@@ -129,9 +127,7 @@ describe('a training in its own process', () => {
 
 describe('data', () => {
   test('that cannot be read are named when the trainer opens', async () => {
-    await expect(Trainer.open('csv:/nowhere/data.csv', { engine: 'cpu', threads: 1 }, () => {})).rejects.toThrow(
-      DataError,
-    );
+    await expect(openTrainer('csv:/nowhere/data.csv', on, () => {})).rejects.toThrow(DataError);
   });
 
   test('that went away while the process was down cost that training only', async () => {

@@ -1,154 +1,186 @@
-import { fork, type ChildProcess } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { DataError } from '../data/dataset.ts';
-import { probeEngine, type RunsOn } from './engines.ts';
-import type { FromTrainer, TrainingJob, TrainingResult } from './messages.ts';
+import type { EngineName } from './engine.ts';
+import type { EngineOrder } from './engines/engine-order.ts';
+import type { CpuBudget, FromTrainer, ToTrainer, TrainingJob, TrainingResult } from './messages.ts';
 
 /** A training that brought nothing: the reason is told to the coordinator. */
 export class TrainingError extends Error {
   override name = 'TrainingError';
+  /** Whether the engine is to blame: it crashed, hung, ran out of memory or cannot do it. */
+  readonly isEngines: boolean;
+
+  constructor(message: string, { isEngines = false, ...options }: ErrorOptions & { isEngines?: boolean } = {}) {
+    super(message, options);
+    this.isEngines = isEngines;
+  }
 }
+
+/** A process, or a browser's worker, that trains. */
+export interface TrainerPort<Data> {
+  /** Of a process. */
+  pid?: number | undefined;
+  post(message: ToTrainer<Data>): void;
+  /** Ends it whatever it does; resolves once it is gone. */
+  end(): Promise<void>;
+}
+
+/** Starts one, which tells what it says and, once, that it ended by itself. */
+export type StartTrainer<Data> = (
+  onMessage: (message: FromTrainer) => void,
+  onEnd: (why: string) => void,
+) => TrainerPort<Data>;
+
+export interface TrainerOptions<Data> {
+  data: Data;
+  engines: EngineOrder;
+  budget: CpuBudget;
+  start: StartTrainer<Data>;
+  warn(text: string): void;
+  /** Without a step, or a graph that is compiled, for so long a process hangs. */
+  stallMs?: number;
+}
+
+/** A GPU may compile for long, and a slow device may take long for a step. */
+const STALL_MS = 120_000;
 
 interface Waiting {
+  id: number;
   resolve(result: TrainingResult): void;
-  reject(error: Error): void;
+  reject(error: TrainingError): void;
 }
 
-/** Trains in a process of its own, which is started again when it dies. */
-export class Trainer {
-  readonly #data: string;
-  #on: RunsOn;
-  readonly #warn: (text: string) => void;
-  #child: ChildProcess | undefined;
+/** Trains in a process of its own, which is started again when it dies. An engine that fails makes way for the next. */
+export class Trainer<Data> {
+  readonly #options: TrainerOptions<Data>;
+  #running: { port: TrainerPort<Data>; engine: EngineName } | undefined;
   #waiting: Waiting | undefined;
-  #id = 0;
+  #stall: ReturnType<typeof setTimeout> | undefined;
+  #trainings = 0;
   #isClosed = false;
 
-  private constructor(data: string, on: RunsOn, warn: (text: string) => void) {
-    this.#data = data;
-    this.#on = on;
-    this.#warn = warn;
+  constructor(options: TrainerOptions<Data>) {
+    this.#options = options;
   }
 
-  /**
-   * Starts the process and opens the data there. An engine that does not train here, or fails later, makes way for the CPU, and that is
-   * told. Throws DataError where the data cannot be read.
-   */
-  static async open(
-    data: string,
-    on: RunsOn,
-    warn: (text: string) => void,
-  ): Promise<{ trainer: Trainer; examples: number }> {
-    const trainer = new Trainer(data, on, warn);
-    if (on.engine !== 'cpu') {
-      const report = await probeEngine(on);
-      if (!report.works) trainer.#fallBack(report.why);
-    }
-    return { trainer, examples: await trainer.#start() };
+  /** Starts the process and opens the data there; answers how many examples there are. Throws DataError where they cannot be read. */
+  open(): Promise<number> {
+    return this.#start(this.#options.engines.next(performance.now()));
   }
 
-  /** Throws TrainingError when the process failed, died, or took longer than `timeMs`. */
+  /** Throws TrainingError when the process failed, died, hung, or took longer than `timeMs`. */
   async train(job: TrainingJob, timeMs: number): Promise<TrainingResult> {
     // A process that is started now would have nobody to end it.
     if (this.#isClosed) throw new TrainingError('the agent was stopped');
-    if (this.#child === undefined) await this.#start();
-    const id = ++this.#id;
-    const timer = setTimeout(
-      () => this.#give(new TrainingError(`training took longer than the ${timeMs} ms of the round`), true),
-      timeMs,
-    );
+    const { engines } = this.#options;
+    const engine = engines.next(performance.now());
+    if (this.#running !== undefined && this.#running.engine !== engine) await this.#end();
+    if (this.#running === undefined) await this.#start(engine);
     try {
-      return await new Promise<TrainingResult>((resolve, reject) => {
-        this.#waiting = { resolve, reject };
-        this.#child?.send({ type: 'train', id, job });
-      });
+      const result = await this.#trained(job, timeMs);
+      engines.worked(engine);
+      return result;
     } catch (error) {
-      if (this.#on.engine !== 'cpu' && !this.#isClosed) {
-        this.#fallBack((error as Error).message);
-        await this.#end();
-      }
-      throw error;
-    } finally {
-      clearTimeout(timer);
-      this.#waiting = undefined;
+      if (!(error instanceof TrainingError) || !error.isEngines || this.#isClosed) throw error;
+      await this.#setAside(engine, error);
+      throw new TrainingError(`${engine} failed: ${error.message}`, { isEngines: true, cause: error });
     }
+  }
+
+  /** Of the process, while there is one. */
+  get pid(): number | undefined {
+    return this.#running?.port.pid;
   }
 
   /** Ends the process; a training that runs is given up. */
   close(): Promise<void> {
     this.#isClosed = true;
+    this.#give(new TrainingError('the agent was stopped'));
     return this.#end();
   }
 
-  /** From the next start of the process on. */
-  #fallBack(why: string): void {
-    this.#warn(
-      `${this.#on.engine} does not train here (${why}): the CPU does from now on; see \`commonweight agent doctor\``,
-    );
-    this.#on = { ...this.#on, engine: 'cpu' };
+  async #trained(job: TrainingJob, timeMs: number): Promise<TrainingResult> {
+    const { promise, ...waiting } = Promise.withResolvers<TrainingResult>();
+    const id = ++this.#trainings;
+    this.#waiting = { id, ...waiting };
+    const timer = setTimeout(() => {
+      this.#give(new TrainingError(`training took longer than the ${timeMs} ms of the round`));
+      void this.#end();
+    }, timeMs);
+    this.#watch();
+    this.#running?.port.post({ type: 'train', id, job });
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      clearTimeout(this.#stall);
+      this.#waiting = undefined;
+    }
   }
 
-  #end(): Promise<void> {
-    this.#waiting?.reject(new TrainingError('the agent was stopped'));
-    const child = this.#child;
-    this.#child = undefined;
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
-    return new Promise((resolve) => {
-      child.once('exit', () => resolve());
-      child.kill('SIGKILL');
-    });
+  /** Begins to wait anew for a sign of life. */
+  #watch(): void {
+    const { stallMs = STALL_MS } = this.#options;
+    clearTimeout(this.#stall);
+    this.#stall = setTimeout(() => {
+      const why = `the training process hung: no step was done within ${stallMs / 1000} s`;
+      this.#give(new TrainingError(why, { isEngines: true }));
+      void this.#end();
+    }, stallMs);
+  }
+
+  async #setAside(engine: EngineName, { message }: TrainingError): Promise<void> {
+    const { engines, warn } = this.#options;
+    const minutes = Math.round(engines.failed(engine, performance.now()) / 60_000);
+    const next = engines.next(performance.now());
+    const instead =
+      next === engine ? 'there is no other engine, so it is tried again' : `${next} trains for ${minutes} min`;
+    warn(`${engine} failed (${message}): ${instead}; see \`commonweight agent doctor\``);
+    await this.#end();
+  }
+
+  #give(error: TrainingError): void {
+    this.#waiting?.reject(error);
+  }
+
+  async #end(): Promise<void> {
+    const running = this.#running;
+    this.#running = undefined;
+    await running?.port.end();
   }
 
   /** A process that refused the data is no trainer: it is ended, and the next training tries again. */
-  async #start(): Promise<number> {
+  async #start(engine: EngineName): Promise<number> {
+    const { data, budget, start } = this.#options;
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    const port = start(
+      (message) => {
+        if (message.type === 'opened') resolve(message.examples);
+        else if (message.type === 'refused') reject(new DataError(message.reason));
+        else this.#take(message);
+      },
+      (why) => {
+        const error = new TrainingError(why, { isEngines: true });
+        reject(error);
+        if (this.#running?.port !== port) return;
+        this.#running = undefined;
+        this.#give(error);
+      },
+    );
+    this.#running = { port, engine };
+    port.post({ type: 'open', data, engine, budget });
     try {
-      return await this.#opened();
+      return await promise;
     } catch (error) {
       await this.#end();
       throw error;
     }
   }
 
-  #opened(): Promise<number> {
-    const isSource = import.meta.url.endsWith('.ts');
-    const flags = ['--disable-warning=ExperimentalWarning', ...(isSource ? ['--conditions=@commonweight/source'] : [])];
-    const child = fork(
-      fileURLToPath(new URL(isSource ? './trainer-process.ts' : './trainer-process.js', import.meta.url)),
-      [],
-      {
-        execArgv: flags,
-        serialization: 'advanced',
-      },
-    );
-    this.#child = child;
-    return new Promise((resolve, reject) => {
-      child.on('message', (message: FromTrainer) => {
-        if (message.type === 'opened') resolve(message.examples);
-        else if (message.type === 'refused') reject(new DataError(message.reason));
-        else this.#take(message);
-      });
-      child.once('exit', (code, signal) => {
-        const error = new TrainingError(`the training process ended (${signal ?? `exit code ${code}`})`);
-        reject(error);
-        if (this.#child !== child) return;
-        this.#child = undefined;
-        this.#give(error, false);
-      });
-      child.send({ type: 'open', data: this.#data, on: this.#on });
-    });
-  }
-
   #take(message: Extract<FromTrainer, { id: number }>): void {
-    if (message.id !== this.#id) return;
-    if (message.type === 'trained') this.#waiting?.resolve(message.result);
-    else this.#waiting?.reject(new TrainingError(message.reason));
-  }
-
-  #give(error: Error, killing: boolean): void {
-    this.#waiting?.reject(error);
-    if (!killing) return;
-    const child = this.#child;
-    this.#child = undefined;
-    child?.kill('SIGKILL');
+    const waiting = this.#waiting;
+    if (waiting === undefined || message.id !== waiting.id) return;
+    if (message.type === 'progress') this.#watch();
+    else if (message.type === 'trained') waiting.resolve(message.result);
+    else waiting.reject(new TrainingError(message.reason, { isEngines: message.isEngines }));
   }
 }

@@ -8,10 +8,28 @@ export const WEIGHTS_INLINE_BYTES_MAX: number = 128 * 1024;
 export const BLOB_BYTES_MAX: number = 2 ** 31 - 1;
 /** Characters of a name (model, task, agent). */
 export const NAME_LENGTH_MAX = 64;
+/** The channel that every model has and nobody promotes to: its newest version. */
+export const LATEST = 'latest';
+/** Labels that an app says of itself, and that a rollout names. */
+export const LABELS_MAX = 16;
+/** Characters of the value of a label. */
+export const LABEL_VALUE_LENGTH_MAX = 64;
+
+/** Bytes of one ReportUseRequest. */
+export const REPORT_BYTES_MAX: number = 64 * 1024;
+/** Models of one report, and versions of each. */
+export const REPORT_MODELS_MAX = 16;
+export const REPORT_VERSIONS_MAX = 8;
+
 /** Ids in one offer of an agent's outbox. */
 export const OFFER_UPDATES_MAX = 64;
 
 /** True for names that are safe in a NATS subject, a URL and a file name: letters, digits, `-` and `_`. */
 export function isName(name: string): boolean {
   return name.length <= NAME_LENGTH_MAX && /^[A-Za-z0-9_-]+$/.test(name);
+}
+
+/** True for what may stand behind a label's name: anything that is seen, and spaces within. */
+export function isLabelValue(value: string): boolean {
+  return value.length <= LABEL_VALUE_LENGTH_MAX && /^[^\s\p{C}]([^\p{C}]*[^\s\p{C}])?$/u.test(value);
 }

@@ -1,4 +1,5 @@
 import { fromBinary, type DescMessage, type MessageShape } from '@bufbuild/protobuf';
+import { ChannelSchema, type Channel, type SignedChannel } from '../gen/commonweight/v1/channel_pb.ts';
 import {
   ManifestSchema,
   ReceiptSchema,
@@ -21,7 +22,7 @@ export class SignatureError extends Error {
 }
 
 /** The kinds of records that a coordinator signs. */
-export type SignedKind = 'Manifest' | 'Receipt' | 'VariantList' | 'Invitation';
+export type SignedKind = 'Manifest' | 'Receipt' | 'VariantList' | 'Invitation' | 'Channel';
 
 /** The bytes that are signed: a domain line keeps a receipt from being passed off as a manifest. */
 export function signedBytes(kind: SignedKind, payload: Uint8Array): Uint8Array {
@@ -45,6 +46,11 @@ export function openReceipt(signed: SignedReceipt, trustedKey: Uint8Array, verif
 /** The list inside, once its signature by `trustedKey` was verified. Throws SignatureError. */
 export function openVariantList(signed: SignedVariantList, trustedKey: Uint8Array, verify: VerifyEd25519): VariantList {
   return open('VariantList', VariantListSchema, signed.list, signed, trustedKey, verify);
+}
+
+/** The record inside, once its signature by `trustedKey` was verified. Throws SignatureError. */
+export function openChannel(signed: SignedChannel, trustedKey: Uint8Array, verify: VerifyEd25519): Channel {
+  return open('Channel', ChannelSchema, signed.record, signed, trustedKey, verify);
 }
 
 function open<D extends DescMessage>(

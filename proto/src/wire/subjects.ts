@@ -31,12 +31,16 @@ export const agentOfSubject = (subject: string): string | undefined => {
   return words[0] === 'cw' && words[2] === 'agent' ? words[3] : undefined;
 };
 
-/** Request-reply for SDKs: GetModelRequest, GetVariantsRequest and ModelServiceDownloadRequest. */
+/** Request-reply for SDKs: GetModelRequest, GetVariantsRequest, GetChannelRequest, ReportUseRequest and ModelServiceDownloadRequest. */
 export const MODEL_GET_SUBJECT = 'cw.v1.model.get';
 export const MODEL_VARIANTS_SUBJECT = 'cw.v1.model.variants';
+export const MODEL_CHANNEL_SUBJECT = 'cw.v1.model.channel';
+export const MODEL_REPORT_SUBJECT = 'cw.v1.model.report';
 export const MODEL_DOWNLOAD_SUBJECT = 'cw.v1.model.download';
 /** `cw.v1.release.<model>`: announcements, one WatchModelResponse each. A hint: the state is read with get. */
 export const releaseSubject = (model: string): string => `cw.v1.release.${model}`;
+/** `cw.v1.channel.<model>.<channel>`: announcements of newer records, one WatchChannelResponse each. A hint as well. */
+export const channelSubject = (model: string, channel: string): string => `cw.v1.channel.${model}.${channel}`;
 
 /** Header of a NATS reply that carries an error instead of a message: `<code> <text>`. */
 export const ERROR_HEADER = 'Cw-Error';

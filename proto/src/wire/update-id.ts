@@ -17,7 +17,7 @@ export interface UpdateIdentity {
  * The id of an update: SHA-256(agent id ‖ task ‖ round ‖ base version ‖ payload digest), each part behind its
  * length as a 32-bit big-endian number. The same bytes always have the same id, so a retry is recognised.
  */
-export function updateId(update: UpdateIdentity, sha256: Sha256): Uint8Array {
+export function updateId<Digest>(update: UpdateIdentity, sha256: (bytes: Uint8Array) => Digest): Digest {
   const { agentId, baseVersion, payloadDigest, round, task } = update;
   return digestOf([...[agentId, task, round, baseVersion].map((part) => utf8(String(part))), payloadDigest], sha256);
 }
@@ -27,7 +27,7 @@ export function updateId(update: UpdateIdentity, sha256: Sha256): Uint8Array {
  * behind its length as in an update id; whole numbers as decimal text, values as float64, big-endian. What the id covers is not covered
  * again.
  */
-export function headerDigest(header: UpdateHeader, sha256: Sha256): Uint8Array {
+export function headerDigest<Digest>(header: UpdateHeader, sha256: (bytes: Uint8Array) => Digest): Digest {
   const { encoding, invitation, metrics, payloadSize, updateId: id, weight } = header;
   const named = Object.entries(metrics)
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
@@ -42,8 +42,8 @@ function float64(value: number): Uint8Array {
   return bytes;
 }
 
-/** SHA-256 over parts, each behind its length as a 32-bit big-endian number. */
-export function digestOf(parts: readonly Uint8Array[], sha256: Sha256): Uint8Array {
+/** SHA-256 over parts, each behind its length as a 32-bit big-endian number. Where that has to be waited for, so has this. */
+export function digestOf<Digest>(parts: readonly Uint8Array[], sha256: (bytes: Uint8Array) => Digest): Digest {
   const message = new Uint8Array(parts.reduce((bytes, part) => bytes + 4 + part.length, 0));
   const view = new DataView(message.buffer);
   let offset = 0;

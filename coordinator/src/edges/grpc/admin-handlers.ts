@@ -3,6 +3,11 @@ import { ConfigError } from '@commonweight/core';
 import type { ServerReadableStream, sendUnaryData, UntypedServiceImplementation } from '@grpc/grpc-js';
 import {
   CreateTaskResponseSchema,
+  HoldChannelResponseSchema,
+  ListChannelsResponseSchema,
+  PromoteVersionResponseSchema,
+  RollbackChannelResponseSchema,
+  GetFleetResponseSchema,
   GetTaskResponseSchema,
   ImportModelResponseSchema,
   ListAgentsResponseSchema,
@@ -18,20 +23,27 @@ import {
   StartTaskResponseSchema,
   WatchTaskResponseSchema,
   type CreateTaskRequest,
+  type GetFleetRequest,
   type GetTaskRequest,
+  type HoldChannelRequest,
   type ImportModelRequest,
   type ImportModelResponse,
+  type ListChannelsRequest,
   type ListKeptRequest,
   type ListVersionsRequest,
   type MakeVariantsRequest,
   type PauseTaskRequest,
   type PinVersionRequest,
+  type PromoteVersionRequest,
   type ReportVariantRequest,
+  type RollbackChannelRequest,
   type RollbackModelRequest,
   type StartTaskRequest,
   type WatchTaskRequest,
   type WatchTaskResponse,
 } from '@commonweight/proto';
+import type { Promotion } from '../../channels/channel.ts';
+import { parseGuard } from '../../channels/guard.ts';
 import { ServiceError, type CoordinatorService } from '../../service.ts';
 import { parseVariantPolicy, type VariantPolicy } from '../../variants/forms.ts';
 import { GrowingFile } from './growing-file.ts';
@@ -67,6 +79,24 @@ export const adminHandlers = (service: CoordinatorService, closing: AbortSignal)
   rollbackModel: unary(async ({ model, version }: RollbackModelRequest) =>
     create(RollbackModelResponseSchema, await service.rollbackModel(model, Number(version))),
   ),
+  listChannels: unary(async ({ model }: ListChannelsRequest) =>
+    create(ListChannelsResponseSchema, { channels: await service.listChannels(model) }),
+  ),
+  promoteVersion: unary(async (request: PromoteVersionRequest) =>
+    create(PromoteVersionResponseSchema, { status: await service.promoteVersion(request, promotionIn(request)) }),
+  ),
+  holdChannel: unary(async ({ held, reason, ...of }: HoldChannelRequest) =>
+    create(HoldChannelResponseSchema, {
+      status: await service.holdChannel(of, held ? reason || 'by hand' : undefined),
+    }),
+  ),
+  rollbackChannel: unary(async ({ version, ...of }: RollbackChannelRequest) => {
+    const status = await service.rollbackChannel(of, version === 0n ? undefined : Number(version));
+    return create(RollbackChannelResponseSchema, { status });
+  }),
+  getFleet: unary(async ({ model }: GetFleetRequest) =>
+    create(GetFleetResponseSchema, { fleets: await service.getFleets(model) }),
+  ),
   makeVariants: unary(async ({ model, version, forms, accuracyDropPointsMax }: MakeVariantsRequest) => {
     const variants = await service.makeVariants(model, Number(version), policyIn({ forms, accuracyDropPointsMax }));
     return create(MakeVariantsResponseSchema, { variants });
@@ -94,6 +124,20 @@ export const adminHandlers = (service: CoordinatorService, closing: AbortSignal)
   ),
   listAgents: unary(async () => create(ListAgentsResponseSchema, { agents: await service.listAgents() })),
 });
+
+function promotionIn(request: PromoteVersionRequest): Promotion {
+  const { version, percent, cohorts, stages, everyMs, guard, needsReports } = request;
+  return {
+    version: Number(version),
+    cohorts: cohorts.map(({ key, value }) => ({ key, value })),
+    stages,
+    everyMs: Number(everyMs),
+    guard: parseGuard(guard),
+    needsReports,
+    // A message cannot tell 0 from nothing.
+    ...(percent === 0 ? {} : { percent }),
+  };
+}
 
 function policyIn(given: { forms: string[]; accuracyDropPointsMax: number }): VariantPolicy {
   try {

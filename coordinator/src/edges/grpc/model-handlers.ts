@@ -1,12 +1,19 @@
 import { create } from '@bufbuild/protobuf';
 import type { UntypedServiceImplementation } from '@grpc/grpc-js';
 import {
+  GetChannelResponseSchema,
   GetModelResponseSchema,
   GetVariantsResponseSchema,
   ModelServiceDownloadResponseSchema,
+  ReportUseResponseSchema,
+  WatchChannelResponseSchema,
   WatchModelResponseSchema,
+  type GetChannelRequest,
   type GetModelRequest,
   type GetVariantsRequest,
+  type ReportUseRequest,
+  type WatchChannelRequest,
+  type WatchChannelResponse,
   type WatchModelRequest,
   type WatchModelResponse,
 } from '@commonweight/proto';
@@ -26,5 +33,15 @@ export const modelHandlers = (service: CoordinatorService, closing: AbortSignal)
     await service.getModel(model, 0);
     return service.watchModel(model, (release) => tell(create(WatchModelResponseSchema, { release })));
   }),
+  getChannel: unary(async ({ model, channel }: GetChannelRequest) =>
+    create(GetChannelResponseSchema, { record: await service.getChannel(model, channel) }),
+  ),
+  watchChannel: latest<WatchChannelRequest, WatchChannelResponse>(closing, async ({ model, channel }, tell) => {
+    await service.getChannel(model, channel);
+    return service.watchChannel(model, channel, (record) => tell(create(WatchChannelResponseSchema, { record })));
+  }),
+  reportUse: unary(async ({ reports }: ReportUseRequest) =>
+    create(ReportUseResponseSchema, { nextAfterMs: await service.reportUse(reports) }),
+  ),
   download: download(service, (chunk) => create(ModelServiceDownloadResponseSchema, chunk)),
 });

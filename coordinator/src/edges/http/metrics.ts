@@ -1,6 +1,7 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { CoordinatorService } from '../../service.ts';
+import { fleetMetrics } from './fleet-metrics.ts';
 
 /** The coordinator's figures for Prometheus, read from its state when they are asked for. */
 export interface Metrics {
@@ -30,6 +31,7 @@ export function metricsOf(service: CoordinatorService): Metrics {
   };
   const rejected = counter('updates_rejected_total', 'Updates refused, by reason.', ['task', 'reason']);
   const undecodable = counter('messages_undecodable_total', 'Messages whose bytes could not be decoded.', []);
+  const fleet = fleetMetrics({ gauge, counter });
   const loop = monitorEventLoopDelay({ resolution: 10 });
   loop.enable();
   const loopDelay = gauge(
@@ -56,6 +58,7 @@ export function metricsOf(service: CoordinatorService): Metrics {
           rejected.inc({ task, reason }, Number(count));
         }
       }
+      fleet.read(await service.getFleets(''), service.reportCounts);
       undecodable.inc(service.undecodable);
       diskFull.set(service.diskIsFull ? 1 : 0);
       loopDelay.set(loop.percentile(99) / 1e9);

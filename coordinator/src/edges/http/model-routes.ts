@@ -1,12 +1,19 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { toBinary } from '@bufbuild/protobuf';
-import { CHUNK_BYTES_MAX, SignedManifestSchema, SignedVariantListSchema } from '@commonweight/proto';
-import { ServiceError, type CoordinatorService, type ServiceErrorCode } from '../../service.ts';
+import {
+  CHUNK_BYTES_MAX,
+  SignedChannelSchema,
+  SignedManifestSchema,
+  SignedVariantListSchema,
+} from '@commonweight/proto';
+import { ServiceError, type CoordinatorService } from '../../service.ts';
 import { answer, HEADERS, TEXT } from './answer.ts';
 import { rangeOf } from './byte-range.ts';
 import { allowOrigin, PREFLIGHT, type Origins } from './cross-origin.ts';
-import { releaseStreams } from './release-stream.ts';
+import { channelHints, releaseHints } from './hint-sources.ts';
+import { hintStreams } from './hint-stream.ts';
+import { statusCodes } from './status-codes.ts';
 
 /** How long a cache may answer for the newest version: two seconds late at most, and one request a second for a crowd. */
 const NEWEST = 'public, max-age=1';
@@ -17,26 +24,21 @@ const BLOB_READERS_MAX = 256;
 /** A reader that takes nothing for this long is let go. */
 const IDLE_MS = 60_000;
 
-const CODES: Record<ServiceErrorCode, number> = {
-  'not-found': 404,
-  'already-exists': 409,
-  invalid: 400,
-  unavailable: 503,
-  'resource-exhausted': 429,
-};
-
 /** Answers a request below `/v1/`, or says that it is none. */
 export type ModelRoutes = (request: IncomingMessage, response: ServerResponse, path: string) => Promise<boolean>;
 
 /**
  * What an app's SDK asks over HTTP: `GET /v1/models/{model}` (a SignedManifest; `?version=` for an older one),
- * `/v1/models/{model}/watch` (server-sent events), `/v1/models/{model}/variants` (a SignedVariantList, or 204) and `/v1/blobs/{sha-256}` (ranged). Any cache may stand before it.
+ * `/v1/models/{model}/watch` (server-sent events), `/v1/models/{model}/variants` (a SignedVariantList, or 204),
+ * `/v1/models/{model}/channels/{channel}` (a SignedChannel; whatever `?revision=` is named, the newest) with a `/watch` of its own, and
+ * `/v1/blobs/{sha-256}` (ranged). Any cache may stand before it.
  */
 export function modelRoutes(service: CoordinatorService, origins: Origins): ModelRoutes {
-  const streams = releaseStreams(service);
+  const streams = hintStreams();
   let readers = 0;
   return async (request, response, path) => {
-    const [, model, part] = /^\/v1\/models\/([^/]+)(?:\/(watch|variants))?$/.exec(path) ?? [];
+    const [, model, part, channel, watched] =
+      /^\/v1\/models\/([^/]+)(?:\/(watch|variants|channels\/([^/]+)(\/watch)?))?$/.exec(path) ?? [];
     const [, digest] = /^\/v1\/blobs\/([0-9a-f]{64})$/.exec(path) ?? [];
     if (model === undefined && digest === undefined) return false;
     allowOrigin(request, response, origins);
@@ -46,13 +48,16 @@ export function modelRoutes(service: CoordinatorService, origins: Origins): Mode
     }
     try {
       if (digest !== undefined) await blob(digest, request, response);
-      else if (part === 'watch') await streams.open(model ?? '', request, response);
+      else if (channel !== undefined && watched !== undefined)
+        await streams.open(() => channelHints(service, model ?? '', channel), request, response);
+      else if (channel !== undefined) await channelRecord(model ?? '', channel, request, response);
+      else if (part === 'watch') await streams.open(() => releaseHints(service, model ?? ''), request, response);
       else if (part === 'variants') await variants(model ?? '', request, response);
       else await release(model ?? '', request, response);
     } catch (error) {
       if (!(error instanceof ServiceError)) throw error;
       const again = error.code === 'unavailable' ? { 'Retry-After': '5' } : {};
-      answer(response, CODES[error.code], { ...TEXT, ...again }, `${error.message}\n`);
+      answer(response, statusCodes[error.code], { ...TEXT, ...again }, `${error.message}\n`);
     }
     return true;
   };
@@ -68,6 +73,16 @@ export function modelRoutes(service: CoordinatorService, origins: Origins): Mode
     const list = await service.getVariants(model, versionIn(request));
     if (list === undefined) return answer(response, 204, { 'Cache-Control': NEWEST });
     message(toBinary(SignedVariantListSchema, list), NEWEST, request, response);
+  }
+
+  async function channelRecord(
+    model: string,
+    channel: string,
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): Promise<void> {
+    const record = await service.getChannel(model, channel);
+    message(toBinary(SignedChannelSchema, record), NEWEST, request, response);
   }
 
   async function blob(name: string, request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -20,6 +20,8 @@ export const PAGE = `<!doctype html>
 <header><h1>Commonweight</h1><span id="link">connecting</span></header>
 <h2>Tasks</h2><div id="tasks"></div>
 <h2>Models</h2><table><thead><tr><th>model<th>newest version<th>parameters</thead><tbody id="models"></tbody></table>
+<div id="channels" hidden><h2>Channels</h2><table><thead><tr><th>model<th>channel<th>version<th>rollout<th></thead><tbody></tbody></table></div>
+<div id="fleets" hidden><h2>Apps</h2><table><thead><tr><th>model<th>version<th>apps<th>predictions<th>failed<th>p50<th>p95<th>kept<th>taken back<th>right</thead><tbody></tbody></table></div>
 <h2>Agents</h2><table><thead><tr><th>agent<th>link<th>state<th>examples</thead><tbody id="agents"></tbody></table>
 <script>
   const element = (name, text, attributes = {}) => Object.assign(document.createElement(name), { textContent: text ?? '' }, attributes);
@@ -41,13 +43,26 @@ export const PAGE = `<!doctype html>
     if (reasons) box.append(element('p', 'rejected: ' + reasons, { className: 'note' }));
     return box;
   }
+  function channel(c) {
+    const of = (c.rollout?.cohorts ?? []).map(({ key, value }) => key + '=' + value).join(' or ');
+    const rollout = c.rollout ? 'version ' + c.rollout.version + ' for ' + c.rollout.percent + ' %' + (of && ' of ' + of) + ' (' + c.rollout.verdict + ')' : '';
+    return row([c.model, c.channel, c.version, rollout, c.held ? 'held: ' + c.holdReason : c.changes?.at(-1)?.what ?? ''], c.held ? 'off' : '');
+  }
+  const ms = (x) => typeof x === 'number' ? (x < 10 ? x.toFixed(1) : Math.round(x)) + ' ms' : '';
+  const share = (x) => typeof x === 'number' ? (100 * x).toFixed(1) + ' %' : '';
+  const version = (f, v) => row([f.model, v.version, v.clients ?? 0, v.predictions ?? 0, share(v.failing ?? 0), ms(v.latencyP50Ms), ms(v.latencyP95Ms),
+    v.committed ?? 0, Number(v.reverted ?? 0) + Number(v.refused ?? 0), v.labelled ? share(v.accuracy ?? 0) : ''], v.clients ? '' : 'off');
   const events = new EventSource('/api/events'), link = document.getElementById('link');
   events.onopen = () => { link.textContent = 'live'; link.className = ''; };
   events.onerror = () => { link.textContent = 'the coordinator does not answer; trying again'; link.className = 'lost'; };
   events.onmessage = ({ data }) => {
-    const { tasks, models, agents } = JSON.parse(data);
+    const { tasks, models, channels, fleets, agents } = JSON.parse(data);
     document.getElementById('tasks').replaceChildren(...(tasks.length ? tasks.map(task) : empty('No task yet: commonweight task create --help')));
     document.getElementById('models').replaceChildren(...models.map((m) => row([m.model, m.newestVersion, m.parameters])));
+    document.getElementById('channels').hidden = !channels.length;
+    document.querySelector('#channels tbody').replaceChildren(...channels.map(channel));
+    document.getElementById('fleets').hidden = !fleets.length;
+    document.querySelector('#fleets tbody').replaceChildren(...fleets.flatMap((f) => (f.versions ?? []).map((v) => version(f, v))));
     document.getElementById('agents').replaceChildren(...agents.map((a) => row([a.agentId, a.link, a.online ? (a.ready ? 'ready' : 'busy') : 'away', a.examples ?? 0], a.online ? '' : 'off')));
   };
 </script>

@@ -275,7 +275,7 @@ test('the live stream says what is, and again when a task, a model or an agent c
       if (isSo(value)) return value;
     }
   };
-  expect(await next(() => true)).toEqual({ tasks: [], agents: [], models: [] });
+  expect(await next(() => true)).toEqual({ tasks: [], agents: [], models: [], channels: [], fleets: [] });
   await startTraining(service);
   const { tasks, models } = await next((status) => status.tasks[0]?.state === 'running');
   expect(tasks).toMatchObject([{ task: 'train', version: '1' }]);
@@ -297,7 +297,7 @@ test('pages beyond the limit are told to wait, and a place that gets free is giv
   for (const stream of open.splice(0, 1)) await stream.return(undefined);
   const again = events();
   await expect.poll(async () => (await ask('/api/events', { method: 'HEAD' })).code).toBe(200);
-  expect((await again.next()).value).toEqual({ tasks: [], agents: [], models: [] });
+  expect((await again.next()).value).toEqual({ tasks: [], agents: [], models: [], channels: [], fleets: [] });
   for (const stream of [...open, again]) await stream.return(undefined);
 });
 

@@ -1,7 +1,13 @@
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { toJson } from '@bufbuild/protobuf';
-import { AgentStatusSchema, ModelSummarySchema, TaskStatusSchema } from '@commonweight/proto';
+import {
+  AgentStatusSchema,
+  ChannelStatusSchema,
+  FleetStatusSchema,
+  ModelSummarySchema,
+  TaskStatusSchema,
+} from '@commonweight/proto';
 import type { CoordinatorService } from '../../service.ts';
 import { portError, type Listening } from '../grpc/server.ts';
 import { answer as answerWith } from './answer.ts';
@@ -9,6 +15,7 @@ import type { Origins } from './cross-origin.ts';
 import { metricsOf } from './metrics.ts';
 import { modelRoutes } from './model-routes.ts';
 import { PAGE } from './page.ts';
+import { REPORTS_PATH, takeReports } from './report-route.ts';
 
 /** How often the page hears of changes, at most. */
 const EVENT_MS = 250;
@@ -89,11 +96,12 @@ export async function serveHttp(
     if (!/^(127\.0\.0\.1|localhost|\[::1\])(:\d+)?$/.test(request.headers.host ?? '')) {
       return answer(response, 421, 'text/plain', 'ask for 127.0.0.1\n');
     }
+    const path = (request.url ?? '/').split('?')[0] ?? '/';
+    if (path === REPORTS_PATH) return await takeReports(service, origins, request, response);
     const { 'content-length': length = '0', 'transfer-encoding': coding } = request.headers;
     const hasBody = length !== '0' || coding !== undefined;
-    // Nothing here reads a body: the connection ends instead of taking one in.
+    // Nothing else here reads a body: the connection ends instead of taking one in.
     if (hasBody) response.setHeader('Connection', 'close');
-    const path = (request.url ?? '/').split('?')[0] ?? '/';
     if (request.method === 'OPTIONS' && !hasBody && (await models(request, response, path))) return;
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       response.setHeader('Allow', 'GET, HEAD');
@@ -103,7 +111,7 @@ export async function serveHttp(
     if (await models(request, response, path)) return;
     const route = Object.hasOwn(routes, path) ? routes[path] : undefined;
     if (route === undefined) {
-      const there = [...Object.keys(routes), '/v1/models/{model}', '/v1/blobs/{sha-256}'];
+      const there = [...Object.keys(routes), '/v1/models/{model}', '/v1/blobs/{sha-256}', `${REPORTS_PATH} (POST)`];
       return answer(response, 404, 'text/plain', `not here; there are ${there.join(' ')}\n`);
     }
     await route(response);
@@ -143,5 +151,7 @@ async function statusOf(service: CoordinatorService): Promise<object> {
     tasks: tasks.map((task) => toJson(TaskStatusSchema, task)),
     agents: agents.slice(0, 200).map((agent) => toJson(AgentStatusSchema, agent)),
     models: models.map((model) => toJson(ModelSummarySchema, model)),
+    channels: (await service.listChannels('')).map((channel) => toJson(ChannelStatusSchema, channel)),
+    fleets: (await service.getFleets('')).map((fleet) => toJson(FleetStatusSchema, fleet)),
   };
 }

@@ -8,27 +8,36 @@ import {
   AgentServiceDownloadRequestSchema,
   AgentServiceDownloadResponseSchema,
   anyAgentSubject,
+  channelSubject,
   COORDINATOR_FIND_SUBJECT,
   COORDINATOR_QUEUE,
   COORDINATOR_STARTED_SUBJECT,
   ERROR_HEADER,
   FoundCoordinatorSchema,
+  GetChannelRequestSchema,
+  GetChannelResponseSchema,
   GetModelRequestSchema,
   GetModelResponseSchema,
   GetUpdateStatusRequestSchema,
   GetUpdateStatusResponseSchema,
   GetVariantsRequestSchema,
   GetVariantsResponseSchema,
+  MODEL_CHANNEL_SUBJECT,
   MODEL_DOWNLOAD_SUBJECT,
   MODEL_GET_SUBJECT,
+  MODEL_REPORT_SUBJECT,
   MODEL_VARIANTS_SUBJECT,
   ModelServiceDownloadRequestSchema,
   ModelServiceDownloadResponseSchema,
   ofReplica,
   releaseSubject,
+  REPORT_BYTES_MAX,
+  ReportUseRequestSchema,
+  ReportUseResponseSchema,
   SessionRequestSchema,
   SubmitUpdateRequestSchema,
   SubmitUpdateResponseSchema,
+  WatchChannelResponseSchema,
   WatchModelResponseSchema,
 } from '@commonweight/proto';
 import { CHUNK_BYTES_MAX } from '@commonweight/proto';
@@ -112,6 +121,14 @@ export async function serveNats(
       return create(GetVariantsResponseSchema, variants === undefined ? {} : { variants });
     },
   );
+  reply(ours(MODEL_CHANNEL_SUBJECT), GetChannelRequestSchema, GetChannelResponseSchema, async ({ model, channel }) =>
+    create(GetChannelResponseSchema, { record: await service.getChannel(model, channel) }),
+  );
+  reply(ours(MODEL_REPORT_SUBJECT), ReportUseRequestSchema, ReportUseResponseSchema, async ({ reports }, { data }) => {
+    if (data.length > REPORT_BYTES_MAX)
+      throw new ServiceError('invalid', `a report has up to ${REPORT_BYTES_MAX} bytes`);
+    return create(ReportUseResponseSchema, { nextAfterMs: await service.reportUse(reports) });
+  });
   // In no queue group: the one that the server would choose may hang.
   const found = toBinary(FoundCoordinatorSchema, create(FoundCoordinatorSchema, { replica }));
   connection.subscribe(COORDINATOR_FIND_SUBJECT, {
@@ -121,6 +138,10 @@ export async function serveNats(
     const message = create(WatchModelResponseSchema, { release });
     publish(releaseSubject(model), toBinary(WatchModelResponseSchema, message));
   });
+  const stopChannels = service.watchChannels((model, channel, record) => {
+    const message = create(WatchChannelResponseSchema, { record });
+    publish(channelSubject(model, channel), toBinary(WatchChannelResponseSchema, message));
+  });
   // Agents of a coordinator that was here before would notice with their next heartbeat only.
   connection.publish(COORDINATOR_STARTED_SUBJECT);
   // Subscriptions are at the server when this returns.
@@ -128,6 +149,7 @@ export async function serveNats(
   return {
     close: async () => {
       stopReleases();
+      stopChannels();
       sessions.close();
       // A server that is gone takes nothing more, and one that is stopped does not say so.
       const drained = connection.isClosed() ? Promise.resolve() : connection.drain().catch(() => {});

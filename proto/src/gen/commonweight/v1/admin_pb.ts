@@ -4,15 +4,19 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { ChannelStatus, Label, RolloutGuard } from "./channel_pb.ts";
+import { file_commonweight_v1_channel } from "./channel_pb.ts";
 import type { SignedManifest, SignedVariantList, VariantMeasurement } from "./release_pb.ts";
 import { file_commonweight_v1_release } from "./release_pb.ts";
+import type { FleetStatus } from "./report_pb.ts";
+import { file_commonweight_v1_report } from "./report_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file commonweight/v1/admin.proto.
  */
 export const file_commonweight_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWRtaW4ucHJvdG8SD2NvbW1vbndlaWdodC52MSI/ChJJbXBvcnRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEZGF0YRgCIAEoDBIMCgRzaXplGAMgASgEIkcKE0ltcG9ydE1vZGVsUmVzcG9uc2USMAoHcmVsZWFzZRgBIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdCJdCgxNb2RlbFN1bW1hcnkSDQoFbW9kZWwYASABKAkSFgoObmV3ZXN0X3ZlcnNpb24YAiABKAQSEgoKcGFyYW1ldGVycxgDIAEoBBISCgpjcmVhdGVkX21zGAQgASgDIhMKEUxpc3RNb2RlbHNSZXF1ZXN0IkMKEkxpc3RNb2RlbHNSZXNwb25zZRItCgZtb2RlbHMYASADKAsyHS5jb21tb253ZWlnaHQudjEuTW9kZWxTdW1tYXJ5IiQKE0xpc3RWZXJzaW9uc1JlcXVlc3QSDQoFbW9kZWwYASABKAkiSQoUTGlzdFZlcnNpb25zUmVzcG9uc2USMQoIcmVsZWFzZXMYASADKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiIAoPTGlzdEtlcHRSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJIkcKEExpc3RLZXB0UmVzcG9uc2USEQoJY29sbGVjdGVkGAEgAygEEg4KBnBpbm5lZBgCIAMoBBIQCghyZXRhaW5lZBgDIAMoBCJDChFQaW5WZXJzaW9uUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEEg4KBnBpbm5lZBgDIAEoCCIlChJQaW5WZXJzaW9uUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoBCI2ChRSb2xsYmFja01vZGVsUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEIlcKFVJvbGxiYWNrTW9kZWxSZXNwb25zZRIwCgdyZWxlYXNlGAEgASgLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0EgwKBHRhc2sYAiABKAkiZgoTTWFrZVZhcmlhbnRzUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEEg0KBWZvcm1zGAMgAygJEiAKGGFjY3VyYWN5X2Ryb3BfcG9pbnRzX21heBgEIAEoASJMChRNYWtlVmFyaWFudHNSZXNwb25zZRI0Cgh2YXJpYW50cxgBIAEoCzIiLmNvbW1vbndlaWdodC52MS5TaWduZWRWYXJpYW50TGlzdCKOAQoUUmVwb3J0VmFyaWFudFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIMCgRmb3JtGAMgASgJEg4KBmRpZ2VzdBgEIAEoDBI4CgttZWFzdXJlbWVudBgFIAEoCzIjLmNvbW1vbndlaWdodC52MS5WYXJpYW50TWVhc3VyZW1lbnQiTQoVUmVwb3J0VmFyaWFudFJlc3BvbnNlEjQKCHZhcmlhbnRzGAEgASgLMiIuY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFZhcmlhbnRMaXN0IjYKEUNyZWF0ZVRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkSEwoLY29uZmlnX2pzb24YAiABKAkiQQoSQ3JlYXRlVGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIiAKEFN0YXJ0VGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSJAChFTdGFydFRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyIgChBQYXVzZVRhc2tSZXF1ZXN0EgwKBHRhc2sYASABKAkiQAoRUGF1c2VUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiHgoOR2V0VGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSI+Cg9HZXRUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiEgoQTGlzdFRhc2tzUmVxdWVzdCI/ChFMaXN0VGFza3NSZXNwb25zZRIqCgV0YXNrcxgBIAMoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIiAKEFdhdGNoVGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSJAChFXYXRjaFRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyITChFMaXN0QWdlbnRzUmVxdWVzdCJvCgtBZ2VudFN0YXR1cxIQCghhZ2VudF9pZBgBIAEoCRIMCgRsaW5rGAIgASgJEg4KBm9ubGluZRgDIAEoCBINCgVyZWFkeRgEIAEoCBIQCghleGFtcGxlcxgFIAEoBBIPCgdzZWVuX21zGAYgASgDIkIKEkxpc3RBZ2VudHNSZXNwb25zZRIsCgZhZ2VudHMYASADKAsyHC5jb21tb253ZWlnaHQudjEuQWdlbnRTdGF0dXMi0wQKClRhc2tTdGF0dXMSDAoEdGFzaxgBIAEoCRINCgVtb2RlbBgCIAEoCRINCgVzdGF0ZRgDIAEoCRINCgVwaGFzZRgEIAEoCRINCgVyb3VuZBgFIAEoBBISCgpyb3VuZHNfbWF4GAYgASgEEg8KB3ZlcnNpb24YByABKAQSDgoGY29ob3J0GAggASgNEhAKCGFjY2VwdGVkGAkgASgNEhgKEHVwZGF0ZXNfYWNjZXB0ZWQYCiABKAQSGAoQdXBkYXRlc19yZWplY3RlZBgLIAEoBBJNChJyZWplY3RlZF9ieV9yZWFzb24YDCADKAsyMS5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cy5SZWplY3RlZEJ5UmVhc29uRW50cnkSEAoIYnl0ZXNfdXAYDSABKAQSEgoKYnl0ZXNfZG93bhgOIAEoBBIVCg1hZ2VudHNfb25saW5lGA8gASgNEg8KB3dhaXRpbmcYECABKAkSEAoIc3RyYXRlZ3kYESABKAkSOQoHbWV0cmljcxgSIAMoCzIoLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzLk1ldHJpY3NFbnRyeRIYChByb3VuZHNfYWJhbmRvbmVkGBMgASgEEhMKC2NvbmZpZ19qc29uGBQgASgJGjcKFVJlamVjdGVkQnlSZWFzb25FbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAQ6AjgBGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBMrEKCgxBZG1pblNlcnZpY2USWgoLSW1wb3J0TW9kZWwSIy5jb21tb253ZWlnaHQudjEuSW1wb3J0TW9kZWxSZXF1ZXN0GiQuY29tbW9ud2VpZ2h0LnYxLkltcG9ydE1vZGVsUmVzcG9uc2UoARJVCgpMaXN0TW9kZWxzEiIuY29tbW9ud2VpZ2h0LnYxLkxpc3RNb2RlbHNSZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLkxpc3RNb2RlbHNSZXNwb25zZRJbCgxMaXN0VmVyc2lvbnMSJC5jb21tb253ZWlnaHQudjEuTGlzdFZlcnNpb25zUmVxdWVzdBolLmNvbW1vbndlaWdodC52MS5MaXN0VmVyc2lvbnNSZXNwb25zZRJPCghMaXN0S2VwdBIgLmNvbW1vbndlaWdodC52MS5MaXN0S2VwdFJlcXVlc3QaIS5jb21tb253ZWlnaHQudjEuTGlzdEtlcHRSZXNwb25zZRJVCgpQaW5WZXJzaW9uEiIuY29tbW9ud2VpZ2h0LnYxLlBpblZlcnNpb25SZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLlBpblZlcnNpb25SZXNwb25zZRJeCg1Sb2xsYmFja01vZGVsEiUuY29tbW9ud2VpZ2h0LnYxLlJvbGxiYWNrTW9kZWxSZXF1ZXN0GiYuY29tbW9ud2VpZ2h0LnYxLlJvbGxiYWNrTW9kZWxSZXNwb25zZRJbCgxNYWtlVmFyaWFudHMSJC5jb21tb253ZWlnaHQudjEuTWFrZVZhcmlhbnRzUmVxdWVzdBolLmNvbW1vbndlaWdodC52MS5NYWtlVmFyaWFudHNSZXNwb25zZRJeCg1SZXBvcnRWYXJpYW50EiUuY29tbW9ud2VpZ2h0LnYxLlJlcG9ydFZhcmlhbnRSZXF1ZXN0GiYuY29tbW9ud2VpZ2h0LnYxLlJlcG9ydFZhcmlhbnRSZXNwb25zZRJVCgpDcmVhdGVUYXNrEiIuY29tbW9ud2VpZ2h0LnYxLkNyZWF0ZVRhc2tSZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLkNyZWF0ZVRhc2tSZXNwb25zZRJSCglTdGFydFRhc2sSIS5jb21tb253ZWlnaHQudjEuU3RhcnRUYXNrUmVxdWVzdBoiLmNvbW1vbndlaWdodC52MS5TdGFydFRhc2tSZXNwb25zZRJSCglQYXVzZVRhc2sSIS5jb21tb253ZWlnaHQudjEuUGF1c2VUYXNrUmVxdWVzdBoiLmNvbW1vbndlaWdodC52MS5QYXVzZVRhc2tSZXNwb25zZRJMCgdHZXRUYXNrEh8uY29tbW9ud2VpZ2h0LnYxLkdldFRhc2tSZXF1ZXN0GiAuY29tbW9ud2VpZ2h0LnYxLkdldFRhc2tSZXNwb25zZRJSCglMaXN0VGFza3MSIS5jb21tb253ZWlnaHQudjEuTGlzdFRhc2tzUmVxdWVzdBoiLmNvbW1vbndlaWdodC52MS5MaXN0VGFza3NSZXNwb25zZRJUCglXYXRjaFRhc2sSIS5jb21tb253ZWlnaHQudjEuV2F0Y2hUYXNrUmVxdWVzdBoiLmNvbW1vbndlaWdodC52MS5XYXRjaFRhc2tSZXNwb25zZTABElUKCkxpc3RBZ2VudHMSIi5jb21tb253ZWlnaHQudjEuTGlzdEFnZW50c1JlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuTGlzdEFnZW50c1Jlc3BvbnNlYgZwcm90bzM", [file_commonweight_v1_release]);
+  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWRtaW4ucHJvdG8SD2NvbW1vbndlaWdodC52MSI/ChJJbXBvcnRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEZGF0YRgCIAEoDBIMCgRzaXplGAMgASgEIkcKE0ltcG9ydE1vZGVsUmVzcG9uc2USMAoHcmVsZWFzZRgBIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdCJdCgxNb2RlbFN1bW1hcnkSDQoFbW9kZWwYASABKAkSFgoObmV3ZXN0X3ZlcnNpb24YAiABKAQSEgoKcGFyYW1ldGVycxgDIAEoBBISCgpjcmVhdGVkX21zGAQgASgDIhMKEUxpc3RNb2RlbHNSZXF1ZXN0IkMKEkxpc3RNb2RlbHNSZXNwb25zZRItCgZtb2RlbHMYASADKAsyHS5jb21tb253ZWlnaHQudjEuTW9kZWxTdW1tYXJ5IiQKE0xpc3RWZXJzaW9uc1JlcXVlc3QSDQoFbW9kZWwYASABKAkiSQoUTGlzdFZlcnNpb25zUmVzcG9uc2USMQoIcmVsZWFzZXMYASADKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiIAoPTGlzdEtlcHRSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJIkcKEExpc3RLZXB0UmVzcG9uc2USEQoJY29sbGVjdGVkGAEgAygEEg4KBnBpbm5lZBgCIAMoBBIQCghyZXRhaW5lZBgDIAMoBCJDChFQaW5WZXJzaW9uUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEEg4KBnBpbm5lZBgDIAEoCCIlChJQaW5WZXJzaW9uUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoBCI2ChRSb2xsYmFja01vZGVsUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEIlcKFVJvbGxiYWNrTW9kZWxSZXNwb25zZRIwCgdyZWxlYXNlGAEgASgLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0EgwKBHRhc2sYAiABKAkiJAoTTGlzdENoYW5uZWxzUmVxdWVzdBINCgVtb2RlbBgBIAEoCSJIChRMaXN0Q2hhbm5lbHNSZXNwb25zZRIwCghjaGFubmVscxgBIAMoCzIeLmNvbW1vbndlaWdodC52MS5DaGFubmVsU3RhdHVzIukBChVQcm9tb3RlVmVyc2lvblJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIPCgdjaGFubmVsGAMgASgJEg8KB3BlcmNlbnQYBCABKAESJwoHY29ob3J0cxgFIAMoCzIWLmNvbW1vbndlaWdodC52MS5MYWJlbBIOCgZzdGFnZXMYBiADKAESEAoIZXZlcnlfbXMYByABKAQSLAoFZ3VhcmQYCCABKAsyHS5jb21tb253ZWlnaHQudjEuUm9sbG91dEd1YXJkEhUKDW5lZWRzX3JlcG9ydHMYCSABKAgiSAoWUHJvbW90ZVZlcnNpb25SZXNwb25zZRIuCgZzdGF0dXMYASABKAsyHi5jb21tb253ZWlnaHQudjEuQ2hhbm5lbFN0YXR1cyJSChJIb2xkQ2hhbm5lbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHY2hhbm5lbBgCIAEoCRIMCgRoZWxkGAMgASgIEg4KBnJlYXNvbhgEIAEoCSJFChNIb2xkQ2hhbm5lbFJlc3BvbnNlEi4KBnN0YXR1cxgBIAEoCzIeLmNvbW1vbndlaWdodC52MS5DaGFubmVsU3RhdHVzIkkKFlJvbGxiYWNrQ2hhbm5lbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHY2hhbm5lbBgCIAEoCRIPCgd2ZXJzaW9uGAMgASgEIkkKF1JvbGxiYWNrQ2hhbm5lbFJlc3BvbnNlEi4KBnN0YXR1cxgBIAEoCzIeLmNvbW1vbndlaWdodC52MS5DaGFubmVsU3RhdHVzIiAKD0dldEZsZWV0UmVxdWVzdBINCgVtb2RlbBgBIAEoCSJAChBHZXRGbGVldFJlc3BvbnNlEiwKBmZsZWV0cxgBIAMoCzIcLmNvbW1vbndlaWdodC52MS5GbGVldFN0YXR1cyJmChNNYWtlVmFyaWFudHNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQSDQoFZm9ybXMYAyADKAkSIAoYYWNjdXJhY3lfZHJvcF9wb2ludHNfbWF4GAQgASgBIkwKFE1ha2VWYXJpYW50c1Jlc3BvbnNlEjQKCHZhcmlhbnRzGAEgASgLMiIuY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFZhcmlhbnRMaXN0Io4BChRSZXBvcnRWYXJpYW50UmVxdWVzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEEgwKBGZvcm0YAyABKAkSDgoGZGlnZXN0GAQgASgMEjgKC21lYXN1cmVtZW50GAUgASgLMiMuY29tbW9ud2VpZ2h0LnYxLlZhcmlhbnRNZWFzdXJlbWVudCJNChVSZXBvcnRWYXJpYW50UmVzcG9uc2USNAoIdmFyaWFudHMYASABKAsyIi5jb21tb253ZWlnaHQudjEuU2lnbmVkVmFyaWFudExpc3QiNgoRQ3JlYXRlVGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCRITCgtjb25maWdfanNvbhgCIAEoCSJBChJDcmVhdGVUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiIAoQU3RhcnRUYXNrUmVxdWVzdBIMCgR0YXNrGAEgASgJIkAKEVN0YXJ0VGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIiAKEFBhdXNlVGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSJAChFQYXVzZVRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyIeCg5HZXRUYXNrUmVxdWVzdBIMCgR0YXNrGAEgASgJIj4KD0dldFRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyISChBMaXN0VGFza3NSZXF1ZXN0Ij8KEUxpc3RUYXNrc1Jlc3BvbnNlEioKBXRhc2tzGAEgAygLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiIAoQV2F0Y2hUYXNrUmVxdWVzdBIMCgR0YXNrGAEgASgJIkAKEVdhdGNoVGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIhMKEUxpc3RBZ2VudHNSZXF1ZXN0Im8KC0FnZW50U3RhdHVzEhAKCGFnZW50X2lkGAEgASgJEgwKBGxpbmsYAiABKAkSDgoGb25saW5lGAMgASgIEg0KBXJlYWR5GAQgASgIEhAKCGV4YW1wbGVzGAUgASgEEg8KB3NlZW5fbXMYBiABKAMiQgoSTGlzdEFnZW50c1Jlc3BvbnNlEiwKBmFnZW50cxgBIAMoCzIcLmNvbW1vbndlaWdodC52MS5BZ2VudFN0YXR1cyLTBAoKVGFza1N0YXR1cxIMCgR0YXNrGAEgASgJEg0KBW1vZGVsGAIgASgJEg0KBXN0YXRlGAMgASgJEg0KBXBoYXNlGAQgASgJEg0KBXJvdW5kGAUgASgEEhIKCnJvdW5kc19tYXgYBiABKAQSDwoHdmVyc2lvbhgHIAEoBBIOCgZjb2hvcnQYCCABKA0SEAoIYWNjZXB0ZWQYCSABKA0SGAoQdXBkYXRlc19hY2NlcHRlZBgKIAEoBBIYChB1cGRhdGVzX3JlamVjdGVkGAsgASgEEk0KEnJlamVjdGVkX2J5X3JlYXNvbhgMIAMoCzIxLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzLlJlamVjdGVkQnlSZWFzb25FbnRyeRIQCghieXRlc191cBgNIAEoBBISCgpieXRlc19kb3duGA4gASgEEhUKDWFnZW50c19vbmxpbmUYDyABKA0SDwoHd2FpdGluZxgQIAEoCRIQCghzdHJhdGVneRgRIAEoCRI5CgdtZXRyaWNzGBIgAygLMiguY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMuTWV0cmljc0VudHJ5EhgKEHJvdW5kc19hYmFuZG9uZWQYEyABKAQSEwoLY29uZmlnX2pzb24YFCABKAkaNwoVUmVqZWN0ZWRCeVJlYXNvbkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBDoCOAEaLgoMTWV0cmljc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEygg4KDEFkbWluU2VydmljZRJaCgtJbXBvcnRNb2RlbBIjLmNvbW1vbndlaWdodC52MS5JbXBvcnRNb2RlbFJlcXVlc3QaJC5jb21tb253ZWlnaHQudjEuSW1wb3J0TW9kZWxSZXNwb25zZSgBElUKCkxpc3RNb2RlbHMSIi5jb21tb253ZWlnaHQudjEuTGlzdE1vZGVsc1JlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuTGlzdE1vZGVsc1Jlc3BvbnNlElsKDExpc3RWZXJzaW9ucxIkLmNvbW1vbndlaWdodC52MS5MaXN0VmVyc2lvbnNSZXF1ZXN0GiUuY29tbW9ud2VpZ2h0LnYxLkxpc3RWZXJzaW9uc1Jlc3BvbnNlEk8KCExpc3RLZXB0EiAuY29tbW9ud2VpZ2h0LnYxLkxpc3RLZXB0UmVxdWVzdBohLmNvbW1vbndlaWdodC52MS5MaXN0S2VwdFJlc3BvbnNlElUKClBpblZlcnNpb24SIi5jb21tb253ZWlnaHQudjEuUGluVmVyc2lvblJlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuUGluVmVyc2lvblJlc3BvbnNlEl4KDVJvbGxiYWNrTW9kZWwSJS5jb21tb253ZWlnaHQudjEuUm9sbGJhY2tNb2RlbFJlcXVlc3QaJi5jb21tb253ZWlnaHQudjEuUm9sbGJhY2tNb2RlbFJlc3BvbnNlElsKDExpc3RDaGFubmVscxIkLmNvbW1vbndlaWdodC52MS5MaXN0Q2hhbm5lbHNSZXF1ZXN0GiUuY29tbW9ud2VpZ2h0LnYxLkxpc3RDaGFubmVsc1Jlc3BvbnNlEmEKDlByb21vdGVWZXJzaW9uEiYuY29tbW9ud2VpZ2h0LnYxLlByb21vdGVWZXJzaW9uUmVxdWVzdBonLmNvbW1vbndlaWdodC52MS5Qcm9tb3RlVmVyc2lvblJlc3BvbnNlElgKC0hvbGRDaGFubmVsEiMuY29tbW9ud2VpZ2h0LnYxLkhvbGRDaGFubmVsUmVxdWVzdBokLmNvbW1vbndlaWdodC52MS5Ib2xkQ2hhbm5lbFJlc3BvbnNlEmQKD1JvbGxiYWNrQ2hhbm5lbBInLmNvbW1vbndlaWdodC52MS5Sb2xsYmFja0NoYW5uZWxSZXF1ZXN0GiguY29tbW9ud2VpZ2h0LnYxLlJvbGxiYWNrQ2hhbm5lbFJlc3BvbnNlEk8KCEdldEZsZWV0EiAuY29tbW9ud2VpZ2h0LnYxLkdldEZsZWV0UmVxdWVzdBohLmNvbW1vbndlaWdodC52MS5HZXRGbGVldFJlc3BvbnNlElsKDE1ha2VWYXJpYW50cxIkLmNvbW1vbndlaWdodC52MS5NYWtlVmFyaWFudHNSZXF1ZXN0GiUuY29tbW9ud2VpZ2h0LnYxLk1ha2VWYXJpYW50c1Jlc3BvbnNlEl4KDVJlcG9ydFZhcmlhbnQSJS5jb21tb253ZWlnaHQudjEuUmVwb3J0VmFyaWFudFJlcXVlc3QaJi5jb21tb253ZWlnaHQudjEuUmVwb3J0VmFyaWFudFJlc3BvbnNlElUKCkNyZWF0ZVRhc2sSIi5jb21tb253ZWlnaHQudjEuQ3JlYXRlVGFza1JlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuQ3JlYXRlVGFza1Jlc3BvbnNlElIKCVN0YXJ0VGFzaxIhLmNvbW1vbndlaWdodC52MS5TdGFydFRhc2tSZXF1ZXN0GiIuY29tbW9ud2VpZ2h0LnYxLlN0YXJ0VGFza1Jlc3BvbnNlElIKCVBhdXNlVGFzaxIhLmNvbW1vbndlaWdodC52MS5QYXVzZVRhc2tSZXF1ZXN0GiIuY29tbW9ud2VpZ2h0LnYxLlBhdXNlVGFza1Jlc3BvbnNlEkwKB0dldFRhc2sSHy5jb21tb253ZWlnaHQudjEuR2V0VGFza1JlcXVlc3QaIC5jb21tb253ZWlnaHQudjEuR2V0VGFza1Jlc3BvbnNlElIKCUxpc3RUYXNrcxIhLmNvbW1vbndlaWdodC52MS5MaXN0VGFza3NSZXF1ZXN0GiIuY29tbW9ud2VpZ2h0LnYxLkxpc3RUYXNrc1Jlc3BvbnNlElQKCVdhdGNoVGFzaxIhLmNvbW1vbndlaWdodC52MS5XYXRjaFRhc2tSZXF1ZXN0GiIuY29tbW9ud2VpZ2h0LnYxLldhdGNoVGFza1Jlc3BvbnNlMAESVQoKTGlzdEFnZW50cxIiLmNvbW1vbndlaWdodC52MS5MaXN0QWdlbnRzUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5MaXN0QWdlbnRzUmVzcG9uc2ViBnByb3RvMw", [file_commonweight_v1_channel, file_commonweight_v1_release, file_commonweight_v1_report]);
 
 /**
  * @generated from message commonweight.v1.ImportModelRequest
@@ -305,6 +309,257 @@ export const RollbackModelResponseSchema: GenMessage<RollbackModelResponse> = /*
   messageDesc(file_commonweight_v1_admin, 12);
 
 /**
+ * @generated from message commonweight.v1.ListChannelsRequest
+ */
+export type ListChannelsRequest = Message<"commonweight.v1.ListChannelsRequest"> & {
+  /**
+   * Empty is all.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+};
+
+/**
+ * Describes the message commonweight.v1.ListChannelsRequest.
+ * Use `create(ListChannelsRequestSchema)` to create a new message.
+ */
+export const ListChannelsRequestSchema: GenMessage<ListChannelsRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 13);
+
+/**
+ * @generated from message commonweight.v1.ListChannelsResponse
+ */
+export type ListChannelsResponse = Message<"commonweight.v1.ListChannelsResponse"> & {
+  /**
+   * @generated from field: repeated commonweight.v1.ChannelStatus channels = 1;
+   */
+  channels: ChannelStatus[];
+};
+
+/**
+ * Describes the message commonweight.v1.ListChannelsResponse.
+ * Use `create(ListChannelsResponseSchema)` to create a new message.
+ */
+export const ListChannelsResponseSchema: GenMessage<ListChannelsResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 14);
+
+/**
+ * @generated from message commonweight.v1.PromoteVersionRequest
+ */
+export type PromoteVersionRequest = Message<"commonweight.v1.PromoteVersionRequest"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * 0 is the newest.
+   *
+   * @generated from field: uint64 version = 2;
+   */
+  version: bigint;
+
+  /**
+   * @generated from field: string channel = 3;
+   */
+  channel: string;
+
+  /**
+   * Of the clients that a cohort names, or of all; 0 and 100 are everybody where no cohort is named.
+   *
+   * @generated from field: double percent = 4;
+   */
+  percent: number;
+
+  /**
+   * @generated from field: repeated commonweight.v1.Label cohorts = 5;
+   */
+  cohorts: Label[];
+
+  /**
+   * Percentages that follow one another, each after `every_ms`; the last is 100.
+   *
+   * @generated from field: repeated double stages = 6;
+   */
+  stages: number[];
+
+  /**
+   * @generated from field: uint64 every_ms = 7;
+   */
+  everyMs: bigint;
+
+  /**
+   * @generated from field: commonweight.v1.RolloutGuard guard = 8;
+   */
+  guard?: RolloutGuard | undefined;
+
+  /**
+   * A stage is raised only once reports say that it is good.
+   *
+   * @generated from field: bool needs_reports = 9;
+   */
+  needsReports: boolean;
+};
+
+/**
+ * Describes the message commonweight.v1.PromoteVersionRequest.
+ * Use `create(PromoteVersionRequestSchema)` to create a new message.
+ */
+export const PromoteVersionRequestSchema: GenMessage<PromoteVersionRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 15);
+
+/**
+ * @generated from message commonweight.v1.PromoteVersionResponse
+ */
+export type PromoteVersionResponse = Message<"commonweight.v1.PromoteVersionResponse"> & {
+  /**
+   * @generated from field: commonweight.v1.ChannelStatus status = 1;
+   */
+  status?: ChannelStatus | undefined;
+};
+
+/**
+ * Describes the message commonweight.v1.PromoteVersionResponse.
+ * Use `create(PromoteVersionResponseSchema)` to create a new message.
+ */
+export const PromoteVersionResponseSchema: GenMessage<PromoteVersionResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 16);
+
+/**
+ * @generated from message commonweight.v1.HoldChannelRequest
+ */
+export type HoldChannelRequest = Message<"commonweight.v1.HoldChannelRequest"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * @generated from field: string channel = 2;
+   */
+  channel: string;
+
+  /**
+   * False lets it go on.
+   *
+   * @generated from field: bool held = 3;
+   */
+  held: boolean;
+
+  /**
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message commonweight.v1.HoldChannelRequest.
+ * Use `create(HoldChannelRequestSchema)` to create a new message.
+ */
+export const HoldChannelRequestSchema: GenMessage<HoldChannelRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 17);
+
+/**
+ * @generated from message commonweight.v1.HoldChannelResponse
+ */
+export type HoldChannelResponse = Message<"commonweight.v1.HoldChannelResponse"> & {
+  /**
+   * @generated from field: commonweight.v1.ChannelStatus status = 1;
+   */
+  status?: ChannelStatus | undefined;
+};
+
+/**
+ * Describes the message commonweight.v1.HoldChannelResponse.
+ * Use `create(HoldChannelResponseSchema)` to create a new message.
+ */
+export const HoldChannelResponseSchema: GenMessage<HoldChannelResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 18);
+
+/**
+ * @generated from message commonweight.v1.RollbackChannelRequest
+ */
+export type RollbackChannelRequest = Message<"commonweight.v1.RollbackChannelRequest"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * @generated from field: string channel = 2;
+   */
+  channel: string;
+
+  /**
+   * 0 is what the channel had before: the end of a rollout, where there is one.
+   *
+   * @generated from field: uint64 version = 3;
+   */
+  version: bigint;
+};
+
+/**
+ * Describes the message commonweight.v1.RollbackChannelRequest.
+ * Use `create(RollbackChannelRequestSchema)` to create a new message.
+ */
+export const RollbackChannelRequestSchema: GenMessage<RollbackChannelRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 19);
+
+/**
+ * @generated from message commonweight.v1.RollbackChannelResponse
+ */
+export type RollbackChannelResponse = Message<"commonweight.v1.RollbackChannelResponse"> & {
+  /**
+   * @generated from field: commonweight.v1.ChannelStatus status = 1;
+   */
+  status?: ChannelStatus | undefined;
+};
+
+/**
+ * Describes the message commonweight.v1.RollbackChannelResponse.
+ * Use `create(RollbackChannelResponseSchema)` to create a new message.
+ */
+export const RollbackChannelResponseSchema: GenMessage<RollbackChannelResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 20);
+
+/**
+ * @generated from message commonweight.v1.GetFleetRequest
+ */
+export type GetFleetRequest = Message<"commonweight.v1.GetFleetRequest"> & {
+  /**
+   * Empty is all models of which anybody reports.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+};
+
+/**
+ * Describes the message commonweight.v1.GetFleetRequest.
+ * Use `create(GetFleetRequestSchema)` to create a new message.
+ */
+export const GetFleetRequestSchema: GenMessage<GetFleetRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 21);
+
+/**
+ * @generated from message commonweight.v1.GetFleetResponse
+ */
+export type GetFleetResponse = Message<"commonweight.v1.GetFleetResponse"> & {
+  /**
+   * @generated from field: repeated commonweight.v1.FleetStatus fleets = 1;
+   */
+  fleets: FleetStatus[];
+};
+
+/**
+ * Describes the message commonweight.v1.GetFleetResponse.
+ * Use `create(GetFleetResponseSchema)` to create a new message.
+ */
+export const GetFleetResponseSchema: GenMessage<GetFleetResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 22);
+
+/**
  * @generated from message commonweight.v1.MakeVariantsRequest
  */
 export type MakeVariantsRequest = Message<"commonweight.v1.MakeVariantsRequest"> & {
@@ -340,7 +595,7 @@ export type MakeVariantsRequest = Message<"commonweight.v1.MakeVariantsRequest">
  * Use `create(MakeVariantsRequestSchema)` to create a new message.
  */
 export const MakeVariantsRequestSchema: GenMessage<MakeVariantsRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 13);
+  messageDesc(file_commonweight_v1_admin, 23);
 
 /**
  * @generated from message commonweight.v1.MakeVariantsResponse
@@ -357,7 +612,7 @@ export type MakeVariantsResponse = Message<"commonweight.v1.MakeVariantsResponse
  * Use `create(MakeVariantsResponseSchema)` to create a new message.
  */
 export const MakeVariantsResponseSchema: GenMessage<MakeVariantsResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 14);
+  messageDesc(file_commonweight_v1_admin, 24);
 
 /**
  * @generated from message commonweight.v1.ReportVariantRequest
@@ -396,7 +651,7 @@ export type ReportVariantRequest = Message<"commonweight.v1.ReportVariantRequest
  * Use `create(ReportVariantRequestSchema)` to create a new message.
  */
 export const ReportVariantRequestSchema: GenMessage<ReportVariantRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 15);
+  messageDesc(file_commonweight_v1_admin, 25);
 
 /**
  * @generated from message commonweight.v1.ReportVariantResponse
@@ -413,7 +668,7 @@ export type ReportVariantResponse = Message<"commonweight.v1.ReportVariantRespon
  * Use `create(ReportVariantResponseSchema)` to create a new message.
  */
 export const ReportVariantResponseSchema: GenMessage<ReportVariantResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 16);
+  messageDesc(file_commonweight_v1_admin, 26);
 
 /**
  * @generated from message commonweight.v1.CreateTaskRequest
@@ -437,7 +692,7 @@ export type CreateTaskRequest = Message<"commonweight.v1.CreateTaskRequest"> & {
  * Use `create(CreateTaskRequestSchema)` to create a new message.
  */
 export const CreateTaskRequestSchema: GenMessage<CreateTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 17);
+  messageDesc(file_commonweight_v1_admin, 27);
 
 /**
  * @generated from message commonweight.v1.CreateTaskResponse
@@ -454,7 +709,7 @@ export type CreateTaskResponse = Message<"commonweight.v1.CreateTaskResponse"> &
  * Use `create(CreateTaskResponseSchema)` to create a new message.
  */
 export const CreateTaskResponseSchema: GenMessage<CreateTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 18);
+  messageDesc(file_commonweight_v1_admin, 28);
 
 /**
  * @generated from message commonweight.v1.StartTaskRequest
@@ -471,7 +726,7 @@ export type StartTaskRequest = Message<"commonweight.v1.StartTaskRequest"> & {
  * Use `create(StartTaskRequestSchema)` to create a new message.
  */
 export const StartTaskRequestSchema: GenMessage<StartTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 19);
+  messageDesc(file_commonweight_v1_admin, 29);
 
 /**
  * @generated from message commonweight.v1.StartTaskResponse
@@ -488,7 +743,7 @@ export type StartTaskResponse = Message<"commonweight.v1.StartTaskResponse"> & {
  * Use `create(StartTaskResponseSchema)` to create a new message.
  */
 export const StartTaskResponseSchema: GenMessage<StartTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 20);
+  messageDesc(file_commonweight_v1_admin, 30);
 
 /**
  * @generated from message commonweight.v1.PauseTaskRequest
@@ -505,7 +760,7 @@ export type PauseTaskRequest = Message<"commonweight.v1.PauseTaskRequest"> & {
  * Use `create(PauseTaskRequestSchema)` to create a new message.
  */
 export const PauseTaskRequestSchema: GenMessage<PauseTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 21);
+  messageDesc(file_commonweight_v1_admin, 31);
 
 /**
  * @generated from message commonweight.v1.PauseTaskResponse
@@ -522,7 +777,7 @@ export type PauseTaskResponse = Message<"commonweight.v1.PauseTaskResponse"> & {
  * Use `create(PauseTaskResponseSchema)` to create a new message.
  */
 export const PauseTaskResponseSchema: GenMessage<PauseTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 22);
+  messageDesc(file_commonweight_v1_admin, 32);
 
 /**
  * @generated from message commonweight.v1.GetTaskRequest
@@ -539,7 +794,7 @@ export type GetTaskRequest = Message<"commonweight.v1.GetTaskRequest"> & {
  * Use `create(GetTaskRequestSchema)` to create a new message.
  */
 export const GetTaskRequestSchema: GenMessage<GetTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 23);
+  messageDesc(file_commonweight_v1_admin, 33);
 
 /**
  * @generated from message commonweight.v1.GetTaskResponse
@@ -556,7 +811,7 @@ export type GetTaskResponse = Message<"commonweight.v1.GetTaskResponse"> & {
  * Use `create(GetTaskResponseSchema)` to create a new message.
  */
 export const GetTaskResponseSchema: GenMessage<GetTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 24);
+  messageDesc(file_commonweight_v1_admin, 34);
 
 /**
  * @generated from message commonweight.v1.ListTasksRequest
@@ -569,7 +824,7 @@ export type ListTasksRequest = Message<"commonweight.v1.ListTasksRequest"> & {
  * Use `create(ListTasksRequestSchema)` to create a new message.
  */
 export const ListTasksRequestSchema: GenMessage<ListTasksRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 25);
+  messageDesc(file_commonweight_v1_admin, 35);
 
 /**
  * @generated from message commonweight.v1.ListTasksResponse
@@ -586,7 +841,7 @@ export type ListTasksResponse = Message<"commonweight.v1.ListTasksResponse"> & {
  * Use `create(ListTasksResponseSchema)` to create a new message.
  */
 export const ListTasksResponseSchema: GenMessage<ListTasksResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 26);
+  messageDesc(file_commonweight_v1_admin, 36);
 
 /**
  * @generated from message commonweight.v1.WatchTaskRequest
@@ -603,7 +858,7 @@ export type WatchTaskRequest = Message<"commonweight.v1.WatchTaskRequest"> & {
  * Use `create(WatchTaskRequestSchema)` to create a new message.
  */
 export const WatchTaskRequestSchema: GenMessage<WatchTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 27);
+  messageDesc(file_commonweight_v1_admin, 37);
 
 /**
  * @generated from message commonweight.v1.WatchTaskResponse
@@ -620,7 +875,7 @@ export type WatchTaskResponse = Message<"commonweight.v1.WatchTaskResponse"> & {
  * Use `create(WatchTaskResponseSchema)` to create a new message.
  */
 export const WatchTaskResponseSchema: GenMessage<WatchTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 28);
+  messageDesc(file_commonweight_v1_admin, 38);
 
 /**
  * @generated from message commonweight.v1.ListAgentsRequest
@@ -633,7 +888,7 @@ export type ListAgentsRequest = Message<"commonweight.v1.ListAgentsRequest"> & {
  * Use `create(ListAgentsRequestSchema)` to create a new message.
  */
 export const ListAgentsRequestSchema: GenMessage<ListAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 29);
+  messageDesc(file_commonweight_v1_admin, 39);
 
 /**
  * @generated from message commonweight.v1.AgentStatus
@@ -675,7 +930,7 @@ export type AgentStatus = Message<"commonweight.v1.AgentStatus"> & {
  * Use `create(AgentStatusSchema)` to create a new message.
  */
 export const AgentStatusSchema: GenMessage<AgentStatus> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 30);
+  messageDesc(file_commonweight_v1_admin, 40);
 
 /**
  * @generated from message commonweight.v1.ListAgentsResponse
@@ -692,7 +947,7 @@ export type ListAgentsResponse = Message<"commonweight.v1.ListAgentsResponse"> &
  * Use `create(ListAgentsResponseSchema)` to create a new message.
  */
 export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 31);
+  messageDesc(file_commonweight_v1_admin, 41);
 
 /**
  * @generated from message commonweight.v1.TaskStatus
@@ -816,7 +1071,7 @@ export type TaskStatus = Message<"commonweight.v1.TaskStatus"> & {
  * Use `create(TaskStatusSchema)` to create a new message.
  */
 export const TaskStatusSchema: GenMessage<TaskStatus> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 32);
+  messageDesc(file_commonweight_v1_admin, 42);
 
 /**
  * What the command line and the dashboard speak.
@@ -875,6 +1130,54 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof RollbackModelRequestSchema;
     output: typeof RollbackModelResponseSchema;
+  },
+  /**
+   * @generated from rpc commonweight.v1.AdminService.ListChannels
+   */
+  listChannels: {
+    methodKind: "unary";
+    input: typeof ListChannelsRequestSchema;
+    output: typeof ListChannelsResponseSchema;
+  },
+  /**
+   * Has a channel give a version to everybody, or to a part of its clients.
+   *
+   * @generated from rpc commonweight.v1.AdminService.PromoteVersion
+   */
+  promoteVersion: {
+    methodKind: "unary";
+    input: typeof PromoteVersionRequestSchema;
+    output: typeof PromoteVersionResponseSchema;
+  },
+  /**
+   * Keeps a channel as it is, or lets it go on.
+   *
+   * @generated from rpc commonweight.v1.AdminService.HoldChannel
+   */
+  holdChannel: {
+    methodKind: "unary";
+    input: typeof HoldChannelRequestSchema;
+    output: typeof HoldChannelResponseSchema;
+  },
+  /**
+   * Ends a rollout, or has a channel give an older version again.
+   *
+   * @generated from rpc commonweight.v1.AdminService.RollbackChannel
+   */
+  rollbackChannel: {
+    methodKind: "unary";
+    input: typeof RollbackChannelRequestSchema;
+    output: typeof RollbackChannelResponseSchema;
+  },
+  /**
+   * What apps run, and what they say of it.
+   *
+   * @generated from rpc commonweight.v1.AdminService.GetFleet
+   */
+  getFleet: {
+    methodKind: "unary";
+    input: typeof GetFleetRequestSchema;
+    output: typeof GetFleetResponseSchema;
   },
   /**
    * Makes forms of a version, away from the coordinator's own work; answers when they are there.

@@ -4,15 +4,19 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { SignedChannel } from "./channel_pb.ts";
+import { file_commonweight_v1_channel } from "./channel_pb.ts";
 import type { SignedManifest, SignedVariantList } from "./release_pb.ts";
 import { file_commonweight_v1_release } from "./release_pb.ts";
+import type { ClientReport } from "./report_pb.ts";
+import { file_commonweight_v1_report } from "./report_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file commonweight/v1/model.proto.
  */
 export const file_commonweight_v1_model: GenFile = /*@__PURE__*/
-  fileDesc("Chtjb21tb253ZWlnaHQvdjEvbW9kZWwucHJvdG8SD2NvbW1vbndlaWdodC52MSIxCg9HZXRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBCJEChBHZXRNb2RlbFJlc3BvbnNlEjAKB3JlbGVhc2UYASABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiNAoSR2V0VmFyaWFudHNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQiSwoTR2V0VmFyaWFudHNSZXNwb25zZRI0Cgh2YXJpYW50cxgBIAEoCzIiLmNvbW1vbndlaWdodC52MS5TaWduZWRWYXJpYW50TGlzdCIiChFXYXRjaE1vZGVsUmVxdWVzdBINCgVtb2RlbBgBIAEoCSJGChJXYXRjaE1vZGVsUmVzcG9uc2USMAoHcmVsZWFzZRgBIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdCJNChtNb2RlbFNlcnZpY2VEb3dubG9hZFJlcXVlc3QSDgoGZGlnZXN0GAEgASgMEg4KBm9mZnNldBgCIAEoBBIOCgZsZW5ndGgYAyABKAQiUAocTW9kZWxTZXJ2aWNlRG93bmxvYWRSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSEgoKdG90YWxfc2l6ZRgCIAEoBBIMCgRkYXRhGAMgASgMMv0CCgxNb2RlbFNlcnZpY2USTwoIR2V0TW9kZWwSIC5jb21tb253ZWlnaHQudjEuR2V0TW9kZWxSZXF1ZXN0GiEuY29tbW9ud2VpZ2h0LnYxLkdldE1vZGVsUmVzcG9uc2USVwoKV2F0Y2hNb2RlbBIiLmNvbW1vbndlaWdodC52MS5XYXRjaE1vZGVsUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5XYXRjaE1vZGVsUmVzcG9uc2UwARJYCgtHZXRWYXJpYW50cxIjLmNvbW1vbndlaWdodC52MS5HZXRWYXJpYW50c1JlcXVlc3QaJC5jb21tb253ZWlnaHQudjEuR2V0VmFyaWFudHNSZXNwb25zZRJpCghEb3dubG9hZBIsLmNvbW1vbndlaWdodC52MS5Nb2RlbFNlcnZpY2VEb3dubG9hZFJlcXVlc3QaLS5jb21tb253ZWlnaHQudjEuTW9kZWxTZXJ2aWNlRG93bmxvYWRSZXNwb25zZTABYgZwcm90bzM", [file_commonweight_v1_release]);
+  fileDesc("Chtjb21tb253ZWlnaHQvdjEvbW9kZWwucHJvdG8SD2NvbW1vbndlaWdodC52MSIxCg9HZXRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBCJEChBHZXRNb2RlbFJlc3BvbnNlEjAKB3JlbGVhc2UYASABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiNAoSR2V0VmFyaWFudHNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQiSwoTR2V0VmFyaWFudHNSZXNwb25zZRI0Cgh2YXJpYW50cxgBIAEoCzIiLmNvbW1vbndlaWdodC52MS5TaWduZWRWYXJpYW50TGlzdCIiChFXYXRjaE1vZGVsUmVxdWVzdBINCgVtb2RlbBgBIAEoCSJGChJXYXRjaE1vZGVsUmVzcG9uc2USMAoHcmVsZWFzZRgBIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdCIzChFHZXRDaGFubmVsUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIPCgdjaGFubmVsGAIgASgJIkQKEkdldENoYW5uZWxSZXNwb25zZRIuCgZyZWNvcmQYASABKAsyHi5jb21tb253ZWlnaHQudjEuU2lnbmVkQ2hhbm5lbCI1ChNXYXRjaENoYW5uZWxSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB2NoYW5uZWwYAiABKAkiRgoUV2F0Y2hDaGFubmVsUmVzcG9uc2USLgoGcmVjb3JkGAEgASgLMh4uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZENoYW5uZWwiQgoQUmVwb3J0VXNlUmVxdWVzdBIuCgdyZXBvcnRzGAEgAygLMh0uY29tbW9ud2VpZ2h0LnYxLkNsaWVudFJlcG9ydCIqChFSZXBvcnRVc2VSZXNwb25zZRIVCg1uZXh0X2FmdGVyX21zGAEgASgNIk0KG01vZGVsU2VydmljZURvd25sb2FkUmVxdWVzdBIOCgZkaWdlc3QYASABKAwSDgoGb2Zmc2V0GAIgASgEEg4KBmxlbmd0aBgDIAEoBCJQChxNb2RlbFNlcnZpY2VEb3dubG9hZFJlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBISCgp0b3RhbF9zaXplGAIgASgEEgwKBGRhdGEYAyABKAwyhwUKDE1vZGVsU2VydmljZRJPCghHZXRNb2RlbBIgLmNvbW1vbndlaWdodC52MS5HZXRNb2RlbFJlcXVlc3QaIS5jb21tb253ZWlnaHQudjEuR2V0TW9kZWxSZXNwb25zZRJXCgpXYXRjaE1vZGVsEiIuY29tbW9ud2VpZ2h0LnYxLldhdGNoTW9kZWxSZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLldhdGNoTW9kZWxSZXNwb25zZTABElgKC0dldFZhcmlhbnRzEiMuY29tbW9ud2VpZ2h0LnYxLkdldFZhcmlhbnRzUmVxdWVzdBokLmNvbW1vbndlaWdodC52MS5HZXRWYXJpYW50c1Jlc3BvbnNlElUKCkdldENoYW5uZWwSIi5jb21tb253ZWlnaHQudjEuR2V0Q2hhbm5lbFJlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuR2V0Q2hhbm5lbFJlc3BvbnNlEl0KDFdhdGNoQ2hhbm5lbBIkLmNvbW1vbndlaWdodC52MS5XYXRjaENoYW5uZWxSZXF1ZXN0GiUuY29tbW9ud2VpZ2h0LnYxLldhdGNoQ2hhbm5lbFJlc3BvbnNlMAESUgoJUmVwb3J0VXNlEiEuY29tbW9ud2VpZ2h0LnYxLlJlcG9ydFVzZVJlcXVlc3QaIi5jb21tb253ZWlnaHQudjEuUmVwb3J0VXNlUmVzcG9uc2USaQoIRG93bmxvYWQSLC5jb21tb253ZWlnaHQudjEuTW9kZWxTZXJ2aWNlRG93bmxvYWRSZXF1ZXN0Gi0uY29tbW9ud2VpZ2h0LnYxLk1vZGVsU2VydmljZURvd25sb2FkUmVzcG9uc2UwAWIGcHJvdG8z", [file_commonweight_v1_channel, file_commonweight_v1_release, file_commonweight_v1_report]);
 
 /**
  * @generated from message commonweight.v1.GetModelRequest
@@ -133,6 +137,122 @@ export const WatchModelResponseSchema: GenMessage<WatchModelResponse> = /*@__PUR
   messageDesc(file_commonweight_v1_model, 5);
 
 /**
+ * @generated from message commonweight.v1.GetChannelRequest
+ */
+export type GetChannelRequest = Message<"commonweight.v1.GetChannelRequest"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * @generated from field: string channel = 2;
+   */
+  channel: string;
+};
+
+/**
+ * Describes the message commonweight.v1.GetChannelRequest.
+ * Use `create(GetChannelRequestSchema)` to create a new message.
+ */
+export const GetChannelRequestSchema: GenMessage<GetChannelRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_model, 6);
+
+/**
+ * @generated from message commonweight.v1.GetChannelResponse
+ */
+export type GetChannelResponse = Message<"commonweight.v1.GetChannelResponse"> & {
+  /**
+   * @generated from field: commonweight.v1.SignedChannel record = 1;
+   */
+  record?: SignedChannel | undefined;
+};
+
+/**
+ * Describes the message commonweight.v1.GetChannelResponse.
+ * Use `create(GetChannelResponseSchema)` to create a new message.
+ */
+export const GetChannelResponseSchema: GenMessage<GetChannelResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_model, 7);
+
+/**
+ * @generated from message commonweight.v1.WatchChannelRequest
+ */
+export type WatchChannelRequest = Message<"commonweight.v1.WatchChannelRequest"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * @generated from field: string channel = 2;
+   */
+  channel: string;
+};
+
+/**
+ * Describes the message commonweight.v1.WatchChannelRequest.
+ * Use `create(WatchChannelRequestSchema)` to create a new message.
+ */
+export const WatchChannelRequestSchema: GenMessage<WatchChannelRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_model, 8);
+
+/**
+ * @generated from message commonweight.v1.WatchChannelResponse
+ */
+export type WatchChannelResponse = Message<"commonweight.v1.WatchChannelResponse"> & {
+  /**
+   * @generated from field: commonweight.v1.SignedChannel record = 1;
+   */
+  record?: SignedChannel | undefined;
+};
+
+/**
+ * Describes the message commonweight.v1.WatchChannelResponse.
+ * Use `create(WatchChannelResponseSchema)` to create a new message.
+ */
+export const WatchChannelResponseSchema: GenMessage<WatchChannelResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_model, 9);
+
+/**
+ * @generated from message commonweight.v1.ReportUseRequest
+ */
+export type ReportUseRequest = Message<"commonweight.v1.ReportUseRequest"> & {
+  /**
+   * One for each model of the app.
+   *
+   * @generated from field: repeated commonweight.v1.ClientReport reports = 1;
+   */
+  reports: ClientReport[];
+};
+
+/**
+ * Describes the message commonweight.v1.ReportUseRequest.
+ * Use `create(ReportUseRequestSchema)` to create a new message.
+ */
+export const ReportUseRequestSchema: GenMessage<ReportUseRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_model, 10);
+
+/**
+ * @generated from message commonweight.v1.ReportUseResponse
+ */
+export type ReportUseResponse = Message<"commonweight.v1.ReportUseResponse"> & {
+  /**
+   * When the next report is welcome.
+   *
+   * @generated from field: uint32 next_after_ms = 1;
+   */
+  nextAfterMs: number;
+};
+
+/**
+ * Describes the message commonweight.v1.ReportUseResponse.
+ * Use `create(ReportUseResponseSchema)` to create a new message.
+ */
+export const ReportUseResponseSchema: GenMessage<ReportUseResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_model, 11);
+
+/**
  * @generated from message commonweight.v1.ModelServiceDownloadRequest
  */
 export type ModelServiceDownloadRequest = Message<"commonweight.v1.ModelServiceDownloadRequest"> & {
@@ -159,7 +279,7 @@ export type ModelServiceDownloadRequest = Message<"commonweight.v1.ModelServiceD
  * Use `create(ModelServiceDownloadRequestSchema)` to create a new message.
  */
 export const ModelServiceDownloadRequestSchema: GenMessage<ModelServiceDownloadRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_model, 6);
+  messageDesc(file_commonweight_v1_model, 12);
 
 /**
  * @generated from message commonweight.v1.ModelServiceDownloadResponse
@@ -186,7 +306,7 @@ export type ModelServiceDownloadResponse = Message<"commonweight.v1.ModelService
  * Use `create(ModelServiceDownloadResponseSchema)` to create a new message.
  */
 export const ModelServiceDownloadResponseSchema: GenMessage<ModelServiceDownloadResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_model, 7);
+  messageDesc(file_commonweight_v1_model, 13);
 
 /**
  * What an app's SDK speaks.
@@ -223,6 +343,36 @@ export const ModelService: GenService<{
     methodKind: "unary";
     input: typeof GetVariantsRequestSchema;
     output: typeof GetVariantsResponseSchema;
+  },
+  /**
+   * What a channel of a model says now.
+   *
+   * @generated from rpc commonweight.v1.ModelService.GetChannel
+   */
+  getChannel: {
+    methodKind: "unary";
+    input: typeof GetChannelRequestSchema;
+    output: typeof GetChannelResponseSchema;
+  },
+  /**
+   * One message now and one for each newer record. Only the newest is ever sent.
+   *
+   * @generated from rpc commonweight.v1.ModelService.WatchChannel
+   */
+  watchChannel: {
+    methodKind: "server_streaming";
+    input: typeof WatchChannelRequestSchema;
+    output: typeof WatchChannelResponseSchema;
+  },
+  /**
+   * Says how versions do with an app.
+   *
+   * @generated from rpc commonweight.v1.ModelService.ReportUse
+   */
+  reportUse: {
+    methodKind: "unary";
+    input: typeof ReportUseRequestSchema;
+    output: typeof ReportUseResponseSchema;
   },
   /**
    * @generated from rpc commonweight.v1.ModelService.Download

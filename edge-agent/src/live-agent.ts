@@ -1,0 +1,54 @@
+import type { TrustCrypto } from '@commonweight/client-sdk';
+import { ConfigError } from '@commonweight/core';
+import { isName } from '@commonweight/proto';
+import { Agent, type AgentIdentity } from './agent.ts';
+import type { AgentDisk } from './disk.ts';
+import type { AgentEvent } from './events.ts';
+import type { AgentLink } from './link/agent-link.ts';
+import type { Trainer } from './training/trainer.ts';
+
+/** What of an agent differs between Node and a browser. */
+export interface AgentPlatform {
+  crypto: TrustCrypto;
+  /** Where its files are, for people to read. */
+  place: string;
+  openLink(): AgentLink;
+  openDisk(onDamaged: (path: string) => void): Promise<AgentDisk>;
+  openTrainer(warn: (text: string) => void): Promise<{
+    trainer: Pick<Trainer<never>, 'train' | 'close'>;
+    examples: number;
+  }>;
+}
+
+/** An agent's life on a platform: opens what it works with, and lets go of it in the end. Throws where it cannot begin. */
+export async function liveAgent(
+  options: AgentIdentity & { onEvent?: (event: AgentEvent) => void },
+  { crypto, place, openLink, openDisk, openTrainer }: AgentPlatform,
+): Promise<void> {
+  if (!isName(options.agentId)) {
+    throw new ConfigError(`agent id "${options.agentId}" may have up to 64 letters, digits, - and _ only`, 'id');
+  }
+  const link = openLink();
+  const tell = options.onEvent ?? (() => {});
+  try {
+    const warn = (text: string): void => tell({ type: 'warning', text });
+    const disk = await openDisk((path) => warn(`an update in the outbox was damaged and set aside as ${path}`));
+    const others = new Set(disk.outbox.entries().map(({ header }) => header.agentId));
+    others.delete(options.agentId);
+    for (const other of others)
+      warn(`the outbox in ${place} holds updates of agent ${other}: only that agent can send them`);
+    const { trainer, examples } = await openTrainer(warn);
+    tell({ type: 'data', examples });
+    const agent = new Agent({ options, crypto, link, disk, trainer, examples, tell });
+    try {
+      await agent.run();
+    } finally {
+      // The link first: what still waits for an answer over it ends at once.
+      await link.close();
+      await trainer.close();
+      await agent.idle();
+    }
+  } finally {
+    await link.close();
+  }
+}

@@ -1,0 +1,4 @@
+import { runTrainingEngineContract } from '../../../../test/contract/training-engine.ts';
+
+runTrainingEngineContract('ort-web');
+runTrainingEngineContract('tfjs');
