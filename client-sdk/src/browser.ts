@@ -10,10 +10,15 @@ export type { AnyModel, Held, ModelStatus, ModelTypes, Prediction } from './mode
 export type { ModelOptions } from './model/life.ts';
 export type { Bundle } from './model/bundle.ts';
 export type { Contract } from './model/contract.ts';
+export type { FeedbackOptions, Truth } from './model/feedback.ts';
 export type { ShadowOptions } from './model/shadow.ts';
 export type { ModelEvents, ModelListener, SwapReason } from './model/events.ts';
 export type { Golden } from './model/golden.ts';
-export type { Inputs } from './model/inputs.ts';
+export type { ImageInput, ImageSource } from './images/encoded.ts';
+export type { ImageOptions } from './images/image-input.ts';
+export type { Pixels } from './images/resample.ts';
+export type { Inputs, InputValue } from './model/inputs.ts';
+export type { Nested } from './model/nested.ts';
 export type { ProbationPolicy } from './model/probation.ts';
 export type { Tensor, TensorData, TypedArray } from './runtime/tensor.ts';
 export { asError, ContractError, InputError, ModelError, TransportError, TrustError } from './errors.ts';

@@ -3,6 +3,9 @@ import { ReleaseCache } from './cache/release-cache.ts';
 import { openClientId } from './client-id.ts';
 import type { ModelLink } from './connection/model-link.ts';
 import { ModelError } from './errors.ts';
+import type { FeedbackStore } from './feedback/feedback-folder.ts';
+import type { FeedbackOptions } from './model/feedback.ts';
+import type { DecodeImage } from './images/encoded.ts';
 import type { ModelOptions, ModelParts, Variants } from './model/life.ts';
 import { Model, type AnyModel, type ModelTypes } from './model/model.ts';
 import { Quarantine } from './model/quarantine.ts';
@@ -45,6 +48,9 @@ export interface ClientParts {
   engine: Engine;
   storage: Storage;
   crypto: TrustCrypto;
+  decodeImage?: DecodeImage;
+  /** Where labelled examples of a model are kept; undefined where nothing can be. */
+  openFeedback?: (model: string, options: FeedbackOptions) => FeedbackStore | undefined;
   /** One more runtime, for versions that predict beside others. */
   openShadowEngine?: () => Engine;
   who: Who;
@@ -92,7 +98,7 @@ export class Client {
   }
 
   async #open(name: string, channel: string, options: ModelOptions): Promise<Model> {
-    const { link, pin, engine, storage, crypto, variants, who } = this.#parts;
+    const { link, pin, engine, storage, crypto, variants, who, decodeImage } = this.#parts;
     const isLatest = channel === LATEST;
     const folder = isLatest ? `models/${name}` : `models/${name}/channels/${channel}`;
     const ratchet = isLatest
@@ -110,8 +116,10 @@ export class Client {
         cache: new ReleaseCache(storage, folder, crypto.sha256, options.diskBytesMax),
         quarantine: await Quarantine.open(storage, folder, runtime),
         who,
+        ...(decodeImage === undefined ? {} : { decodeImage }),
         ...(ratchet === undefined ? {} : { channel: { name: channel, ratchet } }),
         ...(await this.#shadowParts(name, channel, folder, options)),
+        ...this.#feedbackParts(name, options),
         ...(variants === undefined ? {} : { variants }),
       },
       options,
@@ -127,6 +135,11 @@ export class Client {
       await model.close();
       throw error;
     }
+  }
+
+  #feedbackParts(name: string, { feedback }: ModelOptions): Pick<ModelParts, 'feedback'> {
+    if (feedback === undefined || feedback === false) return {};
+    return { feedback: { store: this.#parts.openFeedback?.(name, feedback === true ? {} : feedback) } };
   }
 
   async #shadowParts(
@@ -181,8 +194,19 @@ export async function connectOn(platform: Platform, url: string, options: Connec
   const who = { clientId: await openClientId(clientId, storage), labels };
   const parts = { link: platform.openLink(url), pin, engine: platform.openEngine({ threads }), storage, who };
   const openShadowEngine = (): Engine => platform.openEngine({ threads: 1 });
+  const openFeedback = (model: string, { folder, diskBytesMax }: FeedbackOptions): FeedbackStore | undefined => {
+    if (folder !== undefined && platform.openFeedback === undefined)
+      throw new ModelError('a browser has no folder for feedback: leave `folder` out, and accuracy is still reported');
+    const place = folder ?? (cacheDir === undefined ? undefined : `${cacheDir}/feedback/${model}`);
+    return place === undefined ? undefined : platform.openFeedback?.(place, diskBytesMax);
+  };
+  const { decodeImage } = platform;
+  const decoding = decodeImage === undefined ? {} : { decodeImage };
   const variants = variant && platform.openVariants?.(variant, { threads, place: cacheDir });
-  return new Client({ ...parts, openShadowEngine, crypto: platform.crypto, ...(variants && { variants }) }, options);
+  return new Client(
+    { ...parts, ...decoding, openShadowEngine, openFeedback, crypto: platform.crypto, ...(variants && { variants }) },
+    options,
+  );
 }
 
 function requireLabels(labels: Readonly<Record<string, string>>): void {

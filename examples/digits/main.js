@@ -46,9 +46,8 @@ async function guess() {
   isBusy = true;
   while (isDue) {
     isDue = false;
-    const { data } = paper.getImageData(0, 0, 28, 28);
-    const input = Float32Array.from({ length: 784 }, (_, i) => data[4 * i] / 255);
-    const { outputs, version } = await model.predict({ input });
+    // Pixels as they are: the model's contract says what it takes them as.
+    const { outputs, version } = await model.predict({ input: paper.getImageData(0, 0, 28, 28) });
     const scores = Object.values(outputs)[0].data;
     $('guess').textContent = isEmpty() ? '' : String(scores.indexOf(Math.max(...scores)));
     document.body.dataset.predictedBy = String(version);

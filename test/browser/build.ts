@@ -29,7 +29,7 @@ const FROM_SOURCE = {
 } satisfies InlineConfig;
 
 /** An example page as `vite build` makes it, but from the sources of the SDK. */
-export async function buildExample(outDir: string, name: 'digits' | 'teach' = 'digits'): Promise<void> {
+export async function buildExample(outDir: string, name: 'digits' | 'react' | 'teach' = 'digits'): Promise<void> {
   const options = { outDir, emptyOutDir: true, target: 'es2024' } as const;
   await build({ ...FROM_SOURCE, plugins: [workerFromSource], root: join(root, 'examples', name), build: options });
 }

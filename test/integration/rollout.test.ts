@@ -1,6 +1,6 @@
 // A rollout as it goes with real apps over every link: what they report takes a bad version back, and leaves a good one alone.
 import { join } from 'node:path';
-import type { Client, Engine, Model, ModelOptions, Session, Tensor } from '@commonweight/client-sdk';
+import type { Client, Engine, Model, ModelOptions, Prediction, Session, Tensor } from '@commonweight/client-sdk';
 import { connect, nodePlatform, OrtEngine } from '@commonweight/client-sdk';
 import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
 import { logistic, writeModel } from '@commonweight/core';
@@ -51,7 +51,13 @@ const shared = (odd: (session: Session) => Session = (session) => session): Engi
 });
 
 /** Apps that never stop asking. */
-async function apps(url: string, name: string, options: ModelOptions, engine: () => Engine): Promise<Model[]> {
+async function apps(
+  url: string,
+  name: string,
+  options: ModelOptions,
+  engine: () => Engine,
+  onAnswer: (model: Model, answer: Prediction) => Promise<void> = () => Promise.resolve(),
+): Promise<Model[]> {
   calling = true;
   return Promise.all(
     Array.from({ length: CLIENTS }, async (_, i) => {
@@ -63,7 +69,8 @@ async function apps(url: string, name: string, options: ModelOptions, engine: ()
       const call = async (): Promise<void> => {
         while (calling) {
           // One that fails is what is reported.
-          await model.predict(input()).catch(() => undefined);
+          const answer = await model.predict(input()).catch(() => undefined);
+          if (answer !== undefined && answer.id !== '') await onAnswer(model, answer);
           await new Promise((resolve) => setTimeout(resolve, 20));
         }
       };
@@ -172,6 +179,28 @@ test('a version whose predictions fail here and there is taken back once it is s
   await until('the end of the rollout', 60_000, async () => (await status(name)).rollout === undefined);
   expect((await status(name)).changes.at(-1)?.what).toMatch(
     /^version 2 taken back: \d+\.\d % of its predictions fail, of the version before 0\.0 %$/,
+  );
+});
+
+test('a version that is right less often, as people say afterwards, is taken back', async () => {
+  const name = 'wrong';
+  await twoVersions(name);
+  const say = async (model: Model, { id, version, outputs }: Prediction): Promise<void> => {
+    const said = Array.from(outputs['logits']!.data as Float32Array);
+    const guess = said.indexOf(Math.max(...said));
+    // Of the second version every third answer is wrong.
+    const isWrong = version === 2 && Math.random() < 1 / 3;
+    await model.feedback(id, { label: isWrong ? (guess + 1) % 3 : guess });
+  };
+  const url = `grpc://127.0.0.1:${coordinator.grpcPort}`;
+  await apps(url, name, { feedback: true, probation: { probationMs: 300 } }, () => shared(), say);
+  await coordinator.service.promoteVersion(
+    { model: name, channel: 'stable' },
+    { version: 2, percent: 50, ...everybody },
+  );
+  await until('the end of the rollout', 60_000, async () => (await status(name)).rollout === undefined);
+  expect((await status(name)).changes.at(-1)?.what).toMatch(
+    /^version 2 taken back: \d+\.\d % of its answers are right by feedback, of the version before 100\.0 %$/,
   );
 });
 

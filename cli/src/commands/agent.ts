@@ -31,7 +31,7 @@ export function addAgent(program: Command): void {
     .description('train on data that stays here, until it is stopped')
     .option(
       '--data <spec>',
-      'mnist, idx:DIR, csv:FILE, jsonl:FILE, npz:FILE or images:DIR, with ?label=COLUMN&input.NAME=COLUMNS&partition=I/N (docs/data.md)',
+      'mnist, idx:DIR, csv:FILE, jsonl:FILE, npz:FILE, images:DIR or feedback:DIR, with ?label=COLUMN&input.NAME=COLUMNS&partition=I/N (docs/data.md)',
     )
     .option('--id <name>', 'its name among the agents; one program each', name, ownName())
     .option('--dir <dir>', 'folder of its outbox and cache (else .commonweight/agents/ID)')

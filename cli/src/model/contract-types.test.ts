@@ -16,10 +16,12 @@ const DIGITS = {
 test('the declaration names what goes in and what comes out', () => {
   expect(contractTypes(DIGITS))
     .toBe(`// The contract of 'digit-images', version 3: made by \`commonweight model types\`, not by hand.
+import type { ImageInput, Nested, Pixels } from '@commonweight/client-sdk';
+
 export interface DigitImages {
   inputs: {
     /** float[batch, 784] */
-    "input": Float32Array | { data: Float32Array; dims: readonly [number, 784] };
+    "input": Float32Array | { data: Float32Array; dims: readonly [number, 784] } | Nested | Pixels | ImageInput | readonly (Pixels | ImageInput)[];
   };
   outputs: {
     /** float[batch, 10] */
@@ -33,7 +35,7 @@ test('a shape that the number of values does not tell has to be given', () => {
   const contract = { ...DIGITS, model: '2nn', inputs: [{ name: 'x', dtype: 'int64', dims: [-1, -1] }] };
   const text = contractTypes(contract);
   expect(text).toContain('export interface M2nn {');
-  expect(text).toContain('"x": { data: BigInt64Array; dims: readonly [number, number] };');
+  expect(text).toContain('"x": { data: BigInt64Array; dims: readonly [number, number] } | Nested;');
 });
 
 const folder = mkdtempSync(join(tmpdir(), 'cw-types-'));

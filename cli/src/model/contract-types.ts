@@ -18,12 +18,15 @@ export function contractTypes({ model, version, inputs, outputs }: NamedContract
     const tensor = tensorType(spec);
     // Where one size at most is open, the number of values tells the shape.
     const canTell = spec.dims.filter((dim) => dim < 0).length <= 1;
-    return canTell ? `${arrayType(spec)} | ${tensor}` : tensor;
+    const values = canTell ? `${arrayType(spec)} | ${tensor}` : tensor;
+    return `${values} | Nested${isImage(spec) ? ' | Pixels | ImageInput | readonly (Pixels | ImageInput)[]' : ''}`;
   };
   const fields = (specs: readonly TensorSpec[], type: (spec: TensorSpec) => string): string =>
     specs.map((spec) => `    /** ${show(spec)} */\n    ${JSON.stringify(spec.name)}: ${type(spec)};\n`).join('');
+  const imports = inputs.some(isImage) ? ['ImageInput', 'Nested', 'Pixels'] : ['Nested'];
   return (
     `// The contract of '${model}', version ${version}: made by \`commonweight model types\`, not by hand.\n` +
+    `import type { ${imports.join(', ')} } from '@commonweight/client-sdk';\n\n` +
     `export interface ${typeName(model)} {\n` +
     `  inputs: {\n${fields(inputs, input)}  };\n` +
     `  outputs: {\n${fields(outputs, tensorType)}  };\n` +
@@ -37,6 +40,10 @@ function typeName(model: string): string {
   const name = words.map((word) => word[0]!.toUpperCase() + word.slice(1)).join('');
   return /^[A-Za-z]/.test(name) ? name : `M${name}`;
 }
+
+/** Whether an image may be given: values and shapes that one can have. */
+const isImage = ({ dtype, dims }: TensorSpec): boolean =>
+  ['float', 'double', 'uint8'].includes(dtype) && dims.length >= 2 && dims.length <= 4;
 
 function arrayType({ dtype }: TensorSpec): string {
   if (dtype === 'string') return 'string[]';

@@ -1,9 +1,9 @@
-import { elementKind, zeros, type Inputs, type Tensor, type TensorData } from '@commonweight/client-sdk';
+import { elementKind, zeros, type Tensor, type TensorData } from '@commonweight/client-sdk';
 import type { TensorSpec } from '@commonweight/core';
 import { UsageError } from '../output/failure.ts';
 
 /** What a JSON file gives for a model's inputs: an object of arrays by name, or one array where there is one input. */
-export function inputsFrom(json: unknown, specs: readonly TensorSpec[]): Inputs {
+export function inputsFrom(json: unknown, specs: readonly TensorSpec[]): Record<string, TensorData | Tensor> {
   const [only] = specs;
   if (Array.isArray(json)) {
     if (specs.length === 1 && only !== undefined) return { [only.name]: typed(json, only) };

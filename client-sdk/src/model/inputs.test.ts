@@ -51,3 +51,52 @@ test('a contract breaks when what an app relies on changes, not when outputs are
     "input 'input' was float[?, 2, 2] and is float[?, 3]",
   );
 });
+
+test('numbers in arrays in arrays have the shape that they show; the dimension of rows may be left out', () => {
+  const rows = [
+    [
+      [1, 2],
+      [3, 4],
+    ],
+    [
+      [5, 6],
+      [7, 8],
+    ],
+  ];
+  const both = feedsFor([image], { input: rows })['input'];
+  expect(both).toEqual({ type: 'float32', data: Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8), dims: [2, 2, 2] });
+  expect(feedsFor([image], { input: rows[1]! })['input']).toMatchObject({
+    dims: [1, 2, 2],
+    data: Float32Array.of(5, 6, 7, 8),
+  });
+  expect(feedsFor([image], { input: [1, 2, 3, 4] })['input']).toMatchObject({ dims: [1, 2, 2] });
+  const tokens = { name: 'tokens', dtype: 'int64', dims: [-1, 3] };
+  expect(feedsFor([tokens], { tokens: [[1, 2n, 3]] })['tokens']?.data).toEqual(BigInt64Array.of(1n, 2n, 3n));
+  const flags = { name: 'flags', dtype: 'bool', dims: [2] };
+  expect(feedsFor([flags], { flags: [true, false] })['flags']?.data).toEqual(Uint8Array.of(1, 0));
+});
+
+test.each<[string, unknown, string]>([
+  ['arrays of different lengths', [[[1, 2], [3]]], 'its arrays have different lengths'],
+  [
+    'words',
+    [
+      [
+        ['a', 'b'],
+        ['c', 'd'],
+      ],
+    ],
+    'it holds string',
+  ],
+  ['another shape', [[[1, 2, 3]]], 'is float[?, 2, 2], not [1, 1, 3]'],
+])('%s are refused', (_, input, message) => {
+  expect(() => feedsFor([image], { input } as never)).toThrow(message);
+});
+
+test('whole numbers that a type does not hold are refused', () => {
+  const byte = { name: 'byte', dtype: 'uint8', dims: [-1] };
+  for (const wrong of [[256], [-1], [1.5], [Number.NaN]])
+    expect(() => feedsFor([byte], { byte: wrong })).toThrow('does not hold');
+  const token = { name: 'token', dtype: 'int64', dims: [-1] };
+  expect(() => feedsFor([token], { token: [0.5] })).toThrow('takes whole numbers, not 0.5');
+});

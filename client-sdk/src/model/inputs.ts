@@ -1,10 +1,19 @@
 import type { TensorSpec } from '@commonweight/core';
 import { InputError } from '../errors.ts';
 import { elementKind, sizeOf, zeros, type Tensor, type TensorData, type TypedTensor } from '../runtime/tensor.ts';
+import { imagesIn, type ImageInput } from '../images/encoded.ts';
+import { imagesAsTensor, type DecodedImage } from '../images/image-input.ts';
+import type { Pixels } from '../images/resample.ts';
 import { show } from './contract.ts';
+import { fromNested, type Nested } from './nested.ts';
 
-/** What an app gives for each input: values alone where the shape follows from their number, or with their shape. */
-export type Inputs = Record<string, TensorData | Tensor>;
+/**
+ * What an app may give for an input: values alone where the shape follows from their number, or with their shape; numbers or texts in
+ * arrays in arrays; an image, or several that are rows of a batch.
+ */
+export type InputValue = TensorData | Tensor | Nested | Pixels | ImageInput | readonly (Pixels | ImageInput)[];
+
+export type Inputs = Record<string, InputValue>;
 
 /** Checked copies of the app's inputs. Throws InputError. */
 export function feedsFor(inputs: readonly TensorSpec[], given: Inputs): Record<string, TypedTensor> {
@@ -28,11 +37,13 @@ export function zerosFor(inputs: readonly TensorSpec[]): Record<string, TypedTen
   );
 }
 
-function feedFor(input: TensorSpec, given: TensorData | Tensor | undefined): TypedTensor {
+function feedFor(input: TensorSpec, given: InputValue | undefined): TypedTensor {
   const { name } = input;
   const { type, array } = kindOf(input);
   if (given === undefined) throw new InputError(`input '${name}' is missing: ${show(input)}`);
-  const { data, dims } = 'dims' in given ? given : { data: given, dims: inferDims(input, given.length) };
+  const images = imagesIn(given);
+  if (images !== undefined) return checked(input, imagesAsTensor(input, images as readonly DecodedImage[]));
+  const { data, dims } = valuesIn(input, given as TensorData | Tensor | Nested, array);
   if (!(data instanceof array)) {
     const wanted = type === 'string' ? 'an array of texts' : `a ${array.name}`;
     throw new InputError(`input '${name}' is ${show(input)} and takes ${wanted}, not a ${typeName(data)}`);
@@ -47,6 +58,22 @@ function feedFor(input: TensorSpec, given: TensorData | Tensor | undefined): Typ
   }
   // A copy: the worker takes the buffer, and the app keeps its own.
   return { type, data: data.slice(), dims: [...dims] };
+}
+
+function valuesIn(
+  input: TensorSpec,
+  given: TensorData | Tensor | Nested,
+  array: new (length: number) => TensorData,
+): { data: TensorData; dims: readonly number[] } {
+  if (ArrayBuffer.isView(given)) return { data: given, dims: inferDims(input, given.length) };
+  if (!Array.isArray(given)) return given as Tensor;
+  const { data, dims } = fromNested(input, given as Nested, (length) => new array(length));
+  return { data, dims: dims ?? inferDims(input, data.length) };
+}
+
+function checked(input: TensorSpec, tensor: TypedTensor): TypedTensor {
+  checkDims(input, tensor.dims);
+  return tensor;
 }
 
 function kindOf({ name, dtype }: TensorSpec): NonNullable<ReturnType<typeof elementKind>> {

@@ -1,6 +1,7 @@
 import type { ReleaseCache } from '../cache/release-cache.ts';
 import type { Backoff } from '../connection/backoff.ts';
 import type { ModelLink } from '../connection/model-link.ts';
+import type { DecodeImage } from '../images/encoded.ts';
 import type { TrustCrypto } from '../platform/platform.ts';
 import type { ChosenVariant, VariantSubject } from '../runtime/choose-variant.ts';
 import type { Engine } from '../runtime/engine.ts';
@@ -12,6 +13,8 @@ import type { Ratchet } from '../trust/ratchet.ts';
 import type { Who } from '../trust/rollout.ts';
 import type { Bundle } from './bundle.ts';
 import type { ModelEmitter } from './events.ts';
+import type { FeedbackStore } from '../feedback/feedback-folder.ts';
+import type { FeedbackOptions } from './feedback.ts';
 import type { Golden } from './golden.ts';
 import type { ProbationPolicy } from './probation.ts';
 import type { Quarantine } from './quarantine.ts';
@@ -40,6 +43,8 @@ export interface ModelOptions {
   bootstrap?: () => Bundle | Promise<Bundle>;
   /** A version that predicts beside the one that serves, for nobody to see; how far they are apart is reported. */
   shadow?: boolean | ShadowOptions;
+  /** Whether predictions are remembered, so that the app may say later what would have been right. Only then are inputs kept. */
+  feedback?: boolean | FeedbackOptions;
   newBackoff?: () => Backoff;
 }
 
@@ -62,6 +67,10 @@ export interface ModelParts {
   /** What says which version serves; without it, the newest does. */
   channel?: { name: string; ratchet: ChannelRatchet };
   who: Who;
+  /** How image files become pixels on this platform. */
+  decodeImage?: DecodeImage;
+  /** Where labelled examples go, where feedback is switched on; without it they only count. */
+  feedback?: { store: FeedbackStore | undefined };
   /** What a version that predicts beside needs of its own. */
   shadow?: { engine: Engine; quarantine: Quarantine; ratchet: ChannelRatchet | undefined };
   /** Which form of each version serves; without it, the one that was published. */

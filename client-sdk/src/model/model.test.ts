@@ -12,6 +12,8 @@ import { TrustError } from '../errors.ts';
 import { nodePlatform } from '../platform/node.ts';
 import { OrtEngine } from '../runtime/ort-engine.ts';
 import type { ModelEvents } from './events.ts';
+import sharp from 'sharp';
+import type { InputValue } from './inputs.ts';
 import type { ModelOptions } from './life.ts';
 import type { Model } from './model.ts';
 
@@ -52,6 +54,7 @@ test('a prediction comes from the newest version and names it', async () => {
   link.publish(1, small(1), all(1));
   const model = await open(link);
   expect(await model.predict(input())).toEqual({
+    id: '',
     version: 1,
     outputs: { logits: { data: new Float32Array([11, 11, 11]), dims: [1, 3] } },
   });
@@ -69,7 +72,8 @@ test('no prediction fails and none mixes versions while many versions are swappe
       weights.fill(version, weights.length - 3);
     });
   publish(1);
-  const model = await open(link);
+  // On a busy machine one may well be slower than the one before.
+  const model = await open(link, undefined, { probation: { latencyFactorMax: Infinity } });
   const swaps = record(model, 'version');
   const superseded = record(model, 'superseded');
   const errors = record(model, 'error');
@@ -277,4 +281,57 @@ test('a model that hears nothing says that it is stale', async () => {
   await until(() => stale.length === 1);
   expect(stale[0]?.version).toBe(1);
   expect(record(model, 'stale')).toHaveLength(1);
+});
+
+test('several inputs are predicted in one run by one version, each with its own answer and id', async () => {
+  const link = new MemoryLink();
+  link.publish(1, small(1), all(1));
+  const model = await open(link, undefined, { feedback: true });
+  const answers = await model.predictBatch([
+    { input: [1, 0, 0, 0] },
+    { input: new Float32Array(8).fill(1) },
+    { input: [[2, 0, 0, 0]] },
+  ]);
+  expect(
+    answers.map(({ outputs, version }) => [version, [...outputs['logits']!.data], outputs['logits']!.dims]),
+  ).toEqual([
+    [1, [2, 2, 2], [1, 3]],
+    [1, [5, 5, 5, 5, 5, 5], [2, 3]],
+    [1, [3, 3, 3], [1, 3]],
+  ]);
+  expect(model.uses.take().uses).toMatchObject([{ predictions: 1n }]);
+  await model.feedback(answers[1]!.id, { labels: [0, 1] });
+  await model.feedback(answers[2]!.id, { label: 2 });
+  expect(await model.predictBatch([])).toEqual([]);
+  await expect(model.predictBatch([{ input: [1, 2] }, { input: [1, 2, 3, 4] }])).rejects.toThrow(
+    /2 values are not a multiple of 4/,
+  );
+  await expect(model.predictBatch(Array.from({ length: 4097 }, () => ({ input: [1, 2, 3, 4] })))).rejects.toThrow(
+    /4097 rows are too many/,
+  );
+});
+
+test('an image is what the contract of the model takes, from pixels and from a file', async () => {
+  const link = new MemoryLink();
+  link.publish(1, logistic({ inputs: 4, outputs: 3, seed: 1 }), all(1));
+  const model = await open(link);
+  const white = { width: 20, height: 20, data: new Uint8ClampedArray(1600).fill(255) };
+  const logit = async (input: InputValue): Promise<number> => {
+    const { outputs } = await model.predict({ input });
+    return Number(outputs['logits']?.data[0]);
+  };
+  // Four values of 1, and the bias.
+  expect(await logit(white)).toBe(5);
+  expect(await logit({ image: white, mean: 1 })).toBe(1);
+  const folder = await mkdtemp(join(tmpdir(), 'cw-image-'));
+  const path = join(folder, 'white.png');
+  await sharp(Buffer.from(white.data), { raw: { width: 20, height: 20, channels: 4 } })
+    .png()
+    .toFile(path);
+  expect(await logit({ image: path })).toBe(5);
+  const { outputs } = await model.predict({ input: [{ image: path }, white] });
+  expect(outputs['logits']?.dims).toEqual([2, 3]);
+  await expect(model.predict({ input: { image: join(folder, 'none.png') } })).rejects.toThrow(
+    /no image can be read from/,
+  );
 });

@@ -3,16 +3,19 @@ import { fromBinary } from '@bufbuild/protobuf';
 import { equalBytes, LATEST, SignedManifestSchema, type SignedChannel, type SignedManifest } from '@commonweight/proto';
 import { sleep } from '../connection/backoff.ts';
 import { asError, ModelError, TransportError, TrustError, WorkerLostError } from '../errors.ts';
+import { decoded, hasFiles } from '../images/encoded.ts';
 import { UseCounts } from '../reports/use-counts.ts';
 import { RecentInputs } from '../runtime/example-inputs.ts';
-import { isFinite, type Tensor } from '../runtime/tensor.ts';
+import { isFinite, type Feeds, type Tensor, type TypedTensor } from '../runtime/tensor.ts';
 import { PLAIN_VARIANT, type ServedVariant } from '../runtime/variant.ts';
 import { openRelease, type Release } from '../trust/release.ts';
 import type { Contract } from './contract.ts';
 import { ModelEmitter, type ModelEvents, type ModelListener } from './events.ts';
+import { Feedback, feedbackIsOff, type Truth } from './feedback.ts';
 import { ChannelFollower } from './follow-channel.ts';
 import { Freshness } from './freshness.ts';
 import { feedsFor, type Inputs } from './inputs.ts';
+import { joinedFeeds, splitOutputs } from './join-feeds.ts';
 import type { Life, ModelOptions, ModelParts } from './life.ts';
 import { Loader } from './loader.ts';
 import { Offers } from './offers.ts';
@@ -39,6 +42,8 @@ export interface AnyModel extends ModelTypes {
 export interface Prediction<T extends ModelTypes = AnyModel> {
   outputs: T['outputs'];
   version: number;
+  /** What `feedback` is given, where that is switched on; else empty. */
+  id: string;
 }
 
 /** One version, held over several predictions that belong together. */
@@ -66,6 +71,7 @@ export class Model<T extends ModelTypes = AnyModel> {
   readonly #standing: Standing;
   readonly #swaps: Swaps;
   readonly #shadow: Shadow | undefined;
+  readonly #feedback: Feedback | undefined;
   #unwatch: (() => void)[] = [];
 
   constructor(parts: ModelParts, options: ModelOptions = {}) {
@@ -91,6 +97,10 @@ export class Model<T extends ModelTypes = AnyModel> {
     const { channel } = parts;
     const parted = { freshness: this.#freshness, standing: this.#standing, swaps: this.#swaps };
     this.#follower = channel === undefined ? undefined : new ChannelFollower(this.#life, channel, parted);
+    if (parts.feedback !== undefined) {
+      const wanted = typeof options.feedback === 'object' ? options.feedback : {};
+      this.#feedback = new Feedback(this.#life, parts.feedback.store, wanted);
+    }
     if (parts.shadow !== undefined) {
       const { engine, quarantine } = parts.shadow;
       const wanted = shadowOptions(options);
@@ -197,14 +207,29 @@ export class Model<T extends ModelTypes = AnyModel> {
    * Runs the version that serves now. A swap meanwhile does not touch this call. Made-up inputs are no example of what
    * apps ask.
    */
-  async predict(inputs: T['inputs'], { isMadeUp = false }: { isMadeUp?: boolean } = {}): Promise<Prediction<T>> {
+  async predict(inputs: T['inputs'], options: { isMadeUp?: boolean } = {}): Promise<Prediction<T>> {
+    const [prediction] = await this.#predictAll([inputs as Inputs], options);
+    return prediction!;
+  }
+
+  /** Predicts on several inputs in one run, all of them by one version. Rows of the model must not depend on each other. */
+  predictBatch(all: readonly T['inputs'][]): Promise<Prediction<T>[]> {
+    return all.length === 0 ? Promise.resolve([]) : this.#predictAll(all as readonly Inputs[], {});
+  }
+
+  async #predictAll(all: readonly Inputs[], { isMadeUp = false }: { isMadeUp?: boolean }): Promise<Prediction<T>[]> {
+    const given = all.some(hasFiles)
+      ? await Promise.all(all.map((inputs) => decoded(inputs, this.#life.decodeImage)))
+      : all;
     if (this.#serving.isGated) await this.#serving.turn();
     const active = this.#serving.now();
     const standing = this.#standing;
-    const feeds = feedsFor(active.contract.inputs, inputs as Inputs);
+    const asked = askedOf(active, given);
+    const { feeds } = asked;
     if (!isMadeUp) this.#life.recent?.add(active.contract.inputs, feeds);
     const areFinite = !standing.isOnProbation || Object.values(feeds).every(({ data }) => isFinite(data));
     const beside = isMadeUp ? undefined : this.#shadow?.copied(active, feeds);
+    const remember = isMadeUp ? [] : asked.each.map((one) => this.#remembering(active, one));
     const startMs = performance.now();
     let outputs: Record<string, Tensor>;
     try {
@@ -219,31 +244,33 @@ export class Model<T extends ModelTypes = AnyModel> {
       if (standing.isOnProbationWith(active))
         await standing.revert(active, `a prediction failed: ${asError(error).message}`, 'prediction');
       if (this.#serving.active === active || this.#serving.active === undefined) throw error;
-      return this.predict(inputs, { isMadeUp });
+      return this.#predictAll(given, { isMadeUp });
     }
     const ms = performance.now() - startMs;
     standing.timed(active, ms);
     if (!isMadeUp) this.#life.uses.predicted(active.release.version, active.variant.name, ms);
+    const { version } = active.release;
     if (standing.isOnProbationWith(active)) {
-      const instead = await this.#judge(active, inputs as Inputs, outputs, areFinite);
-      if (instead !== undefined) return instead;
+      const instead = await this.#judge(active, given, outputs, areFinite);
+      if (instead !== undefined)
+        return asked.split(instead.outputs).map((part) => ({ outputs: part, version: instead.version, id: '' }));
     }
     beside?.(outputs);
-    return { outputs, version: active.release.version };
+    return asked.split(outputs).map((part, i) => ({ outputs: part, version, id: remember[i]?.(part) ?? '' }));
   }
 
   /** Takes a version on probation back where an answer says so; then gives the answer of the one before. */
   async #judge(
     active: Staged,
-    inputs: Inputs,
+    given: readonly Inputs[],
     outputs: Record<string, Tensor>,
     areFinite: boolean,
-  ): Promise<Prediction<T> | undefined> {
+  ): Promise<{ outputs: Record<string, Tensor>; version: number } | undefined> {
     const broken = areFinite ? nonFinite(outputs) : undefined;
     if (broken !== undefined) {
       const before = this.#serving.fallback;
       // A model may well say -Infinity; it is to blame only where the one before would not have.
-      const other = before === undefined ? undefined : await run(before, feedsFor(before.contract.inputs, inputs));
+      const other = before === undefined ? undefined : await run(before, askedOf(before, given).feeds);
       if (other !== undefined && nonFinite(other) !== undefined) return undefined;
       await this.#standing.revert(active, `output '${broken}' is not finite`, 'not_finite');
       return other === undefined || before === undefined
@@ -253,6 +280,20 @@ export class Model<T extends ModelTypes = AnyModel> {
     const slow = this.#standing.slowness();
     if (slow !== undefined) await this.#standing.revert(active, slow, 'slow');
     return undefined;
+  }
+
+  #remembering({ contract, release }: Staged, feeds: Feeds): ((outputs: Record<string, Tensor>) => string) | undefined {
+    const isBatched = contract.inputs.every(({ dims }) => dims.length > 0 && dims[0]! < 0);
+    return this.#feedback?.copied(release.version, feeds, isBatched);
+  }
+
+  /**
+   * The app says what a prediction would have been right to say: the class, or one for each row. Resolves once the example is on disk,
+   * where feedback has a folder. Throws ModelError where the prediction is not remembered, and InputError where the label is none.
+   */
+  async feedback(id: string, truth: Truth): Promise<void> {
+    if (this.#feedback === undefined) throw feedbackIsOff(this.name);
+    await this.#feedback.give(id, truth);
   }
 
   /** The app says that the version that serves is bad: the one before serves again, and this one never does. */
@@ -269,11 +310,13 @@ export class Model<T extends ModelTypes = AnyModel> {
     const variant = this.variant.name;
     return {
       version,
-      predict: async (inputs) => {
+      predict: async (asked) => {
+        const inputs = asked as Inputs;
+        const given = hasFiles(inputs) ? await decoded(inputs, this.#life.decodeImage) : inputs;
         const startMs = performance.now();
-        const outputs = await held.run(inputs as Inputs, () => uses.failed(version));
+        const outputs = await held.run(given, () => uses.failed(version));
         uses.predicted(version, variant, performance.now() - startMs);
-        return { outputs, version };
+        return { outputs, version, id: '' };
       },
       release: () => held.release(),
     };
@@ -306,6 +349,7 @@ export class Model<T extends ModelTypes = AnyModel> {
     await this.#swaps.settled();
     await this.#standing.settled();
     await this.#shadow?.close();
+    await this.#feedback?.close();
     await this.#serving.close();
   }
 
@@ -389,3 +433,18 @@ export class Model<T extends ModelTypes = AnyModel> {
 }
 
 const shadowOptions = ({ shadow }: ModelOptions): ShadowOptions => (typeof shadow === 'object' ? shadow : {});
+
+/** What a version is asked, of one input or of several together. */
+interface Asked {
+  feeds: Record<string, TypedTensor>;
+  each: readonly Feeds[];
+  split(outputs: Record<string, Tensor>): Record<string, Tensor>[];
+}
+
+function askedOf({ contract }: Staged, given: readonly Inputs[]): Asked {
+  const each = given.map((inputs) => feedsFor(contract.inputs, inputs));
+  const [only] = each;
+  if (each.length === 1 && only !== undefined) return { feeds: only, each, split: (outputs) => [outputs] };
+  const { feeds, rows } = joinedFeeds(contract, each);
+  return { feeds, each, split: (outputs) => splitOutputs(outputs, rows) };
+}

@@ -76,7 +76,7 @@ export class Shadow {
   /** Has a version predict beside from now on, or none. */
   want(named: NamedVersion | undefined): void {
     this.#named = named;
-    this.#loading ??= this.#load().finally(() => (this.#loading = undefined));
+    this.#loading ??= this.#load();
   }
 
   /** Takes copies of inputs, before they are handed over, where this prediction is to be made again: then the outputs may be given. */
@@ -150,12 +150,17 @@ export class Shadow {
 
   /** Loads what was named last. */
   async #load(): Promise<void> {
+    await Promise.resolve();
     for (;;) {
       const named = this.#named;
       const now = this.#staged?.release;
       const isThere =
         now?.version === named?.version && equalBytes(now?.digest ?? EMPTY, named?.manifestDigest ?? EMPTY);
-      if (isThere || (named !== undefined && this.#aside.has(named.version)) || this.#life.closed.aborted) return;
+      if (isThere || (named !== undefined && this.#aside.has(named.version)) || this.#life.closed.aborted) {
+        // In the same turn as the last look at what is named.
+        this.#loading = undefined;
+        return;
+      }
       const before = this.#staged;
       this.#staged = undefined;
       await within(CLOSE_MS, before?.session.retire());
@@ -168,7 +173,7 @@ export class Shadow {
         if (this.#named === named && !this.#life.closed.aborted) this.#staged = staged;
         else await staged.session.retire();
       } catch (error) {
-        if (this.#life.closed.aborted) return;
+        if (this.#life.closed.aborted) continue;
         this.#aside.add(named.version);
         this.#tell(named.version, error);
       }

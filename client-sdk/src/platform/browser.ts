@@ -3,6 +3,7 @@ import { LaterLink } from '../connection/later-link.ts';
 import type { ModelLink } from '../connection/model-link.ts';
 import { requireLoopback } from '../connection/url.ts';
 import { TransportError } from '../errors.ts';
+import { decodeInPage } from '../images/decode-in-page.ts';
 import { WebEngine } from '../runtime/web-engine.ts';
 import { CacheStorage } from './cache-storage.ts';
 import type { Platform } from './platform.ts';
@@ -18,6 +19,7 @@ export const browserPlatform: Platform = {
   openStorage: (place) => (place === undefined ? new MemoryStorage() : new CacheStorage(place)),
   openEngine: (options) => new WebEngine(options),
   openLink,
+  decodeImage: decodeInPage,
 };
 
 function openLink(url: string): ModelLink {

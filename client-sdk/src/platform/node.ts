@@ -1,5 +1,7 @@
 import { join } from 'node:path';
 import { openModelLink } from '../connection/model-link.ts';
+import { FeedbackFolder } from '../feedback/feedback-folder.ts';
+import { decodeWithSharp } from '../images/decode-with-sharp.ts';
 import { chooseVariant } from '../runtime/choose-variant.ts';
 import { Measurements } from '../runtime/measurements.ts';
 import { OrtEngine } from '../runtime/ort-engine.ts';
@@ -15,6 +17,8 @@ export const nodePlatform: Platform = {
   openStorage: (place) => (place === undefined ? new MemoryStorage() : new FolderStorage(place)),
   openEngine: (options) => new OrtEngine(options),
   openLink: openModelLink,
+  decodeImage: decodeWithSharp,
+  openFeedback: (folder, diskBytesMax) => new FeedbackFolder(folder, diskBytesMax),
   openVariants: (options, { threads, place }) => {
     const measurements = new Measurements(place === undefined ? undefined : join(place, 'measured'));
     return {

@@ -1,4 +1,6 @@
 import type { ModelLink } from '../connection/model-link.ts';
+import type { FeedbackStore } from '../feedback/feedback-folder.ts';
+import type { DecodeImage } from '../images/encoded.ts';
 import type { Variants } from '../model/life.ts';
 import type { Engine } from '../runtime/engine.ts';
 import type { VariantOptions } from '../runtime/variant.ts';
@@ -21,6 +23,10 @@ export interface Platform {
   openStorage(place: string | undefined): Storage;
   openEngine(options: { threads: number }): Engine;
   openLink(url: string): ModelLink;
+  /** The pixels of an image file. */
+  decodeImage?: DecodeImage;
+  /** Where labelled examples are kept for an agent of this device. */
+  openFeedback?(folder: string, diskBytesMax: number | undefined): FeedbackStore;
   /** What takes the form that each version serves in; measurements are kept in `place`. */
   openVariants?(options: VariantOptions, machine: { threads: number; place: string | undefined }): Variants;
 }

@@ -1,3 +1,5 @@
+import { crc32 } from './crc32.ts';
+
 /** Small files by path; the parts of a path are joined by `/`. */
 export interface Storage {
   read(path: string): Promise<Uint8Array | undefined>;
@@ -60,13 +62,3 @@ export async function readText(storage: Storage, path: string): Promise<string |
 /** Writes a text and its checksum. */
 export const writeText = (storage: Storage, path: string, text: string): Promise<void> =>
   storage.write(path, encoder.encode(`${text}\ncrc32 ${crc32(encoder.encode(text))}\n`));
-
-/** CRC-32 as of ISO 3309, reflected polynomial 0xEDB88320, as 8 hexadecimal digits. */
-function crc32(bytes: Uint8Array): string {
-  let crc = 0xffffffff;
-  for (const byte of bytes) {
-    crc ^= byte;
-    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
-  }
-  return ((crc ^ 0xffffffff) >>> 0).toString(16).padStart(8, '0');
-}

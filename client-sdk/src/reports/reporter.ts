@@ -85,7 +85,11 @@ export class Reporter {
     this.#closed.abort();
     if (this.#models.size === 0 || this.#isUnwanted || this.#hasFailed) return;
     const late = new AbortController();
-    await Promise.race([this.#send(), sleep(LAST_MS, late.signal)]);
+    const last = async (): Promise<void> => {
+      await this.#sending;
+      await this.#send();
+    };
+    await Promise.race([last(), sleep(LAST_MS, late.signal)]);
     late.abort();
   }
 

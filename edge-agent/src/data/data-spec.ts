@@ -29,7 +29,7 @@ interface Kind {
   options: readonly string[];
 }
 
-export type SourceKind = 'mnist' | 'idx' | 'csv' | 'jsonl' | 'npz' | 'images';
+export type SourceKind = 'mnist' | 'idx' | 'csv' | 'jsonl' | 'npz' | 'images' | 'feedback';
 
 /** One row per kind of source. */
 const sourceKinds: Readonly<Record<SourceKind, Kind>> = {
@@ -39,6 +39,7 @@ const sourceKinds: Readonly<Record<SourceKind, Kind>> = {
   jsonl: { place: 'FILE', options: [] },
   npz: { place: 'FILE', options: [] },
   images: { place: 'FOLDER', options: ['size', 'channels', 'layout'] },
+  feedback: { place: 'FOLDER', options: [] },
 };
 
 const COMMON = ['partition', 'by', 'alpha', 'shards', 'seed', 'split', 'label', 'classes', 'longer'];

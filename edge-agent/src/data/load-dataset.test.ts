@@ -39,7 +39,10 @@ test('a specification says kind, place and options', () => {
 });
 
 test.each([
-  ['', /is not understood: give mnist, idx:FOLDER, csv:FILE, jsonl:FILE, npz:FILE, images:FOLDER, with/],
+  [
+    '',
+    /is not understood: give mnist, idx:FOLDER, csv:FILE, jsonl:FILE, npz:FILE, images:FOLDER, feedback:FOLDER, with/,
+  ],
   ['cifar', /is not understood/],
   ['idx:', /is not understood/],
   ['toString', /is not understood/],

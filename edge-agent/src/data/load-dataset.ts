@@ -2,6 +2,7 @@ import { seeded } from '@commonweight/core';
 import { readCsv } from './csv.ts';
 import { parseDataSpec, type DataSpec, type SourceKind } from './data-spec.ts';
 import { DataError, labelsOf, subset, type Dataset } from './dataset.ts';
+import { feedbackState, readFeedback } from './feedback.ts';
 import { readIdx } from './idx.ts';
 import { readImages } from './images.ts';
 import { readJsonl } from './jsonl.ts';
@@ -26,6 +27,7 @@ const sources: Readonly<Record<SourceKind, Source>> = {
     read: ({ path, images, classes }) =>
       readImages(path, { channels: 3, layout: 'chw', ...images, ...(classes === undefined ? {} : { classes }) }),
   },
+  feedback: { hasSplits: false, read: ({ path }) => readFeedback(path) },
 };
 
 /** The examples of a specification such as `idx:./fashion?partition=0/10&alpha=0.5`. Throws DataError naming what is wrong. */
@@ -49,6 +51,12 @@ export async function loadDataset(text: string): Promise<Dataset> {
   const isEven = labels === undefined && spec.isDealingAsked !== true;
   const dealing: Partition = isEven ? { index, parts, seed, by: 'iid' } : partition;
   return subset(chosen, partOf(labels, chosen.examples, dealing));
+}
+
+/** A text that changes with the data of a specification; undefined where that never does. Throws DataError. */
+export async function dataState(text: string): Promise<string | undefined> {
+  const { kind, path } = parseDataSpec(text);
+  return kind === 'feedback' ? feedbackState(path) : undefined;
 }
 
 /** What is to be learnt, where it is there; without a name that is `label`, or nothing. */

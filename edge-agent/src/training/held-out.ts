@@ -36,4 +36,9 @@ export class HeldOut {
     const sums = await this.#evaluator.measure(this.#data, held, { graph, weights, plan: asked });
     return Object.fromEntries(Object.entries(sums.values()).map(([name, value]) => [`base_${name}`, value]));
   }
+
+  /** Lets go of what is loaded. */
+  release(): Promise<void> {
+    return this.#evaluator.release();
+  }
 }

@@ -33,6 +33,9 @@ interface Loaded {
   program: Program;
 }
 
+/** A task's training, and that of a model of the agent's own. */
+const GRAPHS_MAX = 2;
+
 /** Training graphs that are loaded: the last few, since loading one takes longer than a step. */
 export class LoadedGraphs {
   readonly engine: Engine;
@@ -41,7 +44,7 @@ export class LoadedGraphs {
   #loaded: Loaded[] = [];
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(engine: Engine, max: number) {
+  constructor(engine: Engine, max: number = GRAPHS_MAX) {
     this.engine = engine;
     this.#max = max;
   }
@@ -86,9 +89,6 @@ async function releaseOne({ front, program }: Loaded): Promise<void> {
   await program.release();
 }
 
-/** A task's training, and that of a model of the agent's own. */
-const GRAPHS_MAX = 2;
-
 /** Ends a training early, and hears how far it is. */
 export interface Watched {
   /** After steps that were taken. */
@@ -103,8 +103,13 @@ export class LocalTrainer {
 
   constructor(data: Dataset, engine: Engine | LoadedGraphs) {
     this.#data = data;
-    this.#graphs = engine instanceof LoadedGraphs ? engine : new LoadedGraphs(engine, GRAPHS_MAX);
+    this.#graphs = engine instanceof LoadedGraphs ? engine : new LoadedGraphs(engine);
     this.#heldOut = new HeldOut(data, this.#graphs.engine);
+  }
+
+  /** Lets go of what is its own, after what is under way; graphs that it was given stay loaded. */
+  release(): Promise<void> {
+    return this.#graphs.alone(() => this.#heldOut.release());
   }
 
   train(job: TrainingJob, watched: Watched = {}): Promise<TrainingResult> {

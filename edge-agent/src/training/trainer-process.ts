@@ -1,11 +1,12 @@
 // The process that trains: native code may crash or stall here without silencing the agent. It ends with its parent.
-import { loadDataset } from '../data/load-dataset.ts';
+import { dataState, loadDataset } from '../data/load-dataset.ts';
 import { openEngine } from './engines/open.ts';
 import type { ToTrainer } from './messages.ts';
 import { serveTrainings } from './serve-trainings.ts';
 
 const answer = serveTrainings<string>({
   load: loadDataset,
+  stateOf: dataState,
   openEngine: (engine, { threads }) => openEngine(engine, { threads }),
   tell: (message) => void process.send?.(message),
 });

@@ -1,9 +1,9 @@
-import { elementKind, OrtEngine, type Prediction, type Session, type Tensor } from '@commonweight/client-sdk';
+import { elementKind, OrtEngine, type Session, type Tensor } from '@commonweight/client-sdk';
 import { contractOf, mlp, quantizeModel, seeded, writeModel, type ModelProto } from '@commonweight/core';
 import fc from 'fast-check';
 import { afterAll, expect, test } from 'vitest';
 import { ServingError } from '../errors.ts';
-import { Batcher, type BatcherParts } from './batcher.ts';
+import { Batcher, type BatcherParts, type Answer } from './batcher.ts';
 import { rowIndependence } from './row-independence.ts';
 
 const engine = new OrtEngine();
@@ -16,7 +16,7 @@ function batcherOf(predict: BatcherParts['predict'], more: Partial<BatcherParts>
   return new Batcher({ model: 'm', options, predict, isBatchable: () => true, check: () => {}, ...more });
 }
 
-async function run(session: Session, inputs: Record<string, Tensor>): Promise<Prediction> {
+async function run(session: Session, inputs: Record<string, Tensor>): Promise<Answer> {
   const feeds = Object.entries(inputs).map(([name, { data, dims }]) => [
     name,
     { type: elementKind('float')!.type, data: data.slice(), dims },
@@ -34,7 +34,7 @@ const rowsOf = (rows: number, size: number, seed: number): Record<string, Tensor
 function doubling(): { batcher(more?: Partial<BatcherParts>): Batcher; asked: number[]; free(): void } {
   const asked: number[] = [];
   const gate = Promise.withResolvers<void>();
-  const predict = async ({ input }: Record<string, Tensor>): Promise<Prediction> => {
+  const predict = async ({ input }: Record<string, Tensor>): Promise<Answer> => {
     const { data, dims } = input!;
     asked.push(dims[0]!);
     await gate.promise;
@@ -45,7 +45,7 @@ function doubling(): { batcher(more?: Partial<BatcherParts>): Batcher; asked: nu
 }
 
 const one = (value: number): Record<string, Tensor> => ({ input: { data: Float32Array.of(value), dims: [1, 1] } });
-const valueOf = ({ outputs }: Prediction): number => Number(outputs['output']!.data[0]);
+const valueOf = ({ outputs }: Answer): number => Number(outputs['output']!.data[0]);
 
 test('what comes while the model is busy runs together, and each gets its own rows', async () => {
   const { batcher, asked, free } = doubling();
@@ -167,7 +167,7 @@ test('a form that measures its range over all rows is not run on several request
 test('a model whose first dimension is fixed takes no batches', async () => {
   const { inputs, outputs } = contractOf(wide);
   const fixed = { inputs: inputs.map((input) => ({ ...input, dims: [1, 32] })), outputs };
-  const never = (): Promise<Prediction> => Promise.reject(new Error('not to be asked'));
+  const never = (): Promise<Answer> => Promise.reject(new Error('not to be asked'));
   expect(await rowIndependence(fixed, never)).toEqual({
     isBatchable: false,
     why: "the first dimension of 'input' is not open",

@@ -4,6 +4,9 @@ import { asServingError, ServingError } from '../errors.ts';
 import { nextBatch, type BatchPolicy, type Waiting } from './next-batch.ts';
 import { joinRows, rowsOf, shapeKey, splitRows, type Tensors } from './rows.ts';
 
+/** What a request is answered with. */
+export type Answer = Pick<Prediction, 'outputs' | 'version'>;
+
 export interface BatcherOptions extends BatchPolicy {
   /** Requests that may wait; one more is refused. */
   queueMax: number;
@@ -16,7 +19,7 @@ export interface BatcherParts {
   /** The name in messages. */
   model: string;
   options: BatcherOptions;
-  predict(inputs: Record<string, Tensor>): Promise<Prediction>;
+  predict(inputs: Record<string, Tensor>): Promise<Answer>;
   /** Whether the version that serves now treats rows apart. */
   isBatchable(): boolean;
   /** Throws where a request may no longer run, such as for another version than the one it wants. */
@@ -27,7 +30,7 @@ export interface BatcherParts {
 interface Request extends Waiting {
   inputs: Tensors;
   version: number | undefined;
-  answer: PromiseWithResolvers<Prediction>;
+  answer: PromiseWithResolvers<Answer>;
 }
 
 export class Batcher {
@@ -47,7 +50,7 @@ export class Batcher {
   }
 
   /** Runs the inputs, maybe with others. Throws ServingError where the queue is full or the request was given up. */
-  predict(inputs: Tensors, version: number | undefined, signal: AbortSignal): Promise<Prediction> {
+  predict(inputs: Tensors, version: number | undefined, signal: AbortSignal): Promise<Answer> {
     const { model, options } = this.#parts;
     if (this.#closed) return Promise.reject(new ServingError('not-ready', `'${model}' is no longer served here`));
     if (signal.aborted) return Promise.reject(givenUp());
@@ -143,7 +146,7 @@ export class Batcher {
     }
   }
 
-  #predict(requests: readonly Tensors[]): Promise<Prediction> {
+  #predict(requests: readonly Tensors[]): Promise<Answer> {
     const inputs = joinRows(requests);
     this.#parts.onRun?.(rowsOf(inputs) ?? 1);
     return this.#parts.predict(inputs);

@@ -1,6 +1,7 @@
 /** Whether a version may be run on several requests at once, found by trying: a graph can mix rows in many ways. */
-import { madeUpInputs, type Contract, type Prediction, type Tensor } from '@commonweight/client-sdk';
+import { madeUpInputs, type Contract, type Tensor } from '@commonweight/client-sdk';
 import { joinRows, splitRows } from './rows.ts';
+import type { Answer } from './batcher.ts';
 
 /** Largest difference of a row that ran with others, as a share of its largest value: kernels round by how many rows there are. */
 const DIFFERENCE_MAX = 1e-4;
@@ -18,7 +19,7 @@ export function fixedShape({ inputs, outputs }: Contract): string | undefined {
 /** Runs made-up rows alone and together and compares. */
 export async function rowIndependence(
   contract: Contract,
-  predict: (inputs: Record<string, Tensor>) => Promise<Prediction>,
+  predict: (inputs: Record<string, Tensor>) => Promise<Answer>,
 ): Promise<Independence> {
   const fixed = fixedShape(contract);
   if (fixed !== undefined) return { isBatchable: false, why: fixed };
