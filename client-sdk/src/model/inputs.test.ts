@@ -33,7 +33,13 @@ test('texts are given as arrays of them', () => {
   });
   expect(zerosFor([city])['city']).toEqual({ type: 'string', data: [''], dims: [1, 1] });
   const refused = (data: unknown) => () => feedsFor([city], { city: data as string[] });
-  expect(refused(['Rome', 3])).toThrow("input 'city' takes texts, and value 1 is none");
+  expect(refused(['Rome', 3])).toThrow("input 'city' is string[?, 1] and takes texts in arrays: it holds number");
+  expect(refused({ data: ['Rome', 3], dims: [2, 1] })).toThrow("input 'city' takes texts, and value 1 is none");
+  expect(feedsFor([city], { city: [['Rome'], ['Oslo']] })['city']).toEqual({
+    type: 'string',
+    data: ['Rome', 'Oslo'],
+    dims: [2, 1],
+  });
   expect(refused(new Float32Array(1))).toThrow('takes an array of texts, not a Float32Array');
 });
 
