@@ -26,6 +26,7 @@ export { asError, ContractError, InputError, ModelError, TransportError, TrustEr
 export { downloadBlob } from './connection/download.ts';
 export type { BlobChunk, DownloadOptions, ReadBlob } from './connection/download.ts';
 export { Backoff, sleep } from './connection/backoff.ts';
+export { chunksAhead, ChunkWindow } from './connection/chunk-window.ts';
 export type { BackoffOptions } from './connection/backoff.ts';
 export { loadNats } from './connection/load-nats-web.ts';
 export type { Nats } from './connection/load-nats.ts';

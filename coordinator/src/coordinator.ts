@@ -301,12 +301,17 @@ export class Coordinator implements CoordinatorService {
     if (collector !== undefined) for (const model of await this.#store.models()) collector.collect(model);
   }
 
-  /** A version of a later epoch than the lease's says that the lease is damaged: two leaders could have one epoch. */
+  /**
+   * A version of a later epoch than the lease's is of a leader that took the lease meanwhile; or else the lease is damaged, and two leaders
+   * could have one epoch.
+   */
   async #requireNewestEpoch(): Promise<void> {
     const { epoch } = this.#store.lease;
     for (const model of await this.#store.models()) {
       const newest = await this.#registry.newest(model);
       if (Number(newest.epoch) <= epoch) continue;
+      // Refused where the lease is another's by now.
+      await this.#store.commit({});
       throw new StoreError(
         `the lease says epoch ${epoch}, and version ${newest.version} of ${model} was published in epoch ${newest.epoch}: the database is damaged, restore a backup`,
       );

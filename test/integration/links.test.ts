@@ -299,6 +299,7 @@ describe('while the NATS server is away', () => {
           return () => {};
         },
       },
+      watchChannels: { value: service.watchChannels.bind(service) },
     });
     const edge = await serveNats(announcing, { url: `nats://127.0.0.1:${proxy.port}` });
     closers.push(() => edge.close());

@@ -362,8 +362,13 @@ class Cluster {
 
   /** Whoever is dead is started. */
   async #startAll(): Promise<void> {
-    for (const [place, life] of this.#lives.entries()) {
-      if (life === undefined) await this.#finish(this.#startCoordinator(place));
+    for (const place of this.#lives.keys()) await this.#finish(this.#untilAlive(place));
+  }
+
+  /** One that is killed while it starts never says so. */
+  async #untilAlive(place: number): Promise<void> {
+    while (this.#lives[place] === undefined) {
+      await Promise.race([this.#startCoordinator(place), this.#time.sleep(1_000)]);
     }
   }
 

@@ -43,8 +43,8 @@ export class History {
   readonly #taken = new Map<string, Set<string>>();
   /** Digests of versions that watchers were told of. */
   readonly #announced = new Set<string>();
-  /** Of each app: what it served last, and the last that it said to have kept for good. */
-  readonly #served = new Map<string, { last: number; kept: number }>();
+  /** Of each app: what it served last over all its lives and in this one, and the last that it said to have kept for good. */
+  readonly #served = new Map<string, Served>();
   readonly #task: { serverLearningRate: number; isAsynchronous: boolean };
 
   constructor(disk: Disk, task: { serverLearningRate: number; isAsynchronous: boolean }) {
@@ -99,18 +99,19 @@ export class History {
 
   /** Another version serves in an app; `isKept` where the app found it on its disk when it began. */
   serves(app: string, version: number, isKept: boolean): void {
-    const before = this.#served.get(app) ?? { last: 0, kept: 0 };
-    // I4: from the network an app takes what is newer than all it ever served; what it starts with is what it kept for good, or newer.
-    const leastMust = isKept ? before.kept : before.last + 1;
-    if (version < leastMust) throw new Violation(`I4: ${app} serves version ${version} after version ${leastMust}`);
+    const before = this.#served.get(app) ?? NOTHING_SERVED;
+    // I4: from the network an app takes what is newer than what it serves, and no older than all it ever served; what it starts with is what
+    // it kept for good, or newer.
+    const leastMust = isKept ? before.kept : Math.max(before.last, before.now + 1);
+    if (version < leastMust) throw new Violation(`I4: ${app} serves version ${version} and not ${leastMust} or a later one`);
     if (!this.#versions.has(version))
       throw new Violation(`I4: ${app} serves version ${version}, which was never committed`);
-    this.#served.set(app, { ...before, last: Math.max(before.last, version) });
+    this.#served.set(app, { ...before, now: version, last: Math.max(before.last, version) });
   }
 
   /** An app says that it keeps a version for good. */
   keptFor(app: string, version: number): void {
-    const before = this.#served.get(app) ?? { last: 0, kept: 0 };
+    const before = this.#served.get(app) ?? NOTHING_SERVED;
     this.#served.set(app, { ...before, kept: Math.max(before.kept, version) });
   }
 
@@ -231,3 +232,11 @@ export class History {
     for (const id of inOutbox) throw new Violation(`I7: update ${id} is in its outbox long after all is well again`);
   }
 }
+
+interface Served {
+  now: number;
+  last: number;
+  kept: number;
+}
+
+const NOTHING_SERVED: Served = { now: 0, last: 0, kept: 0 };

@@ -22,4 +22,12 @@ describe('seeds that once failed', () => {
   test.each([21, 27, 28])('seed %i: an update left behind by a broken upload ends all the same', async (seed) => {
     expect((await simulate(seed)).versions).toBeGreaterThan(5);
   });
+
+  // One more took the lease and published meanwhile: that is no damage, and no fault of the list.
+  test.each([
+    [984, 'recovers'],
+    [1614, 'reads the parts of the others'],
+  ])('seed %i: a leader that is succeeded while it %s ends, and nothing is lost', async (seed) => {
+    expect((await simulate(seed)).versions).toBeGreaterThan(3);
+  });
 });

@@ -15,6 +15,8 @@ export interface Weather {
   resets?: number;
   /** Chance that one bit of a piece is flipped. */
   damage?: number;
+  /** Bytes of one connection and way that may be under way; more are not read, so that the sender feels it. */
+  underWayBytesMax?: number;
 }
 
 export type Way = 'up' | 'down';
@@ -26,7 +28,6 @@ export interface TcpProxyOptions {
   port?: number;
 }
 
-/** Bytes of one connection and way that may be under way; more are not read, so that the sender feels it. */
 const UNDER_WAY_BYTES_MAX = 256 * 1024;
 const PIECE_BYTES_MAX = 64 * 1024;
 
@@ -77,6 +78,10 @@ export class TcpProxy {
     const address = this.#server.address();
     if (address === null || typeof address === 'string') throw new Error('the proxy is closed');
     return address.port;
+  }
+
+  get #underWayBytesMax(): number {
+    return this.weather.underWayBytesMax ?? UNDER_WAY_BYTES_MAX;
   }
 
   get open(): number {
@@ -146,7 +151,7 @@ export class TcpProxy {
         underWay.push({ piece, dueMs });
       }
       bytes += data.length;
-      if (bytes >= UNDER_WAY_BYTES_MAX) from.pause();
+      if (bytes >= this.#underWayBytesMax) from.pause();
       wake();
     });
     from.on('end', () => {
@@ -164,7 +169,7 @@ export class TcpProxy {
       if (connection.over) return;
       if (next.piece === undefined) return void to.end();
       bytes -= next.piece.length;
-      if (bytes < UNDER_WAY_BYTES_MAX && from.isPaused()) from.resume();
+      if (bytes < this.#underWayBytesMax && from.isPaused()) from.resume();
       if (this.swallowed.has(way)) continue;
       const { resets = 0, damage = 0 } = this.weather;
       if (resets > 0 && random.uniform() < resets) {

@@ -31,6 +31,7 @@ import type { NatsConnection } from '@nats-io/nats-core';
 import { asError, TransportError } from '../errors.ts';
 import type { Sha256 } from '../platform/platform.ts';
 import { Backoff, sleep } from './backoff.ts';
+import { chunksAhead } from './chunk-window.ts';
 import { downloadBlob, type BlobChunk } from './download.ts';
 import type { ModelLink } from './model-link.ts';
 import { NatsRequests, type OpenNatsOptions } from './nats-request.ts';
@@ -233,16 +234,19 @@ export class NatsModelLink implements ModelLink {
     return downloadBlob(read, digest, size, { sha256: this.#sha256, signal, backoff, onProgress });
   }
 
-  async *#read(digest: Uint8Array, offset: number, size: number, signal: AbortSignal): AsyncGenerator<BlobChunk> {
+  async *#read(digest: Uint8Array, from: number, size: number, signal: AbortSignal): AsyncGenerator<BlobChunk> {
     const requests = await this.#connected();
     const schemas = { input: ModelServiceDownloadRequestSchema, output: ModelServiceDownloadResponseSchema };
-    for (let at = offset; at < size && !signal.aborted;) {
-      const request = { digest, offset: BigInt(at), length: BigInt(Math.min(CHUNK_BYTES_MAX, size - at)) };
-      const { data, totalSize } = await requests.ask(MODEL_DOWNLOAD_SUBJECT, schemas, request);
-      if (data.length === 0) return;
-      yield { offset: at, totalSize: Number(totalSize), data };
-      at += data.length;
-    }
+    const ask = async (offset: number) => {
+      const length = BigInt(Math.min(CHUNK_BYTES_MAX, size - offset));
+      const { data, totalSize } = await requests.ask(MODEL_DOWNLOAD_SUBJECT, schemas, {
+        digest,
+        offset: BigInt(offset),
+        length,
+      });
+      return { data, totalSize: Number(totalSize) };
+    };
+    yield* chunksAhead(ask, { from, chunkBytes: CHUNK_BYTES_MAX, signal });
   }
 
   async close(): Promise<void> {

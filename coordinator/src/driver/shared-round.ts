@@ -126,6 +126,16 @@ export class SharedRound {
       await this.#shares.setOpen(key, true);
       return all;
     }
+    try {
+      await this.#addOthers(key);
+    } finally {
+      // What was read bit by bit is of one round as long as nobody else leads.
+      await this.#shares.setOpen(key, false);
+    }
+    return all;
+  }
+
+  async #addOthers(key: RoundKey): Promise<void> {
     if (this.#sum.seesEach) {
       for (const [id, { weight, metrics }] of this.#others) {
         await this.#sum.foldRow(id, await this.#shares.payload(key, id), { weight, metrics });
@@ -133,7 +143,6 @@ export class SharedRound {
     } else {
       for (const part of await this.#shares.parts(key)) this.#sum.add(part);
     }
-    return all;
   }
 
   /** The claims once each is in a part that can be read. */

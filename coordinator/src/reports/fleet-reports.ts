@@ -66,12 +66,13 @@ export class FleetReports {
     return [...this.#models.keys()].sort();
   }
 
-  /** As it was a moment ago. */
+  /** As it was a moment ago; the first report of all shows at once. */
   fleet(model: string, nowMs: number): FleetStatus {
     const known = this.#fleets.get(model);
-    if (known !== undefined && nowMs - known.atMs < LOOK_MS) return known.status;
+    // The date may be set back.
+    if (known !== undefined && Math.abs(nowMs - known.atMs) < LOOK_MS) return known.status;
     const status = this.#look(model, nowMs);
-    this.#fleets.set(model, { atMs: nowMs, status });
+    if (status.versions.length > 0) this.#fleets.set(model, { atMs: nowMs, status });
     return status;
   }
 

@@ -1,5 +1,13 @@
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import { asError, loadNats, sleep, type BlobChunk, type Nats } from '@commonweight/client-sdk';
+import {
+  asError,
+  chunksAhead,
+  ChunkWindow,
+  loadNats,
+  sleep,
+  type BlobChunk,
+  type Nats,
+} from '@commonweight/client-sdk';
 import {
   agentInboxSubject,
   AgentServiceDownloadRequestSchema,
@@ -64,18 +72,17 @@ export class NatsAgentLink implements AgentLink {
     session.begin(nats, connection, replica);
   }
 
-  async *readBlob(digest: Uint8Array, offset: number, signal: AbortSignal): AsyncIterable<BlobChunk> {
+  async *readBlob(digest: Uint8Array, from: number, signal: AbortSignal): AsyncIterable<BlobChunk> {
     const schemas = { input: AgentServiceDownloadRequestSchema, output: AgentServiceDownloadResponseSchema };
     const { nats, connection } = await this.#connected();
-    this.#requests ??= new nats.NatsRequests(connection);
-    for (let at = offset; !signal.aborted;) {
-      const request = { digest, offset: BigInt(at), length: BigInt(CHUNK_BYTES_MAX) };
-      const chunk = await this.#requests.ask(agentSubject(this.#agentId, 'download'), schemas, request);
-      const totalSize = Number(chunk.totalSize);
-      yield { offset: at, totalSize, data: chunk.data };
-      at += chunk.data.length;
-      if (at >= totalSize || chunk.data.length === 0) return;
-    }
+    const requests = (this.#requests ??= new nats.NatsRequests(connection));
+    const subject = agentSubject(this.#agentId, 'download');
+    const ask = async (offset: number) => {
+      const request = { digest, offset: BigInt(offset), length: BigInt(CHUNK_BYTES_MAX) };
+      const { data, totalSize } = await requests.ask(subject, schemas, request);
+      return { data, totalSize: Number(totalSize) };
+    };
+    yield* chunksAhead(ask, { from, chunkBytes: CHUNK_BYTES_MAX, signal });
   }
 
   async updateStatus(updateId: Uint8Array): Promise<GetUpdateStatusResponse> {
@@ -90,13 +97,22 @@ export class NatsAgentLink implements AgentLink {
     const { nats, connection } = await this.#connected();
     // All chunks go to one coordinator.
     const subject = agentSubject(this.#agentId, 'submit', this.#session?.replica);
+    const window = new ChunkWindow();
     for (let offset = from; ;) {
-      const data = payload.subarray(offset, offset + CHUNK_BYTES_MAX);
-      const request = { header, offset: BigInt(offset), data };
-      const answer = await nats.natsRequest(connection, subject, schemas, request);
-      const held = Number(answer.offset);
+      const count = Math.min(window.size, Math.max(1, Math.ceil((payload.length - offset) / CHUNK_BYTES_MAX)));
+      const startMs = performance.now();
+      const answers = await Promise.all(
+        Array.from({ length: count }, (_, i) => {
+          const at = offset + i * CHUNK_BYTES_MAX;
+          const request = { header, offset: BigInt(at), data: payload.subarray(at, at + CHUNK_BYTES_MAX) };
+          return nats.natsRequest(connection, subject, schemas, request);
+        }),
+      );
+      window.passed(performance.now() - startMs);
+      const last = answers.find(({ accepted, receipt }) => accepted || receipt !== undefined) ?? furthest(answers);
+      const held = Number(last.offset);
       // Not further than before: the caller asks where to go on.
-      if (answer.accepted || answer.receipt !== undefined || held <= offset || held >= payload.length) return answer;
+      if (last.accepted || last.receipt !== undefined || held <= offset || held >= payload.length) return last;
       offset = held;
     }
   }
@@ -231,3 +247,7 @@ function responseIn(data: Uint8Array): SessionResponse | undefined {
     return undefined;
   }
 }
+
+/** The answer to the chunk up to which all are there. */
+const furthest = (answers: readonly SubmitUpdateResponse[]): SubmitUpdateResponse =>
+  answers.reduce((best, answer) => (answer.offset > best.offset ? answer : best));
