@@ -1,43 +1,26 @@
-/** Milliseconds of one training step, ours on ONNX Runtime against TensorFlow.js; one thread. */
+/** Milliseconds of one training step, ours by the engine `ort-cpu`, against TensorFlow.js and PyTorch; one thread. */
 import { createRequire } from 'node:module';
-import * as ort from 'onnxruntime-node';
-import { buildTrainingGraph, fedAvg2nn, fedAvgCnn, layoutOf, readModel, splitModel } from '@commonweight/core';
-import type { ModelProto, TrainingPlan } from '@commonweight/core';
+import { buildTrainingGraph, fedAvg2nn, fedAvgCnn, readModel, splitModel, writeModel } from '@commonweight/core';
+import type { ModelProto } from '@commonweight/core';
 import type * as Tf from '@tensorflow/tfjs-core';
-import { resnet18 } from '../support/resnet18.ts';
 import { loadTfjs } from '../support/tfjs.ts';
+import { againstTorch, median } from './train-against-torch.ts';
+import { resnet18 } from './train-models.ts';
+import { ourStepper, plan } from './train-step.ts';
 
 const batches = [10, 32, 256];
-const plan: TrainingPlan = {
-  loss: 'cross-entropy',
-  optimizer: { name: 'sgd', learningRate: 0.05 },
-  epochs: 1,
-  batchSize: 10,
-};
 
 export async function run(): Promise<Record<string, number | null>> {
   const figures: Record<string, number | null> = {};
   for (const [name, model] of [['2nn', fedAvg2nn(1)] as const, ['cnn', fedAvgCnn(1)] as const]) {
     for (const batch of batches) figures[`ms_${name}_b${batch}`] = await ourStepMs(model, batch);
   }
-  figures['build_ms_resnet18'] = buildMs();
   const require = createRequire(import.meta.url);
   const theirs = await bestOfBackends(require, twoLayerStep, 5);
   figures['ratio_tfjs_2nn_b10'] = ratio(figures['ms_2nn_b10'], theirs);
   figures['ratio_tfjs_cnn_b10'] = ratio(figures['ms_cnn_b10'], await bestOfBackends(require, cnnStep, 1));
-  return figures;
-}
-
-/** Writing the training graph of a whole ResNet-18: what an agent does once for each task, before ONNX Runtime loads it. */
-function buildMs(): number {
-  const split = readModel(splitModel(resnet18()).graph);
-  const times = Array.from({ length: 7 }, () => {
-    const startMs = performance.now();
-    buildTrainingGraph(split, plan, 32);
-    return performance.now() - startMs;
-  });
-  // The first one compiles our own code, and an agent has just that.
-  return times[0]!;
+  figures['build_ms_resnet18'] = buildMs(resnet18());
+  return { ...figures, ...(await againstTorch()) };
 }
 
 function ratio(ours: number | null | undefined, theirs: number | null): number | null {
@@ -46,36 +29,24 @@ function ratio(ours: number | null | undefined, theirs: number | null): number |
 
 /** Median over steps whose weights feed the next step, as in real training. */
 async function ourStepMs(model: ModelProto, batchSize: number): Promise<number> {
-  const { graph, weights } = splitModel(model);
-  const split = readModel(graph);
-  const training = buildTrainingGraph(split, plan, batchSize);
-  const session = await ort.InferenceSession.create(training.model, { intraOpNumThreads: 1, interOpNumThreads: 1 });
-  const feeds: Record<string, ort.Tensor> = {};
-  const random = (length: number): Float32Array =>
-    Float32Array.from({ length }, (_, index) => Math.abs(Math.sin(index)));
-  const [data] = training.data;
-  const size = data!.shape.reduce((product, axis) => product * axis, 1);
-  feeds[data!.name] = new ort.Tensor('float32', random(size), data!.shape);
-  const labels = BigInt64Array.from({ length: batchSize }, (_, index) => BigInt(index % 10));
-  feeds[training.target.name] = new ort.Tensor('int64', labels, [batchSize]);
-  feeds[training.sampleWeights] = new ort.Tensor('float32', new Float32Array(batchSize).fill(1), [batchSize]);
-  for (const { name, shape, offset, length } of layoutOf(split).parameters) {
-    feeds[name] = new ort.Tensor('float32', weights.slice(offset, offset + length), shape);
-  }
+  const stepper = await ourStepper(model, batchSize);
   const times: number[] = [];
   const endMs = performance.now() + 1500;
-  while (times.length < 12 || (performance.now() < endMs && times.length < 1000)) {
-    const startMs = performance.now();
-    const results = await session.run(feeds);
-    for (const { input, output } of training.parameters) feeds[input] = results[output]!;
-    times.push(performance.now() - startMs);
-  }
-  await session.release();
-  return median(times.slice(3));
+  await stepper.run(4);
+  while (times.length < 12 || performance.now() < endMs) times.push(...(await stepper.run(4)));
+  await stepper.release();
+  return median(times);
 }
 
-function median(times: number[]): number {
-  return times.toSorted((a, b) => a - b)[times.length >> 1]!;
+/** From the bytes of a file to those of the step's graph; the second time, since compiling our own code is no part of it. */
+function buildMs(model: ModelProto): number {
+  const file = writeModel(model);
+  const [, ms] = [1, 2].map(() => {
+    const startMs = performance.now();
+    buildTrainingGraph(readModel(splitModel(readModel(file)).graph), plan, 32);
+    return performance.now() - startMs;
+  });
+  return ms!;
 }
 
 type TfjsStep = (tf: typeof Tf) => () => Tf.Scalar;

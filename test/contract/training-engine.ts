@@ -25,6 +25,10 @@ const cases: Readonly<Record<string, { model: ModelProto; plan: Partial<Training
       model: pooled,
       plan: { optimizer: { name: 'sgd', learningRate: 0.05, momentum: 0.9 } },
     },
+    'convolutions whose filters fill blocks, several steps at a time': {
+      model: cnn({ filters: [16, 16], kernel: 3, dense: 12, seed: 1 }),
+      plan: { batchSize: 4 },
+    },
     'Adam with a schedule, clipping, a proximal term and decay': {
       model: dense,
       plan: {

@@ -14,13 +14,15 @@ export interface Differentiated {
   seeds: ReadonlyMap<string, string>;
   found: ReadonlyMap<string, string>;
   feeds: Map<string, Float64Array>;
+  /** How many channels make a block, where there are any. */
+  blocks?: number;
 }
 
 /** Largest gap between analytic and central-difference gradients over all the values. */
-export function worstGap({ graph, names, seeds, found, feeds }: Differentiated): number {
-  const analytic = evaluate(graph, feeds);
+export function worstGap({ graph, names, seeds, found, feeds, blocks }: Differentiated): number {
+  const analytic = evaluate(graph, feeds, blocks);
   const objective = (): number => {
-    const values = evaluate(graph, feeds);
+    const values = evaluate(graph, feeds, blocks);
     return [...seeds].reduce(
       (total, [y, seed]) => values.get(y)!.reduce((sum, value, index) => sum + value * feeds.get(seed)![index]!, total),
       0,

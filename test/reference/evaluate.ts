@@ -1,4 +1,5 @@
 /** A second opinion on ONNX operators: float64 and naive loops, to check gradients by finite differences. */
+import { blockedDomain } from '../../core/src/autodiff/blocked-convolution.ts';
 import type { NodeProto } from '../../core/src/onnx/gen/onnx/onnx_pb.ts';
 import type { GraphBuilder } from '../../core/src/onnx/graph-builder.ts';
 import { floatAttribute, intAttribute } from '../../core/src/onnx/nodes.ts';
@@ -7,12 +8,18 @@ import { floatValues, integerValues } from '../../core/src/onnx/tensor-data.ts';
 import { transposedWindowsOf, windowsOf } from '../../core/src/onnx/windows.ts';
 import { sizeOf, stridesOf, wrapAxis } from '../../core/src/tensor/shape.ts';
 import type { Shape } from '../../core/src/tensor/shape.ts';
+import { blockedKernels } from './blocked-kernels.ts';
 import { dot, each, fill, inside } from './loops.ts';
 import type { Call, Kernel, Tensor } from './loops.ts';
 import { movingKernels } from './moving-kernels.ts';
 
-/** Values of everything the graph computes from these inputs, by name. */
-export function evaluate(graph: GraphBuilder, feeds: ReadonlyMap<string, Float64Array>): Map<string, Float64Array> {
+/** Values of everything the graph computes from these inputs, by name. `blocks` is how many channels make one, where it has any. */
+export function evaluate(
+  graph: GraphBuilder,
+  feeds: ReadonlyMap<string, Float64Array>,
+  blocks = 1,
+): Map<string, Float64Array> {
+  const blocked = blockedKernels(blocks, kernels['Conv']!);
   const values = new Map(feeds);
   for (const tensor of graph.initializers) {
     const numbers = tensor.dataType === 1 ? floatValues(tensor) : integerValues(tensor);
@@ -22,7 +29,7 @@ export function evaluate(graph: GraphBuilder, feeds: ReadonlyMap<string, Float64
     const inputs = node.input.map((name) =>
       name === '' ? { shape: [], data: new Float64Array() } : { shape: graph.shapeOf(name), data: values.get(name)! },
     );
-    const kernel = kernels[node.opType];
+    const kernel = (node.domain === blockedDomain ? blocked : kernels)[node.opType];
     if (kernel === undefined) throw new Error(`the reference cannot evaluate ${node.opType}`);
     const results = kernel({ node, inputs, output: graph.shapeOf(node.output[0]!), graph });
     node.output.forEach((name, index) => values.set(name, results[index]!));

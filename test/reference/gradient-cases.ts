@@ -1,5 +1,6 @@
 /** Random cases of every operator that has a gradient. */
 import { differentiate } from '../../core/src/autodiff/backward.ts';
+import { writeConvolutions } from '../../core/src/autodiff/convolution.ts';
 import type { GradientForms } from '../../core/src/autodiff/forms.ts';
 import { gradients } from '../../core/src/autodiff/gradients.ts';
 import { GraphBuilder } from '../../core/src/onnx/graph-builder.ts';
@@ -64,6 +65,37 @@ const maxPool = (dice: Dice, planes: readonly number[], rank: number): Case => {
   const image = [...planes, ...kernel.map((_, axis) => (axis < 2 ? dice(5, 6) : 3))];
   return { inputs: [image], attributes: { ...attributes, ...ceil }, numbers: 'distinct' };
 };
+
+/** Convolutions of images of a few pixels. */
+export const smallConv = (dice: Dice): Case => {
+  const rank = dice(1, 2, 2, 3);
+  const kernel = Array.from({ length: rank }, () => dice(1, 2, 3));
+  const filters = dice(1, 2, 3);
+  const inputs = [
+    [dice(1, 2), dice(1, 2), ...kernel.map(() => (rank === 1 ? dice(3, 5) : dice(1, 2)))],
+    [filters, 0, ...kernel],
+  ];
+  inputs[1]![1] = inputs[0]![1]!;
+  if (dice(0, 1) === 1) inputs.push([filters]);
+  const pads = [...kernel, ...kernel].map((size) => Math.floor(size / 2));
+  return { inputs, attributes: { strides: kernel.map(() => dice(1, 2)), pads } };
+};
+
+/** Convolutions of channels that fill whole blocks, and some that do not. */
+export const blockedConv =
+  (block: number) =>
+  (dice: Dice): Case => {
+    const kernel = [dice(1, 2, 3), dice(1, 2, 3)];
+    const [channels, filters] = [dice(1, block, 2 * block, block + 1), dice(block, block, 2 * block, block + 1)];
+    const inputs = [
+      [dice(1, block, block + 1, 2 * block), channels, dice(5, 6), dice(5, 7)],
+      [filters, channels, ...kernel],
+    ];
+    if (dice(0, 1) === 1) inputs.push([filters]);
+    const sliding = windows(dice, kernel);
+    const dilations = kernel.map(() => ('auto_pad' in sliding ? 1 : dice(1, 1, 2)));
+    return { inputs, attributes: { dilations, ...sliding } };
+  };
 
 /** Random cases per operator; a row of the gradient table without cases fails. */
 export const cases: Readonly<Record<string, (dice: Dice) => Case>> = {
@@ -358,6 +390,7 @@ interface Form {
 
 /** Operators whose gradients have more than one form. */
 const otherForms: Readonly<Record<string, Readonly<Record<string, Form>>>> = {
+  Conv: { 'Conv as matrices': { forms: { matrices: true }, makeCase: smallConv } },
   MaxPool: {
     'MaxPool by comparison': {
       forms: { pooling: 'comparison' },
@@ -396,12 +429,20 @@ export function setUp(operator: string, example: Case, uniform: () => number, fo
     given.splice(at, 0, constant(graph, whole, parts, shape));
   const node = makeNode(operator, given, ys, attributes);
   graph.append(node);
+  writeConvolutions(graph, graph.nodes.indexOf(node), forms);
   const seeds = new Map(ys.map((y, index) => [y, graph.input(`seed${index === 0 ? '' : index}`, graph.shapeOf(y))]));
   const found = differentiate(graph, [node], seeds, trained, forms);
   const feeds = new Map(names.map((name) => [name, draw(sizeOf(graph.shapeOf(name)), numbers, uniform)]));
   if (condition !== undefined) feeds.set('c', draw(sizeOf(condition), 'any', uniform));
   for (const seed of seeds.values()) feeds.set(seed, draw(sizeOf(graph.shapeOf(seed)), 'any', uniform));
-  return { graph, names: trained, seeds, found, feeds };
+  return {
+    graph,
+    names: trained,
+    seeds,
+    found,
+    feeds,
+    ...(forms.blocks === undefined ? {} : { blocks: forms.blocks }),
+  };
 }
 
 function constant(graph: GraphBuilder, integers?: number[], floats?: number[], shape?: number[]): string {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { buildTrainingGraph, layoutOf, readModel, splitModel, type TrainingPlan } from '@commonweight/core';
 import * as ort from 'onnxruntime-node';
 import { expect, test } from 'vitest';
+import { openEngine } from '../../edge-agent/src/training/engines/open.ts';
 
 interface Vector {
   /** Base64 of what PyTorch's exporter wrote. */
@@ -38,10 +39,16 @@ function distance(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return Math.hypot(...Array.from(a, (value, index) => value - b[index]!));
 }
 
-test.each(vectors)('%s: loss and gradients are those of PyTorch', async (_, vector) => {
+/** As anything can run it, and as the agent's own engine has it written. */
+const forms = { plain: {}, 'ort-cpu': (await openEngine('ort-cpu', { threads: 1 })).forms };
+const pairs = vectors.flatMap(([name, vector]) =>
+  Object.entries(forms).map(([form, own]) => [name, form, vector, own] as const),
+);
+
+test.each(pairs)('%s, %s: loss and gradients are those of PyTorch', async (_, __, vector, own) => {
   const { graph, weights } = splitModel(readModel(Buffer.from(vector.model, 'base64')));
   const model = readModel(graph);
-  const training = buildTrainingGraph(model, plan);
+  const training = buildTrainingGraph(model, plan, plan.batchSize, own);
   const session = await ort.InferenceSession.create(training.model, { intraOpNumThreads: 1, logSeverityLevel: 3 });
   const integers = (values: ArrayLike<number>, shape: number[]): ort.Tensor =>
     new ort.Tensor('int64', BigInt64Array.from(Array.from(values, BigInt)), shape);

@@ -234,6 +234,7 @@ class Cluster {
     try {
       return await this.#play();
     } finally {
+      this.#killAll();
       putBack();
       this.#file?.remove();
     }
@@ -269,6 +270,13 @@ class Cluster {
       simulatedMs: this.#time.elapsedMs,
       digest: this.#digest.digest('hex'),
     };
+  }
+
+  /** Whoever waits for something would wait for ever, and be kept in memory. */
+  #killAll(): void {
+    for (const life of this.#lives) life?.process.kill();
+    for (const { agent } of this.#agents.values()) agent.kill();
+    for (const { app } of this.#apps.values()) app.kill();
   }
 
   /** Everything fails, all the time. */

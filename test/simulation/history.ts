@@ -103,7 +103,8 @@ export class History {
     // I4: from the network an app takes what is newer than what it serves, and no older than all it ever served; what it starts with is what
     // it kept for good, or newer.
     const leastMust = isKept ? before.kept : Math.max(before.last, before.now + 1);
-    if (version < leastMust) throw new Violation(`I4: ${app} serves version ${version} and not ${leastMust} or a later one`);
+    if (version < leastMust)
+      throw new Violation(`I4: ${app} serves version ${version} and not ${leastMust} or a later one`);
     if (!this.#versions.has(version))
       throw new Violation(`I4: ${app} serves version ${version}, which was never committed`);
     this.#served.set(app, { ...before, now: version, last: Math.max(before.last, version) });

@@ -3,6 +3,9 @@ import type { GraphBuilder } from '../onnx/graph-builder.ts';
 import { transposedWindowsOf, windowsOf } from '../onnx/windows.ts';
 import type { Windows } from '../onnx/windows.ts';
 import type { Shape } from '../tensor/shape.ts';
+import { blockedImageGradient, blockedKernelGradient, blockedShapes, writeBlocked } from './blocked-convolution.ts';
+import type { GradientForms } from './forms.ts';
+import { matrixImageGradient, matrixKernelGradient, sightOf, writeAsMatrices } from './matrix-convolution.ts';
 import { inputShape, reshapeTo, transpose } from './rule.ts';
 import type { GradientSite, GradientTable } from './rule.ts';
 
@@ -12,9 +15,21 @@ export const convolution: GradientTable = {
     const { graph, node, gradient } = site;
     const [image, kernel] = [inputShape(site, 0), inputShape(site, 1)];
     const windows = windowsOf(node, image.slice(2), kernel.slice(2));
+    const [x, w] = node.input as [string, string];
+    const group = intAttribute(node, 'group', 1);
+    const sight = sightOf(node, image, kernel, windows, site.forms);
+    const blocked = blockedShapes(node, image, kernel, site.forms);
+    const plainImage = (): string => spread(graph, gradient, w, windows, image, group);
+    const plainKernel = (): string => kernelGradient(site, x, gradient, windows);
     return [
-      () => spread(graph, gradient, node.input[1]!, windows, image, intAttribute(node, 'group', 1)),
-      () => kernelGradient(site, node.input[0]!, gradient, windows),
+      () => {
+        if (sight !== undefined) return matrixImageGradient(graph, gradient, w, image, sight);
+        return (blocked && blockedImageGradient(graph, gradient, w, windows, blocked)) ?? plainImage();
+      },
+      () => {
+        if (sight !== undefined) return matrixKernelGradient(graph, x, gradient, kernel, sight);
+        return (blocked && blockedKernelGradient(graph, x, gradient, windows, blocked)) ?? plainKernel();
+      },
       () => sumOfFilters(graph, gradient),
     ];
   },
@@ -41,6 +56,20 @@ export const convolution: GradientTable = {
     ];
   },
 };
+
+/** Writes the convolutions of the forward pass, which begins at `start`, in the form that an engine wants. */
+export function writeConvolutions(graph: GraphBuilder, start: number, forms: GradientForms): void {
+  if (forms.blocks === undefined && forms.matrices !== true) return;
+  graph.rewriteFrom(start, (node) => {
+    if (node.opType !== 'Conv' || node.domain !== '') return false;
+    const [image, kernel] = [graph.shapeOf(node.input[0]!), graph.shapeOf(node.input[1]!)];
+    const windows = windowsOf(node, image.slice(2), kernel.slice(2));
+    const sight = sightOf(node, image, kernel, windows, forms);
+    if (sight !== undefined) writeAsMatrices(graph, node, windows, sight);
+    const blocked = sight === undefined ? blockedShapes(node, image, kernel, forms) : undefined;
+    return sight !== undefined || (blocked !== undefined && writeBlocked(graph, node, windows, blocked));
+  });
+}
 
 function sumOfFilters(graph: GraphBuilder, gradient: string): string {
   const axes = graph.shapeOf(gradient).flatMap((_, axis) => (axis === 1 ? [] : [axis]));

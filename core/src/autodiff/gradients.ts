@@ -1,4 +1,5 @@
 import { activation } from './activation.ts';
+import { compositeDomain, composites } from './composites.ts';
 import { convolution } from './convolution.ts';
 import { einsum } from './einsum.ts';
 import { elementwise } from './elementwise.ts';
@@ -31,6 +32,7 @@ export const gradientFamilies: Readonly<Record<string, GradientTable>> = {
 export const gradients: GradientTable = Object.assign({}, ...Object.values(gradientFamilies));
 
 export function gradientRule(node: NodeProto): GradientRule | undefined {
+  if (node.domain === compositeDomain) return composites[node.opType];
   if (node.domain !== '' && node.domain !== 'ai.onnx') return undefined;
   return Object.hasOwn(gradients, node.opType) ? gradients[node.opType] : undefined;
 }

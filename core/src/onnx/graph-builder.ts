@@ -73,6 +73,37 @@ export class GraphBuilder {
     return name;
   }
 
+  /** Appends a node that only some runtime knows, and says what it makes: [shape] of floats. */
+  emitOf(
+    domain: string,
+    opType: string,
+    inputs: readonly string[],
+    shape: Shape,
+    attributes: Attributes = {},
+    output?: string,
+  ): string {
+    const name = output ?? this.#fresh(opType.toLowerCase());
+    const node = makeNode(opType, inputs, [name], attributes);
+    node.domain = domain;
+    while (this.#names.has(node.name)) node.name = this.#fresh(opType.toLowerCase());
+    this.#names.add(node.name);
+    this.#define(name, { shape, elemType: TensorProto_DataType.FLOAT });
+    this.nodes.push(node);
+    return name;
+  }
+
+  /** Writes nodes from a place on anew: `write` emits what makes a node's output, under its name, or says that the node stays. */
+  rewriteFrom(start: number, write: (node: NodeProto) => boolean): void {
+    for (const node of this.nodes.splice(start)) {
+      const [output = ''] = node.output;
+      const type = this.#types.get(output);
+      this.#types.delete(output);
+      if (write(node)) continue;
+      if (type !== undefined) this.#types.set(output, type);
+      this.nodes.push(node);
+    }
+  }
+
   /** Appends a node of several outputs and answers their names. */
   emitAll(opType: string, inputs: readonly string[], count: number, attributes: Attributes = {}): string[] {
     const names = Array.from({ length: count }, () => this.#fresh(opType.toLowerCase()));
@@ -116,6 +147,16 @@ export class GraphBuilder {
   /** The node that makes a value, if the value has just one reader at most: the one about to be written. */
   soleMaker(value: string): NodeProto | undefined {
     return (this.#readers.get(value) ?? 0) > 0 ? undefined : this.#makers.get(value);
+  }
+
+  /** The node that makes a value, if `reader` is the only one that reads it. */
+  makerFor(value: string, reader: NodeProto): NodeProto | undefined {
+    if (this.nodes.some((node) => node !== reader && node.input.includes(value))) return undefined;
+    return this.nodes.find((node) => node.output[0] === value);
+  }
+
+  isConstant(name: string): boolean {
+    return this.initializers.some((tensor) => tensor.name === name);
   }
 
   /** Takes back a node whose value nobody reads. */

@@ -52,12 +52,16 @@ export function makeModel(graph: {
   initializer: TensorProto[];
   input: ValueInfoProto[];
   output: ValueInfoProto[];
+  /** Of operators that only some runtime knows. */
+  domains?: readonly string[];
 }): ModelProto {
+  const { domains = [], ...parts } = graph;
+  const others = domains.filter((domain) => domain !== '').map((domain) => ({ domain, version: 1n }));
   return create(ModelProtoSchema, {
     irVersion: 8n,
     producerName: 'commonweight',
-    opsetImport: [{ domain: '', version: BigInt(opsetVersion) }],
-    graph,
+    opsetImport: [{ domain: '', version: BigInt(opsetVersion) }, ...others],
+    graph: parts,
   });
 }
 

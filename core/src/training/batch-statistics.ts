@@ -1,7 +1,8 @@
+import { compositeDomain } from '../autodiff/composites.ts';
 import type { NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import { TensorProto_DataType } from '../onnx/gen/onnx/onnx_pb.ts';
 import type { GraphBuilder } from '../onnx/graph-builder.ts';
-import { floatAttribute } from '../onnx/nodes.ts';
+import { floatAttribute, makeNode } from '../onnx/nodes.ts';
 
 /** Which examples of a batch are real; what fills a last batch up has no part in its statistics. */
 export interface RealExamples {
@@ -28,14 +29,15 @@ export type NextStatistics = ReadonlyMap<string, string>;
 
 /**
  * Ioffe and Szegedy 2015 in training: normalises by mean and variance of the batch, and moves the running ones towards them as ONNX
- * says (`momentum` is the share that stays, the variance is that of the population). Answers the moved statistics by parameter.
+ * says (`momentum` is the share that stays, the variance is that of the population). Answers the moved statistics by parameter, and the
+ * one node that all this is to whoever differentiates it.
  */
 export function writeBatchNormalization(
   graph: GraphBuilder,
   node: NodeProto,
   running: { mean: string; variance: string },
   { shares, any }: RealExamples,
-): NextStatistics {
+): { statistics: NextStatistics; whole: NodeProto } {
   const [x, scale, bias] = node.input as [string, string, string];
   const shape = graph.shapeOf(x);
   const channels = shape[1]!;
@@ -50,14 +52,23 @@ export function writeBatchNormalization(
   const centred = graph.emit('Sub', [x, along(mean)]);
   const variance = meanOf(graph.emit('Mul', [centred, centred]));
   const epsilon = graph.scalar(floatAttribute(node, 'epsilon', 1e-5));
-  const spread = graph.emit('Sqrt', [graph.emit('Add', [variance, epsilon])]);
-  const factor = along(graph.emit('Div', [scale, spread]));
+  const inverse = graph.emit('Reciprocal', [graph.emit('Sqrt', [graph.emit('Add', [variance, epsilon])])]);
+  const factor = along(graph.emit('Mul', [scale, inverse]));
   graph.emit('Add', [graph.emit('Mul', [centred, factor]), along(bias)], {}, node.output[0]);
   const pace = graph.emit('Mul', [any, graph.scalar(1 - floatAttribute(node, 'momentum', 0.9))]);
   const moved = (from: string, to: string): string =>
     graph.emit('Add', [from, graph.emit('Mul', [graph.emit('Sub', [to, from]), pace])]);
-  return new Map([
+  const statistics = new Map([
     [running.mean, moved(running.mean, mean)],
     [running.variance, moved(running.variance, variance)],
   ]);
+  const whole = makeNode(
+    'BatchNormalization',
+    [x, scale, bias, centred, inverse, shares],
+    [node.output[0]!],
+    {},
+    node.name,
+  );
+  whole.domain = compositeDomain;
+  return { statistics, whole };
 }

@@ -116,13 +116,17 @@ export function writeForward(
   const masks: DropoutMask[] = [];
   const statistics = new Map<string, string>();
   let real: RealExamples | undefined;
+  const wholes: { from: number; to: number; whole: NodeProto }[] = [];
   const start = graph.nodes.length;
   for (const node of nodes) {
     if (!node.output.some((name) => needed.has(name))) continue;
     const running = trainedStatistics(node, nodes, (name) => parameters.has(name));
     if (running !== undefined && training !== undefined) {
       real ??= realExamples(graph, training.sampleWeights);
-      for (const [name, next] of writeBatchNormalization(graph, node, running, real)) statistics.set(name, next);
+      const from = graph.nodes.length;
+      const { statistics: moved, whole } = writeBatchNormalization(graph, node, running, real);
+      for (const [name, next] of moved) statistics.set(name, next);
+      wholes.push({ from: from - start, to: graph.nodes.length - start, whole });
       continue;
     }
     const drops = node.opType === 'Dropout' && training?.drops === true;
@@ -130,15 +134,19 @@ export function writeForward(
     if (mask === undefined) writeNode(graph, node);
     else masks.push(mask);
   }
-  return { forward: graph.nodes.slice(start), masks, statistics };
+  const forward = graph.nodes.slice(start);
+  for (const { from, to, whole } of wholes.toReversed()) forward.splice(from, to - from, whole);
+  return { forward, masks, statistics };
 }
 
 /** A model of the nodes that these outputs need. */
 export function finishGraph(graph: GraphBuilder, outputs: readonly string[]): ModelProto {
   const needed = ancestors(graph.nodes, outputs);
+  const nodes = graph.nodes.filter((node) => node.output.some((name) => needed.has(name)));
   return makeModel({
     name: 'training-step',
-    node: graph.nodes.filter((node) => node.output.some((name) => needed.has(name))),
+    domains: [...new Set(nodes.map(({ domain }) => domain))],
+    node: nodes,
     initializer: graph.initializers.filter(({ name }) => needed.has(name)),
     input: graph.inputs,
     output: outputs.map((name) => makeValue(name, graph.shapeOf(name), graph.typeOf(name).elemType)),

@@ -158,7 +158,7 @@ function declare(graph: GraphBuilder, state: StateSlot[], name: string, shape: S
   return slot;
 }
 
-/** output = scale·value + keep·base; a matrix product nobody else reads takes the sum into its own pass. */
+/** output = scale·value + keep·base; a matrix product nobody else reads takes the sum, or at least the scale, into its own pass. */
 function accumulate(
   graph: GraphBuilder,
   value: string,
@@ -180,7 +180,26 @@ function accumulate(
     graph.append(fused);
     return;
   }
-  const scaled = scale === 1 ? value : graph.emit('Mul', [value, graph.scalar(scale)]);
+  const isScaled = scale === 1 || scaleAtSource(graph, value, scale);
+  const scaled = isScaled ? value : graph.emit('Mul', [value, graph.scalar(scale)]);
   const kept = keep === 1 ? base : graph.emit('Mul', [base, graph.scalar(keep)]);
   graph.emit('Add', [kept, scaled], {}, output);
+}
+
+/** What a factor may be moved through, from the first input to the output. */
+const linear: readonly string[] = ['Reshape', 'Transpose'];
+
+/** Scales a value by the factor of the matrix product that it comes from, where nobody else reads it on the way. */
+function scaleAtSource(graph: GraphBuilder, value: string, scale: number): boolean {
+  let node = graph.soleMaker(value);
+  while (node !== undefined && node.opType !== 'Gemm') {
+    const isChoice = node.opType === 'MatMul' && graph.isConstant(node.input[1]!);
+    if (!isChoice && !linear.includes(node.opType)) return false;
+    node = graph.makerFor(node.input[0]!, node);
+  }
+  if (node === undefined || node.input.length !== 2) return false;
+  const alpha = floatAttribute(node, 'alpha', 1) * scale;
+  const others = node.attribute.filter(({ name }) => name !== 'alpha');
+  node.attribute = [...makeNode('Gemm', [], [], { alpha: { float: alpha } }).attribute, ...others];
+  return true;
 }

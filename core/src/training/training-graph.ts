@@ -1,5 +1,6 @@
 import { differentiate } from '../autodiff/backward.ts';
 import type { Gradients } from '../autodiff/backward.ts';
+import { writeConvolutions } from '../autodiff/convolution.ts';
 import type { GradientForms } from '../autodiff/forms.ts';
 import { trainedPart } from '../onnx/border.ts';
 import { NotTrainableError, OnnxError } from '../onnx/errors.ts';
@@ -60,12 +61,14 @@ export function buildTrainingGraph(
 ): TrainingGraph {
   const model = trainedPart(whole);
   const { graph, layout, data, sampleWeights } = beginGraph(model, batchSize, plan.sizes);
+  const start = graph.nodes.length;
   if (layout.parameters.length === 0) throw new OnnxError('the graph has no parameters; split the model first');
   const ofPlan = lossOf(plan);
   // A closing Softmax is told by its own name, which an older one loses on the way.
   const predictions = ofPlan.predictions(model);
   const mode = { sampleWeights, drops: plan.dropout === true };
   const { forward, masks, statistics } = writeForward(graph, model, predictions, mode);
+  writeConvolutions(graph, start, forms);
   const target = ofPlan.target(graph, predictions);
   const { loss, gradients: seeds } = ofPlan.write(graph, { predictions, target: target.name, sampleWeights });
 

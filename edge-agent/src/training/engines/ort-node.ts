@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { InferenceSession } from 'onnxruntime-node';
 import { EngineError, type Engine, type EngineName } from '../engine.ts';
+import { blockSize } from './block-size.ts';
 import { OrtTrainingEngine } from './ort-engine.ts';
 import type { OrtRuntime } from './ort-program.ts';
 
@@ -31,7 +32,9 @@ export async function openOrtNode(name: EngineName, { threads }: { threads: numb
   };
   if (provider === 'cpu') {
     const createSession: OrtRuntime['createSession'] = (model) => Session.create(model, options);
-    return new OrtTrainingEngine(name, {}, { Tensor, createSession, keeps: 'in-buffers' });
+    const blocks = await blockSize(Session.create.bind(Session));
+    const forms = { matrices: true, ...(blocks === undefined ? {} : { blocks }) };
+    return new OrtTrainingEngine(name, forms, { Tensor, createSession, keeps: 'in-buffers' });
   }
   const profiles = new WeakMap<InferenceSession, string>();
   const runtime: OrtRuntime = {
