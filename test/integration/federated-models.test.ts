@@ -23,6 +23,8 @@ import { commonweight, temporaryFolder, until, type Program } from '../support/p
 const ROUNDS = 6;
 /** Of the loss, where only rounding differs. */
 const LOSS_TOLERANCE = 1e-5;
+/** The same of the ResNet-18, whose last norms see one pixel of four examples and blow rounding up. */
+const SMALL_NORM_TOLERANCE = 1e-4;
 /** Of the way that the weights went. */
 const WAY_TOLERANCE = 1e-3;
 /** Of the loss, where each agent normalises by its own four examples instead of all eight. */
@@ -42,7 +44,7 @@ const names = readdirSync(vectorsAt).flatMap((file) => (file.endsWith('.json') ?
 const engine = await openEngine('ort-cpu', { threads: 1 });
 const folder = temporaryFolder('federated-models');
 
-/** The GPT's logits are large to begin with. The last norms of the ResNet-18 see one pixel of four examples: with larger steps they blow rounding up. */
+/** The GPT's logits are large to begin with, and the ResNet-18 blows rounding up more with larger steps. */
 const learningRates: Readonly<Record<string, number>> = { gpt: 0.002, resnet18: 0.0005 };
 
 interface Case {
@@ -136,7 +138,8 @@ async function expectSame(one: Case, federated: Float32Array): Promise<void> {
   const [before, own, theirs] = [await lossOf(one, first), await lossOf(one, federated), await lossOf(one, reference)];
   // Running statistics follow slowly, so that with them the loss of a version may rise at first.
   if (!one.hasBatchNorm) expect(own).toBeLessThan(before);
-  expect(Math.abs(own - theirs) / theirs).toBeLessThan(LOSS_TOLERANCE);
+  const tolerance = one.data.source === 'resnet18' ? SMALL_NORM_TOLERANCE : LOSS_TOLERANCE;
+  expect(Math.abs(own - theirs) / theirs).toBeLessThan(tolerance);
   expect(distance(federated, reference)).toBeLessThan(WAY_TOLERANCE * distance(reference, first));
   if (!one.hasBatchNorm) return;
   const together = await lossOf(one, await centrally(one));

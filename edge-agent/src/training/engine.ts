@@ -50,12 +50,18 @@ export class EngineError extends Error {
   override name = 'EngineError';
 }
 
+/** Whether what trained had no memory left, also outside of the runtime: V8 says so where a message of it could not be written. */
+export const isOutOfMemory = (error: unknown): boolean =>
+  error instanceof Error && /out of memory|Array buffer allocation failed/i.test(error.message);
+
+export const asEngineError = (cause: unknown): EngineError => new EngineError(plainReason(cause), { cause });
+
 /** What an engine does: whatever goes wrong there is told as an EngineError. */
 export async function byEngine<T>(deed: () => Promise<T> | T): Promise<T> {
   try {
     return await deed();
   } catch (cause) {
-    throw new EngineError(plainReason(cause), { cause });
+    throw asEngineError(cause);
   }
 }
 
@@ -64,7 +70,7 @@ export function plainReason(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
   const [, bytes] = /Failed to allocate memory for requested buffer of size (\d+)/.exec(text) ?? [];
   if (bytes !== undefined) return `out of memory: no buffer of ${bytes} bytes could be had`;
-  if (/bad_alloc|bad allocation/.test(text)) return 'out of memory';
+  if (/bad_alloc|bad allocation/.test(text) || isOutOfMemory(error)) return 'out of memory';
   const [first = ''] = text.split('\n');
   return first.replace(/^.*::.* was (?:false|true)\. /, '').slice(0, 300);
 }

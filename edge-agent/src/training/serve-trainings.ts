@@ -1,5 +1,5 @@
 import type { Dataset } from '../data/dataset.ts';
-import { byEngine, EngineError, type Engine, type EngineName } from './engine.ts';
+import { byEngine, EngineError, asEngineError, isOutOfMemory, type Engine, type EngineName } from './engine.ts';
 import type { CpuBudget, FromTrainer, ToTrainer } from './messages.ts';
 import { pacer } from './pacer.ts';
 import { LoadedGraphs, LocalTrainer } from './train.ts';
@@ -43,7 +43,8 @@ export function serveTrainings<Data>({
       const result = await (await ready()).train(job, { onStep: watched(id) });
       tell({ type: 'trained', id, result });
     } catch (error) {
-      tell({ type: 'failed', id, reason: (error as Error).message, isEngines: error instanceof EngineError });
+      const failed = error instanceof EngineError || !isOutOfMemory(error) ? (error as Error) : asEngineError(error);
+      tell({ type: 'failed', id, reason: failed.message, isEngines: failed instanceof EngineError });
     }
   };
 
