@@ -13,10 +13,12 @@ import {
   type FleetStatus,
   type GetUpdateStatusResponse,
   type Hello,
+  type KeptCandidate,
   type ModelSummary,
   type OfferedUpdate,
   type SignedChannel,
   type SignedManifest,
+  type SignedResult,
   type SignedVariantList,
   type SubmitUpdateResponse,
   type TaskStatus,
@@ -246,7 +248,12 @@ export class Coordinator implements CoordinatorService {
       announce: (model, release) => {
         this.#releases.announce(model, release);
         this.#collector?.collect(model);
-        for (const driver of this.#drivers.values()) if (driver.config.model === model) this.#wantVariants(driver);
+        for (const driver of this.#drivers.values()) {
+          if (driver.config.model !== model) continue;
+          this.#wantVariants(driver);
+          // What went wrong was told by the driver.
+          driver.versionCame().catch(() => {});
+        }
       },
       failed: (error) => this.#failed(error),
       changed: (task) => this.#changed(task),
@@ -396,6 +403,14 @@ export class Coordinator implements CoordinatorService {
     return release;
   }
 
+  listCandidates(model: string): Promise<KeptCandidate[]> {
+    return this.#releases.listCandidates(model);
+  }
+
+  listResults(of: { task: string } | { model: string }): Promise<SignedResult[]> {
+    return this.#releases.listResults(of);
+  }
+
   listKept(model: string): Promise<KeptVersions> {
     return this.#releases.listKept(model);
   }
@@ -493,8 +508,8 @@ export class Coordinator implements CoordinatorService {
     return this.#variants.report(report);
   }
 
-  #wantVariants({ config: { model, variants } }: TaskDriver): void {
-    if (variants !== undefined) this.#variants.want(model, variants);
+  #wantVariants({ config }: TaskDriver): void {
+    if ('variants' in config && config.variants !== undefined) this.#variants.want(config.model, config.variants);
   }
 
   async createTask(task: string, configJson: string): Promise<TaskStatus> {
@@ -511,7 +526,7 @@ export class Coordinator implements CoordinatorService {
     return this.#oneByOne(async () => {
       const driver = this.#driver(task);
       const rival = this.#busyWith(driver.config.model);
-      if (rival !== undefined && rival !== driver) {
+      if (driver.publishes && rival !== undefined && rival !== driver) {
         const why = rival.isRunning
           ? `is improving ${driver.config.model} already: pause it first`
           : `is paused, and its last round is still open: wait until \`commonweight task show ${rival.task}\` says Idle`;
@@ -576,6 +591,10 @@ export class Coordinator implements CoordinatorService {
     this.#undecodable++;
   }
 
+  get sentAway(): number {
+    return this.#sessions.sentAway;
+  }
+
   get undecodable(): number {
     return this.#undecodable;
   }
@@ -616,6 +635,7 @@ export class Coordinator implements CoordinatorService {
   }
 
   #tick(): void {
+    if (!this.#closed) this.#sessions.tick();
     if (this.diskIsFull) return;
     this.#forDrivers((driver) => (driver.isRunning ? driver.tick() : Promise.resolve()));
   }

@@ -10,11 +10,13 @@ import type {
   FleetStatus,
   GetUpdateStatusResponse,
   Hello,
+  KeptCandidate,
   ModelSummary,
   SessionRequest,
   SessionResponse,
   SignedChannel,
   SignedManifest,
+  SignedResult,
   SignedVariantList,
   SubmitUpdateResponse,
   TaskStatus,
@@ -128,10 +130,16 @@ export interface CoordinatorService {
   /** Calls at once, and again at each change. */
   watchTask(task: string, onStatus: (status: TaskStatus) => void): () => void;
   listAgents(): Promise<AgentStatus[]>;
+  /** What rounds made of a model and gates decide on, or decided. */
+  listCandidates(model: string): Promise<KeptCandidate[]>;
+  /** What evaluations and statistics of a task, or of a model, came to. */
+  listResults(of: { task: string } | { model: string }): Promise<SignedResult[]>;
   /** Counts bytes on the wire for a task (all running ones where undefined). */
   addBytes(direction: 'up' | 'down', task: string | undefined, bytes: number): void;
   /** Counts a message whose bytes could not be decoded. */
   addUndecodable(): void;
+  /** Agents that were told to come back later because no task needed them, since the start. */
+  readonly sentAway: number;
   /** Messages that could not be decoded, since the start. */
   readonly undecodable: number;
   /** Uploads are refused for want of room. */

@@ -1,11 +1,13 @@
 import { create } from '@bufbuild/protobuf';
 import {
   CodecError,
+  contractOf,
   invariant,
   layoutOf,
   localMethodOf,
   packedLength,
   parsePlan,
+  parseStatisticsPlan,
   readModel,
   weightsFromBytes,
 } from '@commonweight/core';
@@ -26,17 +28,21 @@ import {
   HelloSchema,
   isName,
   OFFER_UPDATES_MAX,
+  openCandidate,
   openManifest,
   openReceipt,
   Reason,
   signedBytes,
   type Artifact,
   type Assignment,
+  type Candidate,
   type Manifest,
   type SessionResponse,
+  type SignedCandidate,
   type SignedReceipt,
   type Welcome,
 } from '@commonweight/proto';
+import { unknownDevice, type Device } from './device/device.ts';
 import type { AgentDisk } from './disk.ts';
 import type { AgentEvent } from './events.ts';
 import type { AgentLink, OpenSession } from './link/agent-link.ts';
@@ -50,8 +56,9 @@ import {
   type SessionState,
   type Work,
 } from './session/session.ts';
+import type { EvaluationAsked, ReportJob } from './training/reports.ts';
 import type { Trainer } from './training/trainer.ts';
-import { makeUpdate } from './update.ts';
+import { makeReport, makeUpdate } from './update.ts';
 
 const SOFTWARE = '0.1.0';
 /** A session whose Welcome does not come within this is begun again. */
@@ -60,7 +67,8 @@ const WELCOME_MS = 5_000;
 const UNANSWERED_MAX = 2;
 /** How often an agent says again what may have been lost. */
 const REMIND_MS = 30_000;
-/** The longest that a coordinator may send an agent away for. */
+/** The time that a coordinator may send an agent away for. */
+const RETURN_MS_MIN = 500;
 const RETURN_MS_MAX = 600_000;
 /** Tries of one upload before the next session offers the update again. */
 const UPLOAD_TRIES = 5;
@@ -74,6 +82,10 @@ export interface AgentIdentity {
   agentId: string;
   /** Serve only this task; any without it. */
   task?: string;
+  /** Closes its session where no task needs it, and comes back when the coordinator says; without it, it stays connected. */
+  leavesBetweenRounds?: boolean;
+  /** It has data that others are judged by: it is asked by its name, and measures with all that it has. */
+  isEvaluator?: boolean;
   /** Ends the agent. */
   signal: AbortSignal;
 }
@@ -84,7 +96,9 @@ export interface AgentParts {
   crypto: TrustCrypto;
   link: AgentLink;
   disk: AgentDisk;
-  trainer: Pick<Trainer<never>, 'train'>;
+  /** Without `report` it trains and does nothing else. */
+  trainer: Pick<Trainer<never>, 'train'> & Partial<Pick<Trainer<never>, 'report'>>;
+  device?: Device;
   examples: number;
   tell(event: AgentEvent): void;
 }
@@ -95,14 +109,18 @@ type Trained = Pick<Parameters<typeof makeUpdate>[0], 'assignment' | 'baseVersio
   /** Values of the update. */
   length: number;
 };
+/** What is needed to make a report. */
+type Reported = Omit<Parameters<typeof makeReport>[0], 'agentId' | 'sha256'>;
 
 /** Feeds the session machine and performs what it decides; nothing of it knows where link, disk and training come from. */
 export class Agent {
   readonly #parts: AgentParts;
   readonly #assignments = new Map<string, Assignment>();
+  /** What ends each training that is under way. */
+  readonly #trainings = new Map<string, AbortController>();
   readonly #working = new Set<Promise<void>>();
   /** What training brought, until it is kept or dropped. */
-  readonly #trained = new Map<string, Trained>();
+  readonly #trained = new Map<string, Trained | Reported>();
   /** Ids of updates that are in the outbox and were not sent yet. */
   readonly #kept = new Map<string, Uint8Array>();
   #state: SessionState = firstState;
@@ -124,10 +142,41 @@ export class Agent {
       const { why, afterMs } = await this.#runSession(backoff);
       this.#do({ type: 'Broken' });
       if (signal.aborted) return;
-      const retryMs = Math.round(Math.max(backoff.nextMs(), Math.min(afterMs, RETURN_MS_MAX)));
+      if (afterMs > 0) {
+        // The coordinator has spread its agents over time: whoever came at another would spoil that.
+        const returnMs = Math.round(Math.min(Math.max(afterMs, RETURN_MS_MIN), RETURN_MS_MAX));
+        // What is under way needs its connection.
+        if (this.#working.size === 0) await this.#parts.link.rest();
+        this.#parts.tell({ type: 'away', coordinator, why, returnMs });
+        await sleep(returnMs, signal);
+        continue;
+      }
+      const retryMs = Math.round(backoff.nextMs());
       this.#parts.tell({ type: 'disconnected', coordinator, why, retryMs });
       await sleep(retryMs, signal);
     }
+  }
+
+  get isTraining(): boolean {
+    return this.#trainings.size > 0;
+  }
+
+  /** Says which conditions hold now, and stops what may only go on while another did. */
+  conditionsChanged(): void {
+    this.#session?.send({ case: 'conditions', value: { holding: [...this.#device.holding] } });
+    for (const [key, stop] of [...this.#trainings]) {
+      const assignment = this.#assignments.get(key);
+      const lost = assignment?.conditions.find((condition) => !this.#device.holding.includes(condition));
+      if (assignment === undefined || lost === undefined) continue;
+      const why = `${lost} does not hold any more`;
+      this.#parts.tell({ type: 'stopped', ...workOf(assignment), why });
+      this.#failed(workOf(assignment), new Error(`training was stopped: ${why}`));
+      stop.abort();
+    }
+  }
+
+  get #device(): Device {
+    return this.#parts.device ?? unknownDevice;
   }
 
   /** Resolves when nothing is under way any more. */
@@ -138,7 +187,7 @@ export class Agent {
   /** One session from Hello to its end; says why it ended, and when the coordinator wants to see the agent again. */
   #runSession(backoff: Backoff): Promise<{ why: string; afterMs: number }> {
     const { options, link, examples, tell } = this.#parts;
-    const { agentId, task = '', coordinator, signal } = options;
+    const { agentId, task = '', coordinator, leavesBetweenRounds = false, isEvaluator = false, signal } = options;
     const hello = create(HelloSchema, {
       agentId,
       sessionId: crypto.randomUUID(),
@@ -146,6 +195,12 @@ export class Agent {
       task,
       examples: BigInt(examples),
       link: link.kind,
+      leaves: leavesBetweenRounds,
+      evaluator: isEvaluator,
+      work: this.#parts.trainer.report === undefined ? ['train'] : ['train', 'evaluate', 'statistics'],
+      labels: { ...this.#device.labels },
+      conditions: [...this.#device.holding],
+      ...(this.#device.capabilities === undefined ? {} : { capabilities: this.#device.capabilities }),
     });
     return new Promise((resolve) => {
       let heart: ReturnType<typeof setInterval> | undefined;
@@ -217,6 +272,8 @@ export class Agent {
         this.#assignments.set(keyOf(work), message.value);
         return this.#do({ type: 'Assigned', ...work });
       }
+      case 'roundOver':
+        return this.#do({ type: 'Over', ...workOf(message.value) });
       case 'receipt':
         return this.#track(this.#end(message.value));
       case 'wanted': {
@@ -243,6 +300,14 @@ export class Agent {
         return this.#session?.send({ case: 'ready', value: {} });
       case 'Train':
         return this.#track(this.#train({ task: effect.task, round: effect.round }));
+      case 'Stop':
+        this.#parts.tell({
+          type: 'stopped',
+          task: effect.task,
+          round: effect.round,
+          why: 'the round has what it needs',
+        });
+        return this.#trainings.get(keyOf(effect))?.abort();
       case 'Keep':
         return this.#track(this.#keep({ task: effect.task, round: effect.round }));
       case 'Upload':
@@ -289,25 +354,35 @@ export class Agent {
   }
 
   async #train(work: Work): Promise<void> {
+    const stop = new AbortController();
+    this.#trainings.set(keyOf(work), stop);
     try {
       const assignment = this.#assignments.get(keyOf(work));
       if (assignment === undefined) throw new Error('the assignment is gone');
-      this.#trained.set(keyOf(work), await this.#trainOn(assignment));
+      const isTraining = assignment.work === '' || assignment.work === 'train';
+      const { signal } = stop;
+      const trained = await (isTraining ? this.#trainOn(assignment, signal) : this.#reportOn(assignment, signal));
+      stop.signal.throwIfAborted();
+      this.#trained.set(keyOf(work), trained);
       this.#rests.connected();
       this.#do({ type: 'Trained', ...work });
     } catch (error) {
-      this.#failed(work, error);
+      if (!stop.signal.aborted) this.#failed(work, error);
     } finally {
-      this.#assignments.delete(keyOf(work));
+      // The same round may have been assigned anew meanwhile.
+      if (this.#trainings.get(keyOf(work)) === stop) {
+        this.#trainings.delete(keyOf(work));
+        this.#assignments.delete(keyOf(work));
+      }
     }
   }
 
-  async #trainOn(assignment: Assignment): Promise<Trained> {
+  async #trainOn(assignment: Assignment, signal: AbortSignal): Promise<Trained> {
     const { trainer, tell } = this.#parts;
     const work = workOf(assignment);
     const manifest = await this.#checked(assignment);
     const version = Number(manifest.version);
-    tell({ type: 'assignment', model: manifest.model, ...work, version });
+    tell({ type: 'assignment', model: manifest.model, ...work, version, work: 'train' });
     const graph = await this.#blob(artifactOf(manifest, 'graph'));
     const base = await this.#weights(assignment, manifest);
     const { length } = layoutOf(readModel(graph));
@@ -321,7 +396,7 @@ export class Agent {
       { graph, base, memory, plan, seed: assignment.seed },
       (name, ownLength) => this.#parts.disk.own(work.task, name, ownLength),
       async (job) => {
-        const trained = await trainer.train(job, leftMs);
+        const trained = await trainer.train(job, leftMs, signal);
         leftMs = Math.max(0, leftMs - trained.ms);
         return trained;
       },
@@ -338,6 +413,48 @@ export class Agent {
       outcome,
       length: packedLength(shape, length, gridFromWire(assignment.grid)),
     };
+  }
+
+  /** Measures weights, or the examples themselves. */
+  async #reportOn(assignment: Assignment, signal: AbortSignal): Promise<Reported> {
+    const { trainer, tell } = this.#parts;
+    const { work: name } = assignment;
+    const manifest = await this.#checked(assignment);
+    const version = Number(manifest.version);
+    tell({ type: 'assignment', model: manifest.model, ...workOf(assignment), version, work: name });
+    const job = await this.#reportJob(assignment, manifest);
+    if (trainer.report === undefined) throw new CodecError(`this agent does not know the work "${name}"`);
+    const { report, examples, ms } = await trainer.report(job, Number(assignment.deadlineInMs), signal);
+    tell({ type: 'reported', ...workOf(assignment), work: job.work, version, examples, ms: Math.round(ms) });
+    return { assignment, baseVersion: version, report };
+  }
+
+  async #reportJob(assignment: Assignment, manifest: Manifest): Promise<ReportJob> {
+    const plan: unknown = JSON.parse(assignment.planJson);
+    const graph = await this.#blob(artifactOf(manifest, 'graph'));
+    if (assignment.work === 'evaluate') {
+      const weights = [await this.#weights(assignment, manifest)];
+      if (assignment.candidate !== undefined) weights.push(await this.#candidate(assignment.candidate, assignment));
+      const onAll = this.#parts.options.isEvaluator === true;
+      return { work: 'evaluate', graph, weights, plan: plan as EvaluationAsked, onAll };
+    }
+    if (assignment.work !== 'statistics')
+      throw new CodecError(
+        `this agent does not know the work "${assignment.work.slice(0, 40)}": is it of an older version?`,
+      );
+    return { work: 'statistics', plan: parseStatisticsPlan(plan, 0), inputs: contractOf(readModel(graph)).inputs };
+  }
+
+  /** The weights of what is to be evaluated beside its base, once its signature and its base were checked. */
+  async #candidate(signed: SignedCandidate, { base, task }: Assignment): Promise<Float32Array> {
+    const { key } = this.#parts.disk.pin;
+    invariant(key !== undefined && base !== undefined, 'an assignment is checked before it is worked on');
+    const isGenuine = await this.#verified('Candidate', signed.candidate, signed);
+    const candidate = openCandidate(signed, key, () => isGenuine);
+    const digest = await this.#parts.crypto.sha256(base.manifest);
+    if (candidate.task !== task || !equalBytes(candidate.baseDigest, digest))
+      throw new CodecError(`candidate ${candidate.number} is of another task or version than it is sent with`);
+    return weightsFromBytes(await this.#blob(artifactOf(candidate, 'weights')));
   }
 
   /** What the strategy remembered with a version of this task; another task's would be no help. */
@@ -357,6 +474,12 @@ export class Agent {
       if (trained === undefined) throw new Error('the result of the training is gone');
       const { disk, options } = this.#parts;
       const { sha256 } = this.#parts.crypto;
+      if ('report' in trained) {
+        const report = await makeReport({ sha256, agentId: options.agentId, ...trained });
+        await disk.outbox.put(report);
+        this.#kept.set(keyOf(work), report.header.updateId);
+        return this.#do({ type: 'Kept', ...work });
+      }
       const residual = await disk.residual(work.task, trained.length);
       const update = await makeUpdate({ sha256, agentId: options.agentId, ...trained, residual });
       await disk.outbox.put({ header: update.header, payload: update.payload });
@@ -378,7 +501,9 @@ export class Agent {
   }
 
   /** The base manifest, once its signature, its age and what is asked for were checked. */
-  async #checked({ base, task, encoding, grid }: Assignment): Promise<Manifest> {
+  async #checked({ base, conditions, task, encoding, grid }: Assignment): Promise<Manifest> {
+    const lacking = conditions.find((condition) => !this.#device.holding.includes(condition));
+    if (lacking !== undefined) throw new Error(`${lacking} does not hold`);
     const { key } = this.#parts.disk.pin;
     if (base === undefined || key === undefined || grid === undefined || encodingFromWire(encoding) === undefined) {
       throw new CodecError('the assignment is incomplete: is the coordinator of a newer version?');
@@ -466,6 +591,8 @@ export class Agent {
     await outbox.delete(receipt.updateId);
     if (isKnown && receipt.outcome.case === 'committedVersion') {
       tell({ type: 'receipt', ...work, version: Number(receipt.outcome.value), updateId });
+    } else if (isKnown && receipt.outcome.case === 'countedRound') {
+      tell({ type: 'counted', ...work, updateId });
     } else if (isKnown && receipt.outcome.case === 'rejected') {
       tell({ type: 'rejected', ...work, reason: reasonName(receipt.outcome.value), updateId });
     }
@@ -474,7 +601,7 @@ export class Agent {
 
   /** In a browser a signature is something to wait for. */
   async #verified(
-    kind: 'Manifest' | 'Receipt',
+    kind: 'Manifest' | 'Receipt' | 'Candidate',
     payload: Uint8Array,
     { publicKey, signature }: Pick<SignedReceipt, 'publicKey' | 'signature'>,
   ): Promise<boolean> {
@@ -496,10 +623,11 @@ const workOf = ({ task, round }: { task: string; round: bigint }): Work => ({
 });
 const keyOf = ({ task, round }: Work): string => `${task} ${round}`;
 
-function artifactOf(manifest: Manifest, role: string): Artifact {
-  const found = manifest.artifacts.find((artifact) => artifact.role === role);
-  if (found === undefined) throw new CodecError(`version ${manifest.version} of ${manifest.model} has no ${role}`);
-  return found;
+function artifactOf(of: Manifest | Candidate, role: string): Artifact {
+  const found = of.artifacts.find((artifact) => artifact.role === role);
+  if (found !== undefined) return found;
+  const what = of.$typeName === 'commonweight.v1.Candidate' ? `candidate ${of.number}` : `version ${of.version}`;
+  throw new CodecError(`${what} of ${of.model} has no ${role}`);
 }
 
 /** 'stale-round' for Reason.STALE_ROUND. */

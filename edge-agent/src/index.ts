@@ -3,6 +3,8 @@ export type { AgentEvent } from './events.ts';
 export { arrayDataset, classCount, DataError, labelsOf, subset, type Column, type Dataset } from './data/dataset.ts';
 export { valuesOfExample } from './data/input-sources.ts';
 export { exampleInputs } from './data/example-inputs.ts';
+export { measurable, type ConditionOptions, type ConditionSetting } from './device/conditions.ts';
+export type { DeviceOptions } from './device/own-device.ts';
 export { dealOut, type Dealing } from './data/partition.ts';
 export { loadDataset } from './data/load-dataset.ts';
 export { localRound, type OwnName } from './local-round.ts';

@@ -2,10 +2,14 @@ import type { TrustCrypto } from '@commonweight/client-sdk';
 import { ConfigError } from '@commonweight/core';
 import { isName } from '@commonweight/proto';
 import { Agent, type AgentIdentity } from './agent.ts';
+import type { WatchedDevice } from './device/device.ts';
 import type { AgentDisk } from './disk.ts';
 import type { AgentEvent } from './events.ts';
 import type { AgentLink } from './link/agent-link.ts';
+import type { EngineName } from './training/engine.ts';
 import type { Trainer } from './training/trainer.ts';
+
+type OpenTrainer = Pick<Trainer<never>, 'train' | 'report' | 'engine' | 'close'>;
 
 /** What of an agent differs between Node and a browser. */
 export interface AgentPlatform {
@@ -14,16 +18,15 @@ export interface AgentPlatform {
   place: string;
   openLink(): AgentLink;
   openDisk(onDamaged: (path: string) => void): Promise<AgentDisk>;
-  openTrainer(warn: (text: string) => void): Promise<{
-    trainer: Pick<Trainer<never>, 'train' | 'close'>;
-    examples: number;
-  }>;
+  openTrainer(warn: (text: string) => void): Promise<{ trainer: OpenTrainer; examples: number }>;
+  /** `engine` says what trains: where one fails another takes its place. */
+  openDevice(engine: () => EngineName, warn: (text: string) => void): Promise<WatchedDevice>;
 }
 
 /** An agent's life on a platform: opens what it works with, and lets go of it in the end. Throws where it cannot begin. */
 export async function liveAgent(
   options: AgentIdentity & { onEvent?: (event: AgentEvent) => void },
-  { crypto, place, openLink, openDisk, openTrainer }: AgentPlatform,
+  { crypto, place, openLink, openDisk, openTrainer, openDevice }: AgentPlatform,
 ): Promise<void> {
   if (!isName(options.agentId)) {
     throw new ConfigError(`agent id "${options.agentId}" may have up to 64 letters, digits, - and _ only`, 'id');
@@ -39,10 +42,13 @@ export async function liveAgent(
       warn(`the outbox in ${place} holds updates of agent ${other}: only that agent can send them`);
     const { trainer, examples } = await openTrainer(warn);
     tell({ type: 'data', examples });
-    const agent = new Agent({ options, crypto, link, disk, trainer, examples, tell });
+    const device = await openDevice(() => trainer.engine, warn);
+    const agent = new Agent({ options, crypto, link, disk, trainer, device, examples, tell });
+    device.watch(agent);
     try {
       await agent.run();
     } finally {
+      device.close();
       // The link first: what still waits for an answer over it ends at once.
       await link.close();
       await trainer.close();

@@ -1,4 +1,5 @@
 import { nodePlatform } from '@commonweight/client-sdk';
+import { OwnDevice, type DeviceOptions } from './device/own-device.ts';
 import { liveAgent } from './live-agent.ts';
 import type { AgentEvent } from './events.ts';
 import { openAgentDisk } from './folder-disk.ts';
@@ -21,6 +22,8 @@ export interface AgentOptions extends AgentIdentity {
   cpuShare?: number;
   /** What trains; without it, or with `auto`, what is fastest here. One that does not work makes way for another. */
   engine?: EngineName | 'auto';
+  /** What it says of the device that it runs on. */
+  device?: DeviceOptions;
   onEvent?: (event: AgentEvent) => void;
 }
 
@@ -39,5 +42,6 @@ export function runAgent(options: AgentOptions): Promise<void> {
       });
       return openTrainer(data, { engine, budget }, warn);
     },
+    openDevice: (trainsOn, warn) => OwnDevice.open(options.device ?? {}, trainsOn, warn),
   });
 }

@@ -7,6 +7,7 @@ import {
   UpdateHeaderSchema,
   updateId,
   type Assignment,
+  type UpdateHeader,
 } from '@commonweight/proto';
 import type { Sha256 } from '@commonweight/client-sdk';
 import type { RoundOutcome } from './local-round.ts';
@@ -22,6 +23,23 @@ export type UpdateAssignment = Pick<
   Assignment,
   'task' | 'round' | 'planJson' | 'encoding' | 'grid' | 'seed' | 'invitation'
 >;
+
+/** An update of whole numbers that each count once: what an agent measured or counted. */
+export async function makeReport(input: {
+  sha256: Sha256;
+  agentId: string;
+  assignment: Pick<Assignment, 'task' | 'round' | 'encoding' | 'grid' | 'invitation'>;
+  baseVersion: number;
+  report: Float32Array;
+}): Promise<OutboxEntry> {
+  const { sha256, agentId, assignment, baseVersion, report } = input;
+  invariant(assignment.grid !== undefined, 'an assignment is checked before it is worked on');
+  const grid = gridFromWire(assignment.grid);
+  // On a grid of whole numbers nothing is rounded.
+  const payload = encodings.float32.encode(report, grid, seeded('never drawn from'));
+  const header = await headerOf({ sha256, agentId, assignment, baseVersion, payload, weight: 1, metrics: {} });
+  return { header, payload };
+}
 
 /** The update of a training, encoded on the round's grid. Throws RangeError where a number of it has no room there. */
 export async function makeUpdate(input: {
@@ -42,22 +60,37 @@ export async function makeUpdate(input: {
   const random = seeded(assignment.seed).fork('rounding');
   const encoded = encodeWithFeedback({ delta, residual, encoding: encodings[name], grid, random });
   const { payload } = encoded;
+  const weight = Math.min(result.examples, grid.weightMax);
+  const metrics = { loss: result.loss, trainMs: result.ms, ...result.metrics };
+  const header = await headerOf({ sha256, agentId, assignment, baseVersion, payload, weight, metrics });
+  return { header, payload, residual: encoded.residual };
+}
+
+async function headerOf(input: {
+  sha256: Sha256;
+  agentId: string;
+  assignment: Pick<Assignment, 'task' | 'round' | 'encoding' | 'invitation'>;
+  baseVersion: number;
+  payload: Uint8Array;
+  weight: number;
+  metrics: Record<string, number>;
+}): Promise<UpdateHeader> {
+  const { sha256, agentId, assignment, baseVersion, payload, weight, metrics } = input;
+  const { encoding, invitation, round, task } = assignment;
   const payloadDigest = await sha256(payload);
-  const { task } = assignment;
-  const id = await updateId({ agentId, task, round: Number(assignment.round), baseVersion, payloadDigest }, sha256);
   const header = create(UpdateHeaderSchema, {
-    updateId: id,
+    updateId: await updateId({ agentId, task, round: Number(round), baseVersion, payloadDigest }, sha256),
     agentId,
     task,
-    round: assignment.round,
+    round,
     baseVersion: BigInt(baseVersion),
-    encoding: assignment.encoding,
-    weight: BigInt(Math.min(result.examples, grid.weightMax)),
+    encoding,
+    weight: BigInt(weight),
     payloadDigest,
     payloadSize: BigInt(payload.length),
-    metrics: { loss: result.loss, trainMs: result.ms, ...result.metrics },
-    invitation: assignment.invitation,
+    metrics,
+    invitation,
   });
   header.headerDigest = await headerDigest(header, sha256);
-  return { header, payload, residual: encoded.residual };
+  return header;
 }

@@ -15,6 +15,7 @@ const benches: Record<string, () => Promise<Bench>> = {
   import: () => import('./import.ts'),
   infer: () => import('./infer.ts'),
   memory: () => import('./memory.ts'),
+  pace: () => import('./pace.ts'),
   papers: () => import('./papers.ts'),
   recovery: () => import('./recovery.ts'),
   round: () => import('./round.ts'),

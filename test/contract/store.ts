@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { create, toBinary } from '@bufbuild/protobuf';
-import { VariantListSchema } from '@commonweight/proto';
+import { CandidateSchema, VariantListSchema } from '@commonweight/proto';
 import fc from 'fast-check';
 import { afterEach, describe, expect, test } from 'vitest';
-import { StoreError, type Store } from '../../coordinator/src/store/store.ts';
+import { StoreError, type CandidateRecord, type ResultRecord, type Store } from '../../coordinator/src/store/store.ts';
 import {
   blobOf,
   channelOf,
@@ -415,6 +415,94 @@ export function storeContract(name: string, fresh: () => () => Promise<Store>): 
       expect(await store.blobSize(weights[0]!.digest)).toBeUndefined();
       expect(await store.repairBlob(blobOf(200, 10))).toBe(true);
       expect(await store.blobSize(blobOf(200, 10).digest)).toBe(10);
+    });
+
+    const candidateOf = (
+      number: number,
+      blobs: readonly { digest: Uint8Array; data: Uint8Array }[],
+      changes: Partial<CandidateRecord> = {},
+    ): CandidateRecord => ({
+      model: 'm',
+      number,
+      record: toBinary(
+        CandidateSchema,
+        create(CandidateSchema, {
+          model: 'm',
+          number: BigInt(number),
+          artifacts: blobs.map(({ digest, data }) => ({ role: 'weights', digest, size: BigInt(data.length) })),
+        }),
+      ),
+      signature: text(`signature ${number}`),
+      isPending: false,
+      isKept: true,
+      ...changes,
+    });
+
+    test('a candidate is there with its weights, and what is decided takes the place of what was said before', async () => {
+      const open = fresh();
+      const store = await opened(open);
+      const blob = blobOf(1, 1000);
+      await store.commit({
+        candidate: candidateOf(1, [blob], { isPending: true }),
+        blobs: [blob],
+        task: taskOf('t', 1),
+      });
+      await store.commit({ candidate: candidateOf(2, []) });
+      const decided = candidateOf(1, [blob], { signature: text('another') });
+      await store.commit({ candidate: decided, receipts: [receiptOf(1)] });
+      await closed(store);
+      const again = await opened(open);
+      expect((await again.candidates('m')).map(plain)).toEqual([decided, candidateOf(2, [])]);
+      expect(await again.candidates('n')).toEqual([]);
+      expect(await again.blobSize(blob.digest)).toBe(1000);
+    });
+
+    test('of candidates that became no version the newest keep their weights, a pending one and what others need always', async () => {
+      const store = await opened(fresh());
+      const { graph, weights } = await withVersions(store, 1);
+      const blobs = Array.from({ length: 8 }, (_, i) => blobOf(100 + i, 500));
+      const pending = candidateOf(1, [blobs[0]!], { isPending: true });
+      await store.commit({ candidate: pending, blobs: [blobs[0]!] });
+      // One is what version 1 has.
+      await store.commit({ candidate: candidateOf(2, [weights[0]!]) });
+      for (let number = 3; number <= 8; number++)
+        await store.commit({ candidate: candidateOf(number, [blobs[number - 1]!]), blobs: [blobs[number - 1]!] });
+      const kept = (await store.candidates('m')).map(({ isKept }) => isKept);
+      expect(kept).toEqual([true, false, false, true, true, true, true, true]);
+      expect(await sizes(store, blobs)).toEqual([500, undefined, undefined, 500, 500, 500, 500, 500]);
+      expect(await sizes(store, [graph, weights[0]!])).toEqual([1000, 300_000]);
+      await expect(store.readBlob(blobs[2]!.digest, 0, 10)).rejects.toMatchObject({ kind: 'collected' });
+    });
+
+    test('a collection of versions takes nothing from a candidate that is kept', async () => {
+      const store = await opened(fresh());
+      const { weights } = await withVersions(store, 4);
+      await store.commit({ candidate: candidateOf(1, [weights[0]!]) });
+      expect((await store.collect('m', 2)).versions).toEqual([1, 2]);
+      expect(await sizes(store, weights)).toEqual([300_000, undefined, 300_000, 300_000]);
+    });
+
+    test('results are there by task and by model, in order, and one is never written twice', async () => {
+      const open = fresh();
+      const store = await opened(open);
+      const resultOf = (task: string, round: number, model = 'm'): ResultRecord => ({
+        task,
+        round,
+        model,
+        record: text(`${task} ${round}`),
+        signature: text('signature'),
+      });
+      for (const result of [resultOf('b', 2), resultOf('b', 10), resultOf('a', 1), resultOf('b', 1, 'n')])
+        await store.commit({ result, task: taskOf('t', 1) });
+      await expect(store.commit({ result: resultOf('a', 1), receipts: [receiptOf(9)] })).rejects.toThrow(StoreError);
+      await closed(store);
+      const again = await opened(open);
+      const names = async (of: { task: string } | { model: string }) =>
+        (await again.results(of)).map(({ task, round }) => `${task} ${round}`);
+      expect(await names({ task: 'b' })).toEqual(['b 1', 'b 2', 'b 10']);
+      expect(await names({ model: 'm' })).toEqual(['a 1', 'b 2', 'b 10']);
+      expect(await again.receipt(receiptOf(9).updateId)).toBeUndefined();
+      expect(plain((await again.results({ task: 'a' }))[0])).toEqual(resultOf('a', 1));
     });
 
     test('opened again after a close, everything is there', async () => {

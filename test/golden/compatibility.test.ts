@@ -6,10 +6,6 @@ import { openCoordinator, openSigner, SqliteStore, verifyStore, type Coordinator
 import { logistic, writeModel } from '@commonweight/core';
 import { runAgent, type AgentEvent } from '@commonweight/edge-agent';
 import {
-  file_commonweight_v1_admin,
-  file_commonweight_v1_agent,
-  file_commonweight_v1_model,
-  file_commonweight_v1_release,
   ManifestSchema,
   openManifest,
   ReceiptSchema,
@@ -20,6 +16,7 @@ import {
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { serveGrpc } from '../../coordinator/src/edges/grpc/server.ts';
 import { verifierOf } from '../../coordinator/src/identity/signer.ts';
+import { files } from './messages.ts';
 import { migrations } from '../../coordinator/src/store/schema.ts';
 import { DATABASE_FILE } from '../../coordinator/src/store/sqlite-store.ts';
 import { PostgresServer } from '../support/postgres.ts';
@@ -161,9 +158,7 @@ describe.each(folders)('data of %s', (folder) => {
 });
 
 const schemas = new Map<string, DescMessage>(
-  [file_commonweight_v1_admin, file_commonweight_v1_agent, file_commonweight_v1_model, file_commonweight_v1_release]
-    .flatMap(({ messages }) => messages)
-    .map((schema) => [schema.typeName, schema]),
+  files.flatMap(({ messages }) => messages).map((schema) => [schema.typeName, schema]),
 );
 
 /** The message with a number and bytes under numbers that nobody has given yet, in it and in all messages in it. */

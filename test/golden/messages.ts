@@ -8,7 +8,8 @@ import {
   file_commonweight_v1_report,
 } from '@commonweight/proto';
 
-const files = [
+/** All schema files. */
+export const files = [
   file_commonweight_v1_admin,
   file_commonweight_v1_agent,
   file_commonweight_v1_channel,

@@ -146,7 +146,9 @@ describe('an agent', () => {
     const end = here.agent();
     await until('two receipts', 30_000, () => here.receipts() >= 2);
     await here.stop();
-    await until('the agent to notice', 10_000, () => here.events.some(({ type }) => type === 'disconnected'));
+    await until('the agent to notice', 10_000, () =>
+      here.events.some(({ type }) => type === 'disconnected' || type === 'away'),
+    );
     await here.start();
     const before = here.receipts();
     await until('a receipt from the new coordinator', 30_000, () => here.receipts() > before);

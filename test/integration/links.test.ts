@@ -438,11 +438,11 @@ describe('return times', () => {
     const coordinator = await coordinatorOverBoth(`nats://127.0.0.1:${port}`, 1);
     const other = new TestAgent(coordinator.service, 'other');
     const events = startAgents([`grpc://127.0.0.1:${coordinator.grpcPort}`], 'digits');
-    await until('the agent to be sent away', 20_000, () => count(events, 'disconnected') > 0);
-    const [sent] = events.filter((event) => event.type === 'disconnected');
+    await until('the agent to be sent away', 20_000, () => count(events, 'away') > 0);
+    const [sent] = events.filter((event) => event.type === 'away');
     expect(sent?.why).toContain('as many agents as it takes');
     // No sooner than half a second, whatever the agent's own wait would have been.
-    expect(sent?.retryMs).toBeGreaterThanOrEqual(500);
+    expect(sent?.returnMs).toBeGreaterThanOrEqual(500);
     other.close();
     await until('the agent to be taken', 20_000, () => count(events, 'connected') > 0);
   });

@@ -1,8 +1,18 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { buildTrainingGraph, layoutOf, readModel, splitModel, type TrainingPlan } from '@commonweight/core';
-import * as ort from 'onnxruntime-node';
+import {
+  buildTrainingGraph,
+  layoutOf,
+  readModel,
+  splitModel,
+  stepOfTraining,
+  type StepForms,
+  type TrainingGraph,
+  type TrainingPlan,
+} from '@commonweight/core';
+import type { TypedTensor } from '@commonweight/client-sdk';
 import { expect, test } from 'vitest';
+import type { Engine } from '../../edge-agent/src/training/engine.ts';
 import { openEngine } from '../../edge-agent/src/training/engines/open.ts';
 
 interface Vector {
@@ -39,39 +49,48 @@ function distance(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return Math.hypot(...Array.from(a, (value, index) => value - b[index]!));
 }
 
-/** As anything can run it, and as the agent's own engine has it written. */
-const forms = { plain: {}, 'ort-cpu': (await openEngine('ort-cpu', { threads: 1 })).forms };
-const pairs = vectors.flatMap(([name, vector]) =>
-  Object.entries(forms).map(([form, own]) => [name, form, vector, own] as const),
-);
+const cpu = await openEngine('ort-cpu', { threads: 1 });
+const tfjs = await openEngine('tfjs', { threads: 1 });
 
-test.each(pairs)('%s, %s: loss and gradients are those of PyTorch', async (_, __, vector, own) => {
+/** The graph as anything can run it, as the agent's own engine has it written, and differentiated by TensorFlow.js instead of us. */
+const ways: readonly { way: string; engine: Engine; forms: StepForms }[] = [
+  { way: 'in plain form', engine: cpu, forms: {} },
+  { way: 'by ort-cpu', engine: cpu, forms: cpu.forms },
+  { way: 'by tfjs', engine: tfjs, forms: tfjs.forms },
+];
+
+const pairs = vectors.flatMap(([name, vector]) => ways.map((way) => ({ name, vector, ...way })));
+
+test.each(pairs)('$name $way: loss and gradients are those of PyTorch', async ({ vector, engine, forms }) => {
   const { graph, weights } = splitModel(readModel(Buffer.from(vector.model, 'base64')));
   const model = readModel(graph);
-  const training = buildTrainingGraph(model, plan, plan.batchSize, own);
-  const session = await ort.InferenceSession.create(training.model, { intraOpNumThreads: 1, logSeverityLevel: 3 });
-  const integers = (values: ArrayLike<number>, shape: number[]): ort.Tensor =>
-    new ort.Tensor('int64', BigInt64Array.from(Array.from(values, BigInt)), shape);
-  const input = floats(vector.input);
-  const feeds: Record<string, ort.Tensor> = {
-    [training.data[0]!.name]:
-      training.data[0]!.dtype === 'int64'
-        ? integers(input, vector.inputShape)
-        : new ort.Tensor('float32', input, vector.inputShape),
-    [training.target.name]: integers(vector.labels, vector.labelShape),
-    [training.sampleWeights]: new ort.Tensor('float32', new Float32Array(plan.batchSize).fill(1), [plan.batchSize]),
+  const training = buildTrainingGraph(model, plan, plan.batchSize, forms);
+  const program = await engine.compile(stepOfTraining(training));
+  const before = Object.fromEntries(
+    layoutOf(model).parameters.map(({ name, offset, length }) => [name, weights.subarray(offset, offset + length)]),
+  );
+  program.write(before);
+  const integers = (values: ArrayLike<number>, dims: number[]): TypedTensor => {
+    return { type: 'int64', data: BigInt64Array.from(Array.from(values, BigInt)), dims };
   };
-  const specs = layoutOf(model).parameters;
-  training.parameters.forEach(({ input: name, shape }, index) => {
-    const { offset, length } = specs[index]!;
-    feeds[name] = new ort.Tensor('float32', weights.slice(offset, offset + length), shape);
-  });
-  const results = await session.run(feeds);
-  expect(Math.abs(Number(results[training.loss]!.data[0]) - vector.loss)).toBeLessThan(1e-5 * vector.loss);
+  const input = floats(vector.input);
+  const { target, sampleWeights, loss } = training;
+  const [data] = training.data as [TrainingGraph['data'][number]];
+  const [values] = await program.run([
+    {
+      [data.name]:
+        data.dtype === 'int64'
+          ? integers(input, vector.inputShape)
+          : { type: 'float32', data: input, dims: vector.inputShape },
+      [target.name]: integers(vector.labels, vector.labelShape),
+      [sampleWeights]: { type: 'float32', data: new Float32Array(plan.batchSize).fill(1), dims: [plan.batchSize] },
+    },
+  ]);
+  expect(Math.abs(values![loss]![0]! - vector.loss)).toBeLessThan(1e-5 * vector.loss);
+  const next = await program.read();
   const compared = new Set<string>();
-  for (const { name, input: own, output } of training.parameters) {
-    const before = feeds[own]!.data as Float32Array;
-    const after = results[output]!.data as Float32Array;
+  for (const { name, input: own } of training.parameters) {
+    const [from, after] = [before[name]!, next[own]!];
     const statistic = vector.statistics[name];
     if (statistic !== undefined) {
       const expected = floats(statistic);
@@ -79,7 +98,7 @@ test.each(pairs)('%s, %s: loss and gradients are those of PyTorch', async (_, __
       compared.add(name);
       continue;
     }
-    const gradient = before.map((value, index) => value - after[index]!);
+    const gradient = from.map((value, index) => value - after[index]!);
     if (vector.gradients[name] === undefined) {
       // Constants of the model that an exporter keeps as tensors: nothing trains them.
       expect(Math.max(...gradient.map(Math.abs)), name).toBe(0);
@@ -88,9 +107,9 @@ test.each(pairs)('%s, %s: loss and gradients are those of PyTorch', async (_, __
     compared.add(name);
     const expected = floats(vector.gradients[name]);
     // The weights are float32, so that a difference of two of them has their rounding.
-    const rounding = 2 ** -23 * Math.hypot(...before);
+    const rounding = 2 ** -23 * Math.hypot(...from);
     expect(distance(expected, gradient), name).toBeLessThan(1e-4 * Math.hypot(...expected) + rounding);
   }
   expect([...compared].sort()).toEqual([...Object.keys(vector.gradients), ...Object.keys(vector.statistics)].sort());
-  await session.release();
+  await program.release();
 });

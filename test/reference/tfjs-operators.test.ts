@@ -1,7 +1,11 @@
 /** The operators of the tfjs engine: values as the reference has them, and gradients, by TensorFlow.js's own differentiation, as ours. */
 import type { Tensor } from '@tensorflow/tfjs-core';
+import * as ort from 'onnxruntime-node';
 import { expect, test } from 'vitest';
 import { gradients } from '../../core/src/autodiff/gradients.ts';
+import { writeModel } from '../../core/src/onnx/file.ts';
+import { GraphBuilder } from '../../core/src/onnx/graph-builder.ts';
+import { makeModel, makeNode, makeValue, type Attributes } from '../../core/src/onnx/nodes.ts';
 import { EngineError } from '../../edge-agent/src/training/engine.ts';
 import { loadTfjs } from '../../edge-agent/src/training/engines/tfjs/load-tfjs.ts';
 import { operators } from '../../edge-agent/src/training/engines/tfjs/operators.ts';
@@ -78,6 +82,62 @@ function close(tensor: Tensor | undefined, wanted: Float64Array | undefined, sha
   const size = 1 + wanted.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
   wanted.forEach((value, at) => expect(Math.abs(value - values[at]!) / size).toBeLessThan(2e-4));
 }
+
+/** What has a value and no slope: a node's inputs, attributes and constants by position. */
+const flatOnes: readonly {
+  operator: string;
+  inputs: readonly Float32Array[];
+  shape: number[];
+  attributes?: Attributes;
+  integers?: readonly number[];
+}[] = [
+  ...['Floor', 'Ceil', 'Round', 'Sign'].map((operator) => {
+    return { operator, shape: [2, 3], inputs: [Float32Array.of(-1.5, -0.5, 0, 0.5, 1.5, 2.2)] };
+  }),
+  ...['Equal', 'Greater', 'Less', 'GreaterOrEqual', 'LessOrEqual'].map((operator) => {
+    return { operator, shape: [4], inputs: [Float32Array.of(1, 2, 3, -4), Float32Array.of(1, 3, 2, -4)] };
+  }),
+  ...['ArgMax', 'ArgMin'].flatMap((operator) =>
+    [0, 1].map((keepdims) => {
+      const attributes = { axis: -1, keepdims };
+      return { operator, shape: [2, 3], attributes, inputs: [Float32Array.of(3, 1, 2, -1, 5, 4)] };
+    }),
+  ),
+  {
+    operator: 'Mod',
+    shape: [4],
+    attributes: { fmod: 1 },
+    inputs: [Float32Array.of(5, 7, 9, 4), Float32Array.of(3, 4, 5, 2)],
+  },
+  { operator: 'TopK', shape: [2, 4], integers: [2], inputs: [Float32Array.of(3, 1, 2, 7, -1, 5, 4, 0)] },
+];
+
+test.each(flatOnes)('the tfjs engine computes $operator as ONNX Runtime does', async (one) => {
+  const { operator, shape, inputs, attributes = {}, integers } = one;
+  const graph = new GraphBuilder('test/');
+  const names = inputs.map((_, index) => graph.input(`x${index}`, shape));
+  const given = [...names, ...(integers === undefined ? [] : [graph.integers(integers)])];
+  const outputs = operator === 'TopK' ? ['y', 'places'] : ['y'];
+  const node = makeNode(operator, given, outputs, attributes);
+  graph.append(node);
+  const model = makeModel({
+    name: operator,
+    node: graph.nodes,
+    initializer: graph.initializers,
+    input: graph.inputs,
+    output: outputs.map((name) => makeValue(name, graph.shapeOf(name), graph.typeOf(name).elemType)),
+  });
+  const session = await ort.InferenceSession.create(writeModel(model), { intraOpNumThreads: 1, logSeverityLevel: 3 });
+  const feeds = names.map((name, index) => [name, new ort.Tensor('float32', inputs[index]!, shape)] as const);
+  const wanted = await session.run(Object.fromEntries(feeds));
+  const result = operators[operator]!({ tf, node, graph, inputs: inputs.map((numbers) => tf.tensor(numbers, shape)) });
+  for (const [index, tensor] of (Array.isArray(result) ? result : [result]).entries()) {
+    const { data, dims } = wanted[outputs[index]!]!;
+    expect(tensor.shape).toEqual(dims);
+    expect(Array.from(tensor.dataSync(), Number)).toEqual(Array.from(data as ArrayLike<number | bigint>, Number));
+  }
+  await session.release();
+});
 
 test('every operator that has a gradient is one of the tfjs engine', () => {
   expect(Object.keys(gradients).filter((operator) => !Object.hasOwn(operators, operator))).toEqual([]);

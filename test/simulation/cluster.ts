@@ -103,6 +103,20 @@ function newSigner(): Signer {
 const signer = newSigner();
 const impostor = newSigner();
 
+const PLAN = { loss: 'cross-entropy', optimizer: { name: 'sgd', learningRate: 0.1 }, epochs: 1, batchSize: 1 };
+/** In every eighth seed what a round makes is evaluated before it is a version. */
+const GATED = {
+  plan: { ...PLAN, evaluation: { metrics: ['accuracy'], holdOut: 0.5 } },
+  gates: { metric: { name: 'accuracy', margin: 0.1, cohort: { min: 2, max: 4 }, evaluateMs: 15_000 } },
+};
+
+/** In some seeds more agents are invited than a round needs, or fewer that take turns; in others a round closes with the minimum after some time. */
+function windowsOf(seed: number): object {
+  if (seed % 7 === 3) return { cohort: { min: COHORT_MIN, max: 4, overSelection: AGENTS / 4 } };
+  if (seed % 7 === 1) return { cohort: { min: 2, max: 3, separation: 1 } };
+  return seed % 7 === 5 ? { collectMinMs: 3_000 } : {};
+}
+
 /** Plays one seed to its end. Throws Violation. */
 export async function simulate(
   seed: number,
@@ -212,10 +226,14 @@ class Cluster {
     this.#config = parseTaskConfig(
       JSON.stringify({
         model: 'digits',
-        plan: { loss: 'cross-entropy', optimizer: { name: 'sgd', learningRate: 0.1 }, epochs: 1, batchSize: 1 },
+        plan: PLAN,
         strategy: { ...(isAsynchronous ? buffer : { name: 'fedAvg' }), serverLearningRate: SERVER_LEARNING_RATE },
         encoding: this.#encoding,
         cohort: { min: COHORT_MIN, max: AGENTS },
+        ...(isAsynchronous ? {} : windowsOf(seed)),
+        ...(isAsynchronous || seed % 8 !== 6 ? {} : GATED),
+        // In every sixth seed devices train only while they charge.
+        ...(seed % 6 === 4 ? { where: { conditions: ['charging'] } } : {}),
         collectMs: COLLECT_MS,
         rounds: Math.ceil((storms * stormMs) / (isAsynchronous ? BUFFER_MS : ROUND_MS)),
         weightMax: WEIGHT_MAX,
@@ -686,11 +704,17 @@ class Cluster {
       edge: () => this.#edgeOf(id),
       leaveEdge: () => this.#reached.delete(id),
       isStormy: () => this.#stormy,
+      // In every sixth seed half of the agents leave between rounds.
+      leaves: this.#seed % 6 === 2 && index % 2 === 0,
+      isUnplugged: this.#seed % 6 === 4,
+      isBad: (weights) => this.#history.isBad(weights),
       trace: this.#trace,
       onMade: (entry) => {
-        const { updateId: id, baseVersion } = entry.header;
-        this.#history.knows(hex(id), { index, baseVersion: Number(baseVersion) });
-        this.#check(() => this.#requireUnit(entry, index));
+        const { updateId: id, baseVersion, payloadSize } = entry.header;
+        const isReport = Number(payloadSize) !== encodings[this.#encoding].byteLength(LENGTH);
+        // A report is part of a verdict, and of no version.
+        this.#history.knows(hex(id), { index: isReport ? undefined : index, baseVersion: Number(baseVersion) });
+        if (!isReport) this.#check(() => this.#requireUnit(entry, index));
         this.#made.push(entry);
       },
       onKept: (update) => {

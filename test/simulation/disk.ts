@@ -1,13 +1,15 @@
 import { fromBinary } from '@bufbuild/protobuf';
-import { ManifestSchema, VariantListSchema } from '@commonweight/proto';
+import { CandidateSchema, ManifestSchema, VariantListSchema } from '@commonweight/proto';
 import { notRetained, wasCollected } from '../../coordinator/src/store/blob-chunks.ts';
 import type {
   BlobRecord,
+  CandidateRecord,
   ChannelRecord,
   Collected,
   Commit,
   ReceiptRecord,
   ReportSnapshot,
+  ResultRecord,
   RetainedUpdate,
   Store,
   StoreReads,
@@ -15,7 +17,7 @@ import type {
   VariantsRecord,
   VersionRecord,
 } from '../../coordinator/src/store/store.ts';
-import { StoreError } from '../../coordinator/src/store/store.ts';
+import { CANDIDATES_KEPT, StoreError } from '../../coordinator/src/store/store.ts';
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 const never = <T>(): Promise<T> => new Promise<T>(() => {});
@@ -24,7 +26,10 @@ const never = <T>(): Promise<T> => new Promise<T>(() => {});
 type Kept = Omit<RetainedUpdate, 'payload'> & { model: string; version: number; payload: Uint8Array };
 
 /** Reads of what is kept for audits and by policy. */
-type Keeping = Pick<StoreReads, 'pins' | 'retainedVersions' | 'retained' | 'retainedPayload' | 'repairBlob'>;
+type Keeping = Pick<
+  StoreReads,
+  'candidates' | 'results' | 'pins' | 'retainedVersions' | 'retained' | 'retainedPayload' | 'repairBlob'
+>;
 
 /** What a commit that is under way when the power fails does: it is not there, or it is there and nobody was told. */
 export type CrashPoint = 'before' | 'after';
@@ -65,6 +70,8 @@ export class Disk {
   /** Digests of what was let go. */
   readonly #collected = new Map<string, true>();
   readonly #variants = new Map<string, VariantsRecord>();
+  readonly #candidates = new Map<string, CandidateRecord>();
+  readonly #results = new Map<string, ResultRecord>();
   readonly #channels = new Map<string, ChannelRecord>();
   readonly #reports = new Map<string, ReportSnapshot>();
   #commits = 0;
@@ -163,6 +170,13 @@ export class Disk {
   /** What a store says of all that is kept for audits and by policy; each is read at the instant that `at` chooses. */
   keeping(at: <T>(read: () => T) => Promise<T>): Keeping {
     return {
+      candidates: (model) => at(() => this.candidates(model)),
+      results: (of) =>
+        at(() =>
+          [...this.#results.values()]
+            .filter((one) => ('task' in of ? one.task === of.task : one.model === of.model))
+            .sort((a, b) => (a.task === b.task ? a.round - b.round : a.task < b.task ? -1 : 1)),
+        ),
       pins: (model) => at(() => sorted([...this.#pins.values()].filter((pin) => pin.model === model))),
       retainedVersions: (model) => at(() => sorted(this.#keptOf(model))),
       retained: (model, version) =>
@@ -202,18 +216,39 @@ export class Disk {
         !named.has(version),
     );
     for (const one of old) this.#versions.set(`${model} ${one.version}`, { ...one, isCollected: true });
-    const kept = [...this.#versions.values()].filter(({ isCollected }) => isCollected !== true);
-    const needed = new Set(kept.flatMap((one) => this.#blobsOf(one)));
-    const collected: Collected = { versions: old.map(({ version }) => version), blobs: 0, bytes: 0 };
-    for (const id of new Set(old.flatMap((one) => this.#blobsOf(one)))) {
+    const gone = this.#letGo(old.flatMap((one) => this.#blobsOf(one)));
+    return { versions: old.map(({ version }) => version), ...gone };
+  }
+
+  /** Those that nothing needs which is kept. */
+  #letGo(ids: readonly string[]): { blobs: number; bytes: number } {
+    const versions = [...this.#versions.values()].filter(({ isCollected }) => isCollected !== true);
+    const candidates = [...this.#candidates.values()].filter(({ isKept }) => isKept);
+    const needed = new Set([...versions.flatMap((one) => this.#blobsOf(one)), ...candidates.flatMap(blobsOfCandidate)]);
+    const gone = { blobs: 0, bytes: 0 };
+    for (const id of new Set(ids)) {
       const blob = this.#blobs.get(id);
       if (needed.has(id) || blob === undefined) continue;
       this.#blobs.delete(id);
       this.#collected.set(id, true);
-      collected.blobs += 1;
-      collected.bytes += blob.length;
+      gone.blobs += 1;
+      gone.bytes += blob.length;
     }
-    return collected;
+    return gone;
+  }
+
+  candidates(model: string): CandidateRecord[] {
+    return [...this.#candidates.values()].filter((one) => one.model === model).sort((a, b) => a.number - b.number);
+  }
+
+  #putCandidate(candidate: CandidateRecord): void {
+    this.#candidates.set(`${candidate.model} ${candidate.number}`, candidate);
+    const old = this.candidates(candidate.model)
+      .filter(({ isKept, isPending }) => isKept && !isPending)
+      .toReversed()
+      .slice(CANDIDATES_KEPT);
+    for (const one of old) this.#candidates.set(`${one.model} ${one.number}`, { ...one, isKept: false });
+    this.#letGo(old.flatMap(blobsOfCandidate));
   }
 
   #blobsOf({ model, version, manifest }: VersionRecord): string[] {
@@ -277,13 +312,19 @@ export class Disk {
       this.#pins,
       this.#collected,
       this.#variants,
+      this.#candidates,
+      this.#results,
       this.#channels,
       this.#reports,
     ];
   }
 
   /** One commit, at one instant. Throws StoreError where it contradicts what is there. */
-  apply({ version, blobs = [], receipts = [], task, variants, retained, pin, channel, reports = [] }: Commit): void {
+  apply(commit: Commit): void {
+    const { version, blobs = [], receipts = [], task, variants, retained, pin } = commit;
+    const { candidate, result, channel, reports = [] } = commit;
+    if (result !== undefined && this.#results.has(`${result.task} ${result.round}`))
+      throw new StoreError(`cannot commit: round ${result.round} of ${result.task} has a result already`);
     const named = variants === undefined ? undefined : this.#versions.get(`${variants.model} ${variants.version}`);
     if (variants !== undefined && named === undefined && version === undefined) {
       throw new StoreError(`cannot commit: there is no version ${variants.version} of ${variants.model}`);
@@ -313,6 +354,8 @@ export class Disk {
       const key = hex(receipt.updateId);
       if (!this.#receipts.has(key)) this.#receipts.set(key, receipt);
     }
+    if (candidate !== undefined) this.#putCandidate(candidate);
+    if (result !== undefined) this.#results.set(`${result.task} ${result.round}`, result);
     if (task !== undefined) this.#tasks.set(task.task, task);
     if (variants !== undefined) this.#variants.set(`${variants.model} ${variants.version}`, variants);
   }
@@ -348,6 +391,9 @@ export class Disk {
     }
   }
 }
+
+const blobsOfCandidate = ({ record }: CandidateRecord): string[] =>
+  fromBinary(CandidateSchema, record).artifacts.map(({ digest }) => hex(digest));
 
 const sorted = (all: readonly { version: number }[]): number[] =>
   [...new Set(all.map(({ version }) => version))].sort((a, b) => a - b);

@@ -113,6 +113,8 @@ export class SimulatedLink implements AgentLink {
     }
   }
 
+  async rest(): Promise<void> {}
+
   reconnect(): void {
     this.#world.leaveEdge();
   }

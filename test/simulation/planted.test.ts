@@ -1,8 +1,10 @@
 import { describe, expect, test, vi } from 'vitest';
 import type * as Clock from '../../coordinator/src/clock.ts';
+import type * as Made from '../../coordinator/src/driver/outcomes.ts';
 import type * as Sum from '../../coordinator/src/driver/round-sum.ts';
 import type * as Shared from '../../coordinator/src/driver/shared-round.ts';
 import type * as Work from '../../coordinator/src/driver/task-work.ts';
+import type * as Gates from '../../coordinator/src/round/gates.ts';
 import type * as Round from '../../coordinator/src/round/round.ts';
 import type * as Release from '../../client-sdk/src/trust/release.ts';
 import type * as Signing from '../../proto/src/wire/signing.ts';
@@ -25,6 +27,8 @@ type Fault =
   | 'does not hear that a replica died'
   | 'leaves in the sum what it could not claim'
   | 'adds its part twice'
+  | 'lets what is worse through its gate'
+  | 'forgets the ends of what it refused'
   | 'does not go on from its part';
 /** Of agents and apps. */
 type OthersFault = 'believes any receipt' | 'believes any release';
@@ -108,6 +112,23 @@ vi.mock('../../coordinator/src/driver/shared-round.ts', async (original) => {
   }
   return { ...production, SharedRound };
 });
+vi.mock('../../coordinator/src/round/gates.ts', async (original) => {
+  const production = await original<typeof Gates>();
+  const worseThan: typeof Gates.worseThan = (...args) =>
+    planted.fault === 'lets what is worse through its gate' ? undefined : production.worseThan(...args);
+  return { ...production, worseThan };
+});
+vi.mock('../../coordinator/src/driver/outcomes.ts', async (original) => {
+  const production = await original<typeof Made>();
+  class Outcomes extends production.Outcomes {
+    override async of(closed: Made.Closed): Promise<Made.Outcome> {
+      const outcome = await super.of(closed);
+      if (planted.fault !== 'forgets the ends of what it refused' || outcome.event.type !== 'Refused') return outcome;
+      return { ...outcome, receipts: [] };
+    }
+  }
+  return { ...production, Outcomes };
+});
 vi.mock('../../proto/src/wire/signing.ts', async (original) => {
   const production = await original<typeof Signing>();
   const openReceipt: typeof Signing.openReceipt = (signed, key, verify) =>
@@ -189,6 +210,8 @@ describe('the checker sees', { timeout: 900_000 }, () => {
     ['goes on with the round that was rolled back', /^(I[36]|bug): /],
     ['waits by the date of its machine', /^I7: /],
     ['believes any release', /^I4: app-\d serves version \d+, which was never committed/],
+    ['lets what is worse through its gate', /^gate: /],
+    ['forgets the ends of what it refused', /^I1: /],
   ];
   const inReplicas: [Fault | OthersFault, RegExp][] = [
     ['does not hear that a replica died', ANY],

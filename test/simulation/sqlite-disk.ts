@@ -69,6 +69,8 @@ export class SqliteDisk {
       tasks: () => alive(() => file.tasks()),
       blobSize: (digest) => alive(() => file.blobSize(digest)),
       readBlob: (digest, offset, length) => alive(() => file.readBlob(digest, offset, length)),
+      candidates: (name) => alive(() => file.candidates(name)),
+      results: (of) => alive(() => file.results(of)),
       pins: (name) => alive(() => file.pins(name)),
       retainedVersions: (name) => alive(() => file.retainedVersions(name)),
       retained: (name, version) => alive(() => file.retained(name, version)),
@@ -95,6 +97,8 @@ export class SqliteDisk {
         throw new Violation(`I2: the file has other ${what} than were committed`);
     };
     same('versions', await file.versions(name), await model.versions(name));
+    same('candidates', await file.candidates(name), await model.candidates(name));
+    same('results', await file.results({ model: name }), await model.results({ model: name }));
     same('tasks', await file.tasks(), await model.tasks());
     for (const receipt of receipts) same('receipts', await file.receipt(receipt.updateId), receipt);
     for (const updateId of missing) same('receipts', await file.receipt(updateId), undefined);

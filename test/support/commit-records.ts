@@ -77,7 +77,9 @@ export const taskOf = (task: string, round: number): TaskRecord => ({
 });
 
 /** A commit of a version with all that a round's end writes; forms come later. */
-export type WholeCommit = Required<Omit<Commit, 'variants' | 'retained' | 'pin' | 'channel' | 'reports'>>;
+export type WholeCommit = Required<
+  Omit<Commit, 'variants' | 'retained' | 'pin' | 'candidate' | 'result' | 'channel' | 'reports'>
+>;
 
 /** Everything that a round's end writes, labelled with its number. */
 export const commitOf = (version: number, blobBytes = 1000): WholeCommit => ({

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { create, fromBinary } from '@bufbuild/protobuf';
+import { create, fromBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import { encodings, logistic, seeded, writeModel, type GridSpec } from '@commonweight/core';
 import {
   Encoding,
@@ -41,11 +41,12 @@ export class TestAgent {
   readonly #session: AgentSession;
   readonly #service: CoordinatorService;
 
-  constructor(service: CoordinatorService, id: string) {
+  /** `hello`: what it says of itself besides. */
+  constructor(service: CoordinatorService, id: string, hello: MessageInitShape<typeof HelloSchema> = {}) {
     this.id = id;
     this.#service = service;
     const sink = { send: (message: SessionResponse) => this.messages.push(message), close: () => {} };
-    this.#session = service.connectAgent(create(HelloSchema, { agentId: id, sessionId: id }), sink);
+    this.#session = service.connectAgent(create(HelloSchema, { ...hello, agentId: id, sessionId: id }), sink);
   }
 
   say(message: Parameters<typeof create<typeof SessionRequestSchema>>[1]): void {

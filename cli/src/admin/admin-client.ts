@@ -10,8 +10,10 @@ import {
   type RollbackChannelRequestSchema,
   type SignedVariantList,
   type AgentStatus,
+  type KeptCandidate,
   type ModelSummary,
   type SignedManifest,
+  type SignedResult,
   type TaskStatus,
 } from '@commonweight/proto';
 import { CommandError } from '../output/failure.ts';
@@ -66,6 +68,16 @@ export class AdminClient {
 
   async listVersions(model: string): Promise<SignedManifest[]> {
     return (await this.#channel.unary(AdminService.method.listVersions, { model })).releases;
+  }
+
+  /** What rounds made of a model and gates decide on, or decided. */
+  async listCandidates(model: string): Promise<KeptCandidate[]> {
+    return (await this.#channel.unary(AdminService.method.listCandidates, { model })).candidates;
+  }
+
+  /** What evaluations and statistics of a task, or of a model, came to. */
+  async listResults(of: { task: string } | { model: string }): Promise<SignedResult[]> {
+    return (await this.#channel.unary(AdminService.method.listResults, of)).results;
   }
 
   /** Versions of a model that are collected, pinned, or have their updates. */

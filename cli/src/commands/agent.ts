@@ -1,4 +1,11 @@
-import type { AgentEvent, EngineName, Serving, ServingEvent } from '@commonweight/edge-agent';
+import type {
+  AgentEvent,
+  ConditionSetting,
+  DeviceOptions,
+  EngineName,
+  Serving,
+  ServingEvent,
+} from '@commonweight/edge-agent';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
@@ -8,6 +15,7 @@ import { UsageError } from '../output/failure.ts';
 import { standardOutput, type Output } from '../output/output.ts';
 import { stopSignal, tellParent } from '../output/stop-signal.ts';
 import { agentLine } from '../agent/agent-line.ts';
+import { condition } from '../agent/device-flags.ts';
 import { servingFlags, servingOptions, type ServingFlags } from '../serving/serving-flags.ts';
 import { servingLine } from '../serving/serving-line.ts';
 
@@ -17,6 +25,10 @@ interface Options extends ServingFlags {
   id: string;
   dir?: string;
   task?: string;
+  betweenRounds: string;
+  evaluator?: boolean;
+  condition: Record<string, ConditionSetting>;
+  conditionsFile?: string;
   threads?: number;
   cpuShare?: number;
   engine: EngineName | 'auto';
@@ -36,15 +48,34 @@ export function addAgent(program: Command): void {
     .option('--id <name>', 'its name among the agents; one program each', name, ownName())
     .option('--dir <dir>', 'folder of its outbox and cache (else .commonweight/agents/ID)')
     .option('--task <name>', 'serve only this task', name)
+    .option(
+      '--between-rounds <how>',
+      'stay connected, or leave and come back when the coordinator says',
+      oneOf('stay', 'leave'),
+      'stay',
+    )
+    .option(
+      '--condition <name[=how]>',
+      'unmetered says that it holds, charging=no that it does not, charging=auto finds out; repeatable',
+      condition,
+      { charging: 'auto', idle: 'auto' },
+    )
+    .option('--conditions-file <file>', 'a JSON object such as { "charging": true }, read again and again; it wins')
+    .option('--evaluator', 'judge by its data what others train: it is asked by name, and measures with all it has')
     .option('--threads <n>', 'threads of the training (else one for each core but one)', whole(1, 1024))
     .option('--cpu-share <share>', 'how much of all cores training may keep busy, such as 0.5', share)
     .option('--engine <name>', `what trains: auto, ${engines.join(', ')}`, oneOf('auto', ...engines), 'auto')
     .option('--serve <address>', 'serve predictions here as well, such as 127.0.0.1:8000')
     .option('--serve-grpc <address>', 'and here over gRPC')
     .option('--serve-model <name>', 'a model to serve, else those it trains; may be repeated', names, []);
-  servingFlags(command).action(agent);
+  servingFlags(command, 'what tasks may choose by, and rollouts may know of what it serves').action(agent);
   addDoctor(command);
 }
+
+const deviceOf = ({ condition: set, conditionsFile: file, label: labels = {} }: Options): DeviceOptions => ({
+  labels,
+  conditions: { set, ...(file === undefined ? {} : { file: resolve(file) }) },
+});
 
 const names = (text: string, before: string[]): string[] => [...before, name(text)];
 
@@ -71,6 +102,9 @@ async function agent(options: Options): Promise<void> {
       agentId: id,
       dataDir,
       engine,
+      leavesBetweenRounds: options.betweenRounds === 'leave',
+      isEvaluator: options.evaluator === true,
+      device: deviceOf(options),
       signal,
       onEvent,
       ...(threads === undefined ? {} : { threads }),

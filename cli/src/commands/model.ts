@@ -11,7 +11,14 @@ import {
   type ModelProto,
   type TensorSpec,
 } from '@commonweight/core';
-import { openManifest, SignedManifestSchema, type Manifest, type SignedManifest } from '@commonweight/proto';
+import {
+  openManifest,
+  openResult,
+  SignedManifestSchema,
+  type Manifest,
+  type Result,
+  type SignedManifest,
+} from '@commonweight/proto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import { toBinary } from '@bufbuild/protobuf';
@@ -30,6 +37,7 @@ import { standardOutput, type Output } from '../output/output.ts';
 import { addModelChannel } from './model-channel.ts';
 import { addModelCheck, showSpec } from './model-check.ts';
 import { addModelAudit, modelVersion, type ModelVersion } from './model-audit.ts';
+import { addModelCandidates, candidateOf } from './model-candidates.ts';
 import { addModelFleet } from './model-fleet.ts';
 import { addModelQuantize } from './model-quantize.ts';
 import { addModelPreprocess } from './model-preprocess.ts';
@@ -88,6 +96,7 @@ export function addModel(program: Command): void {
     .argument('<name>', 'a model', name)
     .argument('<file>', 'where to write')
     .option('--version <n>', 'which version; 0 is the newest', whole(0), 0)
+    .option('--candidate <n>', 'what a gate refused, or decides on, in place of a version', whole(1))
     .option(
       '--format <name>',
       'onnx, safetensors for the weights alone, or bundle: a folder that comes with an app',
@@ -116,6 +125,7 @@ export function addModel(program: Command): void {
   addModelAudit(model);
   addModelQuantize(model);
   addModelVariants(model);
+  addModelCandidates(model);
   addModelChannel(model);
   addModelFleet(model);
 }
@@ -190,12 +200,14 @@ async function listModels(options: Options): Promise<void> {
 }
 
 async function showModel(model: string, options: Options): Promise<void> {
-  const [releases, kept, channels] = await withAdmin(options.coordinator, async (admin) => [
+  const [releases, kept, results, channels] = await withAdmin(options.coordinator, async (admin) => [
     await admin.listVersions(model),
     await admin.listKept(model),
+    await admin.listResults({ model }),
     await admin.listChannels(model),
   ]);
   const manifests = releases.map(opened);
+  const measured = measuredMetrics(results.map((one) => openResult(one, one.publicKey, verifyEd25519)));
   const output = standardOutput(options);
   const keptOf = (version: bigint): string[] =>
     (['collected', 'pinned', 'retained'] as const).filter((how) => kept[how].includes(version));
@@ -204,12 +216,11 @@ async function showModel(model: string, options: Options): Promise<void> {
       all === version ? [channel] : rollout?.version === version ? [`${channel} ${rollout.percent} %`] : [],
     );
   if (output.json) {
-    for (const manifest of manifests)
-      output.say('', {
-        ...recordOf(manifest),
-        kept: keptOf(manifest.version),
-        channels: inChannels(manifest.version),
-      });
+    for (const manifest of manifests) {
+      const evaluated = { ...manifest.evaluation?.metrics, ...measured.get(manifest.version) };
+      const { version } = manifest;
+      output.say('', { ...recordOf(manifest), kept: keptOf(version), channels: inChannels(version), evaluated });
+    }
     return;
   }
   const rows = manifests.map((m) => [
@@ -218,6 +229,9 @@ async function showModel(model: string, options: Options): Promise<void> {
     String(m.round),
     m.strategy,
     String(m.totalWeight),
+    Object.entries({ ...m.evaluation?.metrics, ...measured.get(m.version) })
+      .map(([metric, value]) => `${metric} ${Number(value.toPrecision(4))}`)
+      .join(', '),
     time(m.createdMs),
     [
       ...keptOf(m.version).map((how) => (how === 'retained' ? 'auditable' : how)),
@@ -228,9 +242,15 @@ async function showModel(model: string, options: Options): Promise<void> {
   const shape = (specs: readonly { name: string; dtype: string; dims: bigint[] }[]): string =>
     specs.map((spec) => showSpec({ ...spec, dims: spec.dims.map(Number) })).join(', ');
   output.say(
-    `${model}: ${shape(inputs)} -> ${shape(outputs)}\n${table(['version', 'task', 'round', 'strategy', 'weight', 'created', ''], rows)}`,
+    `${model}: ${shape(inputs)} -> ${shape(outputs)}\n${table(['version', 'task', 'round', 'strategy', 'weight', 'measured', 'created', ''], rows)}`,
     {},
   );
+}
+
+/** The newest that tasks measured of each version. */
+function measuredMetrics(results: readonly Result[]): Map<bigint, Record<string, number>> {
+  const all = results.toSorted((a, b) => Number(a.createdMs - b.createdMs));
+  return new Map(all.map(({ version, evaluation }) => [version, evaluation?.metrics ?? {}]));
 }
 
 async function pinModel({ model, version }: ModelVersion, isPinned: boolean, options: Options): Promise<void> {
@@ -242,16 +262,24 @@ async function pinModel({ model, version }: ModelVersion, isPinned: boolean, opt
 async function exportModel(
   model: string,
   file: string,
-  options: Options & { version: number; format: string; merge?: boolean },
+  options: Options & { version: number; candidate?: number; format: string; merge?: boolean },
 ): Promise<void> {
+  if (options.candidate !== undefined && options.format === 'bundle')
+    throw new UsageError('--candidate is no version that an app would take: export it as onnx or safetensors');
   if (options.merge === true && options.format === 'bundle')
     throw new UsageError('--merge makes another model, which nobody signed: leave it out for a bundle');
   const link = openModelLink(options.coordinator);
   try {
-    const signed = await link.getModel(model, options.version);
+    const candidate =
+      options.candidate === undefined ? undefined : await candidateOf(model, options.candidate, options.coordinator);
+    const signed = await link.getModel(
+      model,
+      candidate === undefined ? options.version : Number(candidate.baseVersion),
+    );
     const manifest = opened(signed);
-    const part = async (role: string): Promise<Uint8Array> => {
-      const artifact = manifest.artifacts.find((one) => one.role === role);
+    const artifacts = { graph: manifest.artifacts, weights: (candidate ?? manifest).artifacts };
+    const part = async (role: 'graph' | 'weights'): Promise<Uint8Array> => {
+      const artifact = artifacts[role].find((one) => one.role === role);
       if (artifact === undefined)
         throw new CommandError(`version ${manifest.version} of '${model}' has no ${role}; choose another version`);
       return await link.download(artifact.digest, Number(artifact.size));
@@ -270,11 +298,12 @@ async function exportModel(
       await writeFile(file, data);
       written = data.length;
     }
-    standardOutput(options).say(`${file}: version ${manifest.version} of ${model}, ${bytes(written)}`, {
+    const what = candidate === undefined ? `version ${manifest.version}` : `candidate ${candidate.number}`;
+    standardOutput(options).say(`${file}: ${what} of ${model}, ${bytes(written)}`, {
       event: 'written',
       file,
       model,
-      version: manifest.version,
+      ...(candidate === undefined ? { version: manifest.version } : { candidate: candidate.number }),
       format: options.format,
       bytes: written,
     });
@@ -321,7 +350,7 @@ async function writeTypes(
 /** The manifest inside, once its own signature was verified. */
 const opened = (signed: SignedManifest): Manifest => openManifest(signed, signed.publicKey, verifyEd25519);
 
-const recordOf = ({ $typeName: _, inputs, outputs, artifacts, ...rest }: Manifest): object => ({
+const recordOf = ({ $typeName: _, inputs, outputs, artifacts, evaluation: __, ...rest }: Manifest): object => ({
   ...rest,
   inputs: inputs.map(({ name, dtype, dims }) => ({ name, dtype, dims })),
   outputs: outputs.map(({ name, dtype, dims }) => ({ name, dtype, dims })),

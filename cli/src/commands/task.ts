@@ -1,5 +1,5 @@
 import { Backoff, sleep, TransportError } from '@commonweight/client-sdk';
-import { parseTaskConfig } from '@commonweight/coordinator';
+import { parseConfig } from '@commonweight/coordinator';
 import { ConfigError, encodings, lossNames, optimizerNames, strategies } from '@commonweight/core';
 import type { TaskStatus } from '@commonweight/proto';
 import { readFile } from 'node:fs/promises';
@@ -13,6 +13,7 @@ import { standardOutput, type Output } from '../output/output.ts';
 import { stopSignal } from '../output/stop-signal.ts';
 import { namedStrategy } from '../task/named-strategy.ts';
 import { ownLoss } from '../task/own-loss.ts';
+import { showResults } from '../task/results.ts';
 import { taskConfig, type TaskFlags } from '../task/task-flags.ts';
 import { taskBlock, taskLine, taskRecord } from '../task/task-view.ts';
 
@@ -27,7 +28,13 @@ export function addTask(program: Command): void {
     .description('bind a model to a plan, a strategy and a cohort')
     .argument('<name>', 'the name of the task', name)
     .option('--config <file>', 'a configuration as JSON; flags win over it')
-    .option('--model <name>', 'the model to improve', name)
+    .option('--model <name>', 'the model to improve, or to measure', name)
+    .option(
+      '--kind <name>',
+      'train it, evaluate each version of it, or count what agents have (statistics)',
+      oneOf('train', 'evaluate', 'statistics'),
+      'train',
+    )
     .option(
       '--strategy <name>',
       'how updates become a version: a name, or the file of one that the coordinator has loaded',
@@ -42,7 +49,26 @@ export function addTask(program: Command): void {
     .option('--strategy-option <key=value>', 'another option of the strategy, such as beta1=0.9; repeatable', option)
     .option('--rounds <n>', 'versions to publish; 0 is for ever', whole(0))
     .option('--cohort-min <n>', 'updates that a round needs', whole(1))
-    .option('--cohort-max <n>', 'agents that a round invites', whole(1))
+    .option('--cohort-max <n>', 'updates that close a round, and agents that it invites', whole(1))
+    .option('--over-selection <x>', 'agents to invite for each update that is needed: 1.3 are 30 % more', number(1))
+    .option('--separation <n>', 'rounds that an agent is left out of after one that it is counted in', whole(0))
+    .option(
+      '--where <condition>',
+      'agents that may be invited: site=north, engine=cuda, memory=2048, cores=4, examples=100, charging ...; repeatable',
+      gathered,
+    )
+    .option('--evaluator <agent>', 'an agent with data that others are judged by; repeatable', gathered)
+    .option('--gate-norm <factor>', 'refuse a step that is longer than this many times the usual one', number(1))
+    .option('--gate-norm-rounds <n>', 'versions whose steps are the usual ones (10)', whole(3, 100))
+    .option('--gate-metric <name>', 'have agents measure what a round made, before it is a version')
+    .option('--gate-margin <x>', 'how much worse than the version before it may be (0)', number(0))
+    .option('--gate-min <n>', 'agents that must have measured it', whole(1))
+    .option('--gate-max <n>', 'agents that are asked to', whole(1))
+    .option('--gate-ms <n>', 'how long they are waited for (60000)', whole(1))
+    .option('--features <how>', 'statistics of each input by itself, or of all together', oneOf('each', 'all'))
+    .option('--precision-bits <n>', 'statistics: bins are 2^-n of what is in them wide (3)', whole(0, 10))
+    .option('--range <low..high>', 'statistics: powers of two between which values are told apart (-16..16)')
+    .option('--classes <n>', 'statistics: labels that are counted one by one', whole(0))
     .option('--epochs <n>', 'passes over the local data', whole(1))
     .option('--batch <n>', 'examples of a step', whole(1))
     .option('--learning-rate <x>', 'of the local optimizer', number(0))
@@ -59,6 +85,7 @@ export function addTask(program: Command): void {
     .option('--hold-out <share>', "of an agent's examples, to measure with and never train on (0.1)", number(0))
     .option('--encoding <name>', 'how updates travel', oneOf(...Object.keys(encodings)))
     .option('--collect-ms <n>', 'how long a round waits for updates', whole(1))
+    .option('--collect-min-ms <n>', 'after this the minimum of updates is enough; else all are waited for', whole(0))
     .option('--pause-ms <n>', 'between two rounds', whole(0))
     .option('--retain-updates <n>', 'newest versions whose updates are kept, for `model audit`; 0 is none', whole(0))
     .option('--buffer-size <n>', 'work without rounds: a version of every n updates, with any strategy', whole(1))
@@ -85,6 +112,11 @@ export function addTask(program: Command): void {
     .argument('<name>', 'a task', name)
     .action(showTask);
   talking(task.command('list'), 'grpc').description('all tasks').action(listTasks);
+  talking(task.command('results'), 'grpc')
+    .description('what an evaluation or statistics came to')
+    .argument('<name>', 'a task', name)
+    .option('--round <n>', 'which round; without it, the newest', whole(1))
+    .action(showResults);
   talking(task.command('watch'), 'grpc')
     .description('follow a task until it is finished')
     .argument('<name>', 'a task', name)
@@ -99,10 +131,9 @@ async function createTask(
   const { lossGraph, ...flags } = options;
   const own = { ...(await namedStrategy(options.strategy)), ...(await ownLoss(lossGraph)) };
   const config = taskConfig({ ...flags, ...own }, file);
+  const { name: strategy } = (config['strategy'] ?? {}) as { name?: string };
   // A strategy that only the coordinator has loaded is for the coordinator to check.
-  if (Object.hasOwn(strategies, (config['strategy'] as { name: string }).name)) {
-    parseTaskConfig(JSON.stringify(config));
-  }
+  if (strategy === undefined || Object.hasOwn(strategies, strategy)) parseConfig(JSON.stringify(config));
   const status = await withAdmin(options.coordinator, async (admin) => {
     const created = await refusedIsUsage(() => admin.createTask(task, config));
     return options.start === true ? await admin.startTask(task) : created;

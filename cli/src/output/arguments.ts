@@ -1,5 +1,5 @@
 import { requireLoopback, type LinkKind } from '@commonweight/client-sdk';
-import { isLabelValue, isName } from '@commonweight/proto';
+import { isLabelValue, isName, LABELS_MAX } from '@commonweight/proto';
 import { InvalidArgumentError, type Command } from 'commander';
 
 export const GRPC_ADDRESS = '127.0.0.1:8443';
@@ -71,8 +71,11 @@ export function openSize(text: string, before: Record<string, number> = {}): Rec
 export function label(text: string, before: Readonly<Record<string, string>> = {}): Record<string, string> {
   const at = text.indexOf('=');
   const [key, value] = [text.slice(0, Math.max(0, at)), text.slice(at + 1)];
-  if (isName(key) && isLabelValue(value)) return { ...before, [key]: value };
-  throw new InvalidArgumentError('Give key=value, such as region=eu: a name, and up to 64 characters.');
+  if (!isName(key) || !isLabelValue(value))
+    throw new InvalidArgumentError('Give key=value, such as region=eu: a name, and up to 64 characters.');
+  if (!(key in before) && Object.keys(before).length >= LABELS_MAX)
+    throw new InvalidArgumentError(`There are up to ${LABELS_MAX} labels.`);
+  return { ...before, [key]: value };
 }
 
 /** The values of a flag that may be given again. */

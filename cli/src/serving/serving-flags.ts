@@ -18,11 +18,11 @@ export interface ServingFlags {
   variantData?: string;
 }
 
-/** The options of both commands that serve. */
-export const servingFlags = (command: Command): Command =>
+/** The options of both commands that serve. `labels` says what their labels are for. */
+export const servingFlags = (command: Command, labels = 'what rollouts may know of this endpoint'): Command =>
   command
     .option('--channel <name>', 'what says which versions are served (the newest are)', name)
-    .option('--label <key=value>', 'what rollouts may know of this endpoint; repeatable', label)
+    .option('--label <key=value>', `${labels}, such as region=eu; repeatable`, label)
     .option(
       '--shadow <channel>',
       'a channel whose version predicts beside, for nobody to see; how far they are apart is reported',

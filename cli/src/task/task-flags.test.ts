@@ -1,7 +1,7 @@
-import { parseTaskConfig } from '@commonweight/coordinator';
+import { parseConfig, parseTaskConfig } from '@commonweight/coordinator';
 import { expect, test } from 'vitest';
 import { UsageError } from '../output/failure.ts';
-import { taskConfig } from './task-flags.ts';
+import { taskConfig, type TaskFlags } from './task-flags.ts';
 
 test('a model is enough: the rest has defaults that the coordinator takes', () => {
   expect(parseTaskConfig(JSON.stringify(taskConfig({ model: 'digits' })))).toMatchObject({
@@ -23,6 +23,28 @@ test('flags win over the file, and what neither says stays out', () => {
   });
 });
 
+test('the windows of a round: counts, time, and agents beyond what is needed', () => {
+  const config = taskConfig({ model: 'm', cohortMin: 5, cohortMax: 10, overSelection: 1.3, collectMinMs: 2000 });
+  const { cohort, collectMinMs } = parseTaskConfig(JSON.stringify(config));
+  expect({ cohort, collectMinMs }).toEqual({ cohort: { min: 5, max: 10, overSelection: 1.3 }, collectMinMs: 2000 });
+});
+
+test('which agents may be invited: labels, what they have and what holds of them', () => {
+  const where = ['site=north', 'site=south', 'memory=2048', 'engine=cuda', 'charging', 'idle'];
+  const config = taskConfig({ model: 'm', where }, { where: { coresMin: 2 } });
+  expect(parseTaskConfig(JSON.stringify(config)).where).toEqual({
+    labels: { site: ['north', 'south'] },
+    engine: ['cuda'],
+    memoryMiBMin: 2048,
+    coresMin: 2,
+    conditions: ['charging', 'idle'],
+  });
+  expect(parseTaskConfig(JSON.stringify(taskConfig({ model: 'm' }))).where).toBeUndefined();
+  for (const wrong of ['memory=much', 'site=', '=x']) {
+    expect(() => taskConfig({ model: 'm', where: [wrong] })).toThrow(UsageError);
+  }
+});
+
 test('forms of versions are asked for by name, and the margin is theirs', () => {
   const config = taskConfig({ model: 'm', variants: ['int8-dynamic', 'int8-blocks'], variantsDropMax: 1 });
   expect(parseTaskConfig(JSON.stringify(config)).variants).toEqual({
@@ -41,6 +63,55 @@ test('options of a strategy are passed on, and the coordinator knows which there
   expect(parseTaskConfig(JSON.stringify(config)).strategy).toEqual({ name: 'fedAdam', beta1: 0.5, tau: 0.01 });
   const wrong = taskConfig({ model: 'm', strategy: 'fedAdam', strategyOption: { gamma: 1 } });
   expect(() => parseTaskConfig(JSON.stringify(wrong))).toThrow(/fedAdam has no option "gamma": it has /);
+});
+
+test('gates of a task: how long a step may be, and who measures what a round made', () => {
+  const config = taskConfig({
+    model: 'm',
+    gateNorm: 5,
+    gateMetric: 'accuracy',
+    gateMargin: 0.01,
+    evaluator: ['judge'],
+  });
+  expect(parseTaskConfig(JSON.stringify(config))).toMatchObject({
+    evaluators: ['judge'],
+    gates: {
+      norm: { factor: 5, rounds: 10 },
+      metric: { name: 'accuracy', margin: 0.01, cohort: { min: 1, max: 100 }, evaluateMs: 60_000 },
+    },
+  });
+  const inFile = { gates: { metric: { name: 'accuracy', cohort: { min: 3 } } } };
+  const merged = parseTaskConfig(
+    JSON.stringify(taskConfig({ model: 'm', metrics: ['accuracy'], gateMax: 7, gateMs: 500 }, inFile)),
+  );
+  expect(merged.gates?.metric).toMatchObject({ cohort: { min: 3, max: 7 }, evaluateMs: 500 });
+  expect(() => taskConfig({ model: 'm', gateMargin: 0.1 })).toThrow(/go with --gate-metric/);
+  expect(() => taskConfig({ model: 'm', gateNormRounds: 5 })).toThrow(/goes with --gate-norm/);
+});
+
+test('tasks that measure take no flags of training, and the other way round', () => {
+  const evaluate = taskConfig({ kind: 'evaluate', model: 'm', metrics: ['accuracy'], holdOut: 0.5, cohortMin: 3 });
+  expect(parseConfig(JSON.stringify(evaluate))).toMatchObject({
+    kind: 'evaluate',
+    evaluation: { loss: 'cross-entropy', metrics: ['accuracy'], holdOut: 0.5 },
+    cohort: { min: 3, max: 100 },
+  });
+  const statistics = taskConfig({ kind: 'statistics', model: 'm', features: 'all', precisionBits: 5, range: '-8..8' });
+  expect(parseConfig(JSON.stringify(statistics))).toMatchObject({
+    kind: 'statistics',
+    statistics: { features: 'all', precisionBits: 5, low: -8, high: 8 },
+  });
+  const wrong: [TaskFlags, string][] = [
+    [{ kind: 'evaluate', epochs: 2 }, '--epochs is for tasks that train, and --kind is evaluate'],
+    [{ kind: 'evaluate', classes: 10 }, '--classes goes with --kind statistics'],
+    [{ kind: 'statistics', gateMs: 9 }, '--gate-ms is for tasks that train, and --kind is statistics'],
+    [{ kind: 'statistics', metrics: ['accuracy'] }, '--metrics says nothing where agents only count'],
+    [{ kind: 'statistics', range: '1-2' }, '--range 1-2: give two powers of two, such as -16..16'],
+    [{ precisionBits: 4 }, '--precision-bits goes with --kind statistics'],
+  ];
+  for (const [flags, message] of wrong) expect(() => taskConfig({ model: 'm', ...flags })).toThrow(message);
+  expect(() => taskConfig({ kind: 'statistics' })).toThrow('say which model the task measures');
+  expect(() => taskConfig({ model: 'm' }, { kind: 7 })).toThrow('kind in the file must be train');
 });
 
 test('a missing model and a cohort upside down are wrong usage', () => {

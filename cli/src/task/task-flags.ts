@@ -1,5 +1,8 @@
 import { strategies } from '@commonweight/core';
 import { UsageError } from '../output/failure.ts';
+import { cohortOf, given, lossIn, requireNone, sizesOf, whereIn, type Config } from './config-parts.ts';
+import { gatesOf } from './gate-flags.ts';
+import { measureConfig, STATISTICS_FLAGS } from './measure-flags.ts';
 
 /** What `task create` takes on the command line. */
 export interface TaskFlags {
@@ -11,6 +14,9 @@ export interface TaskFlags {
   rounds?: number;
   cohortMin?: number;
   cohortMax?: number;
+  overSelection?: number;
+  separation?: number;
+  where?: string[];
   epochs?: number;
   batch?: number;
   learningRate?: number;
@@ -23,6 +29,7 @@ export interface TaskFlags {
   localLayers?: string[];
   encoding?: string;
   collectMs?: number;
+  collectMinMs?: number;
   pauseMs?: number;
   seed?: number;
   retainUpdates?: number;
@@ -32,16 +39,28 @@ export interface TaskFlags {
   stalenessMax?: number;
   variants?: string[];
   variantsDropMax?: number;
+  kind?: string;
+  evaluator?: string[];
+  gateNorm?: number;
+  gateNormRounds?: number;
+  gateMetric?: string;
+  gateMargin?: number;
+  gateMin?: number;
+  gateMax?: number;
+  gateMs?: number;
+  features?: string;
+  precisionBits?: number;
+  range?: string;
+  classes?: number;
 }
-
-type Config = Record<string, unknown>;
 
 /** A task's configuration: what the file says, and over it what the flags say. */
 export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
+  const kind = flags.kind ?? file['kind'] ?? 'train';
+  if (typeof kind !== 'string') throw new UsageError('kind in the file must be train, evaluate or statistics');
+  if (kind !== 'train') return measureConfig(kind, flags, file);
+  requireNone(flags, STATISTICS_FLAGS, 'goes with --kind statistics');
   const plan = (file['plan'] ?? {}) as Config;
-  if (flags.lossGraph !== undefined && flags.loss !== undefined && flags.loss !== 'graph') {
-    throw new UsageError(`--loss-graph is the loss: leave --loss ${flags.loss} out`);
-  }
   const cohort = (file['cohort'] ?? {}) as Config;
   const strategy: Config = {
     name: 'fedAvg',
@@ -52,11 +71,17 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
   const isAsynchronous = isOwn || asynchronous !== undefined;
   const config: Config = {
     ...file,
-    ...given({ model: flags.model, rounds: flags.rounds, encoding: flags.encoding }),
+    ...given({ kind: flags.kind, model: flags.model, rounds: flags.rounds, encoding: flags.encoding }),
+    ...whereIn((file['where'] ?? {}) as Config, flags),
     ...variantsOf((file['variants'] ?? {}) as Config, flags),
-    ...given({ collectMs: flags.collectMs, pauseMs: flags.pauseMs, seed: flags.seed }),
+    ...given({
+      collectMs: flags.collectMs,
+      collectMinMs: flags.collectMinMs,
+      pauseMs: flags.pauseMs,
+      seed: flags.seed,
+    }),
     ...given({ retainUpdates: flags.retainUpdates }),
-    ...given({ asynchronous }),
+    ...given({ asynchronous, evaluators: flags.evaluator, gates: gatesOf((file['gates'] ?? {}) as Config, flags) }),
     strategy: {
       ...strategy,
       ...own,
@@ -70,8 +95,7 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
       ...plan,
       ...evaluationOf((plan['evaluation'] ?? {}) as Config, flags),
       ...given({
-        loss: flags.lossGraph === undefined ? flags.loss : 'graph',
-        lossGraph: flags.lossGraph,
+        ...lossIn(flags),
         epochs: flags.epochs,
         batchSize: flags.batch,
         localLayers: flags.localLayers,
@@ -94,25 +118,12 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
   return config;
 }
 
-function cohortOf(file: Config, { cohortMin, cohortMax }: TaskFlags, leastMin: number): Config {
-  const min = cohortMin ?? (file['min'] as number | undefined) ?? Math.min(leastMin, cohortMax ?? leastMin);
-  const max = cohortMax ?? (file['max'] as number | undefined) ?? Math.max(min, 100);
-  if (min > max) throw new UsageError(`--cohort-min ${min} is more than --cohort-max ${max}`);
-  return { ...file, min, max };
-}
-
 /** Work without rounds, which some strategies have in their own options; nothing where nobody asked for it. */
 function bufferOf(file: Config, strategy: string, { bufferSize, stalenessMax }: TaskFlags) {
   const said = given({ bufferSize, stalenessMax });
   const isOwn = Object.hasOwn(strategies, strategy) && strategies[strategy]!.options.includes('stalenessMax');
   const more = { ...((file['asynchronous'] ?? {}) as Config), ...(isOwn ? {} : said) };
   return { isOwn, own: isOwn ? said : {}, asynchronous: Object.keys(more).length === 0 ? undefined : more };
-}
-
-/** Sizes that the model leaves open; nothing where nobody said any. */
-function sizesOf(file: Config, { size }: TaskFlags): Config {
-  const sizes = { ...file, ...size };
-  return Object.keys(sizes).length === 0 ? {} : { sizes };
 }
 
 /** What agents measure; nothing where nobody asked for it. */
@@ -130,6 +141,3 @@ function variantsOf(file: Config, { variants, variantsDropMax }: TaskFlags): Con
   if (config['forms'] === undefined) throw new UsageError('--variants-drop-max goes with --variants');
   return { variants: config };
 }
-
-const given = (values: Config): Config =>
-  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));

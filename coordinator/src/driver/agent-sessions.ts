@@ -2,6 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import {
   GetUpdateStatusResponseSchema,
   isName,
+  LABELS_MAX,
   OFFER_UPDATES_MAX,
   SessionResponseSchema,
   SubmitUpdateResponseSchema,
@@ -16,14 +17,36 @@ import type { Signer } from '../identity/signer.ts';
 import { returnAfterMs } from '../return-time.ts';
 import { ServiceError, type AgentSession, type AgentSink } from '../service.ts';
 import type { ReceiptRecord } from '../store/store.ts';
+import { Dismissals } from './dismissals.ts';
 import type { Fleet } from './fleet.ts';
-import { isCommitted, receiptToWire } from './receipts.ts';
+import { isCounted, receiptToWire } from './receipts.ts';
 import { hex, isWhole, ownsId, receiptMessage, type Offered, type Submission, type TaskWork } from './task-work.ts';
 import { Uploads } from './uploads.ts';
 
 const SESSIONS_MAX = 20_000;
 /** How often agents show that they are there. */
 const HEARTBEAT_MS = 5_000;
+
+/** Characters of the value of a label, and of what an agent says of its device. */
+const TEXT_MAX = 64;
+
+/** What an agent says of itself that it may not, in words. */
+function wrongWith({ capabilities, conditions, labels }: Hello): string | undefined {
+  const all = Object.entries(labels);
+  if (all.length > LABELS_MAX) return `it may have up to ${LABELS_MAX} labels`;
+  const wrong = all.find(([label, value]) => !isName(label) || value.length > TEXT_MAX);
+  if (wrong !== undefined)
+    return `label "${wrong[0].slice(0, 80)}" must be a name, with up to ${TEXT_MAX} characters as its value`;
+  const { engine = '', platform = '' } = capabilities ?? {};
+  if (engine.length > TEXT_MAX || platform.length > TEXT_MAX)
+    return `engine and platform are up to ${TEXT_MAX} characters`;
+  return wrongConditions(conditions);
+}
+
+const wrongConditions = (conditions: readonly string[]): string | undefined =>
+  conditions.length <= LABELS_MAX && conditions.every(isName)
+    ? undefined
+    : `its conditions must be up to ${LABELS_MAX} names`;
 
 /** What the agents of a coordinator work with. */
 export interface SessionWorld {
@@ -46,10 +69,22 @@ export interface SessionWorld {
 export class AgentSessions {
   readonly #world: SessionWorld;
   readonly #uploads: Uploads;
+  readonly #dismissals: Dismissals;
 
   constructor(world: SessionWorld) {
     this.#world = world;
     this.#uploads = new Uploads(world.nowMs);
+    this.#dismissals = new Dismissals(world.fleet, world.tasks);
+  }
+
+  /** Agents that were sent away because no task needed them, since the start. */
+  get sentAway(): number {
+    return this.#dismissals.count;
+  }
+
+  /** Looks who is free and is not needed. */
+  tick(): void {
+    this.#dismissals.look(this.#world.nowMs());
   }
 
   /** Begins an agent's session. */
@@ -58,6 +93,8 @@ export class AgentSessions {
     const { agentId } = hello;
     if (!isName(agentId))
       throw new ServiceError('invalid', `agent id "${agentId.slice(0, 80)}" may have letters, digits, - and _ only`);
+    const wrong = wrongWith(hello);
+    if (wrong !== undefined) throw new ServiceError('invalid', `agent ${agentId}: ${wrong}`);
     const { sessionsMax = SESSIONS_MAX } = this.#world;
     if (fleet.online >= sessionsMax && !fleet.hasSession(agentId)) {
       sink.close(`the coordinator has as many agents as it takes (${sessionsMax})`, returnAfterMs(sessionsMax));
@@ -85,8 +122,14 @@ export class AgentSessions {
     fleet.seen(agentId, nowMs());
     switch (message.case) {
       case 'ready':
-        fleet.setReady(agentId, true);
+        fleet.setReady(agentId, true, nowMs());
         return this.#forTasks((task) => (task.isRunning ? task.agentReady(agentId) : Promise.resolve()));
+      case 'conditions': {
+        const { holding } = message.value;
+        if (wrongConditions(holding) !== undefined) return log(`${agentId} names conditions that are none`);
+        fleet.setConditions(agentId, holding);
+        return this.#forTasks((task) => (task.isRunning ? task.agentReady(agentId) : Promise.resolve()));
+      }
       case 'offer':
         for (const offered of message.value.updates.slice(0, OFFER_UPDATES_MAX))
           this.#answerOffer(agentId, offered).catch((error: unknown) => this.#unanswered(agentId, error));
@@ -149,7 +192,7 @@ export class AgentSessions {
     const known = await this.#world.receipt(header.updateId);
     if (known !== undefined) {
       await task.refuse(header, 'duplicate');
-      return this.#submitted(header, isCommitted(known), known);
+      return this.#submitted(header, isCounted(known), known);
     }
     const early = task.refusalOfHeader(header);
     if (early !== undefined) return this.#answer(header, await task.refuse(header, early));
@@ -168,7 +211,7 @@ export class AgentSessions {
   }
 
   #answer(header: UpdateHeader, submission: Submission): SubmitUpdateResponse {
-    if ('ended' in submission) return this.#submitted(header, isCommitted(submission.ended), submission.ended);
+    if ('ended' in submission) return this.#submitted(header, isCounted(submission.ended), submission.ended);
     if ('accepted' in submission || submission.refusal === 'duplicate') return this.#submitted(header, true);
     // Damaged on the way, perhaps: without a receipt the agent begins again.
     if (submission.receipt === undefined) return create(SubmitUpdateResponseSchema, {});

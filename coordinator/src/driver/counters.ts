@@ -8,6 +8,11 @@ export interface Counters {
   roundsAbandoned: number;
   /** Weighted means of what agents reported in the last round. */
   metrics: Record<string, number>;
+  /** How long rounds take; undefined before the first. */
+  roundMs?: number;
+  /** Lengths of the steps of the newest versions, where a gate asks for them. */
+  norms?: readonly number[];
+  candidatesRefused?: number;
 }
 
 export const noCounts = (): Counters => ({

@@ -6,11 +6,17 @@ import {
   type Hello,
   type SessionResponse,
 } from '@commonweight/proto';
+import { RETURN_MS_MAX } from '../return-time.ts';
+import type { WorkName } from '../round/config.ts';
+import { unmet, type Where } from '../round/where.ts';
 import type { AgentSink } from '../service.ts';
 import type { MemberRow } from '../store/shares.ts';
 
 /** Agents that were seen and are gone are remembered up to this many. */
 const AGENTS_MAX = 100_000;
+/** An agent that was seen within this time is reckoned with, whether it is there or not. */
+const KNOWN_MS = 2 * RETURN_MS_MAX;
+const RECOUNT_MS = 1_000;
 
 interface Member {
   hello: Hello;
@@ -18,7 +24,29 @@ interface Member {
   online: boolean;
   /** Free to be invited. */
   ready: boolean;
+  /** Since when. */
+  readySinceMs: number;
   seenMs: number;
+  /** When it was told to come back. */
+  returnMs?: number;
+}
+
+/** What a task wants agents for, and which it may invite. */
+export interface Wanting {
+  task: string;
+  where: Where;
+  work: WorkName;
+  /** Evaluators, by their names: then nobody else will do, and what they have is not asked for. */
+  evaluators?: readonly string[] | undefined;
+}
+
+/** A task whose round is due. */
+export interface Waiting {
+  wanting: Wanting;
+  /** Agents that it needs. */
+  atLeast: number;
+  /** Who may not be in its next round. */
+  leavesOut(agentId: string): boolean;
 }
 
 /** Which agents are there, and which of them are free: this coordinator's own, and those of other replicas. */
@@ -29,6 +57,9 @@ export class Fleet {
   /** Own agents whose state is another since it was last taken. */
   #changed = new Set<string>();
   #online = 0;
+  #counted = { known: 0, atMs: -Infinity };
+  /** By task. */
+  readonly #waiting = new Map<string, Waiting & { sinceMs: number }>();
 
   /** Agents whose session is here. */
   get online(): number {
@@ -41,7 +72,7 @@ export class Fleet {
     if (before?.online === true) before.sink.close('a newer session of this agent took over');
     else this.#online += 1;
     this.#members.delete(hello.agentId);
-    this.#members.set(hello.agentId, { hello, sink, online: true, ready: false, seenMs: nowMs });
+    this.#members.set(hello.agentId, { hello, sink, online: true, ready: false, readySinceMs: nowMs, seenMs: nowMs });
     this.#changed.add(hello.agentId);
     this.#forgetOldest();
   }
@@ -64,14 +95,52 @@ export class Fleet {
     if (member !== undefined) member.seenMs = nowMs;
   }
 
-  setReady(agentId: string, isReady: boolean): void {
+  setReady(agentId: string, isReady: boolean, nowMs: number = 0): void {
     const member = this.#members.get(agentId);
     const elsewhere = this.#elsewhere.get(agentId);
     if (elsewhere !== undefined && member?.online !== true) elsewhere.ready = isReady;
     const ready = isReady && member?.online === true;
     if (member === undefined || member.ready === ready) return;
     member.ready = ready;
+    member.readySinceMs = nowMs;
     this.#changed.add(agentId);
+  }
+
+  /** Own agents that are free and leave between rounds, and for how long they have been held. */
+  *leavers(nowMs: number): Generator<{ agentId: string; heldMs: number }> {
+    for (const [agentId, { hello, online, ready, readySinceMs }] of this.#members) {
+      if (online && ready && hello.leaves) yield { agentId, heldMs: nowMs - readySinceMs };
+    }
+  }
+
+  /** Sends an agent away. */
+  dismiss(agentId: string, { reason, afterMs, nowMs }: { reason: string; afterMs: number; nowMs: number }): void {
+    const member = this.#members.get(agentId);
+    if (member?.online !== true) return;
+    member.sink.close(reason, afterMs);
+    member.returnMs = nowMs + afterMs;
+    this.leave(agentId);
+  }
+
+  /** Agents that are there, or were a while ago: those that leave between rounds come again. */
+  known(nowMs: number): number {
+    // For each of ten thousand agents that leave at once all would be looked through.
+    if (nowMs - this.#counted.atMs < RECOUNT_MS) return this.#counted.known;
+    let known = this.#elsewhere.size;
+    for (const { online, seenMs } of this.#members.values()) if (online || nowMs - seenMs < KNOWN_MS) known++;
+    this.#counted = { known, atMs: nowMs };
+    return known;
+  }
+
+  /** Agents of a task that were sent away, and when the last of them is to be back. */
+  returning(task: string, nowMs: number): { agents: number; lastMs: number } {
+    let [agents, lastMs] = [0, 0];
+    for (const { hello, online, returnMs } of this.#members.values()) {
+      if (online || returnMs === undefined || returnMs < nowMs || !serves(hello, task)) continue;
+      agents++;
+      lastMs = Math.max(lastMs, returnMs - nowMs);
+    }
+    return { agents, lastMs };
   }
 
   isReady(agentId: string): boolean {
@@ -79,17 +148,72 @@ export class Fleet {
     return member?.online === true ? member.ready : this.#elsewhere.get(agentId)?.ready === true;
   }
 
-  /** Agents that a task may invite. */
-  readyFor(task: string): string[] {
+  /** Agents that a task may invite: those that a task needs which has waited for longer are not among them. */
+  readyFor(wanting: Wanting): string[] {
+    const kept = this.#waiting.size === 0 ? undefined : this.#keptFrom(wanting.task);
+    return this.#readyAnd(wanting).filter((agentId) => kept?.has(agentId) !== true);
+  }
+
+  /** A round of a task is due, and what it may still be short of: its turn comes before that of tasks that wait for less long. */
+  waits(waiting: Waiting, nowMs: number): void {
+    const { task } = waiting.wanting;
+    this.#waiting.set(task, { ...waiting, sinceMs: this.#waiting.get(task)?.sinceMs ?? nowMs });
+  }
+
+  waitsNoMore(task: string): void {
+    this.#waiting.delete(task);
+  }
+
+  #readyAnd(wanting: Wanting): string[] {
     return [...this.#there()]
-      .filter(([, { ready, hello }]) => ready && serves(hello, task))
+      .filter(([, { ready, hello }]) => ready && lackOf(hello, wanting) === undefined)
       .map(([agentId]) => agentId);
+  }
+
+  /** What others need that have waited for longer, each its minimum; where their minimum is not even connected they need none. */
+  #keptFrom(task: string): Set<string> {
+    const kept = new Set<string>();
+    const ownMs = this.#waiting.get(task)?.sinceMs ?? Infinity;
+    for (const [other, { atLeast, leavesOut, sinceMs, wanting }] of this.#waiting) {
+      if (other === task || sinceMs >= ownMs) continue;
+      const isForIt = (agentId: string): boolean => !leavesOut(agentId);
+      let there = 0;
+      for (const [agentId, { hello }] of this.#there())
+        if (lackOf(hello, wanting) === undefined && isForIt(agentId)) there++;
+      if (there < atLeast) continue;
+      for (const agentId of this.#readyAnd(wanting).filter(isForIt).sort().slice(0, atLeast)) kept.add(agentId);
+    }
+    return kept;
+  }
+
+  /** Agents of a task that it may not invite, counted by what they lack first. */
+  unqualifiedFor(wanting: Wanting): Record<string, number> {
+    const counts: Record<string, number> = {};
+    for (const [, { hello }] of this.#there()) {
+      const lack = lackOf(hello, wanting);
+      if (lack !== undefined && lack !== '') counts[lack] = (counts[lack] ?? 0) + 1;
+    }
+    return counts;
+  }
+
+  /** What holds of an agent now. */
+  setConditions(agentId: string, holding: readonly string[]): void {
+    const member = this.#members.get(agentId);
+    if (member?.online !== true) return;
+    member.hello = { ...member.hello, conditions: [...holding] };
+    this.#changed.add(agentId);
   }
 
   onlineFor(task: string): number {
     let online = 0;
     for (const [, { hello }] of this.#there()) if (serves(hello, task)) online++;
     return online;
+  }
+
+  /** Whether an agent that is connected here may work for a task. */
+  qualifies(agentId: string, wanting: Wanting): boolean {
+    const member = this.#members.get(agentId);
+    return member?.online === true && lackOf(member.hello, wanting) === undefined;
   }
 
   isOnline(agentId: string): boolean {
@@ -174,6 +298,14 @@ export class Fleet {
       return;
     }
   }
+}
+
+/** What an agent lacks for a task, in words, and none where it is not of that task at all; undefined where it may be invited. */
+function lackOf(hello: Hello, { task, where, work, evaluators }: Wanting): string | undefined {
+  if (!serves(hello, task)) return '';
+  if (evaluators === undefined ? hello.evaluator : !hello.evaluator || !evaluators.includes(hello.agentId)) return '';
+  if (hello.work.length === 0 ? work !== 'train' : !hello.work.includes(work)) return `work ${work}`;
+  return evaluators === undefined ? unmet(where, hello) : undefined;
 }
 
 const serves = (hello: Hello, task: string): boolean => hello.task === '' || hello.task === task;

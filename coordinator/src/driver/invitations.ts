@@ -1,5 +1,5 @@
 import { create } from '@bufbuild/protobuf';
-import { weightsToBytes, type GridSpec, type Strategy } from '@commonweight/core';
+import { invariant, weightsToBytes } from '@commonweight/core';
 import {
   AssignmentSchema,
   digestOf,
@@ -9,12 +9,13 @@ import {
   WEIGHTS_INLINE_BYTES_MAX,
   type Assignment,
   type SessionResponse,
+  type SignedCandidate,
   type UpdateHeader,
 } from '@commonweight/proto';
 import type { Signer } from '../identity/signer.ts';
 import { sha256, type OpenVersion } from '../registry/registry.ts';
-import type { TaskConfig } from '../round/policy.ts';
 import type { Collecting } from '../round/round.ts';
+import type { RoundWork } from './round-work.ts';
 
 /** Of a token, which is not stored: whoever has the signing key makes it again. */
 const TOKEN_BYTES = 16;
@@ -29,40 +30,42 @@ export function invitationToken(
   return sha256(signer.sign('Invitation', digestOf(parts, sha256))).slice(0, TOKEN_BYTES);
 }
 
+/** What the agents of a task's rounds start from. */
+export interface Champion extends Pick<OpenVersion, 'signed' | 'weights'> {
+  /** To be evaluated beside it. */
+  candidate?: SignedCandidate;
+}
+
 /** What the agents of a task's rounds are told. */
 export class Invitations {
   readonly #task: string;
-  readonly #config: TaskConfig;
-  readonly #strategy: Strategy;
-  readonly #grid: GridSpec;
+  readonly #work: RoundWork;
   readonly #signer: Signer;
   /** What all agents of one round are told alike. */
   #common: { round: number; assignment: Assignment } | undefined;
 
-  constructor(task: string, config: TaskConfig, strategy: Strategy, grid: GridSpec, signer: Signer) {
+  constructor(task: string, work: RoundWork, signer: Signer) {
     this.#task = task;
+    this.#work = work;
     this.#signer = signer;
-    this.#config = config;
-    this.#strategy = strategy;
-    this.#grid = grid;
   }
 
   /** What one agent is told, which has so many milliseconds left for it, and how many bytes of it are the model. */
   of(
     agentId: string,
     state: Collecting,
-    base: Pick<OpenVersion, 'signed' | 'weights'>,
+    champion: Champion,
     leftMs: number,
   ): { message: SessionResponse; bytes: number } {
     if (this.#common?.round !== state.round) {
-      this.#common = { round: state.round, assignment: this.#make(state, base) };
+      this.#common = { round: state.round, assignment: this.#make(state, champion) };
     }
     const { assignment: common } = this.#common;
-    const text = `${this.#config.seed} ${this.#task} ${state.round} ${agentId}`;
+    const text = `${this.#work.config.seed} ${this.#task} ${state.round} ${agentId}`;
     const seed = Buffer.from(sha256(new TextEncoder().encode(text))).readBigUInt64BE();
     const deadlineInMs = BigInt(Math.max(0, Math.floor(leftMs)));
     const assignment = create(AssignmentSchema, { ...common, seed, deadlineInMs });
-    if (this.#strategy.asynchronous !== undefined) {
+    if (this.#work.asynchronous !== undefined) {
       const { round, task } = assignment;
       const baseVersion = BigInt(state.version);
       assignment.invitation = invitationToken(this.#signer, { agentId, task, round, baseVersion });
@@ -71,16 +74,32 @@ export class Invitations {
     return { message, bytes: common.weightsInline.length + (common.base?.manifest.length ?? 0) };
   }
 
-  #make(state: Collecting, { signed, weights }: Pick<OpenVersion, 'signed' | 'weights'>): Assignment {
+  #make(state: Collecting, { signed, weights, candidate }: Champion): Assignment {
     const isSmall = 4 * weights.length <= WEIGHTS_INLINE_BYTES_MAX;
     return create(AssignmentSchema, {
       task: this.#task,
       round: BigInt(state.round),
       base: signed,
-      planJson: JSON.stringify(this.#strategy.instruct(this.#config.plan)),
-      encoding: encodingToWire(this.#config.encoding),
-      grid: gridToWire(this.#grid),
-      ...(isSmall ? { weightsInline: weightsToBytes(weights) } : {}),
+      conditions: [...(this.#work.config.where?.conditions ?? [])],
+      ...this.#asked(state),
+      // Who counts data has no use for weights.
+      ...(isSmall && this.#work.workOf(state) !== 'statistics' ? { weightsInline: weightsToBytes(weights) } : {}),
+      ...(candidate === undefined ? {} : { candidate }),
     });
+  }
+
+  /** What is to be done, and how it is to be sent. */
+  #asked(state: Collecting): Pick<Assignment, 'planJson' | 'encoding' | 'grid' | 'work'> {
+    const { reporting, training } = this.#work;
+    const work = this.#work.workOf(state);
+    if (work === 'train') {
+      invariant(training !== undefined, 'who trains has a strategy');
+      const { config, grid, strategy } = training;
+      const planJson = JSON.stringify(strategy.instruct(config.plan));
+      return { planJson, encoding: encodingToWire(config.encoding), grid: gridToWire(grid), work: '' };
+    }
+    invariant(reporting !== undefined, 'who reports has a plan for it');
+    const { grid, plan } = reporting;
+    return { planJson: JSON.stringify(plan), encoding: encodingToWire('float32'), grid: gridToWire(grid), work };
   }
 }

@@ -6,7 +6,8 @@ import type { Verdict } from '../round/round.ts';
 import type { ReceiptRecord } from '../store/store.ts';
 
 /** Every way to be refused for good, in words as metrics and the live view have them. */
-export type FinalRefusal = Exclude<Verdict, 'accepted' | 'duplicate'> | UpdateFault | 'wrong-encoding' | 'unknown-task';
+export type FinalRefusal =
+  Exclude<Verdict, 'accepted' | 'duplicate'> | UpdateFault | 'wrong-encoding' | 'unknown-task' | 'gate';
 
 /**
  * Every way to be refused. A duplicate is not ended: the first delivery counts. Neither are damaged bytes: the agent sends them again. Nor
@@ -16,6 +17,7 @@ export type Refusal = FinalRefusal | 'duplicate' | 'digest-mismatch' | 'wrong-id
 
 const REASONS: Record<FinalRefusal, Reason> = {
   'stale-round': Reason.STALE_ROUND,
+  'round-full': Reason.ROUND_FULL,
   'not-invited': Reason.NOT_INVITED,
   'not-collecting': Reason.NOT_COLLECTING,
   'wrong-base-version': Reason.WRONG_BASE_VERSION,
@@ -26,6 +28,7 @@ const REASONS: Record<FinalRefusal, Reason> = {
   'weight-out-of-range': Reason.WEIGHT_OUT_OF_RANGE,
   'wrong-encoding': Reason.WRONG_ENCODING,
   'unknown-task': Reason.UNKNOWN_TASK,
+  gate: Reason.GATE,
 };
 
 /** Whether a refusal ends the update. */
@@ -42,6 +45,10 @@ export function committedReceipt(signer: Signer, update: ReceiptSubject, version
   return signed(signer, update, { case: 'committedVersion', value: BigInt(version) });
 }
 
+/** Of a report: the result of its round counts it. */
+export const countedReceipt = (signer: Signer, report: ReceiptSubject): ReceiptRecord =>
+  signed(signer, report, { case: 'countedRound', value: BigInt(report.round) });
+
 export function rejectedReceipt(signer: Signer, update: ReceiptSubject, refusal: FinalRefusal): ReceiptRecord {
   return signed(signer, update, { case: 'rejected', value: REASONS[refusal] });
 }
@@ -54,6 +61,6 @@ function signed(signer: Signer, { updateId, task, round }: ReceiptSubject, outco
 export const receiptToWire = (signer: Signer, { receipt, signature }: ReceiptRecord): SignedReceipt =>
   create(SignedReceiptSchema, { receipt, signature, publicKey: signer.publicKey });
 
-/** Whether a stored receipt says that the update is in a version. */
-export const isCommitted = ({ receipt }: ReceiptRecord): boolean =>
-  fromBinary(ReceiptSchema, receipt).outcome.case === 'committedVersion';
+/** Whether a stored receipt says that the update is in a version, or in the result of its round. */
+export const isCounted = ({ receipt }: ReceiptRecord): boolean =>
+  fromBinary(ReceiptSchema, receipt).outcome.case !== 'rejected';

@@ -30,17 +30,42 @@ export interface Counted {
   metrics: Metrics;
 }
 
+/** What one coordinator has of a round, as those who share it see it. */
+export interface FoldedSum {
+  /** Values of an update. */
+  readonly length: number;
+  /** Whether each update must be there in the end, so that a sum of them is not enough. */
+  readonly seesEach: boolean;
+  /** By update id, in hexadecimal. */
+  readonly counted: ReadonlyMap<string, Counted>;
+  /** How much an update counts in a round on a version. */
+  weigh(header: UpdateHeader, version: number): number;
+  /** Folds an update in, or says why not: then nothing has changed. Throws StoreError where its bytes find no room. */
+  fold(header: UpdateHeader, payload: Uint8Array, counted: Counted): Promise<UpdateFault | undefined>;
+  /** What goes into the rows that replicas share of an update that must be there in the end. */
+  toRow(header: UpdateHeader, payload: Uint8Array): Uint8Array;
+  /** Folds in what another coordinator put into the rows. */
+  foldRow(updateId: string, row: Uint8Array, counted: Counted): Promise<void>;
+  /** Takes an update out again, exactly. */
+  takeOut(updateId: string, payload: Uint8Array): void;
+  /** The sum as bytes: a part of a round's that another coordinator adds to its own. */
+  toBytes(): Uint8Array;
+  /** Goes on from a part of this coordinator's own. Throws CodecError where the bytes are none. */
+  resume(part: Uint8Array, counted: ReadonlyMap<string, Counted>): void;
+  /** Adds another coordinator's part. Throws CodecError where the bytes are none. */
+  add(part: Uint8Array): void;
+}
+
 /**
  * What one coordinator has of a round: the exact sum of its updates, and their bytes where the strategy must see each of them or the task
  * retains them.
  */
-export class RoundSum {
+export class RoundSum implements FoldedSum {
   readonly #config: TaskConfig;
   readonly #strategy: Strategy;
   readonly #grid: GridSpec;
   readonly #parameters: number;
   readonly #shape: UpdateShape;
-  /** Values of an update. */
   readonly length: number;
   /** Judges every update, and is the mean where the strategy has no rule of its own. */
   readonly #sum: ExactSum;
@@ -64,22 +89,18 @@ export class RoundSum {
     }
   }
 
-  /** Whether each update must be there in the end, so that a sum of them is not enough. */
   get seesEach(): boolean {
     return this.#spool !== undefined;
   }
 
-  /** By update id, in hexadecimal. */
   get counted(): ReadonlyMap<string, Counted> {
     return this.#counted;
   }
 
-  /** How much an update counts in a round on a version. */
   weigh({ weight, baseVersion }: UpdateHeader, version: number): number {
     return this.#strategy.weigh(Number(weight), this.#config.weightMax, version - Number(baseVersion));
   }
 
-  /** Folds an update in, or says why not: then nothing has changed. Throws StoreError where its bytes find no room. */
   async fold(header: UpdateHeader, payload: Uint8Array, counted: Counted): Promise<UpdateFault | undefined> {
     const id = hex(header.updateId);
     const fault = await this.#fold(id, payload, counted);
@@ -101,7 +122,6 @@ export class RoundSum {
     return toBinary(SubmitUpdateRequestSchema, create(SubmitUpdateRequestSchema, { header, data: payload }));
   }
 
-  /** Folds in what another coordinator put into the rows. */
   async foldRow(updateId: string, row: Uint8Array, counted: Counted): Promise<void> {
     const { header, data } =
       this.#config.retainUpdates === 0 ? { data: row } : fromBinary(SubmitUpdateRequestSchema, row);
@@ -133,7 +153,6 @@ export class RoundSum {
     throw new StoreError(`update ${id} is damaged in the spool: the round is asked for again`);
   }
 
-  /** Takes an update out again, exactly. */
   takeOut(updateId: string, payload: Uint8Array): void {
     const counted = this.#counted.get(updateId);
     invariant(counted !== undefined, 'only what is in a sum is taken out');
@@ -142,19 +161,16 @@ export class RoundSum {
     this.#headers.delete(updateId);
   }
 
-  /** The sum as bytes: a part of a round's that another coordinator adds to its own. */
   toBytes(): Uint8Array {
     return this.#sum.toBytes();
   }
 
-  /** Goes on from a part of this coordinator's own. Throws CodecError where the bytes are none. */
   resume(part: Uint8Array, counted: ReadonlyMap<string, Counted>): void {
     this.reset();
     this.add(part);
     this.#counted = new Map(counted);
   }
 
-  /** Adds another coordinator's part. Throws CodecError where the bytes are none. */
   add(part: Uint8Array): void {
     this.#sum.merge(ExactSum.fromBytes(part));
   }
@@ -171,7 +187,7 @@ export class RoundSum {
    * sum already, and payloads of others in the spool.
    */
   async combine(
-    counted: ReadonlyMap<string, Counted>,
+    counted: ReadonlyMap<string, Counted & { agentId?: string }>,
     base: { weights: Float32Array; memory: readonly Float32Array[] },
   ): Promise<{ improvement: Improvement; weights: ReadonlyMap<string, number> }> {
     // Sorted by id, so that the order of arrival cannot show.

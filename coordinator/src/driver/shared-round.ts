@@ -4,7 +4,7 @@ import { ServiceError } from '../service.ts';
 import type { Claim, ClaimRow, RoundKey, Shares } from '../store/shares.ts';
 import type { ReceiptRecord } from '../store/store.ts';
 import type { Refusal } from './receipts.ts';
-import type { Counted, RoundSum } from './round-sum.ts';
+import type { Counted, FoldedSum } from './round-sum.ts';
 import { updateOf } from './task-work.ts';
 
 /** How long the parts of living replicas are waited for when a round closes; who takes longer is taken for dead. */
@@ -20,7 +20,7 @@ export type Taken = Counted & { agentId: string };
  */
 export class SharedRound {
   readonly #shares: Shares;
-  readonly #sum: RoundSum;
+  readonly #sumOf: () => FoldedSum;
   readonly #time: { monotonicMs(): number; sleep(ms: number): Promise<void> };
   #others = new Map<string, Taken>();
   /** What `read` gave before. */
@@ -29,10 +29,19 @@ export class SharedRound {
   /** Updates of the part as the rows have it. */
   #kept = 0;
 
-  constructor(shares: Shares, sum: RoundSum, time: { monotonicMs(): number; sleep(ms: number): Promise<void> }) {
+  constructor(
+    shares: Shares,
+    sumOf: () => FoldedSum,
+    time: { monotonicMs(): number; sleep(ms: number): Promise<void> },
+  ) {
     this.#shares = shares;
-    this.#sum = sum;
+    this.#sumOf = sumOf;
     this.#time = time;
+  }
+
+  /** Of the round that is open. */
+  get #sum(): FoldedSum {
+    return this.#sumOf();
   }
 
   /** What others have, by update id in hexadecimal. */

@@ -1,14 +1,14 @@
-import { create, toBinary } from '@bufbuild/protobuf';
+import { create } from '@bufbuild/protobuf';
 import {
   buildEvaluationGraph,
   buildTrainingGraph,
   evaluationOf,
   invariant,
   layoutOf,
-  type Strategy,
+  type ModelProto,
 } from '@commonweight/core';
 import {
-  ContributionListSchema,
+  CandidateState,
   TaskStatusSchema,
   type OfferedUpdate,
   type SignedManifest,
@@ -16,14 +16,20 @@ import {
   type UpdateHeader,
 } from '@commonweight/proto';
 import type { Signer } from '../identity/signer.ts';
-import { blobOf, type OpenVersion, type Registry } from '../registry/registry.ts';
-import { gridOf, parseTaskConfig, policyOf, strategyOf, type TaskConfig } from '../round/policy.ts';
+import { candidateRecord, openedCandidate, type OpenCandidate } from '../registry/candidates.ts';
+import type { OpenVersion, Registry } from '../registry/registry.ts';
+import type { Call } from '../return-time.ts';
+import { callOf, openedMs, typicalMs } from '../round/call.ts';
+import { kindOf, parseConfig, type AnyConfig } from '../round/config.ts';
+import { strategyOf, type TaskConfig } from '../round/policy.ts';
 import {
   awaited,
   awaits,
   firstState,
+  policyNow,
   step,
   trainingEndMs,
+  turnOf,
   verdictOn,
   type AcceptedUpdate,
   type RoundEffect,
@@ -31,22 +37,27 @@ import {
   type RoundPolicy,
   type RoundState,
 } from '../round/round.ts';
+import { restingIn } from '../round/separation.ts';
+import { updatesMax } from '../round/windows.ts';
 import { ServiceError } from '../service.ts';
 import type { RoundKey } from '../store/shares.ts';
-import type { Commit, ReceiptRecord, Store, TaskRecord } from '../store/store.ts';
+import type { CandidateRecord, Commit, ReceiptRecord, Store, TaskRecord } from '../store/store.ts';
 import { noCounts, properMetrics, type Counters } from './counters.ts';
 import type { Fleet } from './fleet.ts';
-import { Invitations } from './invitations.ts';
-import { committedReceipt, isFinal, rejectedReceipt, type Refusal } from './receipts.ts';
-import { meansOf, RoundSum, type Counted } from './round-sum.ts';
+import { Invitations, type Champion } from './invitations.ts';
+import { endedBy, Outcomes, type AgentReceipt, type Collected } from './outcomes.ts';
+import { isFinal, rejectedReceipt, type Refusal } from './receipts.ts';
+import type { FoldedSum } from './round-sum.ts';
+import { RoundWork } from './round-work.ts';
 import { SharedRound } from './shared-round.ts';
 import {
   endedBefore,
-  fromHex,
   hex,
   receiptMessage,
   refusalOf,
   refusalOfBytes,
+  refusalOfOffer,
+  roundOver,
   stillRefused,
   updateOf,
   type Offered,
@@ -88,10 +99,10 @@ export type TaskState = 'paused' | 'running' | 'finished';
  */
 export class TaskDriver implements TaskWork {
   readonly task: string;
-  readonly config: TaskConfig;
+  readonly config: AnyConfig;
   readonly #world: DriverWorld;
-  readonly #policy: RoundPolicy;
-  readonly #strategy: Strategy;
+  readonly #work: RoundWork;
+  readonly #outcomes: Outcomes;
   readonly #invitations: Invitations;
   readonly #configJson: string;
   readonly #counters: Counters;
@@ -100,40 +111,35 @@ export class TaskDriver implements TaskWork {
   #durable: { state: RoundState; taskState: TaskState };
   #state: RoundState;
   #base: OpenVersion;
-  readonly #sum: RoundSum;
+  /** What agents are to evaluate, while it is not decided. */
+  #candidate: OpenCandidate | undefined;
   /** What other replicas have of the round; undefined where there is one coordinator. */
   readonly #shared: SharedRound | undefined;
   #queue: Promise<unknown> = Promise.resolve();
 
-  private constructor(world: DriverWorld, record: TaskRecord, config: TaskConfig, base: OpenVersion) {
+  private constructor(world: DriverWorld, record: TaskRecord, work: RoundWork, base: OpenVersion) {
     this.#world = world;
     this.task = record.task;
-    this.config = config;
+    this.config = work.config;
     this.#configJson = record.configJson;
-    this.#policy = policyOf(config);
-    this.#strategy = strategyOf(config);
-    const grid = gridOf(config);
-    this.#invitations = new Invitations(record.task, config, this.#strategy, grid, world.signer);
+    this.#work = work;
+    this.#outcomes = new Outcomes(record.task, work, world);
+    this.#invitations = new Invitations(record.task, work, world.signer);
     this.#taskState = record.state as TaskState;
     this.#state = JSON.parse(record.roundJson) as RoundState;
     this.#durable = { state: this.#state, taskState: this.#taskState };
     this.#counters = JSON.parse(record.countersJson) as Counters;
     this.#base = base;
-    const { spoolDir, store } = world;
-    const parts = { task: record.task, strategy: this.#strategy, grid, parameters: base.weights.length, spoolDir };
-    this.#sum = new RoundSum(config, parts);
-    if (store.shares !== undefined) this.#shared = new SharedRound(store.shares, this.#sum, world);
+    const { shares } = world.store;
+    if (shares !== undefined) this.#shared = new SharedRound(shares, () => this.#sum, world);
   }
 
   /** Makes a task, paused. Throws ConfigError or NotTrainableError where it cannot work. */
   static async create(world: DriverWorld, task: string, configJson: string): Promise<TaskDriver> {
-    const config = parseTaskConfig(configJson);
+    const config = parseConfig(configJson);
     const base = await world.registry.open(config.model);
     const graph = await world.registry.graph(base.manifest);
-    // Built once only to learn now, and not on an agent, whether the model can be trained and measured so.
-    buildTrainingGraph(graph, strategyOf(config).instruct(config.plan));
-    const asked = evaluationOf(config.plan);
-    if (asked !== undefined) buildEvaluationGraph(graph, asked, 1);
+    if (!('kind' in config)) requireTrainable(graph, config);
     invariant(layoutOf(graph).length === base.weights.length, 'graph and weights of a version agree');
     const record: TaskRecord = {
       task,
@@ -142,23 +148,53 @@ export class TaskDriver implements TaskWork {
       roundJson: JSON.stringify(firstState(Number(base.manifest.version))),
       countersJson: JSON.stringify(noCounts()),
     };
-    const driver = new TaskDriver(world, record, config, base);
+    const parts = { graph, parameters: base.weights.length, spoolDir: world.spoolDir };
+    const driver = new TaskDriver(world, record, new RoundWork(task, config, parts), base);
     await world.store.commit({ task: record, round: { task, round: 0, open: false } });
     return driver;
   }
 
   /** A task as the store has it: an open round goes on, and asks for its updates again. */
   static async load(world: DriverWorld, record: TaskRecord): Promise<TaskDriver> {
-    const config = parseTaskConfig(record.configJson);
-    const driver = new TaskDriver(world, record, config, await world.registry.open(config.model));
+    const config = parseConfig(record.configJson);
+    const { phase, version } = JSON.parse(record.roundJson) as RoundState;
+    // A round that measures is of the version that was newest when it was opened.
+    const base = await world.registry.open(config.model, 'kind' in config && phase !== 'Idle' ? version : 0);
+    const graph = await world.registry.graph(base.manifest);
+    const parts = { graph, parameters: base.weights.length, spoolDir: world.spoolDir };
+    const driver = new TaskDriver(world, record, new RoundWork(record.task, config, parts), base);
     await driver.#enqueue(() => driver.#recover());
     return driver;
   }
 
   async #recover(): Promise<void> {
+    await this.#openCandidate();
     await this.#step({ type: 'Recovered', nowMs: this.#world.nowMs() });
     await this.#shared?.resume(this.#key, this.#state.phase === 'Collecting');
     await this.#readClaims();
+  }
+
+  /** What agents are to evaluate, as the store has it. */
+  async #openCandidate(): Promise<void> {
+    const pending = this.#state.candidate;
+    this.#candidate = undefined;
+    if (pending === undefined) return;
+    const { registry, signer, store } = this.#world;
+    const records = await store.candidates(this.config.model);
+    const record = records.find(({ number }) => number === pending.number);
+    invariant(record !== undefined, 'a candidate is kept until it is decided');
+    this.#candidate = await openedCandidate(registry, signer.publicKey, record);
+  }
+
+  /** The model has a new version, which another task made: one that measures goes on to it once its round is over. */
+  versionCame(): Promise<void> {
+    return this.#enqueue(() => this.#follow());
+  }
+
+  async #follow(): Promise<void> {
+    if (this.publishes || this.#taskState !== 'running' || this.#state.phase !== 'Idle') return;
+    await this.#rebase();
+    await this.#step(this.#tick());
   }
 
   start(): Promise<void> {
@@ -197,20 +233,48 @@ export class TaskDriver implements TaskWork {
   async #rebaseOn(base: OpenVersion, commit: Commit): Promise<void> {
     const version = Number(base.manifest.version);
     const event = { type: 'Rebased', nowMs: this.#world.nowMs(), version } as const;
-    const { state, effects } = step(this.#state, event, this.#policy);
+    const { state, effects } = step(this.#state, event, this.#work.policy);
     const abandoned = effects.filter(({ type }) => type === 'AbandonRound').length;
-    this.#counters.roundsAbandoned += abandoned;
-    try {
-      await this.#save(state, { ...commit, round: { task: this.task, round: state.round, open: false } });
-    } catch (error) {
-      this.#counters.roundsAbandoned -= abandoned;
-      throw error;
-    }
+    const dropped = this.#dropped(version);
+    const receipts = dropped.receipts.map(({ record }) => record);
+    await this.#saveCounting({ roundsAbandoned: this.#counters.roundsAbandoned + abandoned }, state, {
+      ...commit,
+      ...(dropped.candidate === undefined ? {} : { candidate: dropped.candidate, receipts }),
+      round: { task: this.task, round: state.round, open: false },
+    });
+    if (abandoned > 0) this.#tellOver(this.#state.round, awaited(this.#state));
+    this.#tellEnds(dropped.receipts);
     this.#state = state;
     this.#base = base;
+    this.#candidate = undefined;
     this.#startSum();
     this.#world.log(`${this.task}: goes on from version ${version}`);
     this.#world.changed(this.task);
+  }
+
+  /** What waits for a verdict is no child of what the model goes on from. */
+  #dropped(version: number): { candidate?: CandidateRecord; receipts: readonly AgentReceipt[] } {
+    const pending = this.#state.candidate;
+    if (pending === undefined || this.#candidate === undefined) return { receipts: [] };
+    const { signer } = this.#world;
+    const { candidate } = this.#candidate;
+    const why = `the model went on from version ${version}`;
+    return {
+      candidate: candidateRecord(signer, { ...candidate, state: CandidateState.DROPPED, why }),
+      receipts: endedBy(signer, this.task, { round: candidate.round, updates: pending.updates }, 'stale-round'),
+    };
+  }
+
+  /** Makes counts durable with a state; where that fails they are what they were. */
+  async #saveCounting(counters: Partial<Counters>, state: RoundState, commit: Commit): Promise<void> {
+    const before = { ...this.#counters };
+    Object.assign(this.#counters, counters);
+    try {
+      await this.#save(state, commit);
+    } catch (error) {
+      Object.assign(this.#counters, before);
+      throw error;
+    }
   }
 
   pause(): Promise<void> {
@@ -221,6 +285,7 @@ export class TaskDriver implements TaskWork {
 
   async #setState(state: TaskState): Promise<void> {
     this.#taskState = state;
+    if (state !== 'running') this.#world.fleet.waitsNoMore(this.task);
     await this.#save(this.#state);
     this.#world.changed(this.task);
   }
@@ -271,47 +336,59 @@ export class TaskDriver implements TaskWork {
   offered(agentId: string, offered: OfferedUpdate): Promise<Offered> {
     return this.#enqueue(async () => {
       const { updateId } = offered;
-      if (this.holds(updateId)) return 'held';
+      if (this.holds(updateId)) {
+        // Who waits for a verdict on it is free meanwhile, also where a restart forgot that.
+        if (this.#state.candidate !== undefined) this.#world.fleet.setReady(agentId, true, this.#world.nowMs());
+        return 'held';
+      }
       const known = await this.#world.store.receipt(updateId);
       if (known !== undefined) return { ended: known };
       const round = Number(offered.round);
       const update = { agentId, updateId: hex(updateId), round, baseVersion: Number(offered.baseVersion) };
-      if (verdictOn(this.#state, update, this.#strategy.asynchronous) === 'accepted') return 'wanted';
-      const receipt = rejectedReceipt(this.#world.signer, { updateId, task: this.task, round }, 'stale-round');
+      const verdict = verdictOn(this.#state, update, this.#work.asynchronous);
+      if (verdict === 'accepted') return 'wanted';
+      const refusal = refusalOfOffer(verdict);
+      const receipt = rejectedReceipt(this.#world.signer, { updateId, task: this.task, round }, refusal);
       const ended = await this.#end(agentId, receipt);
-      return ended === 'refused' ? { ended: receipt } : ended;
+      if (ended !== 'refused') return ended;
+      this.#count(refusal);
+      return { ended: receipt };
     });
   }
 
   holds(updateId: Uint8Array): boolean {
     const id = hex(updateId);
+    if (this.#state.candidate?.updates.some(({ updateId }) => updateId === id) === true) return true;
     return this.#sum.counted.has(id) || this.#shared?.others.has(id) === true;
   }
 
   refusalOfHeader(header: UpdateHeader): Refusal | undefined {
-    const { asynchronous } = this.#strategy;
+    const { asynchronous } = this.#work;
     const { signer } = this.#world;
     return refusalOf(header, {
       state: this.#state,
-      config: this.config,
       asynchronous,
       signer,
-      length: this.#sum.length,
+      expected: this.#work.expectedOf(this.#state),
     });
+  }
+
+  get #sum(): FoldedSum {
+    return this.#work.sumOf(this.#state);
   }
 
   submit(header: UpdateHeader, payload: Uint8Array): Promise<Submission> {
     return this.#enqueue(async () => {
-      const ended = await endedBefore(this.#world.store, header, this.#strategy.asynchronous);
+      const ended = await endedBefore(this.#world.store, header, this.#work.asynchronous);
       if (ended !== undefined) return { ended };
       const refusal =
         this.refusalOfHeader(header) ?? refusalOfBytes(header, payload) ?? (await this.#fold(header, payload));
       if (refusal !== undefined) return this.#refuse(header, refusal);
       const { agentId } = header;
-      this.#world.fleet.setReady(agentId, true);
+      this.#world.fleet.setReady(agentId, true, this.#world.nowMs());
       await this.#step({ type: 'UpdateReceived', nowMs: this.#world.nowMs(), ...updateOf(header) });
       // Without rounds its place is somebody else's now.
-      if (this.#strategy.asynchronous !== undefined) await this.#step(this.#tick());
+      if (this.#work.asynchronous !== undefined) await this.#step(this.#tick());
       return { accepted: true };
     });
   }
@@ -325,13 +402,28 @@ export class TaskDriver implements TaskWork {
     else this.#counters.bytesDown += bytes;
   }
 
+  callFor(agentId: string): Call | undefined {
+    const { fleet } = this.#world;
+    const { judging, wanting } = this.#work;
+    const isWanted = fleet.qualifies(agentId, wanting) || (judging !== undefined && fleet.qualifies(agentId, judging));
+    if (!this.isRunning || !isWanted) return undefined;
+    const { roundMs } = this.#counters;
+    return callOf(this.#state, this.#policy, { agentId, nowMs: this.#world.nowMs(), roundMs });
+  }
+
   get isRunning(): boolean {
     return this.#taskState === 'running';
   }
 
-  /** Whether it may publish a version: it runs, or its last round before the pause is still open. */
+  /** Whether its rounds are to make versions. */
+  get publishes(): boolean {
+    return this.#work.training !== undefined;
+  }
+
+  /** Whether it may publish a version now: it runs, or its last round before the pause is still open. */
   get isBusy(): boolean {
-    return this.isRunning || this.#state.phase !== 'Idle';
+    if (!this.publishes) return false;
+    return this.isRunning || this.#state.phase !== 'Idle' || this.#state.candidate !== undefined;
   }
 
   status(): TaskStatus {
@@ -356,12 +448,22 @@ export class TaskDriver implements TaskWork {
       bytesUp: BigInt(bytesUp),
       bytesDown: BigInt(bytesDown),
       agentsOnline: this.#world.fleet.onlineFor(this.task),
+      agentsUnqualified: this.#world.fleet.unqualifiedFor(this.#work.wanting),
       waiting: this.#waiting(),
-      strategy: this.#strategy.name,
+      strategy: this.#work.training?.strategy.name ?? '',
+      kind: kindOf(this.config),
+      candidate: BigInt(state.candidate?.number ?? 0),
+      candidatesRefused: BigInt(this.#counters.candidatesRefused ?? 0),
       metrics,
       roundsAbandoned: BigInt(roundsAbandoned),
       configJson: this.#configJson,
+      updatesMax: state.phase === 'Idle' ? 0 : this.#updatesMax(state),
+      agentsResting: this.#policy.separation === 0 ? 0 : this.#resting(this.#world.fleet.readyFor(this.#work.wanting)),
     });
+  }
+
+  #updatesMax(state: Exclude<RoundState, { phase: 'Idle' }>): number {
+    return this.#work.asynchronous?.bufferSize ?? updatesMax({ ...state, phase: 'Collecting' }, this.#policy);
   }
 
   /** Resolves when what was asked before is done. */
@@ -372,7 +474,7 @@ export class TaskDriver implements TaskWork {
   /** Ends what is under way. Of an open round its state is left, and where others share the work, the part of the sum. */
   async close(): Promise<void> {
     await this.checkpoint();
-    await this.#sum.close();
+    await this.#work.close();
   }
 
   #enqueue<T>(work: () => Promise<T>): Promise<T> {
@@ -395,7 +497,7 @@ export class TaskDriver implements TaskWork {
   async #takeBack(error: unknown): Promise<void> {
     const { state, taskState } = this.#durable;
     this.#taskState = taskState;
-    this.#state = step(state, { type: 'Recovered', nowMs: this.#world.nowMs() }, this.#policy).state;
+    this.#state = step(state, { type: 'Recovered', nowMs: this.#world.nowMs() }, this.#work.policy).state;
     this.#startSum();
     this.#world.failed(error);
     await this.#shared?.resume(this.#key, this.#state.phase === 'Collecting').catch((fatal: unknown) => {
@@ -409,28 +511,57 @@ export class TaskDriver implements TaskWork {
   }
 
   #tick(): RoundEvent {
+    const { fleet, nowMs } = this.#world;
     // A round that is open goes on when its task is paused, and nobody more is invited.
-    const ready = this.#taskState === 'running' && this.#mayInvite ? this.#world.fleet.readyFor(this.task) : [];
-    return { type: 'Tick', nowMs: this.#world.nowMs(), ready };
+    if (this.#taskState !== 'running' || !this.#mayInvite) {
+      fleet.waitsNoMore(this.task);
+      return { type: 'Tick', nowMs: nowMs(), ready: [] };
+    }
+    const { judging, wanting } = this.#work;
+    this.#takeTurn();
+    const ready = this.#state.candidate === undefined ? fleet.readyFor(wanting) : [];
+    if (judging === undefined || this.#state.candidate === undefined) return { type: 'Tick', nowMs: nowMs(), ready };
+    return { type: 'Tick', nowMs: nowMs(), ready, judges: fleet.readyFor(judging) };
+  }
+
+  /** Says whether a round of this task is due: other tasks of the same agents leave it what it needs, where it has waited for longer. */
+  #takeTurn(): void {
+    const { fleet, nowMs } = this.#world;
+    const state = this.#state;
+    const isMeasured = this.#policy.oncePerVersion === true && 'measured' in state && state.measured === state.version;
+    const wanting = state.candidate === undefined ? this.#work.wanting : this.#work.judging;
+    if (!this.isRunning || state.phase !== 'Idle' || nowMs() < state.startAtMs || isMeasured || wanting === undefined)
+      return fleet.waitsNoMore(this.task);
+    const resting = restingIn(turnOf(state) + 1, state, this.#policy.separation);
+    const leavesOut = (agentId: string): boolean => state.candidate === undefined && resting.has(agentId);
+    fleet.waits({ wanting, atLeast: this.#policy.cohortMin, leavesOut }, nowMs());
+  }
+
+  /** How the round goes that is open, or is opened next. */
+  get #policy(): RoundPolicy {
+    return policyNow(this.#state, this.#work.policy);
   }
 
   /** An open round asks nobody more; without rounds there is always a place for somebody. */
   get #mayInvite(): boolean {
-    return this.#state.phase === 'Idle' || this.#strategy.asynchronous !== undefined;
+    return this.#state.phase === 'Idle' || this.#work.asynchronous !== undefined;
   }
 
   async #step(event: RoundEvent): Promise<void> {
     if (this.#taskState !== 'running' && event.type === 'Tick' && this.#state.phase === 'Idle') return;
-    const { state, effects } = step(this.#state, event, this.#policy);
-    if (state === this.#state && effects.length === 0) return;
+    const before = this.#state;
+    const { state, effects } = step(before, event, this.#work.policy);
+    if (state === before && effects.length === 0) return;
     this.#state = state;
     for (const effect of effects) await this.#perform(effect);
+    if (effects.some(({ type }) => type === 'AbandonRound')) this.#tellOver(before.round, awaited(before));
     this.#world.changed(this.task);
   }
 
   async #perform(effect: RoundEffect): Promise<void> {
     switch (effect.type) {
       case 'Invite':
+        this.#world.fleet.waitsNoMore(this.task);
         this.#startSum();
         await this.#save(this.#state, { round: { ...this.#key, open: true } });
         this.#world.log(
@@ -450,13 +581,14 @@ export class TaskDriver implements TaskWork {
         return this.#world.log(`${this.task}: round ${effect.round} abandoned: ${effect.reason}`);
       case 'Finish':
         this.#taskState = 'finished';
+        this.#world.fleet.waitsNoMore(this.task);
         await this.#save(this.#state);
         return this.#world.log(`${this.task}: finished after ${this.#state.published} rounds`);
     }
   }
 
   #startSum(): void {
-    this.#sum.reset();
+    this.#work.reset();
     this.#shared?.reset();
   }
 
@@ -466,10 +598,21 @@ export class TaskDriver implements TaskWork {
     for (const agentId of cohort) {
       this.#world.fleet.setReady(agentId, false);
       const leftMs = trainingEndMs(state, agentId) - this.#world.nowMs();
-      const { message, bytes } = this.#invitations.of(agentId, state, this.#base, leftMs);
+      const { message, bytes } = this.#invitations.of(agentId, state, this.#champion, leftMs);
       this.addBytes('down', bytes);
       this.#world.fleet.send(agentId, message);
     }
+  }
+
+  get #champion(): Champion {
+    const { signed, weights } = this.#base;
+    return this.#candidate === undefined ? { signed, weights } : { signed, weights, candidate: this.#candidate.signed };
+  }
+
+  /** Those who train for a round that is over may stop. Without rounds what they bring is welcome all the same. */
+  #tellOver(round: number, agents: readonly string[]): void {
+    if (this.#work.asynchronous !== undefined) return;
+    for (const agentId of agents) this.#world.fleet.send(agentId, roundOver(this.task, round));
   }
 
   async #fold(header: UpdateHeader, payload: Uint8Array): Promise<Refusal | undefined> {
@@ -517,9 +660,7 @@ export class TaskDriver implements TaskWork {
       const known = await this.#world.store.receipt(header.updateId);
       if (known !== undefined) return { ended: known };
     }
-    this.#counters.updatesRejected++;
-    this.#counters.rejectedByReason[refusal] = (this.#counters.rejectedByReason[refusal] ?? 0) + 1;
-    this.#world.changed(this.task);
+    this.#count(refusal);
     if (!isFinal(refusal)) return { refusal };
     const { agentId, round } = updateOf(header);
     const receipt = rejectedReceipt(this.#world.signer, { ...header, round }, refusal);
@@ -530,10 +671,14 @@ export class TaskDriver implements TaskWork {
     return { refusal, receipt };
   }
 
+  #count(refusal: Refusal): void {
+    this.#counters.updatesRejected++;
+    this.#counters.rejectedByReason[refusal] = (this.#counters.rejectedByReason[refusal] ?? 0) + 1;
+    this.#world.changed(this.task);
+  }
+
   /** What a version is made of: all that was taken, also by others. Undefined where too little of it is left. */
-  async #collect(
-    accepted: readonly AcceptedUpdate[],
-  ): Promise<ReadonlyMap<string, Counted & { agentId: string }> | undefined> {
+  async #collect(accepted: readonly AcceptedUpdate[]): Promise<Collected | undefined> {
     const own = this.#sum.counted;
     if (this.#shared === undefined) {
       return new Map(
@@ -551,67 +696,48 @@ export class TaskDriver implements TaskWork {
     return undefined;
   }
 
-  /** Version, manifest, blobs, receipts and the machine's next state in one transaction; only then is anybody told. */
+  /** What the round came to, receipts and the machine's next state in one transaction; only then is anybody told. */
   async #publish(accepted: readonly AcceptedUpdate[]): Promise<void> {
-    const { registry, signer, fleet, nowMs, dateMs } = this.#world;
-    const { round } = this.#state;
+    const closed = this.#state;
     const collected = await this.#collect(accepted);
     if (collected === undefined) return;
-    const means = meansOf(collected);
-    const base = { weights: this.#base.weights, memory: this.#memory() };
-    const { improvement, weights } = await this.#sum.combine(collected, base);
-    const contributions = blobOf(contributionList(weights));
-    const next = registry.child(this.#base, {
-      model: this.config.model,
-      ...improvement,
-      manifest: {
-        task: this.task,
-        round: BigInt(round),
-        strategy: this.#strategy.name,
-        totalWeight: BigInt([...weights.values()].reduce((total, weight) => total + weight, 0)),
-        contributionsDigest: contributions.digest,
-        metrics: means,
-        createdMs: BigInt(dateMs()),
-      },
+    const [base, candidate, counters] = [this.#base, this.#candidate, this.#counters];
+    const outcome = await this.#outcomes.of({ state: closed, base, candidate, collected, counters });
+    const after = step(closed, outcome.event, this.#work.policy).state;
+    const roundMs = typicalMs(counters.roundMs, this.#roundMs());
+    // How long an evaluation takes says nothing of rounds of training.
+    const timed = candidate === undefined ? { roundMs } : {};
+    await this.#saveCounting({ ...outcome.counters, ...timed }, after, {
+      ...outcome.commit,
+      receipts: outcome.receipts.map(({ record }) => record),
+      round: { task: this.task, round: after.round, open: after.phase === 'Collecting' },
     });
-    const retained = this.#sum.retained(collected.keys());
-    const receipts = [...collected].map(([updateId, { agentId }]) => {
-      const subject = { updateId: fromHex(updateId), task: this.task, round };
-      return { agentId, record: committedReceipt(signer, subject, next.version.version) };
-    });
-    const after = step(
-      this.#state,
-      { type: 'Published', nowMs: nowMs(), version: next.version.version },
-      this.#policy,
-    ).state;
-    const before = { ...this.#counters };
-    Object.assign(this.#counters, { updatesAccepted: before.updatesAccepted + collected.size, metrics: means });
-    try {
-      await this.#save(after, {
-        version: next.version,
-        blobs: [...next.blobs, contributions],
-        receipts: receipts.map(({ record }) => record),
-        round: { task: this.task, round: after.round, open: after.phase === 'Collecting' },
-        ...(retained === undefined ? {} : { retained }),
-      });
-    } catch (error) {
-      Object.assign(this.#counters, before);
-      throw error;
-    }
-    this.#state = after;
-    this.#base = next.open;
-    this.#startSum();
-    this.#world.announce(this.config.model, next.open.signed);
-    for (const { agentId, record } of receipts) fleet.send(agentId, receiptMessage(signer, record));
-    this.#world.log(
-      `${this.task}: round ${round} published version ${next.version.version} from ${collected.size} updates`,
+    const delivered = new Set([...collected.values()].map(({ agentId }) => agentId));
+    this.#tellOver(
+      closed.round,
+      awaited(closed).filter((agentId) => !delivered.has(agentId)),
     );
+    this.#state = after;
+    this.#base = outcome.base;
+    this.#candidate = outcome.candidate;
+    this.#startSum();
+    if (outcome.release !== undefined) this.#world.announce(this.config.model, outcome.release);
+    this.#tellEnds(outcome.receipts);
+    this.#world.log(`${this.task}: ${outcome.log}`);
+    await this.#follow();
     await this.#step(this.#tick());
   }
 
-  /** Another task's memory, of another strategy perhaps, would be no help. */
-  #memory(): readonly Float32Array[] {
-    return this.#base.manifest.task === this.task ? this.#base.memory : [];
+  #tellEnds(receipts: readonly AgentReceipt[]): void {
+    const { fleet, signer } = this.#world;
+    for (const { agentId, record } of receipts) fleet.send(agentId, receiptMessage(signer, record));
+  }
+
+  /** How long the round has been open. */
+  #roundMs(): number {
+    const state = this.#state;
+    invariant(state.phase !== 'Idle', 'a round is open until it is published');
+    return Math.max(0, this.#world.nowMs() - openedMs(state, this.#policy));
   }
 
   #record(state: RoundState): TaskRecord {
@@ -624,17 +750,44 @@ export class TaskDriver implements TaskWork {
     };
   }
 
+  #waitingForJudges(candidate: number): string {
+    const { judging } = this.#work;
+    invariant(judging !== undefined, 'candidates are judged by somebody');
+    const ready = this.#world.fleet.readyFor(judging).length;
+    const { cohortMin } = this.#policy;
+    if (ready >= cohortMin) return '';
+    const who = judging.evaluators === undefined ? 'agents' : `evaluators (${judging.evaluators.join(', ')})`;
+    return `candidate ${candidate} waits for ${who}: ${ready} of at least ${cohortMin} are ready`;
+  }
+
+  /** How many of some agents the next round leaves out, since they took part lately. */
+  #resting(agents: readonly string[]): number {
+    const { round, phase } = this.#state;
+    const isNext = phase === 'Idle' || this.#work.asynchronous === undefined;
+    const resting = restingIn(isNext ? turnOf(this.#state) + 1 : round, this.#state, this.#policy.separation);
+    return agents.filter((agentId) => resting.has(agentId)).length;
+  }
+
   #waiting(): string {
     const state = this.#state;
     if (this.#taskState !== 'running') return '';
     if (state.phase === 'Idle') {
-      const ready = this.#world.fleet.readyFor(this.task).length;
-      return ready < this.config.cohort.min
-        ? `waiting for agents: ${ready} of at least ${this.config.cohort.min} are ready`
-        : '';
+      if (state.candidate !== undefined) return this.#waitingForJudges(state.candidate.number);
+      if (this.#policy.oncePerVersion === true && state.measured === state.version)
+        return `version ${state.version} is measured: waiting for a newer one`;
+      const all = this.#world.fleet.readyFor(this.#work.wanting);
+      const resting = this.#resting(all);
+      const ready = all.length - resting;
+      if (ready >= this.config.cohort.min) return '';
+      const { agents, lastMs } = this.#world.fleet.returning(this.task, this.#world.nowMs());
+      const back = agents === 0 ? '' : `, ${agents} come back within ${Math.ceil(lastMs / 1000)} s`;
+      const lacking = lackingWords(this.#world.fleet.unqualifiedFor(this.#work.wanting));
+      const rest =
+        resting === 0 ? '' : `, ${resting} took part in the last ${this.#policy.separation} rounds (separation)`;
+      return `waiting for agents: ${ready} of at least ${this.config.cohort.min} are ready${rest}${lacking}${back}`;
     }
     if (state.phase === 'Publishing') return '';
-    const { asynchronous } = this.#strategy;
+    const { asynchronous } = this.#work;
     if (asynchronous !== undefined) {
       const missing = asynchronous.bufferSize - state.accepted.length;
       const { length: training } = Object.keys(state.training ?? {});
@@ -647,19 +800,33 @@ export class TaskDriver implements TaskWork {
     const seenMs = this.#world.fleet.seenMs(first);
     const seen =
       seenMs === undefined ? 'not seen yet' : `seen ${Math.round((this.#world.nowMs() - seenMs) / 1000)} s ago`;
-    return `waiting for ${missing.length} of ${state.cohort.length}: ${first} ${this.#world.fleet.isOnline(first) ? 'is training' : seen}`;
+    const needed = this.#updatesMax(state);
+    const who =
+      needed === state.cohort.length
+        ? `${missing.length} of ${needed}`
+        : `${needed - state.accepted.length} more of ${needed} updates from ${missing.length} agents`;
+    return `waiting for ${who}: ${first} ${this.#world.fleet.isOnline(first) ? 'is training' : seen}`;
   }
 }
 
-/** Without what is off: a coordinator of the version before, which shares the database, does not know it. */
-function written({ retainUpdates, ...config }: TaskConfig): object {
-  return retainUpdates === 0 ? config : { ...config, retainUpdates };
+/** Agents that do not qualify, by what they lack, as part of a sentence. */
+function lackingWords(counts: Readonly<Record<string, number>>): string {
+  const all = Object.entries(counts);
+  if (all.length === 0) return '';
+  const sum = all.reduce((total, [, count]) => total + count, 0);
+  return `, ${sum} do not qualify (${all.map(([lack, count]) => `${lack} ${count}`).join(', ')})`;
 }
 
-/** Sorted by id, so that the list does not tell who was first. */
-function contributionList(weights: ReadonlyMap<string, number>): Uint8Array {
-  const accepted = [...weights]
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([id, weight]) => ({ updateId: Buffer.from(id, 'hex'), weight: BigInt(weight) }));
-  return toBinary(ContributionListSchema, create(ContributionListSchema, { accepted }));
+/** Without what is off: a coordinator of the version before, which shares the database, does not know it. */
+function written(config: AnyConfig): object {
+  if ('kind' in config) return config;
+  const { retainUpdates, ...rest } = config;
+  return retainUpdates === 0 ? rest : config;
+}
+
+/** Built once only to learn now, and not on an agent, whether the model can be trained and measured so. */
+function requireTrainable(graph: ModelProto, config: TaskConfig): void {
+  buildTrainingGraph(graph, strategyOf(config).instruct(config.plan));
+  const asked = evaluationOf(config.plan);
+  if (asked !== undefined) buildEvaluationGraph(graph, asked, 1);
 }

@@ -1,4 +1,4 @@
-import { encodings, type Asynchronous } from '@commonweight/core';
+import type { Asynchronous } from '@commonweight/core';
 import { create } from '@bufbuild/protobuf';
 import {
   encodingFromWire,
@@ -12,12 +12,13 @@ import {
 } from '@commonweight/proto';
 import type { Signer } from '../identity/signer.ts';
 import { sha256 } from '../registry/registry.ts';
-import type { TaskConfig } from '../round/policy.ts';
-import { verdictOn, type OfferedUpdate as Judged, type RoundState } from '../round/round.ts';
+import { verdictOn, type OfferedUpdate as Judged, type RoundState, type Verdict } from '../round/round.ts';
+import type { Call } from '../return-time.ts';
 import { ServiceError } from '../service.ts';
 import type { ReceiptRecord, StoreReads } from '../store/store.ts';
 import { invitationToken } from './invitations.ts';
 import { isFinal, receiptToWire, type Refusal } from './receipts.ts';
+import type { Expected } from './round-work.ts';
 
 /** What became of an update. */
 export type Submission =
@@ -52,31 +53,28 @@ export interface TaskWork {
   refuse(header: UpdateHeader, refusal: Refusal): Promise<Submission>;
   holds(updateId: Uint8Array): boolean;
   addBytes(direction: 'up' | 'down', bytes: number): void;
+  /** When it may next want an agent that is free; undefined where it does not run, or never wants that one. */
+  callFor(agentId: string): Call | undefined;
 }
 
 /** What an update's header is held against. */
 interface Judge {
   state: RoundState;
-  config: TaskConfig;
   asynchronous: Asynchronous | undefined;
   signer: Signer;
-  /** Of an update, in values. */
-  length: number;
+  expected: Expected;
 }
 
 /** What a state of the round says of an update's header. */
-export function refusalOf(
-  header: UpdateHeader,
-  { state, config, asynchronous, signer, length }: Judge,
-): Refusal | undefined {
+export function refusalOf(header: UpdateHeader, { state, asynchronous, signer, expected }: Judge): Refusal | undefined {
   const verdict = verdictOn(state, updateOf(header), asynchronous);
   if (verdict !== 'accepted') return verdict;
   if (asynchronous !== undefined && !equalBytes(header.invitation, invitationToken(signer, header)))
     return 'not-invited';
-  if (encodingFromWire(header.encoding) !== config.encoding) return 'wrong-encoding';
-  if (Number(header.payloadSize) !== encodings[config.encoding].byteLength(length)) return 'wrong-size';
+  if (encodingFromWire(header.encoding) !== expected.encoding) return 'wrong-encoding';
+  if (Number(header.payloadSize) !== expected.bytes) return 'wrong-size';
   const weight = Number(header.weight);
-  return weight >= 1 && weight <= config.weightMax ? undefined : 'weight-out-of-range';
+  return weight >= 1 && weight <= expected.weightMax ? undefined : 'weight-out-of-range';
 }
 
 /** The end of an update that comes again: without rounds, nothing else tells one that is in the last version from one for the next. */
@@ -127,6 +125,14 @@ export const updateOf = ({ agentId, updateId, round, baseVersion }: UpdateHeader
   round: Number(round),
   baseVersion: Number(baseVersion),
 });
+
+/** Why an update that is offered is not wanted any more. */
+export const refusalOfOffer = (verdict: Verdict): 'round-full' | 'stale-round' =>
+  verdict === 'round-full' ? verdict : 'stale-round';
+
+/** Tells an agent that what it trains for is over. */
+export const roundOver = (task: string, round: number): SessionResponse =>
+  create(SessionResponseSchema, { message: { case: 'roundOver', value: { task, round: BigInt(round) } } });
 
 export const receiptMessage = (signer: Signer, record: ReceiptRecord): SessionResponse =>
   create(SessionResponseSchema, { message: { case: 'receipt', value: receiptToWire(signer, record) } });

@@ -50,12 +50,12 @@ export const sha256 = (bytes: Uint8Array): Uint8Array => createHash('sha256').up
 
 /** Models and their versions as they are: a chain of signed manifests. */
 export class RegistryReads {
+  readonly publicKey: Uint8Array;
   readonly #store: StoreReads;
-  readonly #publicKey: Uint8Array;
 
   constructor(store: StoreReads, publicKey: Uint8Array) {
     this.#store = store;
-    this.#publicKey = publicKey;
+    this.publicKey = publicKey;
   }
 
   /** A version to work with; 0 is the newest. */
@@ -97,9 +97,9 @@ export class RegistryReads {
     const record = await this.#store.variants(model, Number(manifest.version));
     if (record === undefined) return undefined;
     const { list, signature } = record;
-    const signed = create(SignedVariantListSchema, { list, signature, publicKey: this.#publicKey });
+    const signed = create(SignedVariantListSchema, { list, signature, publicKey: this.publicKey });
     try {
-      const opened = openVariantList(signed, this.#publicKey, verifierOf(this.#publicKey));
+      const opened = openVariantList(signed, this.publicKey, verifierOf(this.publicKey));
       invariant(opened.model === model && opened.version === manifest.version, 'a list is kept with its version');
     } catch (cause) {
       // Else what is found of a form later would sign the damage anew.
@@ -126,7 +126,7 @@ export class RegistryReads {
   }
 
   toWire({ manifest, signature }: VersionRecord): SignedManifest {
-    return create(SignedManifestSchema, { manifest, signature, publicKey: this.#publicKey });
+    return create(SignedManifestSchema, { manifest, signature, publicKey: this.publicKey });
   }
 }
 
@@ -179,8 +179,10 @@ export class Registry extends RegistryReads {
     const graph = artifact(parent.manifest, 'graph');
     const memory = draft.memory.length === 0 ? undefined : blobOf(joined(draft.memory));
     const blobs = memory === undefined ? [weights] : [weights, memory];
+    const { evaluation: _, ...inherited } = parent.manifest;
     const manifest = create(ManifestSchema, {
-      ...parent.manifest,
+      ...inherited,
+      candidate: 0n,
       ...draft.manifest,
       version: parent.manifest.version + 1n,
       restoredVersion: 0n,
@@ -230,6 +232,7 @@ export class Registry extends RegistryReads {
       totalWeight: 0n,
       contributionsDigest: new Uint8Array(),
       restoredVersion: BigInt(version),
+      candidate: 0n,
       createdMs: BigInt(createdMs),
     });
     const signed = this.#sign(manifest);
@@ -263,15 +266,15 @@ export function artifact(manifest: Manifest, role: 'graph' | 'weights'): Artifac
 export const blobOf = (data: Uint8Array): BlobRecord => ({ digest: sha256(data), data });
 
 /** Vectors of one length, one after the other. */
-const joined = (vectors: readonly Float32Array[]): Uint8Array => Buffer.concat(vectors.map(weightsToBytes));
+export const joined = (vectors: readonly Float32Array[]): Uint8Array => Buffer.concat(vectors.map(weightsToBytes));
 
-function parted(bytes: Uint8Array, length: number): Float32Array[] {
+export function parted(bytes: Uint8Array, length: number): Float32Array[] {
   const values = weightsFromBytes(bytes);
   invariant(values.length % length === 0, "what a strategy remembers are vectors of the model's length");
   return Array.from({ length: values.length / length }, (_, i) => values.subarray(i * length, (i + 1) * length));
 }
 
-const artifactOf = (role: 'graph' | 'weights' | 'server-memory', { digest, data }: BlobRecord): Artifact =>
+export const artifactOf = (role: 'graph' | 'weights' | 'server-memory', { digest, data }: BlobRecord): Artifact =>
   create(ArtifactSchema, { role, variant: 'fp32', digest, size: BigInt(data.length) });
 
 const isThere = (model: string, options?: ErrorOptions): ServiceError =>

@@ -1,13 +1,25 @@
 import { create } from '@bufbuild/protobuf';
-import { CHUNK_BYTES_MAX, ModelSummarySchema, type ModelSummary, type SignedManifest } from '@commonweight/proto';
+import {
+  CHUNK_BYTES_MAX,
+  KeptCandidateSchema,
+  ModelSummarySchema,
+  type KeptCandidate,
+  type ModelSummary,
+  type SignedManifest,
+  type SignedResult,
+} from '@commonweight/proto';
 import { ServiceError, type BlobPart, type KeptVersions } from '../service.ts';
 import { StoreError, type StoreReads } from '../store/store.ts';
 import { Announcements } from './announcements.ts';
+import { candidateToWire } from './candidates.ts';
 import { ReadCache } from './read-cache.ts';
 import { parameters, type RegistryReads } from './registry.ts';
+import { resultToWire } from './results.ts';
 
 /** Bytes of blobs that were read last. */
 const CACHE_BYTES = 64 * 1024 * 1024;
+/** Records in one answer: they must have room in a message. */
+const LISTED_MAX = 500;
 
 /** What apps are told of models: versions and blobs as they are, and each new version when it is committed. */
 export class Releases {
@@ -85,6 +97,24 @@ export class Releases {
         return create(ModelSummarySchema, { model, newestVersion, createdMs, parameters: parameters(manifest) });
       }),
     );
+  }
+
+  /** The newest candidates of a model, in order. */
+  async listCandidates(model: string): Promise<KeptCandidate[]> {
+    await this.#registry.release(model, 0);
+    const records = (await this.#store.candidates(model)).slice(-LISTED_MAX);
+    return records.map((record) =>
+      create(KeptCandidateSchema, {
+        candidate: candidateToWire(this.#registry.publicKey, record),
+        kept: record.isKept,
+      }),
+    );
+  }
+
+  /** The newest results of a task, or of a model, in order. */
+  async listResults(of: { task: string } | { model: string }): Promise<SignedResult[]> {
+    const records = (await this.#store.results(of)).slice(-LISTED_MAX);
+    return records.map((record) => resultToWire(this.#registry.publicKey, record));
   }
 
   async listVersions(model: string): Promise<SignedManifest[]> {

@@ -1,10 +1,10 @@
-import type { Strategy } from '@commonweight/core';
-import type { OfferedUpdate, UpdateHeader } from '@commonweight/proto';
-import { properMetrics } from '../driver/counters.ts';
+import type { OfferedUpdate, SignedCandidate, UpdateHeader } from '@commonweight/proto';
+import { properMetrics, type Counters } from '../driver/counters.ts';
 import type { Fleet } from '../driver/fleet.ts';
 import { Invitations } from '../driver/invitations.ts';
 import { isFinal, rejectedReceipt, type Refusal } from '../driver/receipts.ts';
-import { RoundSum } from '../driver/round-sum.ts';
+import type { FoldedSum } from '../driver/round-sum.ts';
+import { RoundWork } from '../driver/round-work.ts';
 import { SharedRound } from '../driver/shared-round.ts';
 import {
   endedBefore,
@@ -13,6 +13,8 @@ import {
   receiptMessage,
   refusalOf,
   refusalOfBytes,
+  refusalOfOffer,
+  roundOver,
   stillRefused,
   updateOf,
   type Offered,
@@ -20,9 +22,21 @@ import {
   type TaskWork,
 } from '../driver/task-work.ts';
 import type { Signer } from '../identity/signer.ts';
+import { candidateToWire } from '../registry/candidates.ts';
 import type { OpenVersion, RegistryReads } from '../registry/registry.ts';
-import { gridOf, parseTaskConfig, strategyOf, type TaskConfig } from '../round/policy.ts';
-import { awaits, verdictOn, withOut, type AcceptedUpdate, type Collecting, type RoundState } from '../round/round.ts';
+import type { Call } from '../return-time.ts';
+import { callOf, openedMs } from '../round/call.ts';
+import { parseConfig, type AnyConfig } from '../round/config.ts';
+import {
+  awaited,
+  awaits,
+  policyNow,
+  verdictOn,
+  withOut,
+  type AcceptedUpdate,
+  type Collecting,
+  type RoundState,
+} from '../round/round.ts';
 import { ServiceError } from '../service.ts';
 import type { RoundKey, Shares } from '../store/shares.ts';
 import type { ReceiptRecord, StoreReads, TaskRecord } from '../store/store.ts';
@@ -36,6 +50,8 @@ export interface FollowerWorld {
   fleet: Fleet;
   /** Folder for what robust rules read. */
   spoolDir: string;
+  /** The time that this replica's sessions go by. */
+  nowMs(): number;
   monotonicMs(): number;
   sleep(ms: number): Promise<void>;
   /** What this replica has is not what the rows say any more: the process is to end. */
@@ -48,45 +64,65 @@ export interface FollowerWorld {
  */
 export class FollowerTask implements TaskWork {
   readonly task: string;
-  readonly #config: TaskConfig;
-  readonly #strategy: Strategy;
+  readonly #work: RoundWork;
   readonly #world: FollowerWorld;
-  readonly #sum: RoundSum;
   readonly #shared: SharedRound;
   readonly #invitations: Invitations;
   #record: TaskRecord;
+  /** How long rounds take, as the leader found. */
+  #roundMs: number | undefined;
   /** As the leader made it durable, with what this replica took. */
   #state: RoundState;
   #base: OpenVersion;
-  #deadline: { ofLeaderMs: number; seenMs: number } | undefined;
+  /** What agents are to evaluate, while it is not decided. */
+  #candidate: SignedCandidate | undefined;
+  /** What the leader's time was, by its state, and the time here when that was seen. */
+  #ofLeader: { ms: number; seenMs: number } | undefined;
   #queue: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
-  private constructor(world: FollowerWorld, record: TaskRecord, base: OpenVersion) {
+  private constructor(world: FollowerWorld, record: TaskRecord, work: RoundWork, base: OpenVersion) {
     this.#world = world;
     this.task = record.task;
-    this.#config = parseTaskConfig(record.configJson);
-    this.#strategy = strategyOf(this.#config);
-    const grid = gridOf(this.#config);
-    const { spoolDir, shares } = world;
-    const parameters = base.weights.length;
-    this.#sum = new RoundSum(this.#config, { task: this.task, strategy: this.#strategy, grid, parameters, spoolDir });
-    this.#shared = new SharedRound(shares, this.#sum, world);
-    this.#invitations = new Invitations(this.task, this.#config, this.#strategy, grid, world.signer);
+    this.#work = work;
+    this.#shared = new SharedRound(world.shares, () => this.#sum, world);
+    this.#invitations = new Invitations(this.task, work, world.signer);
     this.#base = base;
     this.#record = record;
+    this.#roundMs = roundMsOf(record);
     this.#state = emptied(record);
   }
 
   static async open(world: FollowerWorld, record: TaskRecord): Promise<FollowerTask> {
-    const { model } = parseTaskConfig(record.configJson);
-    const task = new FollowerTask(world, record, await world.registry.open(model));
+    const config = parseConfig(record.configJson);
+    const { registry, spoolDir } = world;
+    const base = await registry.open(config.model, baseOf(config, emptied(record)));
+    const graph = await registry.graph(base.manifest);
+    const work = new RoundWork(record.task, config, { graph, parameters: base.weights.length, spoolDir });
+    const task = new FollowerTask(world, record, work, base);
+    task.#takeOver(task.#state);
     await task.#begin();
     return task;
   }
 
+  get #sum(): FoldedSum {
+    return this.#work.sumOf(this.#state);
+  }
+
   get isRunning(): boolean {
     return this.#record.state === 'running';
+  }
+
+  callFor(agentId: string): Call | undefined {
+    const { judging, wanting } = this.#work;
+    const { fleet } = this.#world;
+    const isWanted = fleet.qualifies(agentId, wanting) || (judging !== undefined && fleet.qualifies(agentId, judging));
+    if (!this.isRunning || !isWanted) return undefined;
+    return callOf(this.#state, policyNow(this.#state, this.#work.policy), {
+      agentId,
+      nowMs: this.#leadersMs(),
+      roundMs: this.#roundMs,
+    });
   }
 
   /** Takes over what the leader made durable. */
@@ -123,39 +159,47 @@ export class FollowerTask implements TaskWork {
   offered(agentId: string, offered: OfferedUpdate): Promise<Offered> {
     return this.#enqueue(async () => {
       const { updateId } = offered;
-      if (this.holds(updateId)) return 'held';
+      if (this.holds(updateId)) {
+        // Who waits for a verdict on it is free meanwhile, also where a restart forgot that.
+        if (this.#state.candidate !== undefined) this.#world.fleet.setReady(agentId, true, this.#world.nowMs());
+        return 'held';
+      }
       const known = await this.#world.store.receipt(updateId);
       if (known !== undefined) return { ended: known };
       const round = Number(offered.round);
       const update = { agentId, updateId: hex(updateId), round, baseVersion: Number(offered.baseVersion) };
-      if (verdictOn(this.#state, update, this.#strategy.asynchronous) === 'accepted') return 'wanted';
-      const receipt = rejectedReceipt(this.#world.signer, { updateId, task: this.task, round }, 'stale-round');
+      const verdict = verdictOn(this.#state, update, this.#work.asynchronous);
+      if (verdict === 'accepted') return 'wanted';
+      const receipt = rejectedReceipt(
+        this.#world.signer,
+        { updateId, task: this.task, round },
+        refusalOfOffer(verdict),
+      );
       const ended = await this.#end(agentId, receipt);
       return ended === 'refused' ? { ended: receipt } : ended;
     });
   }
 
   refusalOfHeader(header: UpdateHeader): Refusal | undefined {
-    const { asynchronous } = this.#strategy;
+    const { asynchronous } = this.#work;
     const { signer } = this.#world;
     return refusalOf(header, {
       state: this.#state,
-      config: this.#config,
       asynchronous,
       signer,
-      length: this.#sum.length,
+      expected: this.#work.expectedOf(this.#state),
     });
   }
 
   submit(header: UpdateHeader, payload: Uint8Array): Promise<Submission> {
     return this.#enqueue(async () => {
-      const ended = await endedBefore(this.#world.store, header, this.#strategy.asynchronous);
+      const ended = await endedBefore(this.#world.store, header, this.#work.asynchronous);
       if (ended !== undefined) return { ended };
       const refusal =
         this.refusalOfHeader(header) ?? refusalOfBytes(header, payload) ?? (await this.#fold(header, payload));
       if (refusal !== undefined) return this.#refuse(header, refusal);
       this.#take(updateOf(header));
-      this.#world.fleet.setReady(header.agentId, true);
+      this.#world.fleet.setReady(header.agentId, true, this.#world.nowMs());
       return { accepted: true };
     });
   }
@@ -165,7 +209,8 @@ export class FollowerTask implements TaskWork {
   }
 
   holds(updateId: Uint8Array): boolean {
-    return this.#sum.counted.has(hex(updateId));
+    const id = hex(updateId);
+    return this.#sum.counted.has(id) || this.#state.candidate?.updates.some((one) => one.updateId === id) === true;
   }
 
   /** The leader counts what goes over its own links. */
@@ -176,7 +221,7 @@ export class FollowerTask implements TaskWork {
     const kept = this.checkpoint();
     this.#isClosed = true;
     await kept;
-    await this.#sum.close();
+    await this.#work.close();
   }
 
   get #key(): RoundKey {
@@ -196,12 +241,21 @@ export class FollowerTask implements TaskWork {
   async #follow(record: TaskRecord): Promise<void> {
     const before = this.#state;
     this.#record = record;
+    this.#roundMs = roundMsOf(record);
     const next = emptied(record);
-    const isSame = next.round === before.round && next.phase === before.phase && next.version === before.version;
+    const isSame =
+      next.round === before.round &&
+      next.phase === before.phase &&
+      next.version === before.version &&
+      next.candidate?.number === before.candidate?.number;
     if (isSame) return this.#inviteMore(next);
     await this.#tellEnds();
-    if (next.version !== before.version) this.#base = await this.#world.registry.open(this.#config.model);
-    this.#state = next;
+    this.#tellOver();
+    if (next.version !== before.version) {
+      const { config } = this.#work;
+      this.#base = await this.#world.registry.open(config.model, baseOf(config, next));
+    }
+    this.#takeOver(next);
     await this.#begin();
   }
 
@@ -210,25 +264,43 @@ export class FollowerTask implements TaskWork {
     const state = this.#state;
     if (state.phase !== 'Collecting' || next.phase !== 'Collecting') return;
     const known = new Set(state.cohort);
-    this.#state = { ...next, accepted: state.accepted, away: { ...next.away, ...state.away } };
+    this.#takeOver({ ...next, accepted: state.accepted, away: { ...next.away, ...state.away } });
     this.#inviteOwn(next.cohort.filter((agentId) => !known.has(agentId)));
   }
 
   /** Begins the round that the leader opened: with what this process took for it before, if it did. */
   async #begin(): Promise<void> {
-    this.#sum.reset();
+    this.#work.reset();
     this.#shared.reset();
+    await this.#openCandidate();
     const state = this.#state;
     if (state.phase !== 'Collecting') return;
     this.#inviteOwn(state.cohort);
   }
 
+  async #openCandidate(): Promise<void> {
+    const pending = this.#state.candidate;
+    const { signer, store } = this.#world;
+    const records = pending === undefined ? [] : await store.candidates(this.#work.config.model);
+    const record = records.find(({ number }) => number === pending?.number);
+    this.#candidate = record === undefined ? undefined : candidateToWire(signer.publicKey, record);
+  }
+
   /** Each agent whose update was taken hears what became of it; where nothing did, it offers again and hears that. */
   async #tellEnds(): Promise<void> {
-    if (this.#state.phase === 'Idle') return;
-    for (const { agentId, updateId } of this.#state.accepted) {
+    const { accepted = [], candidate } = { accepted: undefined, ...this.#state };
+    const waiting = candidate?.updates.filter(({ agentId }) => this.#world.fleet.hasSession(agentId)) ?? [];
+    for (const { agentId, updateId } of [...accepted, ...waiting]) {
       const receipt = await this.#world.store.receipt(fromHex(updateId));
       if (receipt !== undefined) this.#world.fleet.send(agentId, receiptMessage(this.#world.signer, receipt));
+    }
+  }
+
+  /** Those who train for the round that is over may stop. Without rounds what they bring is welcome all the same. */
+  #tellOver(): void {
+    if (this.#work.asynchronous !== undefined) return;
+    for (const agentId of awaited(this.#state)) {
+      this.#world.fleet.send(agentId, roundOver(this.task, this.#state.round));
     }
   }
 
@@ -241,20 +313,32 @@ export class FollowerTask implements TaskWork {
     if (state.phase !== 'Collecting') return;
     for (const agentId of agents) {
       this.#world.fleet.setReady(agentId, false);
-      const { message } = this.#invitations.of(agentId, state, this.#base, this.#leftMs(state));
+      const { signed, weights } = this.#base;
+      const champion = { signed, weights, ...(this.#candidate === undefined ? {} : { candidate: this.#candidate }) };
+      const { message } = this.#invitations.of(agentId, state, champion, this.#leftMs(state));
       this.#world.fleet.send(agentId, message);
     }
   }
 
-  /**
-   * How long an agent that is invited now may train: the task's whole time less what has gone since this replica saw the deadline. The
-   * deadline itself is a date of the leader's machine, and this one may have another.
-   */
-  #leftMs({ deadlineMs }: Collecting): number {
-    const nowMs = this.#world.monotonicMs();
-    if (this.#deadline?.ofLeaderMs !== deadlineMs) this.#deadline = { ofLeaderMs: deadlineMs, seenMs: nowMs };
-    const goneMs = this.#strategy.asynchronous === undefined ? nowMs - this.#deadline.seenMs : 0;
-    return this.#config.collectMs - goneMs;
+  /** How long an agent that is invited now may train; without rounds each has the whole time. */
+  #leftMs(state: Collecting): number {
+    const policy = policyNow(state, this.#work.policy);
+    const goneMs = this.#work.asynchronous === undefined ? this.#leadersMs() - openedMs(state, policy) : 0;
+    return policy.collectMs - goneMs;
+  }
+
+  /** What the leader's time must be about by now. A state says when it began by the leader's date, and this machine may have another. */
+  #leadersMs(): number {
+    if (this.#ofLeader === undefined) return 0;
+    const { ms, seenMs } = this.#ofLeader;
+    return ms + this.#world.monotonicMs() - seenMs;
+  }
+
+  #takeOver(state: RoundState): void {
+    this.#state = state;
+    const policy = policyNow(state, this.#work.policy);
+    const ms = state.phase === 'Idle' ? state.startAtMs - policy.pauseMs : openedMs(state, policy);
+    if (this.#ofLeader?.ms !== ms) this.#ofLeader = { ms, seenMs: this.#world.monotonicMs() };
   }
 
   #take({ agentId, updateId }: AcceptedUpdate): void {
@@ -302,6 +386,12 @@ export class FollowerTask implements TaskWork {
     }
   }
 }
+
+/** A round that measures is of the version that was newest when it was opened; what trains starts from the newest. */
+const baseOf = (config: AnyConfig, { phase, version }: RoundState): number =>
+  'kind' in config && phase !== 'Idle' ? version : 0;
+
+const roundMsOf = ({ countersJson }: TaskRecord): number | undefined => (JSON.parse(countersJson) as Counters).roundMs;
 
 /** What the leader has taken itself is not this replica's to answer for. */
 function emptied(record: TaskRecord): RoundState {

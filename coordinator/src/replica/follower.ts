@@ -7,9 +7,11 @@ import {
   type FleetStatus,
   type GetUpdateStatusResponse,
   type Hello,
+  type KeptCandidate,
   type ModelSummary,
   type SignedChannel,
   type SignedManifest,
+  type SignedResult,
   type SignedVariantList,
   type SubmitUpdateResponse,
   type TaskStatus,
@@ -92,6 +94,7 @@ export class Follower implements CoordinatorService {
       signer,
       fleet: this.#fleet,
       spoolDir,
+      nowMs,
       monotonicMs: () => clock.monotonicMs(),
       sleep: (ms) => sleep(clock, ms),
       failed: onFatal,
@@ -144,6 +147,7 @@ export class Follower implements CoordinatorService {
             .catch(() => {});
       }),
       clock.every(LOOK_MS, () => void this.#look.run()),
+      clock.every(LOOK_MS, () => this.#sessions.tick()),
       clock.every(TELL_MS, () => void tell.run()),
       clock.every(CHECKPOINT_MS, () => void checkpoint.run()),
     );
@@ -225,6 +229,14 @@ export class Follower implements CoordinatorService {
 
   listVersions(model: string): Promise<SignedManifest[]> {
     return this.#releases.listVersions(model);
+  }
+
+  listCandidates(model: string): Promise<KeptCandidate[]> {
+    return this.#releases.listCandidates(model);
+  }
+
+  listResults(of: { task: string } | { model: string }): Promise<SignedResult[]> {
+    return this.#releases.listResults(of);
   }
 
   listKept(model: string): Promise<KeptVersions> {
@@ -349,6 +361,10 @@ export class Follower implements CoordinatorService {
 
   addUndecodable(): void {
     this.#undecodable++;
+  }
+
+  get sentAway(): number {
+    return this.#sessions.sentAway;
   }
 
   get undecodable(): number {

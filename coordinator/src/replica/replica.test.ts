@@ -6,15 +6,19 @@ import {
   ChannelSchema,
   ClientReportSchema,
   ContributionListSchema,
+  gridFromWire,
   ManifestSchema,
   Reason,
   ReceiptSchema,
+  ResultSchema,
   UpdateHeaderSchema,
   type Manifest,
+  type SignedResult,
 } from '@commonweight/proto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { PostgresServer } from '../../../test/support/postgres.ts';
 import { temporaryFolder } from '../../../test/support/processes.ts';
+import { accuracyReport, reportOf, statisticsReport } from '../../../test/support/test-reports.ts';
 import {
   config,
   invited,
@@ -286,6 +290,27 @@ test('what a follower refuses is refused for good, everywhere, and the round doe
   expect(await newest(services[0]!)).toMatchObject({ totalWeight: 10n });
 });
 
+test('over-selection: a full round is full everywhere, and what a replica took before it heard of that counts', async () => {
+  const services = await replicas(2);
+  const cohort = { min: 2, max: 3, overSelection: 2 };
+  const { agents, grid } = await spread(services, { cohort, rounds: 3 }, IDS);
+  const answers = await Promise.all(
+    agents.slice(0, 5).map((agent) => agent.submit(updateOf(agent.id, grid)).catch((error: Error) => error)),
+  );
+  const taken = answers.filter((answer) => 'accepted' in answer && answer.accepted).length;
+  expect(taken).toBeGreaterThanOrEqual(3);
+  await expect.poll(() => versionOf(services[1]!), { timeout: 10_000 }).toBe(2);
+  const { contributionsDigest } = await newest(services[1]!);
+  const { data } = await services[1]!.readBlob(contributionsDigest, 0, 10_000);
+  expect(fromBinary(ContributionListSchema, data).accepted).toHaveLength(taken);
+  // The one that did not deliver is at the follower.
+  const surplus = agents[5]!;
+  const over = () => surplus.messages.some(({ message }) => message.case === 'roundOver');
+  await expect.poll(over, { timeout: 10_000 }).toBe(true);
+  const { receipt } = await surplus.submit(updateOf(surplus.id, grid));
+  expect(fromBinary(ReceiptSchema, receipt!.receipt).outcome).toEqual({ case: 'rejected', value: Reason.ROUND_FULL });
+});
+
 test('an update of an old round is refused by a follower, and its agent hears why', async () => {
   const services = await replicas(2);
   const { agents, grid } = await spread(services, {}, ['a', 'b']);
@@ -326,6 +351,181 @@ test('a leader that ends in order leaves its part to the follower that leads the
   expect(manifest).toMatchObject({ totalWeight: 40n, epoch: 2n });
   const { data } = await follower!.readBlob(manifest.contributionsDigest, 0, 10_000);
   expect(fromBinary(ContributionListSchema, data).accepted).toHaveLength(4);
+});
+
+test('a replica that leads after another knows who took part lately', async () => {
+  const [leader, follower] = await replicas(2);
+  const cohort = { min: 2, max: 2, separation: 3 };
+  const { agents, grid } = await spread([leader!, follower!], { cohort, rounds: 0 }, ['a', 'b']);
+  for (const agent of agents) await agent.submit(updateOf(agent.id, grid));
+  await expect.poll(() => versionOf(follower!), { timeout: 10_000 }).toBe(2);
+  await leader!.close();
+  const isLeading = async (): Promise<boolean> =>
+    (await follower!.getTask('train').catch(() => undefined)) !== undefined;
+  await expect.poll(isLeading, { timeout: 15_000 }).toBe(true);
+  const again = ['a', 'b', 'c', 'd'].map((id) => new TestAgent(follower!, id));
+  for (const agent of again.slice(0, 2)) agent.ready();
+  const waiting = async (): Promise<string> => (await follower!.getTask('train')).waiting;
+  await expect.poll(waiting, { timeout: 10_000 }).toContain('2 took part in the last 3 rounds');
+  for (const agent of again.slice(2)) agent.ready();
+  await expect.poll(() => again.map((agent) => agent.assignments().length), { timeout: 10_000 }).toEqual([0, 0, 1, 1]);
+});
+
+test('what agents of a follower have and what holds of them is the leader to choose by', async () => {
+  const [leader, follower] = await replicas(2);
+  const where = { labels: { site: 'north' }, conditions: ['charging'] };
+  await leader!.importModel('flowers', writeModel(logistic({ inputs: 12, outputs: 3, seed: 1 })));
+  await leader!.createTask('train', JSON.stringify({ ...config, where, cohort: { min: 2, max: 2 } }));
+  await leader!.startTask('train');
+  const here = new TestAgent(leader!, 'a', { labels: { site: 'north' }, conditions: ['charging'] });
+  const there = new TestAgent(follower!, 'b', { labels: { site: 'north' } });
+  const south = new TestAgent(follower!, 'c', { labels: { site: 'south' }, conditions: ['charging'] });
+  for (const agent of [here, there, south]) agent.ready();
+  const lacks = async () => (await leader!.getTask('train')).agentsUnqualified;
+  await expect.poll(lacks, { timeout: 10_000 }).toEqual({ 'label site': 1, 'condition charging': 1 });
+  there.say({ message: { case: 'conditions', value: { holding: ['charging'] } } });
+  const invitations = () => [here, there, south].map((agent) => agent.assignments().length);
+  await expect.poll(invitations, { timeout: 10_000 }).toEqual([1, 1, 0]);
+});
+
+describe('what is measured by several coordinators', () => {
+  const work = ['train', 'evaluate', 'statistics'];
+  const ids = ['a', 'b', 'c', 'd'];
+
+  /** Agents that are spread over the replicas, once all are free. */
+  async function free(services: readonly CoordinatorService[]): Promise<TestAgent[]> {
+    const agents = ids.map((id, i) => new TestAgent(services[i % services.length]!, id, { work }));
+    for (const agent of agents) agent.ready();
+    const isReady = async (): Promise<number> => (await services[0]!.listAgents()).filter(({ ready }) => ready).length;
+    await expect.poll(isReady, { timeout: 10_000 }).toBe(ids.length);
+    return agents;
+  }
+  const last = async (agent: TestAgent, round: number) => {
+    await expect.poll(() => Number(agent.assignments().at(-1)?.round ?? 0), { timeout: 10_000 }).toBe(round);
+    return agent.assignments().at(-1)!;
+  };
+
+  test('a candidate is judged, and its version made, to the same bytes by one and by three; agents anywhere hear both ends', async () => {
+    const digests = new Set<string>();
+    for (const count of [1, 3]) {
+      const services = await replicas(count);
+      const [leader] = services;
+      const plan = { ...config.plan, evaluation: { metrics: ['accuracy'], holdOut: 0.2 } };
+      const gates = { metric: { name: 'accuracy', margin: 0.1, cohort: { min: 4, max: 4 } } };
+      await leader!.importModel('flowers', writeModel(logistic({ inputs: 12, outputs: 3, seed: 1 })));
+      await leader!.createTask(
+        'train',
+        JSON.stringify({ ...config, plan, gates, cohort: { min: 4, max: 4 }, rounds: 0 }),
+      );
+      const agents = await free(services);
+      await leader!.startTask('train');
+      for (const [round, right, refused] of [
+        [1, 50, false],
+        [3, 10, true],
+      ] as const) {
+        for (const agent of agents) {
+          const { grid } = await last(agent, round);
+          const update = updateOf(agent.id, gridFromWire(grid!), {
+            round: BigInt(round),
+            baseVersion: round === 1 ? 1n : 2n,
+          });
+          const plain = round === 1 ? same(update, agent.id, gridFromWire(grid!)) : update;
+          expect(await agent.submit(plain)).toMatchObject({ accepted: true });
+        }
+        for (const agent of agents) {
+          const assignment = await last(agent, round + 1);
+          const report = reportOf(agent.id, assignment, accuracyReport(assignment, 100, [50, right]));
+          expect(await agent.submit(report)).toMatchObject({ accepted: true });
+        }
+        for (const agent of agents) {
+          const ends = () =>
+            agent
+              .receipts()
+              .filter((one) => one.round === BigInt(round))
+              .map(({ outcome }) => outcome);
+          const end = refused ? { case: 'rejected', value: Reason.GATE } : { case: 'committedVersion', value: 2n };
+          await expect.poll(ends, { timeout: 10_000 }).toEqual([end]);
+        }
+      }
+      const { artifacts, evaluation } = await newest(services.at(-1)!);
+      expect(evaluation).toMatchObject({ reports: 4, examples: 400n, metrics: { accuracy: 0.5 } });
+      digests.add(Buffer.from(artifacts.find(({ role }) => role === 'weights')!.digest).toString('hex'));
+      expect(await services.at(-1)!.listCandidates('flowers')).toHaveLength(2);
+    }
+    expect(digests.size).toBe(1);
+  });
+
+  test('a replica that leads after another goes on with what waits for a verdict', async () => {
+    const services = await replicas(2);
+    const [leader, follower] = services;
+    const gates = { metric: { name: 'accuracy', margin: 0.1 } };
+    await leader!.importModel('flowers', writeModel(logistic({ inputs: 12, outputs: 3, seed: 1 })));
+    const asked = { ...config, gates, evaluators: ['judge'], cohort: { min: 4, max: 4 }, rounds: 0 };
+    await leader!.createTask('train', JSON.stringify(asked));
+    const agents = await free(services);
+    await leader!.startTask('train');
+    const updates = [];
+    for (const agent of agents) {
+      const { grid } = await last(agent, 1);
+      updates.push(updateOf(agent.id, gridFromWire(grid!)));
+      expect(await agent.submit(updates.at(-1)!)).toMatchObject({ accepted: true });
+    }
+    await expect.poll(async () => (await leader!.getTask('train')).candidate, { timeout: 10_000 }).toBe(1n);
+    await leader!.close();
+    const isLeading = async (): Promise<boolean> =>
+      (await follower!.getTask('train').catch(() => undefined))?.candidate === 1n;
+    await expect.poll(isLeading, { timeout: 15_000 }).toBe(true);
+    const judge = new TestAgent(follower!, 'judge', { work, evaluator: true });
+    judge.ready();
+    const assignment = await last(judge, 2);
+    await judge.submit(reportOf('judge', assignment, accuracyReport(assignment, 100, [50, 60])));
+    await expect.poll(() => versionOf(follower!), { timeout: 10_000 }).toBe(2);
+    // Each update has its end, whoever asks now.
+    const again = await new TestAgent(follower!, 'a').submit(updates[0]!);
+    expect(fromBinary(ReceiptSchema, again.receipt!.receipt).outcome).toEqual({ case: 'committedVersion', value: 2n });
+  });
+
+  test.each(['evaluate', 'statistics'])('%s of agents at any replica is one result', async (kind) => {
+    const records = new Set<string>();
+    for (const count of [1, 3]) {
+      const services = await replicas(count);
+      const [leader] = services;
+      await leader!.importModel('flowers', writeModel(logistic({ inputs: 12, outputs: 3, seed: 1 })));
+      const asked = kind === 'evaluate' ? { evaluation: { loss: 'cross-entropy', metrics: ['accuracy', 'f1'] } } : {};
+      await leader!.createTask(
+        'look',
+        JSON.stringify({ kind, model: 'flowers', cohort: { min: 4, max: 4 }, ...asked }),
+      );
+      const agents = await free(services);
+      await leader!.startTask('look');
+      for (const [i, agent] of agents.entries()) {
+        const assignment = await last(agent, 1);
+        const inputs = Float32Array.from({ length: 24 }, (_, at) => at * (i + 1));
+        const report =
+          kind === 'evaluate'
+            ? accuracyReport(assignment, 100, [20 * i])
+            : statisticsReport(assignment, inputs, [i, 0]);
+        expect(await agent.submit(reportOf(agent.id, assignment, report))).toMatchObject({ accepted: true });
+      }
+      const there = async () => (await services.at(-1)!.listResults({ task: 'look' })).length;
+      await expect.poll(there, { timeout: 10_000 }).toBe(1);
+      for (const agent of agents)
+        await expect
+          .poll(() => agent.receipts(), { timeout: 10_000 })
+          .toMatchObject([{ outcome: { case: 'countedRound', value: 1n } }]);
+      const [{ result }] = (await services.at(-1)!.listResults({ task: 'look' })) as [SignedResult];
+      const { evaluation, statisticsDigest } = fromBinary(ResultSchema, result);
+      expect(evaluation?.reports).toBe(4);
+      records.add(
+        JSON.stringify([
+          evaluation?.metrics,
+          Number(evaluation?.examples),
+          Buffer.from(statisticsDigest).toString('hex'),
+        ]),
+      );
+    }
+    expect(records.size).toBe(1);
+  });
 });
 
 test('an administrator may ask any of them', async () => {

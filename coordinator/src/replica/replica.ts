@@ -110,6 +110,9 @@ function serviceOf(replica: Replica): CoordinatorService {
     get publicKey() {
       return now().publicKey;
     },
+    get sentAway() {
+      return now().sentAway;
+    },
     get undecodable() {
       return now().undecodable;
     },
@@ -154,6 +157,8 @@ function serviceOf(replica: Replica): CoordinatorService {
     watchTask: (task, onStatus: (status: TaskStatus) => void) =>
       replica.watch((service) => service.watchTask(task, onStatus)),
     listAgents: () => now().listAgents(),
+    listCandidates: (model) => now().listCandidates(model),
+    listResults: (of) => now().listResults(of),
     addBytes: (direction, task, bytes) => now().addBytes(direction, task, bytes),
     addUndecodable: () => now().addUndecodable(),
     advertise: (address) => now().advertise(address),

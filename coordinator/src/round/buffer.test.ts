@@ -16,10 +16,12 @@ const asynchronous = parseAsynchronous({ bufferSize: 3, stalenessMax: 2 }, '');
 const policy: RoundPolicy = {
   cohortMin: 2,
   cohortMax: 3,
+  inviteMax: 3,
   collectMs: 1000,
   pauseMs: 0,
   gatherMs: 100,
   graceMs: 50,
+  separation: 0,
   roundsMax: 0,
   seed: 1,
   asynchronous,
@@ -34,7 +36,7 @@ const update = (agentId: string, round = 1, baseVersion = 7, nowMs = 200): Round
   round,
   baseVersion,
 });
-const published = (version: number): RoundEvent => ({ type: 'Published', nowMs: 300, version });
+const published = (version: number): RoundEvent => ({ type: 'Published', nowMs: 300, version, agents: [] });
 
 function after(state: RoundState, ...events: RoundEvent[]): { state: RoundState; effects: RoundEffect[] } {
   const effects: RoundEffect[] = [];
@@ -182,7 +184,16 @@ test('whatever happens: no update twice, no agent twice in a buffer, nobody too 
               const staleness = version - Number(updateId.split(' ').at(-1));
               expect(staleness).toBeLessThanOrEqual(asynchronous.stalenessMax);
             }
-            ({ state } = step(state, { type: 'Published', nowMs, version: version + 1 }, policy));
+            ({ state } = step(
+              state,
+              {
+                type: 'Published',
+                nowMs,
+                version: version + 1,
+                agents: effect.accepted.map(({ agentId }) => agentId),
+              },
+              policy,
+            ));
           }
         }
         if (state.phase === 'Collecting') {

@@ -3,6 +3,7 @@
  * as they come free, each at most once a version, and deliver into whichever buffer is open then.
  */
 import { seeded, type Asynchronous } from '@commonweight/core';
+import { restingIn, withVersionOf } from './separation.ts';
 import {
   withOut,
   type Collecting,
@@ -37,6 +38,7 @@ export function bufferStep(state: RoundState, event: PhaseEvent, policy: BufferP
       return buffering(state, event, policy);
     case 'Publishing':
       if (event.type === 'Published') return published(state, event, policy);
+      if (event.type === 'Refused') return still(refused(state, event, policy));
       return event.type === 'Withdrawn'
         ? still(withdrawn({ ...state, phase: 'Collecting' }, event.updateIds))
         : still(state);
@@ -57,9 +59,11 @@ function begun(state: Idle, { nowMs, ready }: Extract<RoundEvent, { type: 'Tick'
   };
 }
 
+type BufferStart = Pick<Collecting, 'round' | 'published' | 'version' | 'oldestBase' | 'recent'>;
+
 /** An empty buffer for the version that is newest now. */
 function bufferOf(
-  { round, published: count, version, oldestBase }: Pick<Collecting, 'round' | 'published' | 'version' | 'oldestBase'>,
+  { round, published: count, version, oldestBase, recent }: BufferStart,
   nowMs: number,
   policy: BufferPolicy,
 ): Collecting {
@@ -75,6 +79,7 @@ function bufferOf(
     deadlineMs: nowMs + policy.collectMs,
     quietMs: nowMs,
     ...(oldestBase === undefined ? {} : { oldestBase }),
+    ...(recent === undefined ? {} : { recent }),
   };
 }
 
@@ -96,6 +101,8 @@ function buffering(state: Collecting, event: PhaseEvent, policy: BufferPolicy): 
       return still(event.round === state.round ? withOut(freed(state, event), event.agentId) : freed(state, event));
     case 'AgentBack':
     case 'Published':
+    case 'Proposed':
+    case 'Refused':
       return still(state);
     case 'Recovered':
       // The sum died with the process; the updates live in their agents' outboxes and are offered again. Who trains was known to it alone.
@@ -129,7 +136,8 @@ function ticked(
 /** Agents that are free and were not invited on this version yet, as many as may train at once. */
 function drawn(state: Collecting, ready: readonly string[], policy: BufferPolicy): readonly string[] {
   const places = policy.cohortMax - Object.keys(state.training ?? {}).length;
-  const known = new Set([...state.cohort, ...state.accepted.map(({ agentId }) => agentId)]);
+  const resting = restingIn(state.round, state, policy.separation);
+  const known = new Set([...state.cohort, ...state.accepted.map(({ agentId }) => agentId), ...resting]);
   const free = ready.filter((agentId) => !known.has(agentId)).sort();
   if (places <= 0 || free.length === 0) return [];
   return seeded(policy.seed).fork(`buffer ${state.round} ${state.cohort.length}`).shuffle(free).slice(0, places).sort();
@@ -149,15 +157,30 @@ function publish(state: Collecting): Step {
   return { state: { ...state, phase: 'Publishing' }, effects: [{ type: 'Publish', round, version, accepted }] };
 }
 
+/** What was refused is in no version; the next buffer is open at once. */
+function refused(
+  state: Extract<RoundState, { phase: 'Publishing' }>,
+  { nowMs }: { nowMs: number },
+  policy: BufferPolicy,
+): Collecting {
+  return { ...bufferOf(state, nowMs, policy), training: state.training ?? {} };
+}
+
 /** The next buffer is open at once: an update that comes meanwhile goes into it. */
 function published(
   state: Extract<RoundState, { phase: 'Publishing' }>,
-  { nowMs, version }: Extract<RoundEvent, { type: 'Published' }>,
+  { nowMs, version, agents }: Extract<RoundEvent, { type: 'Published' }>,
   policy: BufferPolicy,
 ): Step {
   const { round, oldestBase } = state;
   const count = state.published + 1;
-  const from = { round, published: count, version, ...(oldestBase === undefined ? {} : { oldestBase }) };
+  const from = {
+    round,
+    published: count,
+    version,
+    ...(oldestBase === undefined ? {} : { oldestBase }),
+    ...withVersionOf(state, agents, policy.separation),
+  };
   if (policy.roundsMax > 0 && count >= policy.roundsMax) {
     return still({ phase: 'Idle', ...from, startAtMs: nowMs });
   }

@@ -9,13 +9,20 @@
  */
 import { seeded, type Asynchronous } from '@commonweight/core';
 import { bufferStep, bufferVerdict } from './buffer.ts';
+import { restingIn, withVersionOf, type Recent } from './separation.ts';
+import { closingOf, surplusOf, type Surplus } from './windows.ts';
 
 /** What a round needs to know of its task. */
 export interface RoundPolicy {
+  /** Updates of a round. */
   cohortMin: number;
   cohortMax: number;
+  /** Agents that a round invites: as many as `cohortMax`, or more where some are expected not to deliver. */
+  inviteMax: number;
   /** How long a round waits for updates. */
   collectMs: number;
+  /** How long it takes them at least; then the minimum of updates is enough. Without it a round waits for everybody. */
+  collectMinMs?: number;
   /** Between two rounds. */
   pauseMs: number;
   /** How long a round with the minimum ready waits for the rest of the cohort to be. */
@@ -24,9 +31,29 @@ export interface RoundPolicy {
   graceMs: number;
   /** Rounds to publish; 0 is for ever. */
   roundsMax: number;
+  /** Rounds that an agent leaves out after one that it took part in. */
+  separation: number;
+  /** What a round makes is a candidate, which agents evaluate before it is a version: as this says. */
+  evaluation?: EvaluationPolicy;
+  /** Rounds make no version but measure one: a round for each that comes. */
+  oncePerVersion?: boolean;
   seed: number;
   /** Without rounds: a buffer in place of the cohort (buffer.ts). */
   asynchronous?: Asynchronous;
+}
+
+/** Of the rounds in which agents evaluate a candidate. */
+export interface EvaluationPolicy {
+  cohortMin: number;
+  cohortMax: number;
+  collectMs: number;
+}
+
+/** What a round made, until it is decided whether it is a version: the rounds are evaluations meanwhile. */
+export interface PendingCandidate {
+  number: number;
+  /** What it is made of: its agents hear no end before it is decided. */
+  updates: readonly AcceptedUpdate[];
 }
 
 /** An update that is in the sum. */
@@ -50,6 +77,11 @@ export interface Idle {
   startAtMs: number;
   /** As in Collecting. */
   oldestBase?: number;
+  surplus?: Surplus;
+  recent?: Recent;
+  turns?: number;
+  measured?: number;
+  candidate?: PendingCandidate;
 }
 
 export interface Collecting {
@@ -68,13 +100,24 @@ export interface Collecting {
   quietMs?: number;
   /** Without rounds: the oldest version that updates may be trained on, since the model was rolled back. */
   oldestBase?: number;
+  /** Of the last round that closed, where it was full before everybody had delivered. */
+  surplus?: Surplus;
+  /** Where the task has a separation. */
+  recent?: Recent;
+  /** Rounds of training so far, where others are between them. */
+  turns?: number;
+  /** Of a task that measures each version once: the newest that it has. */
+  measured?: number;
+  /** The round is an evaluation of it. */
+  candidate?: PendingCandidate;
 }
 
 /** In place of a time: for the rest of the round. */
-const OUT = -1;
+export const OUT = -1;
 
 export type RoundEvent =
-  | { type: 'Tick'; nowMs: number; ready: readonly string[] }
+  /** `judges` are those who may evaluate a candidate now. */
+  | { type: 'Tick'; nowMs: number; ready: readonly string[]; judges?: readonly string[] }
   | ({ type: 'UpdateReceived'; nowMs: number } & OfferedUpdate)
   | { type: 'AgentAway'; nowMs: number; agentId: string }
   | { type: 'AgentBack'; nowMs: number; agentId: string }
@@ -82,7 +125,12 @@ export type RoundEvent =
   | { type: 'AgentOut'; nowMs: number; agentId: string; round: number }
   /** Who had these updates has died, and they are in no sum any more. */
   | { type: 'Withdrawn'; nowMs: number; updateIds: readonly string[] }
-  | { type: 'Published'; nowMs: number; version: number }
+  /** `agents` are those whose updates are in the version. */
+  | { type: 'Published'; nowMs: number; version: number; agents: readonly string[] }
+  /** Gates let what was made be evaluated. */
+  | { type: 'Proposed'; nowMs: number; candidate: PendingCandidate }
+  /** A gate does not let it be a version. */
+  | { type: 'Refused'; nowMs: number }
   | { type: 'Recovered'; nowMs: number }
   /** The model has another newest version, which this task did not make. */
   | { type: 'Rebased'; nowMs: number; version: number };
@@ -107,7 +155,7 @@ export type RoundEffect =
 
 /** What is said of an update. `duplicate` is good news: it is in the sum already. */
 export type Verdict =
-  'accepted' | 'duplicate' | 'stale-round' | 'not-invited' | 'not-collecting' | 'wrong-base-version';
+  'accepted' | 'duplicate' | 'stale-round' | 'round-full' | 'not-invited' | 'not-collecting' | 'wrong-base-version';
 
 export interface Step {
   state: RoundState;
@@ -126,6 +174,9 @@ export const firstState = (version: number): RoundState => ({
 /** Judges an update by the state alone; its bytes are judged elsewhere. */
 export function verdictOn(state: RoundState, update: OfferedUpdate, asynchronous?: Asynchronous): Verdict {
   if (asynchronous !== undefined) return bufferVerdict(state, update, asynchronous);
+  const { candidate, surplus } = state;
+  if (candidate?.updates.some(({ updateId }) => updateId === update.updateId) === true) return 'duplicate';
+  if (surplus?.round === update.round && surplus.agents.includes(update.agentId)) return 'round-full';
   if (update.round !== state.round) return 'stale-round';
   if (state.phase === 'Idle') return 'stale-round';
   if (state.accepted.some(({ updateId }) => updateId === update.updateId)) return 'duplicate';
@@ -136,8 +187,16 @@ export function verdictOn(state: RoundState, update: OfferedUpdate, asynchronous
   return state.accepted.some(({ agentId }) => agentId === update.agentId) ? 'not-collecting' : 'accepted';
 }
 
+/** How a round goes that is opened now, or is open. */
+export function policyNow(state: RoundState, policy: RoundPolicy): RoundPolicy {
+  if (state.candidate === undefined || policy.evaluation === undefined) return policy;
+  const { collectMinMs: _, ...rest } = policy;
+  return { ...rest, ...policy.evaluation, inviteMax: policy.evaluation.cohortMax };
+}
+
 /** One step of the machine. */
-export function step(state: RoundState, event: RoundEvent, policy: RoundPolicy): Step {
+export function step(state: RoundState, event: RoundEvent, given: RoundPolicy): Step {
+  const policy = policyNow(state, given);
   const { asynchronous } = policy;
   if (event.type === 'Rebased') return rebased(state, event, policy);
   if (asynchronous !== undefined) return bufferStep(state, event, { ...policy, asynchronous });
@@ -149,9 +208,9 @@ export function step(state: RoundState, event: RoundEvent, policy: RoundPolicy):
       return collecting(state, event, policy);
     case 'Publishing':
       if (event.type === 'Published') return published(state, event, policy);
-      return event.type === 'Withdrawn'
-        ? still(withdrawn({ ...state, phase: 'Collecting' }, event, policy))
-        : still(state);
+      if (event.type === 'Proposed') return still(proposed(state, event));
+      if (event.type === 'Refused') return still(refused(state, event, policy));
+      return event.type === 'Withdrawn' ? still(withdrawn(reopened(state), event, policy)) : still(state);
   }
 }
 
@@ -161,9 +220,9 @@ export function awaits(state: RoundState, agentId: string): boolean {
   return !state.accepted.some((update) => update.agentId === agentId);
 }
 
-/** The agents of the open round that may still deliver. */
+/** The agents of the round that have not delivered, and may. */
 export function awaited(state: RoundState): string[] {
-  if (state.phase !== 'Collecting') return [];
+  if (state.phase === 'Idle') return [];
   const delivered = new Set(state.accepted.map(({ agentId }) => agentId));
   return state.cohort.filter((agentId) => state.away[agentId] !== OUT && !delivered.has(agentId));
 }
@@ -189,7 +248,7 @@ function rebased(
   if (state.version === version) return still(state);
   const { phase, round, published: count } = state;
   const base = asynchronous === undefined ? {} : { oldestBase: version };
-  const next: Idle = { phase: 'Idle', round, published: count, version, startAtMs: nowMs, ...base };
+  const next: Idle = { phase: 'Idle', round, published: count, version, startAtMs: nowMs, ...base, ...kept(state) };
   if (phase === 'Idle') return still(next);
   return {
     state: next,
@@ -197,18 +256,40 @@ function rebased(
   };
 }
 
-function idle(state: Idle, { nowMs, ready }: Extract<RoundEvent, { type: 'Tick' }>, policy: RoundPolicy): Step {
-  if (policy.roundsMax > 0 && state.published >= policy.roundsMax) return { state, effects: [{ type: 'Finish' }] };
-  if (nowMs < state.startAtMs || ready.length < policy.cohortMin) return still(state);
-  if (ready.length < policy.cohortMax && nowMs < state.startAtMs + policy.gatherMs) return still(state);
+/** What is remembered whatever becomes of a round. */
+function kept({ measured, recent, turns }: RoundState): Pick<Idle, 'measured' | 'recent' | 'turns'> {
+  return {
+    ...(recent === undefined ? {} : { recent }),
+    ...(turns === undefined ? {} : { turns }),
+    ...(measured === undefined ? {} : { measured }),
+  };
+}
+
+/** Rounds of training so far: evaluations are none. */
+export const turnOf = ({ round, turns }: Pick<Idle, 'round' | 'turns'>): number => turns ?? round;
+
+function idle(state: Idle, event: Extract<RoundEvent, { type: 'Tick' }>, policy: RoundPolicy): Step {
+  const { nowMs } = event;
+  const { candidate } = state;
+  const all = candidate === undefined ? event.ready : (event.judges ?? []);
+  if (candidate === undefined && policy.roundsMax > 0 && state.published >= policy.roundsMax)
+    return { state, effects: [{ type: 'Finish' }] };
+  if (nowMs < state.startAtMs || all.length < policy.cohortMin) return still(state);
+  if (policy.oncePerVersion === true && state.measured === state.version) return still(state);
   const round = state.round + 1;
+  const resting = candidate === undefined ? restingIn(turnOf(state) + 1, state, policy.separation) : new Set();
+  const ready = all.filter((agentId) => !resting.has(agentId));
+  if (ready.length < policy.cohortMin) return still(state);
+  if (ready.length < policy.inviteMax && nowMs < state.startAtMs + policy.gatherMs) return still(state);
   // Sorted first, so that the draw does not depend on who came first.
   const cohort = seeded(policy.seed)
     .fork(`cohort ${round}`)
     .shuffle([...ready].sort())
-    .slice(0, policy.cohortMax)
+    .slice(0, policy.inviteMax)
     .sort();
-  const { version, published } = state;
+  const { version, published, surplus } = state;
+  // Where evaluations are between rounds of training, these are counted apart.
+  const isTurn = candidate === undefined && policy.evaluation !== undefined;
   return {
     state: {
       phase: 'Collecting',
@@ -219,6 +300,10 @@ function idle(state: Idle, { nowMs, ready }: Extract<RoundEvent, { type: 'Tick' 
       accepted: [],
       away: {},
       deadlineMs: nowMs + policy.collectMs,
+      ...(surplus === undefined ? {} : { surplus }),
+      ...kept(state),
+      ...(isTurn ? { turns: turnOf(state) + 1 } : {}),
+      ...(candidate === undefined ? {} : { candidate }),
     },
     effects: [{ type: 'Invite', round, version, cohort }],
   };
@@ -260,8 +345,15 @@ function collecting(state: Collecting, event: PhaseEvent, policy: RoundPolicy): 
     case 'Withdrawn':
       return still(withdrawn(state, event, policy));
     case 'Published':
+    case 'Proposed':
+    case 'Refused':
       return still(state);
   }
+}
+
+/** It is not full any more. */
+function reopened({ surplus: _, ...state }: Extract<RoundState, { phase: 'Publishing' }>): Collecting {
+  return { ...state, phase: 'Collecting' };
 }
 
 /** Their agents offer them again, and have the time for it that a round has. */
@@ -277,40 +369,63 @@ function withdrawn(
 
 function closeIfDue(state: Collecting, nowMs: number, policy: RoundPolicy): Step {
   const { round, version, accepted } = state;
-  const enough = accepted.length >= policy.cohortMin;
-  if (
-    accepted.length === state.cohort.length ||
-    (enough && (nowMs >= state.deadlineMs || isComplete(state, nowMs, policy)))
-  ) {
-    return { state: { ...state, phase: 'Publishing' }, effects: [{ type: 'Publish', round, version, accepted }] };
+  const closing = closingOf(state, nowMs, policy);
+  if (closing === undefined) return still(state);
+  if (closing === 'too-few') {
+    const { candidate } = state;
+    const reason = `${accepted.length} of at least ${policy.cohortMin} updates came within ${policy.collectMs} ms`;
+    return {
+      state: {
+        phase: 'Idle',
+        round,
+        published: state.published,
+        version,
+        startAtMs: nowMs + policy.pauseMs,
+        ...kept(state),
+        ...(candidate === undefined ? {} : { candidate }),
+      },
+      effects: [{ type: 'AbandonRound', round, reason }],
+    };
   }
-  if (nowMs < state.deadlineMs) return still(state);
-  const reason = `${accepted.length} of at least ${policy.cohortMin} updates came within ${policy.collectMs} ms`;
+  const { surplus: _, ...rest } = state;
+  const surplus = closing === 'full' ? surplusOf(state) : undefined;
   return {
-    state: { phase: 'Idle', round, published: state.published, version, startAtMs: nowMs + policy.pauseMs },
-    effects: [{ type: 'AbandonRound', round, reason }],
+    state: { ...rest, phase: 'Publishing', ...(surplus === undefined ? {} : { surplus }) },
+    effects: [{ type: 'Publish', round, version, accepted }],
   };
 }
 
-/** Whether everybody who may still deliver has. */
-function isComplete(state: Collecting, nowMs: number, policy: RoundPolicy): boolean {
-  const delivered = new Set(state.accepted.map(({ agentId }) => agentId));
-  return state.cohort.every((agentId) => {
-    const awayMs = state.away[agentId];
-    return (awayMs !== undefined && (awayMs === OUT || nowMs - awayMs >= policy.graceMs)) || delivered.has(agentId);
-  });
+type Publishing = Extract<RoundState, { phase: 'Publishing' }>;
+
+/** What follows a round that is closed. */
+function afterRound(state: Publishing, startAtMs: number): Idle {
+  const { published: count, round, surplus, version } = state;
+  const was = surplus === undefined ? {} : { surplus };
+  return { phase: 'Idle', round, published: count, version, startAtMs, ...was, ...kept(state) };
 }
+
+/** The next rounds are evaluations of what this one made. */
+function proposed(state: Publishing, { nowMs, candidate }: Extract<RoundEvent, { type: 'Proposed' }>): Idle {
+  return { ...afterRound(state, nowMs), candidate };
+}
+
+/** The task goes on from the champion; whose update was refused is in no version. */
+const refused = (state: Publishing, { nowMs }: { nowMs: number }, { pauseMs }: RoundPolicy): Idle =>
+  afterRound(state, nowMs + pauseMs);
 
 function published(
-  state: Extract<RoundState, { phase: 'Publishing' }>,
-  { nowMs, version }: Extract<RoundEvent, { type: 'Published' }>,
+  state: Publishing,
+  { nowMs, version, agents }: Extract<RoundEvent, { type: 'Published' }>,
   policy: RoundPolicy,
 ): Step {
-  const { round } = state;
-  return {
-    state: { phase: 'Idle', round, published: state.published + 1, version, startAtMs: nowMs + policy.pauseMs },
-    effects: [],
+  const next: Idle = {
+    ...afterRound(state, nowMs + policy.pauseMs),
+    published: state.published + 1,
+    version,
+    ...(policy.oncePerVersion === true ? { measured: version } : {}),
+    ...withVersionOf({ ...state, round: turnOf(state) }, agents, policy.separation),
   };
+  return still(next);
 }
 
 function without(away: Readonly<Record<string, number>>, agentId: string): Readonly<Record<string, number>> {

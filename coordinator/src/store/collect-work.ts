@@ -1,5 +1,6 @@
 import { fromBinary } from '@bufbuild/protobuf';
 import { ManifestSchema, VariantListSchema } from '@commonweight/proto';
+import { digestsOfCandidate } from './candidate-work.ts';
 import { bytesOf, type Row } from './rows.ts';
 import { StoreError, type BlobRecord, type Collected, type Commit, type VariantsRecord } from './store.ts';
 import { statement, type Work } from './work.ts';
@@ -28,19 +29,29 @@ export function* collect(model: string, keep: number): Work<Collected> {
     yield statement('UPDATE versions SET collected = 1 WHERE model = ? AND version = ?', model, Number(version));
     collected.versions.push(Number(version));
   }
-  const kept = yield statement(`${WITH_FORMS} WHERE v.collected = 0`);
-  const needed = new Set(kept.flatMap(blobsOf));
-  for (const id of new Set(old.flatMap(blobsOf))) {
-    if (needed.has(id)) continue;
+  const candidates = yield statement('SELECT record FROM candidates WHERE kept = 1');
+  const needed = new Set([...(yield* digestsOfVersions()), ...candidates.flatMap(digestsOfCandidate)]);
+  return { ...collected, ...(yield* letGo(new Set(old.flatMap(blobsOf).filter((id) => !needed.has(id))))) };
+}
+
+/** Digests of what all kept versions consist of, in hexadecimal. */
+export function* digestsOfVersions(): Work<string[]> {
+  return (yield statement(`${WITH_FORMS} WHERE v.collected = 0`)).flatMap(blobsOf);
+}
+
+/** Lets blobs go: their rows stay and say so. */
+export function* letGo(ids: Iterable<string>): Work<Pick<Collected, 'blobs' | 'bytes'>> {
+  const gone = { blobs: 0, bytes: 0 };
+  for (const id of ids) {
     const digest = Buffer.from(id, 'hex');
     const sql = 'UPDATE blobs SET collected = 1 WHERE digest = ? AND collected = 0 RETURNING size';
     const [blob] = yield statement(sql, digest);
     if (blob === undefined) continue;
     yield statement('DELETE FROM blob_chunks WHERE digest = ?', digest);
-    collected.blobs += 1;
-    collected.bytes += Number(blob['size']);
+    gone.blobs += 1;
+    gone.bytes += Number(blob['size']);
   }
-  return collected;
+  return gone;
 }
 
 /** Throws StoreError of the kind `collected` where forms come for a version that was let go meanwhile: nothing would ever collect them. */

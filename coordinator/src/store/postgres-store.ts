@@ -11,6 +11,7 @@ import {
   type Range,
 } from './blob-chunks.ts';
 import { putBlob, repairBlob } from './blob-work.ts';
+import { putCandidate, putResult } from './candidate-work.ts';
 import { putChannel, putSnapshot } from './channel-work.ts';
 import { collect, putPin, requireWhole } from './collect-work.ts';
 import type { PostgresAddress } from './postgres-address.ts';
@@ -19,8 +20,10 @@ import { notify, PostgresShares } from './postgres-shares.ts';
 import { putRetained } from './retained-work.ts';
 import {
   bytesOf,
+  candidateOf,
   channelOf,
   numberOf,
+  resultOf,
   retainedOf,
   snapshotOf,
   taskDigest,
@@ -35,12 +38,14 @@ import type { Shares } from './shares.ts';
 import {
   StoreError,
   type BlobRecord,
+  type CandidateRecord,
   type ChannelRecord,
   type Collected,
   type Commit,
   type Lease,
   type ReceiptRecord,
   type ReportSnapshot,
+  type ResultRecord,
   type RetainedUpdate,
   type Store,
   type SharedStore,
@@ -138,6 +143,16 @@ export class PostgresReads implements SharedStore {
   async variants(model: string, version: number): Promise<VariantsRecord | undefined> {
     const sql = 'SELECT * FROM variant_lists WHERE model = $1 AND version = $2';
     return variantsOf((await this.#rows(sql, model, version))[0]);
+  }
+
+  async candidates(model: string): Promise<CandidateRecord[]> {
+    return (await this.#rows('SELECT * FROM candidates WHERE model = $1 ORDER BY number', model)).map(candidateOf);
+  }
+
+  async results(of: { task: string } | { model: string }): Promise<ResultRecord[]> {
+    const [where, value] = 'task' in of ? ['task', of.task] : ['model', of.model];
+    const sql = `SELECT * FROM results WHERE ${where} = $1 ORDER BY task COLLATE "C", round`;
+    return (await this.#rows(sql, value)).map(resultOf);
   }
 
   async channel(model: string, channel: string): Promise<ChannelRecord | undefined> {
@@ -330,6 +345,14 @@ export class PostgresStore implements Store {
     return this.#reads.variants(model, version);
   }
 
+  candidates(model: string): Promise<CandidateRecord[]> {
+    return this.#reads.candidates(model);
+  }
+
+  results(of: { task: string } | { model: string }): Promise<ResultRecord[]> {
+    return this.#reads.results(of);
+  }
+
   channel(model: string, channel: string): Promise<ChannelRecord | undefined> {
     return this.#reads.channel(model, channel);
   }
@@ -429,7 +452,8 @@ async function requireKey(pool: Pool, publicKey: Uint8Array, { name }: PostgresA
 }
 
 async function write(client: PoolClient, commit: Commit): Promise<void> {
-  const { version, blobs = [], receipts = [], task, variants, round, retained, pin, channel, reports = [] } = commit;
+  const { version, blobs = [], receipts = [], task, variants, round, retained, pin } = commit;
+  const { candidate, result, channel, reports = [] } = commit;
   for (const blob of blobs) await done(client, putBlob(blob));
   if (version !== undefined) {
     const { model, version: number, manifest, signature, digest, parentDigest } = version;
@@ -445,6 +469,8 @@ async function write(client: PoolClient, commit: Commit): Promise<void> {
     const sql = 'INSERT INTO receipts VALUES ($1, $2, $3) ON CONFLICT (update_id) DO NOTHING';
     await client.query(sql, [updateId, receipt, signature]);
   }
+  if (candidate !== undefined) await done(client, putCandidate(candidate));
+  if (result !== undefined) await done(client, putResult(result));
   if (pin !== undefined) await done(client, putPin(pin));
   if (channel !== undefined) await done(client, putChannel(channel));
   for (const snapshot of reports) await done(client, putSnapshot(snapshot));

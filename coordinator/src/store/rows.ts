@@ -2,8 +2,10 @@ import { createHash } from 'node:crypto';
 import { equalBytes } from '@commonweight/proto';
 import {
   StoreError,
+  type CandidateRecord,
   type ChannelRecord,
   type ReportSnapshot,
+  type ResultRecord,
   type RetainedUpdate,
   type TaskRecord,
   type VariantsRecord,
@@ -27,6 +29,23 @@ export function versionOf(row: Row | undefined): VersionRecord | undefined {
     ...(Number(row['collected']) === 1 ? { isCollected: true as const } : {}),
   };
 }
+
+export const candidateOf = (row: Row): CandidateRecord => ({
+  model: String(row['model']),
+  number: Number(row['number']),
+  record: bytesOf(row, 'record'),
+  signature: bytesOf(row, 'signature'),
+  isPending: Number(row['pending']) === 1,
+  isKept: Number(row['kept']) === 1,
+});
+
+export const resultOf = (row: Row): ResultRecord => ({
+  task: String(row['task']),
+  round: Number(row['round']),
+  model: String(row['model']),
+  record: bytesOf(row, 'record'),
+  signature: bytesOf(row, 'signature'),
+});
 
 export function variantsOf(row: Row | undefined): VariantsRecord | undefined {
   if (row === undefined) return undefined;

@@ -161,4 +161,25 @@ export const migrations: readonly ((dialect: Dialect) => string)[] = [
     digest ${bytes} NOT NULL
   )${strict};
   `,
+  // What gates decide on, and what rounds that make no version came to. Of a candidate that is not kept the record stays.
+  ({ bytes, whole, strict }) => `
+  CREATE TABLE candidates (
+    model TEXT NOT NULL,
+    number ${whole} NOT NULL,
+    record ${bytes} NOT NULL,
+    signature ${bytes} NOT NULL,
+    pending ${whole} NOT NULL,
+    kept ${whole} NOT NULL,
+    PRIMARY KEY (model, number)
+  )${strict};
+  CREATE TABLE results (
+    task TEXT NOT NULL,
+    round ${whole} NOT NULL,
+    model TEXT NOT NULL,
+    record ${bytes} NOT NULL,
+    signature ${bytes} NOT NULL,
+    PRIMARY KEY (task, round)
+  )${strict};
+  CREATE INDEX model_results ON results (model);
+  `,
 ];

@@ -241,6 +241,8 @@ test('the epoch rises with every open, also of a folder from before there were e
     'pins',
     'retained_chunks',
     'retained_updates',
+    'candidates',
+    'results',
     'channels',
     'report_snapshots',
   ])

@@ -12,13 +12,16 @@ import {
   type Range,
 } from './blob-chunks.ts';
 import { putBlob, repairBlob } from './blob-work.ts';
+import { putCandidate, putResult } from './candidate-work.ts';
 import { putChannel, putSnapshot } from './channel-work.ts';
 import { collect, putPin, requireWhole } from './collect-work.ts';
 import { putRetained } from './retained-work.ts';
 import {
   bytesOf,
+  candidateOf,
   channelOf,
   numberOf,
+  resultOf,
   retainedOf,
   snapshotOf,
   taskDigest,
@@ -31,12 +34,14 @@ import { migrations, sqliteDialect } from './schema.ts';
 import {
   StoreError,
   type BlobRecord,
+  type CandidateRecord,
   type ChannelRecord,
   type Collected,
   type Commit,
   type Lease,
   type ReceiptRecord,
   type ReportSnapshot,
+  type ResultRecord,
   type RetainedUpdate,
   type Store,
   type TaskRecord,
@@ -164,6 +169,8 @@ export class SqliteStore implements Store {
     variants,
     retained,
     pin,
+    candidate,
+    result,
     channel,
     reports = [],
   }: Commit): Promise<void> {
@@ -177,6 +184,8 @@ export class SqliteStore implements Store {
       for (const { updateId, receipt, signature } of receipts) {
         this.#run('INSERT OR IGNORE INTO receipts VALUES (?, ?, ?)', updateId, receipt, signature);
       }
+      if (candidate !== undefined) this.#do(putCandidate(candidate));
+      if (result !== undefined) this.#do(putResult(result));
       if (pin !== undefined) this.#do(putPin(pin));
       if (channel !== undefined) this.#do(putChannel(channel));
       for (const snapshot of reports) this.#do(putSnapshot(snapshot));
@@ -259,6 +268,15 @@ export class SqliteStore implements Store {
 
   async variants(model: string, version: number): Promise<VariantsRecord | undefined> {
     return variantsOf(this.#get('SELECT * FROM variant_lists WHERE model = ? AND version = ?', model, version));
+  }
+
+  async candidates(model: string): Promise<CandidateRecord[]> {
+    return this.#all('SELECT * FROM candidates WHERE model = ? ORDER BY number', model).map(candidateOf);
+  }
+
+  async results(of: { task: string } | { model: string }): Promise<ResultRecord[]> {
+    const [where, value] = 'task' in of ? ['task', of.task] : ['model', of.model];
+    return this.#all(`SELECT * FROM results WHERE ${where} = ? ORDER BY task, round`, value).map(resultOf);
   }
 
   async channel(model: string, channel: string): Promise<ChannelRecord | undefined> {

@@ -73,6 +73,31 @@ export interface VariantsRecord {
   signature: Uint8Array;
 }
 
+/** What a round made, before a gate decides, or after. */
+export interface CandidateRecord {
+  model: string;
+  number: number;
+  /** Candidate bytes as signed. */
+  record: Uint8Array;
+  signature: Uint8Array;
+  isPending: boolean;
+  /** Its weights are here besides: it became no version, or not yet. */
+  isKept: boolean;
+}
+
+/** What a round of an evaluation or of statistics came to. */
+export interface ResultRecord {
+  task: string;
+  round: number;
+  model: string;
+  /** Result bytes as signed. */
+  record: Uint8Array;
+  signature: Uint8Array;
+}
+
+/** Candidates of a model that became no version and whose weights stay: the newest ones. */
+export const CANDIDATES_KEPT = 5;
+
 /** A channel as it was signed last, and what its coordinator knows of it besides. */
 export interface ChannelRecord {
   model: string;
@@ -105,6 +130,9 @@ export interface Commit {
   round?: { task: string; round: number; open: boolean };
   /** The updates that `version` is made of; of its model those of so many newest versions stay, and older ones go. */
   retained?: { updates: readonly RetainedUpdate[]; versions: number };
+  /** Takes the place of what was said of it before; the weights of those that are too many by now are let go. */
+  candidate?: CandidateRecord;
+  result?: ResultRecord;
   /** A version that no collection takes, or no more. Refused where it was collected already. */
   pin?: { model: string; version: number; isPinned: boolean };
   /** Takes the place of what the channel said before. Refused where that had as high a revision, or where a version is not there whole. */
@@ -142,6 +170,10 @@ export interface StoreReads {
    * was let go.
    */
   readBlob(digest: Uint8Array, offset: number, length: number): Promise<Uint8Array>;
+  /** What rounds made of a model and gates decide on, or decided, by number. */
+  candidates(model: string): Promise<CandidateRecord[]>;
+  /** What evaluations and statistics of a task, or of a model, came to, by task and round. */
+  results(of: { task: string } | { model: string }): Promise<ResultRecord[]>;
   /** Versions of a model that no collection takes. */
   pins(model: string): Promise<number[]>;
   /** Versions of a model whose updates are here. */

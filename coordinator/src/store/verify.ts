@@ -16,6 +16,7 @@ import { verifierOf } from '../identity/signer.ts';
 import { channelDamage } from '../channels/channel-record.ts';
 import { sha256 } from '../registry/registry.ts';
 import { StoreError, type StoreReads, type VersionRecord } from './store.ts';
+import { verifyDecisions } from './verify-decisions.ts';
 
 /** What of a model was looked at. */
 export interface ModelReport {
@@ -52,7 +53,9 @@ const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 /**
  * Reads a store from end to end: every manifest against its digest, its signature and its parent, every blob against its digest, every list of
- * contributions against its manifest and against the receipts, every retained update against its header, every channel against its signature and the versions that it names. What was collected by policy is no damage. Throws nothing for damage: it is reported, and the rest is looked at all the same.
+ * contributions against its manifest and against the receipts, every retained update against its header, every candidate and result against its
+ * signature and blobs, every channel against its signature and the versions that it names. What was collected by policy is no damage. Throws
+ * nothing for damage: it is reported, and the rest is looked at all the same.
  */
 export async function verifyStore(
   store: StoreReads,
@@ -89,6 +92,18 @@ export async function verifyStore(
       }
       parent = record;
     }
+    await verifyDecisions(model, {
+      store,
+      ...key,
+      damage: (text) => void report.damages.push(`${model}: ${text}`),
+      blob: async (what, digest, size) => {
+        const blob = await blobOf(store, digest);
+        if (blob instanceof Uint8Array && (size === 0 || blob.length === size)) return;
+        const wrong = blob instanceof Uint8Array ? `has ${blob.length} bytes and not ${size}` : blob;
+        report.damages.push(`${model}: ${what} ${wrong === 'collected' ? 'was collected' : wrong}`);
+        if (wrong !== 'collected') report.blobs.push({ digest, size });
+      },
+    });
     report.models.push(found);
   }
   await verifyChannels(store, publicKey, report);

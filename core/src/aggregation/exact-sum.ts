@@ -106,6 +106,12 @@ export class ExactSum {
     return mean;
   }
 
+  /** The sums themselves, in steps of the grid. */
+  totals(): BigInt64Array {
+    const { words } = this.#sums;
+    return new BigInt64Array(words.slice(0, 2 * this.length).buffer);
+  }
+
   /** Empties the sum for another round on the same grid. */
   reset(): void {
     this.#sums.words.fill(0);

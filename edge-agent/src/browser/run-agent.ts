@@ -8,6 +8,7 @@ import { NatsAgentLink } from '../link/nats-agent-link.ts';
 import { liveAgent } from '../live-agent.ts';
 import { EngineOrder } from '../training/engines/engine-order.ts';
 import { Trainer } from '../training/trainer.ts';
+import { pageDevice, type PageDeviceOptions } from './page-device.ts';
 import { DatabaseStorage } from './database-storage.ts';
 import { browserEngines, browserThreads } from './engines.ts';
 import { startTrainingWorker } from './worker-trainer.ts';
@@ -25,6 +26,8 @@ export interface AgentOptions extends Omit<AgentIdentity, 'agentId'> {
   threads?: number;
   /** Without it, or with `auto`, the GPU where there is one. */
   engine?: 'auto' | 'ort-web' | 'ort-webgpu';
+  /** What the page says of the device that it is open on. */
+  device?: PageDeviceOptions;
   onEvent?: (event: AgentEvent) => void;
 }
 
@@ -51,6 +54,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
             const trainer = new Trainer({ data, engines, budget, start: startTrainingWorker, warn });
             return { trainer, examples: await trainer.open() };
           },
+          openDevice: (trainsOn) => Promise.resolve(pageDevice(options.device ?? {}, trainsOn)),
         },
       );
     } finally {

@@ -34,6 +34,8 @@ export interface AgentLink {
   updateStatus(updateId: Uint8Array): Promise<GetUpdateStatusResponse>;
   /** Sends a payload from an offset; the last answer decides. Throws TransportError when the link broke. */
   submit(header: UpdateHeader, payload: Uint8Array, offset: number): Promise<SubmitUpdateResponse>;
+  /** Nothing is under way, and nothing will be for a while: the connection ends, and the next session opens another. */
+  rest(): Promise<void>;
   /** The other end is silent: what comes next goes over a new connection where the old one may be dead. */
   reconnect(): void;
   close(): Promise<void>;

@@ -76,6 +76,10 @@ export class GrpcAgentLink implements AgentLink {
     return answered ? answer : stream.finish();
   }
 
+  async rest(): Promise<void> {
+    this.reconnect();
+  }
+
   reconnect(): void {
     for (const cut of this.#open.values()) cut();
     this.#channel.close();

@@ -123,11 +123,20 @@ export class NatsAgentLink implements AgentLink {
     this.#isUnanswered = true;
   }
 
+  async rest(): Promise<void> {
+    const connected = await this.#opening?.catch(() => undefined);
+    this.#opening = undefined;
+    this.#requests = undefined;
+    await this.#end(connected?.connection);
+  }
+
   async close(): Promise<void> {
     this.#stop.abort();
-    const connected = await this.#opening?.catch(() => undefined);
-    if (connected === undefined || connected.connection.isClosed()) return;
-    const { connection } = connected;
+    await this.#end((await this.#opening?.catch(() => undefined))?.connection);
+  }
+
+  async #end(connection: NatsConnection | undefined): Promise<void> {
+    if (connection === undefined || connection.isClosed()) return;
     // What was published goes out; requests that wait for an answer are given up.
     const flushed = connection.flush().catch(() => undefined);
     await Promise.race([flushed, sleep(FLUSH_MS)]);

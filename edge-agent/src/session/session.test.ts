@@ -143,6 +143,39 @@ describe('the arrows', () => {
       { phase: 'Training', ...two },
       [report, { type: 'Train', ...two }],
     ],
+    [
+      'Training -> CheckedIn when the round has what it needs: the training is stopped, and nobody is told of a failure',
+      [...toTraining, { type: 'Over', ...one }],
+      { phase: 'CheckedIn' },
+      [{ type: 'Stop', ...one }, { type: 'SayReady' }],
+    ],
+    [
+      'Training -> Training when the round has what it needs and a newer assignment waits',
+      [...toTraining, newer, { type: 'Over', ...one }],
+      { phase: 'Training', ...two },
+      [
+        { type: 'Stop', ...one },
+        { type: 'Train', ...two },
+      ],
+    ],
+    [
+      'Training forgets the newer assignment whose round is over first',
+      [...toTraining, newer, { type: 'Over', ...two }],
+      { phase: 'Training', ...one },
+      [],
+    ],
+    [
+      'Keeping goes on when the round has what it needs',
+      [...toKeeping, { type: 'Over', ...one }],
+      { phase: 'Keeping', ...one },
+      [],
+    ],
+    [
+      'Waiting goes on when the round has what it needs',
+      [...toWaiting, { type: 'Over', ...one }],
+      { phase: 'Waiting', ...one },
+      [],
+    ],
     ['Keeping notes a newer assignment', [...toKeeping, newer], { phase: 'Keeping', ...one, next: two }, []],
     [
       'Keeping -> Training: what is on the disk is sent all the same',

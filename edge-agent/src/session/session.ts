@@ -36,6 +36,8 @@ export type SessionEvent =
   /** Comes now and then while connected: what was said may have been lost on the way. */
   | { type: 'Reminded' }
   | ({ type: 'Assigned' } & Work)
+  /** The round has what it needs: a training for it would come to nothing. */
+  | ({ type: 'Over' } & Work)
   | ({ type: 'Trained' } & Work)
   /** The update is in the outbox. */
   | ({ type: 'Kept' } & Work)
@@ -53,6 +55,8 @@ export type SessionEffect =
   | { type: 'Offer' }
   | { type: 'SayReady' }
   | ({ type: 'Train' } & Work)
+  /** End a training; nothing is heard of it any more. */
+  | ({ type: 'Stop' } & Work)
   /** Make an update of what was trained, put it into the outbox, then say Kept. */
   | ({ type: 'Keep' } & Work)
   /** Send what the outbox holds of this work. */
@@ -80,6 +84,8 @@ export function step(state: SessionState, event: SessionEvent): SessionStep {
       return reminded(state);
     case 'Assigned':
       return assigned(state, event);
+    case 'Over':
+      return over(state, event);
     case 'Trained':
       return trained(state, event);
     case 'Kept':
@@ -141,6 +147,22 @@ function assigned(state: SessionState, event: Work): SessionStep {
     case 'Waiting':
       return training(state, work);
   }
+}
+
+/** An update that is being kept or sent goes on: only a receipt ends it. */
+function over(state: SessionState, event: Work): SessionStep {
+  const { activity } = state;
+  if (activity.phase !== 'Training') return still(state);
+  const { next } = activity;
+  if (next !== undefined && next.task === event.task && next.round === event.round) {
+    const { next: _, ...current } = activity;
+    return still({ ...state, activity: current });
+  }
+  if (!isAt(state, 'Training', event)) return still(state);
+  const stop: SessionEffect = { type: 'Stop', ...workOf(event) };
+  if (next !== undefined) return training(state, next, [stop]);
+  const step = freed(state);
+  return { ...step, effects: [stop, ...step.effects] };
 }
 
 function training(state: SessionState, work: Work, before: readonly SessionEffect[] = []): SessionStep {

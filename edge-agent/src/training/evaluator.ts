@@ -10,10 +10,11 @@ import {
   type WeightLayout,
 } from '@commonweight/core';
 import { equalBytes } from '@commonweight/proto';
-import type { Dataset } from '../data/dataset.ts';
+import { sizeOf, type Dataset } from '../data/dataset.ts';
 import { Batches } from './batches.ts';
 import { byEngine, type Engine, type Program } from './engine.ts';
 import { Front } from './front.ts';
+import type { Watched } from './train.ts';
 
 /** Examples that are measured at once. */
 const BATCH = 64;
@@ -28,6 +29,13 @@ interface Loaded {
   program: Program;
 }
 
+/** Weights, and what is to be known of them. */
+interface Weighed {
+  graph: Uint8Array;
+  weights: Float32Array;
+  plan: EvaluationPlan;
+}
+
 /** Measures weights on examples; the graph that it measures with stays loaded. */
 export class Evaluator {
   readonly #engine: Engine;
@@ -37,13 +45,31 @@ export class Evaluator {
     this.#engine = engine;
   }
 
-  /** Sums of what a plan measures of weights, over some examples of a set. Throws DataError where they do not fit the model. */
+  /** What a plan measures of weights, over some examples of a set. Throws DataError where they do not fit the model. */
   async measure(
     data: Dataset,
     indices: readonly number[],
-    { graph: bytes, weights, plan }: { graph: Uint8Array; weights: Float32Array; plan: EvaluationPlan },
+    weighed: Weighed,
+    watched: Watched = {},
   ): Promise<MetricSums> {
-    const { graph, layout, classes, front, program } = await this.#load(bytes, plan, Math.min(BATCH, indices.length));
+    const { graph, sums } = await this.totals(data, indices, weighed, watched);
+    const all = new MetricSums(graph);
+    all.add(sums);
+    return all;
+  }
+
+  /** The sums that metrics are made of, by the names of the graph's outputs. Throws DataError. */
+  async totals(
+    data: Dataset,
+    indices: readonly number[],
+    { graph: bytes, weights, plan }: Weighed,
+    watched: Watched = {},
+  ): Promise<{ graph: EvaluationGraph; sums: Record<string, Float64Array> }> {
+    const { graph, layout, classes, front, program } = await this.#load(
+      bytes,
+      plan,
+      Math.max(1, Math.min(BATCH, indices.length)),
+    );
     const { ignoreIndex } = plan.lossOptions ?? {};
     const batches = new Batches(data, graph, {
       classes: plan.loss === 'cross-entropy' ? classes : undefined,
@@ -57,12 +83,18 @@ export class Evaluator {
       values[input] = weights.subarray(offset, offset + length);
     }
     await byEngine(() => program.write(values));
-    const sums = new MetricSums(graph);
+    const sums: Record<string, Float64Array> = {};
+    for (const { output, shape } of graph.totals) sums[output] = new Float64Array(sizeOf(shape));
     for (let start = 0; start < indices.length; start += graph.batchSize) {
       const batch = await batches.feedsOf(indices.slice(start, start + graph.batchSize));
-      sums.add(await byEngine(() => program.measure(batch)));
+      const outputs = await byEngine(() => program.measure(batch));
+      for (const [output, values] of Object.entries(sums)) {
+        const found = outputs[output]!;
+        sums[output] = values.map((sum, i) => sum + found[i]!);
+      }
+      await watched.onStep?.();
     }
-    return sums;
+    return { graph, sums };
   }
 
   async release(): Promise<void> {

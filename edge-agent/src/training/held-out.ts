@@ -1,8 +1,16 @@
-import { evaluationOf, invariant, seeded, type EvaluationOptions } from '@commonweight/core';
+import {
+  evaluationOf,
+  invariant,
+  seeded,
+  type EvaluationGraph,
+  type EvaluationOptions,
+  type EvaluationPlan,
+} from '@commonweight/core';
 import { DataError, type Dataset } from '../data/dataset.ts';
 import type { Engine } from './engine.ts';
 import { Evaluator } from './evaluator.ts';
 import type { TrainingJob } from './messages.ts';
+import type { Watched } from './train.ts';
 
 /** Examples that an agent never trains on, and what it measures with them: the version that it is about to train. */
 export class HeldOut {
@@ -15,7 +23,10 @@ export class HeldOut {
   }
 
   /** The same split in every round, whatever its seed. Throws DataError where there is nothing to set aside. */
-  split(evaluation: EvaluationOptions | undefined): { train: readonly number[]; held: readonly number[] } {
+  split(evaluation: (Partial<EvaluationOptions> & { holdOut: number }) | undefined): {
+    train: readonly number[];
+    held: readonly number[];
+  } {
     const { examples } = this.#data;
     const all = Array.from({ length: examples }, (_, i) => i);
     if (evaluation === undefined) return { train: all, held: [] };
@@ -30,11 +41,21 @@ export class HeldOut {
   async measure(
     { graph, weights, plan }: Pick<TrainingJob, 'graph' | 'weights' | 'plan'>,
     held: readonly number[],
+    watched: Watched = {},
   ): Promise<Record<string, number>> {
     const asked = evaluationOf(plan);
     invariant(asked !== undefined, 'what is set aside is measured');
-    const sums = await this.#evaluator.measure(this.#data, held, { graph, weights, plan: asked });
+    const sums = await this.#evaluator.measure(this.#data, held, { graph, weights, plan: asked }, watched);
     return Object.fromEntries(Object.entries(sums.values()).map(([name, value]) => [`base_${name}`, value]));
+  }
+
+  /** The sums that metrics are made of, over the examples named, by the names of the graph's outputs. */
+  totals(
+    weighed: { graph: Uint8Array; weights: Float32Array; plan: EvaluationPlan },
+    indices: readonly number[],
+    watched: Watched,
+  ): Promise<{ graph: EvaluationGraph; sums: Record<string, Float64Array> }> {
+    return this.#evaluator.totals(this.#data, indices, weighed, watched);
   }
 
   /** Lets go of what is loaded. */

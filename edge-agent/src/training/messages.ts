@@ -1,5 +1,6 @@
 import type { TrainingPlan } from '@commonweight/core';
 import type { EngineName } from './engine.ts';
+import type { MadeReport, ReportJob } from './reports.ts';
 
 /** One training, as the process that does it gets it. */
 export interface TrainingJob {
@@ -42,7 +43,11 @@ export interface CpuBudget {
 
 /** `data` is what the process finds the examples by. */
 export type ToTrainer<Data> =
-  { type: 'open'; data: Data; engine: EngineName; budget: CpuBudget } | { type: 'train'; id: number; job: TrainingJob };
+  | { type: 'open'; data: Data; engine: EngineName; budget: CpuBudget }
+  | { type: 'train'; id: number; job: TrainingJob }
+  | { type: 'report'; id: number; job: ReportJob }
+  /** Nobody waits any more for what it is at. */
+  | { type: 'stop'; id: number };
 
 export type FromTrainer =
   | { type: 'opened'; examples: number }
@@ -50,5 +55,6 @@ export type FromTrainer =
   /** Steps are taken, or a graph was compiled: the process does not hang. */
   | { type: 'progress'; id: number }
   | { type: 'trained'; id: number; result: TrainingResult }
+  | { type: 'reported'; id: number; result: MadeReport }
   /** `isEngines`: the engine failed, not what it was asked for. */
   | { type: 'failed'; id: number; reason: string; isEngines: boolean };

@@ -19,6 +19,7 @@ import { byEngine, type Engine, type Feeds, type Program } from './engine.ts';
 import { Front } from './front.ts';
 import { HeldOut } from './held-out.ts';
 import type { TrainingJob, TrainingResult } from './messages.ts';
+import { evaluationOn, type EvaluationJob, type MadeReport } from './reports.ts';
 
 /** A training graph that is loaded. */
 interface Loaded {
@@ -89,9 +90,9 @@ async function releaseOne({ front, program }: Loaded): Promise<void> {
   await program.release();
 }
 
-/** Ends a training early, and hears how far it is. */
+/** Hears how far a training is. */
 export interface Watched {
-  /** After steps that were taken. */
+  /** After steps that were taken. What it throws ends the training. */
   onStep?(): void | Promise<void>;
 }
 
@@ -114,6 +115,11 @@ export class LocalTrainer {
 
   train(job: TrainingJob, watched: Watched = {}): Promise<TrainingResult> {
     return this.#graphs.alone(() => this.#train(job, watched));
+  }
+
+  /** Measures weights, and trains nothing. */
+  evaluate(job: EvaluationJob, watched: Watched = {}): Promise<MadeReport> {
+    return this.#graphs.alone(() => evaluationOn(this.#data, this.#heldOut, job, watched));
   }
 
   async #train({ graph, weights, plan, seed, ...more }: TrainingJob, { onStep }: Watched): Promise<TrainingResult> {

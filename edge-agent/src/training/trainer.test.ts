@@ -88,6 +88,21 @@ describe('a training in its own process', () => {
     expect((await trainer.train(job(), 60_000)).steps).toBeGreaterThan(0);
   });
 
+  test('that is stopped ends at once, and the next one begins in the same process meanwhile', async () => {
+    const { trainer } = await open(digits);
+    const stop = new AbortController();
+    const long = expect(
+      trainer.train(job({ plan: { ...plan, epochs: 100_000 } }), 60_000, stop.signal),
+    ).rejects.toThrow(new TrainingError('training was stopped'));
+    const process = trainer.pid;
+    stop.abort();
+    const next = trainer.train(job(), 60_000);
+    await long;
+    expect((await next).steps).toBeGreaterThan(0);
+    expect(trainer.pid).toBe(process);
+    await expect(trainer.train(job(), 60_000, stop.signal)).rejects.toThrow();
+  });
+
   test('that is given up by closing says so', async () => {
     const { trainer } = await open(digits);
     const training = trainer.train(job({ plan: { ...plan, epochs: 100_000 } }), 60_000);

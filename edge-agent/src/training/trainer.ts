@@ -2,6 +2,7 @@ import { DataError } from '../data/dataset.ts';
 import type { EngineName } from './engine.ts';
 import type { EngineOrder } from './engines/engine-order.ts';
 import type { CpuBudget, FromTrainer, ToTrainer, TrainingJob, TrainingResult } from './messages.ts';
+import type { MadeReport, ReportJob } from './reports.ts';
 
 /** A training that brought nothing: the reason is told to the coordinator. */
 export class TrainingError extends Error {
@@ -43,9 +44,12 @@ export interface TrainerOptions<Data> {
 /** A GPU may compile for long, and a slow device may take long for a step. */
 const STALL_MS = 120_000;
 
+type Asked = { type: 'train'; job: TrainingJob } | { type: 'report'; job: ReportJob };
+type Done = TrainingResult | MadeReport;
+
 interface Waiting {
   id: number;
-  resolve(result: TrainingResult): void;
+  resolve(result: Done): void;
   reject(error: TrainingError): void;
 }
 
@@ -67,8 +71,17 @@ export class Trainer<Data> {
     return this.#start(this.#options.engines.next(performance.now()));
   }
 
-  /** Throws TrainingError when the process failed, died, hung, or took longer than `timeMs`. */
-  async train(job: TrainingJob, timeMs: number): Promise<TrainingResult> {
+  /** Throws TrainingError when the process failed, died, hung, took longer than `timeMs`, or was stopped by the signal. */
+  train(job: TrainingJob, timeMs: number, signal?: AbortSignal): Promise<TrainingResult> {
+    return this.#do({ type: 'train', job }, timeMs, signal) as Promise<TrainingResult>;
+  }
+
+  /** Measures weights, or the examples themselves. Throws TrainingError as a training does. */
+  report(job: ReportJob, timeMs: number, signal?: AbortSignal): Promise<MadeReport> {
+    return this.#do({ type: 'report', job }, timeMs, signal) as Promise<MadeReport>;
+  }
+
+  async #do(asked: Asked, timeMs: number, signal?: AbortSignal): Promise<Done> {
     // A process that is started now would have nobody to end it.
     if (this.#isClosed) throw new TrainingError('the agent was stopped');
     const { engines } = this.#options;
@@ -76,7 +89,7 @@ export class Trainer<Data> {
     if (this.#running !== undefined && this.#running.engine !== engine) await this.#end();
     if (this.#running === undefined) await this.#start(engine);
     try {
-      const result = await this.#trained(job, timeMs);
+      const result = await this.#done(asked, timeMs, signal);
       engines.worked(engine);
       return result;
     } catch (error) {
@@ -84,6 +97,11 @@ export class Trainer<Data> {
       await this.#setAside(engine, error);
       throw new TrainingError(`${engine} failed: ${error.message}`, { isEngines: true, cause: error });
     }
+  }
+
+  /** What trains now, or will. */
+  get engine(): EngineName {
+    return this.#running?.engine ?? this.#options.engines.next(performance.now());
   }
 
   /** Of the process, while there is one. */
@@ -98,22 +116,33 @@ export class Trainer<Data> {
     return this.#end();
   }
 
-  async #trained(job: TrainingJob, timeMs: number): Promise<TrainingResult> {
-    const { promise, ...waiting } = Promise.withResolvers<TrainingResult>();
+  async #done(asked: Asked, timeMs: number, signal?: AbortSignal): Promise<Done> {
+    const { promise, ...waiting } = Promise.withResolvers<Done>();
     const id = ++this.#trainings;
     this.#waiting = { id, ...waiting };
+    const stop = (): void => {
+      // It ends after the step that it is at, and its data stays loaded.
+      this.#running?.port.post({ type: 'stop', id });
+      waiting.reject(new TrainingError('training was stopped'));
+    };
+    signal?.addEventListener('abort', stop, { once: true });
     const timer = setTimeout(() => {
       this.#give(new TrainingError(`training took longer than the ${timeMs} ms of the round`));
       void this.#end();
     }, timeMs);
     this.#watch();
-    this.#running?.port.post({ type: 'train', id, job });
+    this.#running?.port.post({ ...asked, id });
     try {
+      if (signal?.aborted === true) stop();
       return await promise;
     } finally {
       clearTimeout(timer);
-      clearTimeout(this.#stall);
-      this.#waiting = undefined;
+      signal?.removeEventListener('abort', stop);
+      // The next training may have begun.
+      if (this.#waiting?.id === id) {
+        clearTimeout(this.#stall);
+        this.#waiting = undefined;
+      }
     }
   }
 
@@ -180,7 +209,7 @@ export class Trainer<Data> {
     const waiting = this.#waiting;
     if (waiting === undefined || message.id !== waiting.id) return;
     if (message.type === 'progress') this.#watch();
-    else if (message.type === 'trained') waiting.resolve(message.result);
+    else if (message.type !== 'failed') waiting.resolve(message.result);
     else waiting.reject(new TrainingError(message.reason, { isEngines: message.isEngines }));
   }
 }

@@ -10,7 +10,7 @@ export const BLOB_BYTES_MAX: number = 2 ** 31 - 1;
 export const NAME_LENGTH_MAX = 64;
 /** The channel that every model has and nobody promotes to: its newest version. */
 export const LATEST = 'latest';
-/** Labels that an app says of itself, and that a rollout names. */
+/** Labels that an app or an agent says of itself, and that a rollout names; conditions that an agent names. */
 export const LABELS_MAX = 16;
 /** Characters of the value of a label. */
 export const LABEL_VALUE_LENGTH_MAX = 64;

@@ -1,13 +1,19 @@
 import { fromBinary, type DescMessage, type MessageShape } from '@bufbuild/protobuf';
 import { ChannelSchema, type Channel, type SignedChannel } from '../gen/commonweight/v1/channel_pb.ts';
 import {
+  CandidateSchema,
   ManifestSchema,
   ReceiptSchema,
+  ResultSchema,
   VariantListSchema,
+  type Candidate,
   type Manifest,
   type Receipt,
+  type Result,
+  type SignedCandidate,
   type SignedManifest,
   type SignedReceipt,
+  type SignedResult,
   type SignedVariantList,
   type VariantList,
 } from '../gen/commonweight/v1/release_pb.ts';
@@ -22,7 +28,7 @@ export class SignatureError extends Error {
 }
 
 /** The kinds of records that a coordinator signs. */
-export type SignedKind = 'Manifest' | 'Receipt' | 'VariantList' | 'Invitation' | 'Channel';
+export type SignedKind = 'Manifest' | 'Receipt' | 'VariantList' | 'Invitation' | 'Channel' | 'Candidate' | 'Result';
 
 /** The bytes that are signed: a domain line keeps a receipt from being passed off as a manifest. */
 export function signedBytes(kind: SignedKind, payload: Uint8Array): Uint8Array {
@@ -46,6 +52,16 @@ export function openReceipt(signed: SignedReceipt, trustedKey: Uint8Array, verif
 /** The list inside, once its signature by `trustedKey` was verified. Throws SignatureError. */
 export function openVariantList(signed: SignedVariantList, trustedKey: Uint8Array, verify: VerifyEd25519): VariantList {
   return open('VariantList', VariantListSchema, signed.list, signed, trustedKey, verify);
+}
+
+/** The candidate inside, once its signature by `trustedKey` was verified. Throws SignatureError. */
+export function openCandidate(signed: SignedCandidate, trustedKey: Uint8Array, verify: VerifyEd25519): Candidate {
+  return open('Candidate', CandidateSchema, signed.candidate, signed, trustedKey, verify);
+}
+
+/** The result inside, once its signature by `trustedKey` was verified. Throws SignatureError. */
+export function openResult(signed: SignedResult, trustedKey: Uint8Array, verify: VerifyEd25519): Result {
+  return open('Result', ResultSchema, signed.result, signed, trustedKey, verify);
 }
 
 /** The record inside, once its signature by `trustedKey` was verified. Throws SignatureError. */

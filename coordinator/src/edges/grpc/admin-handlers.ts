@@ -11,7 +11,9 @@ import {
   GetTaskResponseSchema,
   ImportModelResponseSchema,
   ListAgentsResponseSchema,
+  ListCandidatesResponseSchema,
   ListKeptResponseSchema,
+  ListResultsResponseSchema,
   ListModelsResponseSchema,
   ListTasksResponseSchema,
   ListVersionsResponseSchema,
@@ -28,8 +30,10 @@ import {
   type HoldChannelRequest,
   type ImportModelRequest,
   type ImportModelResponse,
+  type ListCandidatesRequest,
   type ListChannelsRequest,
   type ListKeptRequest,
+  type ListResultsRequest,
   type ListVersionsRequest,
   type MakeVariantsRequest,
   type PauseTaskRequest,
@@ -63,6 +67,12 @@ export const adminHandlers = (service: CoordinatorService, closing: AbortSignal)
   listModels: unary(async () => create(ListModelsResponseSchema, { models: await service.listModels() })),
   listVersions: unary(async ({ model }: ListVersionsRequest) =>
     create(ListVersionsResponseSchema, { releases: await service.listVersions(model) }),
+  ),
+  listCandidates: unary(async ({ model }: ListCandidatesRequest) =>
+    create(ListCandidatesResponseSchema, { candidates: await service.listCandidates(model) }),
+  ),
+  listResults: unary(async ({ model, task }: ListResultsRequest) =>
+    create(ListResultsResponseSchema, { results: await service.listResults(model === '' ? { task } : { model }) }),
   ),
   listKept: unary(async ({ model }: ListKeptRequest) => {
     const { collected, pinned, retained } = await service.listKept(model);

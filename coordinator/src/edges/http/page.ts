@@ -31,14 +31,17 @@ export const PAGE = `<!doctype html>
   const empty = (text) => [element('p', text, { className: 'note' })];
   function task(t) {
     const box = element('div', '', { className: 'task' });
-    box.append(element('strong', t.task), ' improves ' + t.model + ' by ' + t.strategy + ': ' + t.state);
+    box.append(element('strong', t.task), (t.strategy ? ' improves ' + t.model + ' by ' + t.strategy : ' measures ' + t.model + ' (' + t.kind + ')') + ': ' + t.state);
     const facts = element('div', '', { className: 'facts' });
-    const rounds = (t.round ?? '0') + (Number(t.roundsMax) ? ' of ' + t.roundsMax : '');
+    const rounds = (t.round ?? '0') + (Number(t.roundsMax) >= Number(t.round ?? 0) && Number(t.roundsMax) ? ' of ' + t.roundsMax : '');
     facts.append(fact('phase', t.phase), fact('round', rounds), fact('version', t.version), fact('agents online', t.agentsOnline ?? 0),
       fact('updates accepted', t.updatesAccepted ?? 0), fact('updates rejected', t.updatesRejected ?? 0), fact('bytes up', bytes(t.bytesUp)), fact('bytes down', bytes(t.bytesDown)));
     for (const [name, value] of Object.entries(t.metrics ?? {})) facts.append(fact(name + ' (mean)', Number(value).toPrecision(4)));
-    box.append(facts, element('progress', '', { max: t.cohort || 1, value: t.accepted ?? 0 }));
+    box.append(facts, element('progress', '', { max: t.updatesMax || t.cohort || 1, value: t.accepted ?? 0 }));
+    if (t.candidate || t.candidatesRefused) box.append(element('p', (t.candidate ? 'candidate ' + t.candidate + ' is evaluated' : 'no candidate waits') + ', ' + (t.candidatesRefused ?? 0) + ' refused by gates', { className: 'note' }));
     if (t.waiting) box.append(element('p', t.waiting, { className: 'note' }));
+    const lacks = Object.entries(t.agentsUnqualified ?? {}).map(([lack, count]) => lack + ' ' + count).join(', ');
+    if (lacks) box.append(element('p', 'agents that do not qualify: ' + lacks, { className: 'note' }));
     const reasons = Object.entries(t.rejectedByReason ?? {}).map(([reason, count]) => reason + ' ' + count).join(', ');
     if (reasons) box.append(element('p', 'rejected: ' + reasons, { className: 'note' }));
     return box;

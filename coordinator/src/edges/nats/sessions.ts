@@ -54,6 +54,7 @@ export class NatsSessions {
         send: (response) => this.#send(agentId, sessionId, response),
         close: (reason, afterMs) => {
           isClosed = true;
+          if (this.#open.get(agentId)?.sessionId === sessionId) this.#open.delete(agentId);
           this.#close(agentId, sessionId, reason, afterMs);
         },
       });

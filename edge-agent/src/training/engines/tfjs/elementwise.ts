@@ -5,6 +5,7 @@ import {
   input,
   lacks,
   stretched,
+  TYPES,
   type Operator,
   type OperatorTable,
   type Tensor,
@@ -37,17 +38,6 @@ const alike =
     }, first!);
   };
 
-/** ONNX's numbers of element types. */
-const TYPES: Readonly<Record<number, 'float32' | 'int32' | 'bool'>> = {
-  1: 'float32',
-  2: 'int32',
-  3: 'int32',
-  5: 'int32',
-  6: 'int32',
-  7: 'int32',
-  9: 'bool',
-};
-
 /** Number by number, with numpy's broadcasting. */
 export const elementwise: OperatorTable = {
   Identity: unary((tf, x) => tf.clone(x)),
@@ -70,6 +60,7 @@ export const elementwise: OperatorTable = {
   Sub: binary((tf, a, b) => tf.sub(a, b)),
   Mul: binary((tf, a, b) => tf.mul(a, b)),
   Div: binary((tf, a, b) => tf.div(a, b)),
+  Mod: binary((tf, a, b) => tf.mod(a, b)),
   Pow: binary((tf, a, b) => tf.pow(a, b)),
   Equal: compared((tf, a, b) => tf.equal(a, b)),
   Greater: compared((tf, a, b) => tf.greater(a, b)),

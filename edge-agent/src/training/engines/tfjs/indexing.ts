@@ -6,9 +6,11 @@ import {
   integers,
   lacks,
   wrap,
+  type Operator,
   type OperatorSite,
   type OperatorTable,
   type Tensor,
+  type TfLibrary,
 } from './operator.ts';
 
 /** What takes numbers by their places and puts them there. */
@@ -55,13 +57,8 @@ export const indexing: OperatorTable = {
     perm.splice(axis, 0, marks.rank - 1);
     return tf.transpose(marks, perm);
   },
-  ArgMax: (site) => {
-    const { tf, node } = site;
-    const x = input(site, 0);
-    const axis = wrap(intAttribute(node, 'axis', 0), x.rank);
-    const places = tf.argMax(x, axis);
-    return intAttribute(node, 'keepdims', 1) === 1 ? tf.expandDims(places, axis) : places;
-  },
+  ArgMax: place((tf, x, axis) => tf.argMax(x, axis)),
+  ArgMin: place((tf, x, axis) => tf.argMin(x, axis)),
   TopK: (site) => {
     const { tf, node } = site;
     const x = input(site, 0);
@@ -72,6 +69,16 @@ export const indexing: OperatorTable = {
     return [of('values'), of('indices')];
   },
 };
+
+/** Where along an axis the number is that is sought. */
+function place(of: (tf: TfLibrary, x: Tensor, axis: number) => Tensor): Operator {
+  return (site) => {
+    const x = input(site, 0);
+    const axis = wrap(intAttribute(site.node, 'axis', 0), x.rank);
+    const places = of(site.tf, x, axis);
+    return intAttribute(site.node, 'keepdims', 1) === 1 ? site.tf.expandDims(places, axis) : places;
+  };
+}
 
 /** ONNX counts from the back below zero. */
 function within({ tf }: OperatorSite, places: Tensor, size: number): Tensor {

@@ -5,6 +5,17 @@ import { EngineError } from '../../engine.ts';
 export type TfLibrary = typeof Tf;
 export type { Tensor } from '@tensorflow/tfjs-core';
 
+/** ONNX's numbers of element types. */
+export const TYPES: Readonly<Record<number, 'float32' | 'int32' | 'bool'>> = {
+  1: 'float32',
+  2: 'int32',
+  3: 'int32',
+  5: 'int32',
+  6: 'int32',
+  7: 'int32',
+  9: 'bool',
+};
+
 /** One node as it is computed: shapes and constants are known from the graph. */
 export interface OperatorSite {
   tf: TfLibrary;

@@ -1,6 +1,7 @@
 import { activation } from './activation.ts';
 import { convolution } from './convolution.ts';
 import { elementwise } from './elementwise.ts';
+import { filling } from './filling.ts';
 import { indexing } from './indexing.ts';
 import { layout } from './layout.ts';
 import { linear } from './linear.ts';
@@ -16,6 +17,7 @@ export const operators: OperatorTable = {
   ...linear,
   ...convolution,
   ...pooling,
+  ...filling,
   ...layout,
   ...indexing,
   ...reduction,

@@ -6,7 +6,7 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { ChannelStatus, Label, RolloutGuard } from "./channel_pb.ts";
 import { file_commonweight_v1_channel } from "./channel_pb.ts";
-import type { SignedManifest, SignedVariantList, VariantMeasurement } from "./release_pb.ts";
+import type { SignedCandidate, SignedManifest, SignedResult, SignedVariantList, VariantMeasurement } from "./release_pb.ts";
 import { file_commonweight_v1_release } from "./release_pb.ts";
 import type { FleetStatus } from "./report_pb.ts";
 import { file_commonweight_v1_report } from "./report_pb.ts";
@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file commonweight/v1/admin.proto.
  */
 export const file_commonweight_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWRtaW4ucHJvdG8SD2NvbW1vbndlaWdodC52MSI/ChJJbXBvcnRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEZGF0YRgCIAEoDBIMCgRzaXplGAMgASgEIkcKE0ltcG9ydE1vZGVsUmVzcG9uc2USMAoHcmVsZWFzZRgBIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdCJdCgxNb2RlbFN1bW1hcnkSDQoFbW9kZWwYASABKAkSFgoObmV3ZXN0X3ZlcnNpb24YAiABKAQSEgoKcGFyYW1ldGVycxgDIAEoBBISCgpjcmVhdGVkX21zGAQgASgDIhMKEUxpc3RNb2RlbHNSZXF1ZXN0IkMKEkxpc3RNb2RlbHNSZXNwb25zZRItCgZtb2RlbHMYASADKAsyHS5jb21tb253ZWlnaHQudjEuTW9kZWxTdW1tYXJ5IiQKE0xpc3RWZXJzaW9uc1JlcXVlc3QSDQoFbW9kZWwYASABKAkiSQoUTGlzdFZlcnNpb25zUmVzcG9uc2USMQoIcmVsZWFzZXMYASADKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiIAoPTGlzdEtlcHRSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJIkcKEExpc3RLZXB0UmVzcG9uc2USEQoJY29sbGVjdGVkGAEgAygEEg4KBnBpbm5lZBgCIAMoBBIQCghyZXRhaW5lZBgDIAMoBCJDChFQaW5WZXJzaW9uUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEEg4KBnBpbm5lZBgDIAEoCCIlChJQaW5WZXJzaW9uUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoBCI2ChRSb2xsYmFja01vZGVsUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEIlcKFVJvbGxiYWNrTW9kZWxSZXNwb25zZRIwCgdyZWxlYXNlGAEgASgLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0EgwKBHRhc2sYAiABKAkiJAoTTGlzdENoYW5uZWxzUmVxdWVzdBINCgVtb2RlbBgBIAEoCSJIChRMaXN0Q2hhbm5lbHNSZXNwb25zZRIwCghjaGFubmVscxgBIAMoCzIeLmNvbW1vbndlaWdodC52MS5DaGFubmVsU3RhdHVzIukBChVQcm9tb3RlVmVyc2lvblJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIPCgdjaGFubmVsGAMgASgJEg8KB3BlcmNlbnQYBCABKAESJwoHY29ob3J0cxgFIAMoCzIWLmNvbW1vbndlaWdodC52MS5MYWJlbBIOCgZzdGFnZXMYBiADKAESEAoIZXZlcnlfbXMYByABKAQSLAoFZ3VhcmQYCCABKAsyHS5jb21tb253ZWlnaHQudjEuUm9sbG91dEd1YXJkEhUKDW5lZWRzX3JlcG9ydHMYCSABKAgiSAoWUHJvbW90ZVZlcnNpb25SZXNwb25zZRIuCgZzdGF0dXMYASABKAsyHi5jb21tb253ZWlnaHQudjEuQ2hhbm5lbFN0YXR1cyJSChJIb2xkQ2hhbm5lbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHY2hhbm5lbBgCIAEoCRIMCgRoZWxkGAMgASgIEg4KBnJlYXNvbhgEIAEoCSJFChNIb2xkQ2hhbm5lbFJlc3BvbnNlEi4KBnN0YXR1cxgBIAEoCzIeLmNvbW1vbndlaWdodC52MS5DaGFubmVsU3RhdHVzIkkKFlJvbGxiYWNrQ2hhbm5lbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHY2hhbm5lbBgCIAEoCRIPCgd2ZXJzaW9uGAMgASgEIkkKF1JvbGxiYWNrQ2hhbm5lbFJlc3BvbnNlEi4KBnN0YXR1cxgBIAEoCzIeLmNvbW1vbndlaWdodC52MS5DaGFubmVsU3RhdHVzIiAKD0dldEZsZWV0UmVxdWVzdBINCgVtb2RlbBgBIAEoCSJAChBHZXRGbGVldFJlc3BvbnNlEiwKBmZsZWV0cxgBIAMoCzIcLmNvbW1vbndlaWdodC52MS5GbGVldFN0YXR1cyJmChNNYWtlVmFyaWFudHNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQSDQoFZm9ybXMYAyADKAkSIAoYYWNjdXJhY3lfZHJvcF9wb2ludHNfbWF4GAQgASgBIkwKFE1ha2VWYXJpYW50c1Jlc3BvbnNlEjQKCHZhcmlhbnRzGAEgASgLMiIuY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFZhcmlhbnRMaXN0Io4BChRSZXBvcnRWYXJpYW50UmVxdWVzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEEgwKBGZvcm0YAyABKAkSDgoGZGlnZXN0GAQgASgMEjgKC21lYXN1cmVtZW50GAUgASgLMiMuY29tbW9ud2VpZ2h0LnYxLlZhcmlhbnRNZWFzdXJlbWVudCJNChVSZXBvcnRWYXJpYW50UmVzcG9uc2USNAoIdmFyaWFudHMYASABKAsyIi5jb21tb253ZWlnaHQudjEuU2lnbmVkVmFyaWFudExpc3QiNgoRQ3JlYXRlVGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCRITCgtjb25maWdfanNvbhgCIAEoCSJBChJDcmVhdGVUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiIAoQU3RhcnRUYXNrUmVxdWVzdBIMCgR0YXNrGAEgASgJIkAKEVN0YXJ0VGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIiAKEFBhdXNlVGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSJAChFQYXVzZVRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyIeCg5HZXRUYXNrUmVxdWVzdBIMCgR0YXNrGAEgASgJIj4KD0dldFRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyISChBMaXN0VGFza3NSZXF1ZXN0Ij8KEUxpc3RUYXNrc1Jlc3BvbnNlEioKBXRhc2tzGAEgAygLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiIAoQV2F0Y2hUYXNrUmVxdWVzdBIMCgR0YXNrGAEgASgJIkAKEVdhdGNoVGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIhMKEUxpc3RBZ2VudHNSZXF1ZXN0Im8KC0FnZW50U3RhdHVzEhAKCGFnZW50X2lkGAEgASgJEgwKBGxpbmsYAiABKAkSDgoGb25saW5lGAMgASgIEg0KBXJlYWR5GAQgASgIEhAKCGV4YW1wbGVzGAUgASgEEg8KB3NlZW5fbXMYBiABKAMiQgoSTGlzdEFnZW50c1Jlc3BvbnNlEiwKBmFnZW50cxgBIAMoCzIcLmNvbW1vbndlaWdodC52MS5BZ2VudFN0YXR1cyLTBAoKVGFza1N0YXR1cxIMCgR0YXNrGAEgASgJEg0KBW1vZGVsGAIgASgJEg0KBXN0YXRlGAMgASgJEg0KBXBoYXNlGAQgASgJEg0KBXJvdW5kGAUgASgEEhIKCnJvdW5kc19tYXgYBiABKAQSDwoHdmVyc2lvbhgHIAEoBBIOCgZjb2hvcnQYCCABKA0SEAoIYWNjZXB0ZWQYCSABKA0SGAoQdXBkYXRlc19hY2NlcHRlZBgKIAEoBBIYChB1cGRhdGVzX3JlamVjdGVkGAsgASgEEk0KEnJlamVjdGVkX2J5X3JlYXNvbhgMIAMoCzIxLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzLlJlamVjdGVkQnlSZWFzb25FbnRyeRIQCghieXRlc191cBgNIAEoBBISCgpieXRlc19kb3duGA4gASgEEhUKDWFnZW50c19vbmxpbmUYDyABKA0SDwoHd2FpdGluZxgQIAEoCRIQCghzdHJhdGVneRgRIAEoCRI5CgdtZXRyaWNzGBIgAygLMiguY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMuTWV0cmljc0VudHJ5EhgKEHJvdW5kc19hYmFuZG9uZWQYEyABKAQSEwoLY29uZmlnX2pzb24YFCABKAkaNwoVUmVqZWN0ZWRCeVJlYXNvbkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBDoCOAEaLgoMTWV0cmljc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEygg4KDEFkbWluU2VydmljZRJaCgtJbXBvcnRNb2RlbBIjLmNvbW1vbndlaWdodC52MS5JbXBvcnRNb2RlbFJlcXVlc3QaJC5jb21tb253ZWlnaHQudjEuSW1wb3J0TW9kZWxSZXNwb25zZSgBElUKCkxpc3RNb2RlbHMSIi5jb21tb253ZWlnaHQudjEuTGlzdE1vZGVsc1JlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuTGlzdE1vZGVsc1Jlc3BvbnNlElsKDExpc3RWZXJzaW9ucxIkLmNvbW1vbndlaWdodC52MS5MaXN0VmVyc2lvbnNSZXF1ZXN0GiUuY29tbW9ud2VpZ2h0LnYxLkxpc3RWZXJzaW9uc1Jlc3BvbnNlEk8KCExpc3RLZXB0EiAuY29tbW9ud2VpZ2h0LnYxLkxpc3RLZXB0UmVxdWVzdBohLmNvbW1vbndlaWdodC52MS5MaXN0S2VwdFJlc3BvbnNlElUKClBpblZlcnNpb24SIi5jb21tb253ZWlnaHQudjEuUGluVmVyc2lvblJlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuUGluVmVyc2lvblJlc3BvbnNlEl4KDVJvbGxiYWNrTW9kZWwSJS5jb21tb253ZWlnaHQudjEuUm9sbGJhY2tNb2RlbFJlcXVlc3QaJi5jb21tb253ZWlnaHQudjEuUm9sbGJhY2tNb2RlbFJlc3BvbnNlElsKDExpc3RDaGFubmVscxIkLmNvbW1vbndlaWdodC52MS5MaXN0Q2hhbm5lbHNSZXF1ZXN0GiUuY29tbW9ud2VpZ2h0LnYxLkxpc3RDaGFubmVsc1Jlc3BvbnNlEmEKDlByb21vdGVWZXJzaW9uEiYuY29tbW9ud2VpZ2h0LnYxLlByb21vdGVWZXJzaW9uUmVxdWVzdBonLmNvbW1vbndlaWdodC52MS5Qcm9tb3RlVmVyc2lvblJlc3BvbnNlElgKC0hvbGRDaGFubmVsEiMuY29tbW9ud2VpZ2h0LnYxLkhvbGRDaGFubmVsUmVxdWVzdBokLmNvbW1vbndlaWdodC52MS5Ib2xkQ2hhbm5lbFJlc3BvbnNlEmQKD1JvbGxiYWNrQ2hhbm5lbBInLmNvbW1vbndlaWdodC52MS5Sb2xsYmFja0NoYW5uZWxSZXF1ZXN0GiguY29tbW9ud2VpZ2h0LnYxLlJvbGxiYWNrQ2hhbm5lbFJlc3BvbnNlEk8KCEdldEZsZWV0EiAuY29tbW9ud2VpZ2h0LnYxLkdldEZsZWV0UmVxdWVzdBohLmNvbW1vbndlaWdodC52MS5HZXRGbGVldFJlc3BvbnNlElsKDE1ha2VWYXJpYW50cxIkLmNvbW1vbndlaWdodC52MS5NYWtlVmFyaWFudHNSZXF1ZXN0GiUuY29tbW9ud2VpZ2h0LnYxLk1ha2VWYXJpYW50c1Jlc3BvbnNlEl4KDVJlcG9ydFZhcmlhbnQSJS5jb21tb253ZWlnaHQudjEuUmVwb3J0VmFyaWFudFJlcXVlc3QaJi5jb21tb253ZWlnaHQudjEuUmVwb3J0VmFyaWFudFJlc3BvbnNlElUKCkNyZWF0ZVRhc2sSIi5jb21tb253ZWlnaHQudjEuQ3JlYXRlVGFza1JlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuQ3JlYXRlVGFza1Jlc3BvbnNlElIKCVN0YXJ0VGFzaxIhLmNvbW1vbndlaWdodC52MS5TdGFydFRhc2tSZXF1ZXN0GiIuY29tbW9ud2VpZ2h0LnYxLlN0YXJ0VGFza1Jlc3BvbnNlElIKCVBhdXNlVGFzaxIhLmNvbW1vbndlaWdodC52MS5QYXVzZVRhc2tSZXF1ZXN0GiIuY29tbW9ud2VpZ2h0LnYxLlBhdXNlVGFza1Jlc3BvbnNlEkwKB0dldFRhc2sSHy5jb21tb253ZWlnaHQudjEuR2V0VGFza1JlcXVlc3QaIC5jb21tb253ZWlnaHQudjEuR2V0VGFza1Jlc3BvbnNlElIKCUxpc3RUYXNrcxIhLmNvbW1vbndlaWdodC52MS5MaXN0VGFza3NSZXF1ZXN0GiIuY29tbW9ud2VpZ2h0LnYxLkxpc3RUYXNrc1Jlc3BvbnNlElQKCVdhdGNoVGFzaxIhLmNvbW1vbndlaWdodC52MS5XYXRjaFRhc2tSZXF1ZXN0GiIuY29tbW9ud2VpZ2h0LnYxLldhdGNoVGFza1Jlc3BvbnNlMAESVQoKTGlzdEFnZW50cxIiLmNvbW1vbndlaWdodC52MS5MaXN0QWdlbnRzUmVxdWVzdBojLmNvbW1vbndlaWdodC52MS5MaXN0QWdlbnRzUmVzcG9uc2ViBnByb3RvMw", [file_commonweight_v1_channel, file_commonweight_v1_release, file_commonweight_v1_report]);
+  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWRtaW4ucHJvdG8SD2NvbW1vbndlaWdodC52MSI/ChJJbXBvcnRNb2RlbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDAoEZGF0YRgCIAEoDBIMCgRzaXplGAMgASgEIkcKE0ltcG9ydE1vZGVsUmVzcG9uc2USMAoHcmVsZWFzZRgBIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdCJdCgxNb2RlbFN1bW1hcnkSDQoFbW9kZWwYASABKAkSFgoObmV3ZXN0X3ZlcnNpb24YAiABKAQSEgoKcGFyYW1ldGVycxgDIAEoBBISCgpjcmVhdGVkX21zGAQgASgDIhMKEUxpc3RNb2RlbHNSZXF1ZXN0IkMKEkxpc3RNb2RlbHNSZXNwb25zZRItCgZtb2RlbHMYASADKAsyHS5jb21tb253ZWlnaHQudjEuTW9kZWxTdW1tYXJ5IiQKE0xpc3RWZXJzaW9uc1JlcXVlc3QSDQoFbW9kZWwYASABKAkiSQoUTGlzdFZlcnNpb25zUmVzcG9uc2USMQoIcmVsZWFzZXMYASADKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QiIAoPTGlzdEtlcHRSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJIkcKEExpc3RLZXB0UmVzcG9uc2USEQoJY29sbGVjdGVkGAEgAygEEg4KBnBpbm5lZBgCIAMoBBIQCghyZXRhaW5lZBgDIAMoBCJDChFQaW5WZXJzaW9uUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEEg4KBnBpbm5lZBgDIAEoCCIlChJQaW5WZXJzaW9uUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoBCI2ChRSb2xsYmFja01vZGVsUmVxdWVzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEIlcKFVJvbGxiYWNrTW9kZWxSZXNwb25zZRIwCgdyZWxlYXNlGAEgASgLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0EgwKBHRhc2sYAiABKAkiJAoTTGlzdENoYW5uZWxzUmVxdWVzdBINCgVtb2RlbBgBIAEoCSJIChRMaXN0Q2hhbm5lbHNSZXNwb25zZRIwCghjaGFubmVscxgBIAMoCzIeLmNvbW1vbndlaWdodC52MS5DaGFubmVsU3RhdHVzIukBChVQcm9tb3RlVmVyc2lvblJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIPCgdjaGFubmVsGAMgASgJEg8KB3BlcmNlbnQYBCABKAESJwoHY29ob3J0cxgFIAMoCzIWLmNvbW1vbndlaWdodC52MS5MYWJlbBIOCgZzdGFnZXMYBiADKAESEAoIZXZlcnlfbXMYByABKAQSLAoFZ3VhcmQYCCABKAsyHS5jb21tb253ZWlnaHQudjEuUm9sbG91dEd1YXJkEhUKDW5lZWRzX3JlcG9ydHMYCSABKAgiSAoWUHJvbW90ZVZlcnNpb25SZXNwb25zZRIuCgZzdGF0dXMYASABKAsyHi5jb21tb253ZWlnaHQudjEuQ2hhbm5lbFN0YXR1cyJSChJIb2xkQ2hhbm5lbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHY2hhbm5lbBgCIAEoCRIMCgRoZWxkGAMgASgIEg4KBnJlYXNvbhgEIAEoCSJFChNIb2xkQ2hhbm5lbFJlc3BvbnNlEi4KBnN0YXR1cxgBIAEoCzIeLmNvbW1vbndlaWdodC52MS5DaGFubmVsU3RhdHVzIkkKFlJvbGxiYWNrQ2hhbm5lbFJlcXVlc3QSDQoFbW9kZWwYASABKAkSDwoHY2hhbm5lbBgCIAEoCRIPCgd2ZXJzaW9uGAMgASgEIkkKF1JvbGxiYWNrQ2hhbm5lbFJlc3BvbnNlEi4KBnN0YXR1cxgBIAEoCzIeLmNvbW1vbndlaWdodC52MS5DaGFubmVsU3RhdHVzIiAKD0dldEZsZWV0UmVxdWVzdBINCgVtb2RlbBgBIAEoCSJAChBHZXRGbGVldFJlc3BvbnNlEiwKBmZsZWV0cxgBIAMoCzIcLmNvbW1vbndlaWdodC52MS5GbGVldFN0YXR1cyJmChNNYWtlVmFyaWFudHNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQSDQoFZm9ybXMYAyADKAkSIAoYYWNjdXJhY3lfZHJvcF9wb2ludHNfbWF4GAQgASgBIkwKFE1ha2VWYXJpYW50c1Jlc3BvbnNlEjQKCHZhcmlhbnRzGAEgASgLMiIuY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFZhcmlhbnRMaXN0Io4BChRSZXBvcnRWYXJpYW50UmVxdWVzdBINCgVtb2RlbBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgEEgwKBGZvcm0YAyABKAkSDgoGZGlnZXN0GAQgASgMEjgKC21lYXN1cmVtZW50GAUgASgLMiMuY29tbW9ud2VpZ2h0LnYxLlZhcmlhbnRNZWFzdXJlbWVudCJNChVSZXBvcnRWYXJpYW50UmVzcG9uc2USNAoIdmFyaWFudHMYASABKAsyIi5jb21tb253ZWlnaHQudjEuU2lnbmVkVmFyaWFudExpc3QiJgoVTGlzdENhbmRpZGF0ZXNSZXF1ZXN0Eg0KBW1vZGVsGAEgASgJIkwKFkxpc3RDYW5kaWRhdGVzUmVzcG9uc2USMgoKY2FuZGlkYXRlcxgBIAMoCzIeLmNvbW1vbndlaWdodC52MS5LZXB0Q2FuZGlkYXRlIlIKDUtlcHRDYW5kaWRhdGUSMwoJY2FuZGlkYXRlGAEgASgLMiAuY29tbW9ud2VpZ2h0LnYxLlNpZ25lZENhbmRpZGF0ZRIMCgRrZXB0GAIgASgIIjEKEkxpc3RSZXN1bHRzUmVxdWVzdBIMCgR0YXNrGAEgASgJEg0KBW1vZGVsGAIgASgJIkUKE0xpc3RSZXN1bHRzUmVzcG9uc2USLgoHcmVzdWx0cxgBIAMoCzIdLmNvbW1vbndlaWdodC52MS5TaWduZWRSZXN1bHQiNgoRQ3JlYXRlVGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCRITCgtjb25maWdfanNvbhgCIAEoCSJBChJDcmVhdGVUYXNrUmVzcG9uc2USKwoGc3RhdHVzGAEgASgLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiIAoQU3RhcnRUYXNrUmVxdWVzdBIMCgR0YXNrGAEgASgJIkAKEVN0YXJ0VGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIiAKEFBhdXNlVGFza1JlcXVlc3QSDAoEdGFzaxgBIAEoCSJAChFQYXVzZVRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyIeCg5HZXRUYXNrUmVxdWVzdBIMCgR0YXNrGAEgASgJIj4KD0dldFRhc2tSZXNwb25zZRIrCgZzdGF0dXMYASABKAsyGy5jb21tb253ZWlnaHQudjEuVGFza1N0YXR1cyISChBMaXN0VGFza3NSZXF1ZXN0Ij8KEUxpc3RUYXNrc1Jlc3BvbnNlEioKBXRhc2tzGAEgAygLMhsuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMiIAoQV2F0Y2hUYXNrUmVxdWVzdBIMCgR0YXNrGAEgASgJIkAKEVdhdGNoVGFza1Jlc3BvbnNlEisKBnN0YXR1cxgBIAEoCzIbLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzIhMKEUxpc3RBZ2VudHNSZXF1ZXN0Im8KC0FnZW50U3RhdHVzEhAKCGFnZW50X2lkGAEgASgJEgwKBGxpbmsYAiABKAkSDgoGb25saW5lGAMgASgIEg0KBXJlYWR5GAQgASgIEhAKCGV4YW1wbGVzGAUgASgEEg8KB3NlZW5fbXMYBiABKAMiQgoSTGlzdEFnZW50c1Jlc3BvbnNlEiwKBmFnZW50cxgBIAMoCzIcLmNvbW1vbndlaWdodC52MS5BZ2VudFN0YXR1cyLHBgoKVGFza1N0YXR1cxIMCgR0YXNrGAEgASgJEg0KBW1vZGVsGAIgASgJEg0KBXN0YXRlGAMgASgJEg0KBXBoYXNlGAQgASgJEg0KBXJvdW5kGAUgASgEEhIKCnJvdW5kc19tYXgYBiABKAQSDwoHdmVyc2lvbhgHIAEoBBIOCgZjb2hvcnQYCCABKA0SEAoIYWNjZXB0ZWQYCSABKA0SGAoQdXBkYXRlc19hY2NlcHRlZBgKIAEoBBIYChB1cGRhdGVzX3JlamVjdGVkGAsgASgEEk0KEnJlamVjdGVkX2J5X3JlYXNvbhgMIAMoCzIxLmNvbW1vbndlaWdodC52MS5UYXNrU3RhdHVzLlJlamVjdGVkQnlSZWFzb25FbnRyeRIQCghieXRlc191cBgNIAEoBBISCgpieXRlc19kb3duGA4gASgEEhUKDWFnZW50c19vbmxpbmUYDyABKA0SDwoHd2FpdGluZxgQIAEoCRIQCghzdHJhdGVneRgRIAEoCRI5CgdtZXRyaWNzGBIgAygLMiguY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMuTWV0cmljc0VudHJ5EhgKEHJvdW5kc19hYmFuZG9uZWQYEyABKAQSEwoLY29uZmlnX2pzb24YFCABKAkSEwoLdXBkYXRlc19tYXgYFSABKA0STgoSYWdlbnRzX3VucXVhbGlmaWVkGBYgAygLMjIuY29tbW9ud2VpZ2h0LnYxLlRhc2tTdGF0dXMuQWdlbnRzVW5xdWFsaWZpZWRFbnRyeRIWCg5hZ2VudHNfcmVzdGluZxgXIAEoDRIMCgRraW5kGBggASgJEhEKCWNhbmRpZGF0ZRgZIAEoBBIaChJjYW5kaWRhdGVzX3JlZnVzZWQYGiABKAQaNwoVUmVqZWN0ZWRCeVJlYXNvbkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBDoCOAEaLgoMTWV0cmljc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEaOAoWQWdlbnRzVW5xdWFsaWZpZWRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKA06AjgBMr8PCgxBZG1pblNlcnZpY2USWgoLSW1wb3J0TW9kZWwSIy5jb21tb253ZWlnaHQudjEuSW1wb3J0TW9kZWxSZXF1ZXN0GiQuY29tbW9ud2VpZ2h0LnYxLkltcG9ydE1vZGVsUmVzcG9uc2UoARJVCgpMaXN0TW9kZWxzEiIuY29tbW9ud2VpZ2h0LnYxLkxpc3RNb2RlbHNSZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLkxpc3RNb2RlbHNSZXNwb25zZRJbCgxMaXN0VmVyc2lvbnMSJC5jb21tb253ZWlnaHQudjEuTGlzdFZlcnNpb25zUmVxdWVzdBolLmNvbW1vbndlaWdodC52MS5MaXN0VmVyc2lvbnNSZXNwb25zZRJPCghMaXN0S2VwdBIgLmNvbW1vbndlaWdodC52MS5MaXN0S2VwdFJlcXVlc3QaIS5jb21tb253ZWlnaHQudjEuTGlzdEtlcHRSZXNwb25zZRJVCgpQaW5WZXJzaW9uEiIuY29tbW9ud2VpZ2h0LnYxLlBpblZlcnNpb25SZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLlBpblZlcnNpb25SZXNwb25zZRJeCg1Sb2xsYmFja01vZGVsEiUuY29tbW9ud2VpZ2h0LnYxLlJvbGxiYWNrTW9kZWxSZXF1ZXN0GiYuY29tbW9ud2VpZ2h0LnYxLlJvbGxiYWNrTW9kZWxSZXNwb25zZRJbCgxMaXN0Q2hhbm5lbHMSJC5jb21tb253ZWlnaHQudjEuTGlzdENoYW5uZWxzUmVxdWVzdBolLmNvbW1vbndlaWdodC52MS5MaXN0Q2hhbm5lbHNSZXNwb25zZRJhCg5Qcm9tb3RlVmVyc2lvbhImLmNvbW1vbndlaWdodC52MS5Qcm9tb3RlVmVyc2lvblJlcXVlc3QaJy5jb21tb253ZWlnaHQudjEuUHJvbW90ZVZlcnNpb25SZXNwb25zZRJYCgtIb2xkQ2hhbm5lbBIjLmNvbW1vbndlaWdodC52MS5Ib2xkQ2hhbm5lbFJlcXVlc3QaJC5jb21tb253ZWlnaHQudjEuSG9sZENoYW5uZWxSZXNwb25zZRJkCg9Sb2xsYmFja0NoYW5uZWwSJy5jb21tb253ZWlnaHQudjEuUm9sbGJhY2tDaGFubmVsUmVxdWVzdBooLmNvbW1vbndlaWdodC52MS5Sb2xsYmFja0NoYW5uZWxSZXNwb25zZRJPCghHZXRGbGVldBIgLmNvbW1vbndlaWdodC52MS5HZXRGbGVldFJlcXVlc3QaIS5jb21tb253ZWlnaHQudjEuR2V0RmxlZXRSZXNwb25zZRJbCgxNYWtlVmFyaWFudHMSJC5jb21tb253ZWlnaHQudjEuTWFrZVZhcmlhbnRzUmVxdWVzdBolLmNvbW1vbndlaWdodC52MS5NYWtlVmFyaWFudHNSZXNwb25zZRJeCg1SZXBvcnRWYXJpYW50EiUuY29tbW9ud2VpZ2h0LnYxLlJlcG9ydFZhcmlhbnRSZXF1ZXN0GiYuY29tbW9ud2VpZ2h0LnYxLlJlcG9ydFZhcmlhbnRSZXNwb25zZRJVCgpDcmVhdGVUYXNrEiIuY29tbW9ud2VpZ2h0LnYxLkNyZWF0ZVRhc2tSZXF1ZXN0GiMuY29tbW9ud2VpZ2h0LnYxLkNyZWF0ZVRhc2tSZXNwb25zZRJSCglTdGFydFRhc2sSIS5jb21tb253ZWlnaHQudjEuU3RhcnRUYXNrUmVxdWVzdBoiLmNvbW1vbndlaWdodC52MS5TdGFydFRhc2tSZXNwb25zZRJSCglQYXVzZVRhc2sSIS5jb21tb253ZWlnaHQudjEuUGF1c2VUYXNrUmVxdWVzdBoiLmNvbW1vbndlaWdodC52MS5QYXVzZVRhc2tSZXNwb25zZRJMCgdHZXRUYXNrEh8uY29tbW9ud2VpZ2h0LnYxLkdldFRhc2tSZXF1ZXN0GiAuY29tbW9ud2VpZ2h0LnYxLkdldFRhc2tSZXNwb25zZRJSCglMaXN0VGFza3MSIS5jb21tb253ZWlnaHQudjEuTGlzdFRhc2tzUmVxdWVzdBoiLmNvbW1vbndlaWdodC52MS5MaXN0VGFza3NSZXNwb25zZRJUCglXYXRjaFRhc2sSIS5jb21tb253ZWlnaHQudjEuV2F0Y2hUYXNrUmVxdWVzdBoiLmNvbW1vbndlaWdodC52MS5XYXRjaFRhc2tSZXNwb25zZTABElUKCkxpc3RBZ2VudHMSIi5jb21tb253ZWlnaHQudjEuTGlzdEFnZW50c1JlcXVlc3QaIy5jb21tb253ZWlnaHQudjEuTGlzdEFnZW50c1Jlc3BvbnNlEmEKDkxpc3RDYW5kaWRhdGVzEiYuY29tbW9ud2VpZ2h0LnYxLkxpc3RDYW5kaWRhdGVzUmVxdWVzdBonLmNvbW1vbndlaWdodC52MS5MaXN0Q2FuZGlkYXRlc1Jlc3BvbnNlElgKC0xpc3RSZXN1bHRzEiMuY29tbW9ud2VpZ2h0LnYxLkxpc3RSZXN1bHRzUmVxdWVzdBokLmNvbW1vbndlaWdodC52MS5MaXN0UmVzdWx0c1Jlc3BvbnNlYgZwcm90bzM", [file_commonweight_v1_channel, file_commonweight_v1_release, file_commonweight_v1_report]);
 
 /**
  * @generated from message commonweight.v1.ImportModelRequest
@@ -671,6 +671,105 @@ export const ReportVariantResponseSchema: GenMessage<ReportVariantResponse> = /*
   messageDesc(file_commonweight_v1_admin, 26);
 
 /**
+ * @generated from message commonweight.v1.ListCandidatesRequest
+ */
+export type ListCandidatesRequest = Message<"commonweight.v1.ListCandidatesRequest"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+};
+
+/**
+ * Describes the message commonweight.v1.ListCandidatesRequest.
+ * Use `create(ListCandidatesRequestSchema)` to create a new message.
+ */
+export const ListCandidatesRequestSchema: GenMessage<ListCandidatesRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 27);
+
+/**
+ * @generated from message commonweight.v1.ListCandidatesResponse
+ */
+export type ListCandidatesResponse = Message<"commonweight.v1.ListCandidatesResponse"> & {
+  /**
+   * @generated from field: repeated commonweight.v1.KeptCandidate candidates = 1;
+   */
+  candidates: KeptCandidate[];
+};
+
+/**
+ * Describes the message commonweight.v1.ListCandidatesResponse.
+ * Use `create(ListCandidatesResponseSchema)` to create a new message.
+ */
+export const ListCandidatesResponseSchema: GenMessage<ListCandidatesResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 28);
+
+/**
+ * @generated from message commonweight.v1.KeptCandidate
+ */
+export type KeptCandidate = Message<"commonweight.v1.KeptCandidate"> & {
+  /**
+   * @generated from field: commonweight.v1.SignedCandidate candidate = 1;
+   */
+  candidate?: SignedCandidate | undefined;
+
+  /**
+   * Its weights are here.
+   *
+   * @generated from field: bool kept = 2;
+   */
+  kept: boolean;
+};
+
+/**
+ * Describes the message commonweight.v1.KeptCandidate.
+ * Use `create(KeptCandidateSchema)` to create a new message.
+ */
+export const KeptCandidateSchema: GenMessage<KeptCandidate> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 29);
+
+/**
+ * @generated from message commonweight.v1.ListResultsRequest
+ */
+export type ListResultsRequest = Message<"commonweight.v1.ListResultsRequest"> & {
+  /**
+   * One of the two.
+   *
+   * @generated from field: string task = 1;
+   */
+  task: string;
+
+  /**
+   * @generated from field: string model = 2;
+   */
+  model: string;
+};
+
+/**
+ * Describes the message commonweight.v1.ListResultsRequest.
+ * Use `create(ListResultsRequestSchema)` to create a new message.
+ */
+export const ListResultsRequestSchema: GenMessage<ListResultsRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 30);
+
+/**
+ * @generated from message commonweight.v1.ListResultsResponse
+ */
+export type ListResultsResponse = Message<"commonweight.v1.ListResultsResponse"> & {
+  /**
+   * @generated from field: repeated commonweight.v1.SignedResult results = 1;
+   */
+  results: SignedResult[];
+};
+
+/**
+ * Describes the message commonweight.v1.ListResultsResponse.
+ * Use `create(ListResultsResponseSchema)` to create a new message.
+ */
+export const ListResultsResponseSchema: GenMessage<ListResultsResponse> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_admin, 31);
+
+/**
  * @generated from message commonweight.v1.CreateTaskRequest
  */
 export type CreateTaskRequest = Message<"commonweight.v1.CreateTaskRequest"> & {
@@ -692,7 +791,7 @@ export type CreateTaskRequest = Message<"commonweight.v1.CreateTaskRequest"> & {
  * Use `create(CreateTaskRequestSchema)` to create a new message.
  */
 export const CreateTaskRequestSchema: GenMessage<CreateTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 27);
+  messageDesc(file_commonweight_v1_admin, 32);
 
 /**
  * @generated from message commonweight.v1.CreateTaskResponse
@@ -709,7 +808,7 @@ export type CreateTaskResponse = Message<"commonweight.v1.CreateTaskResponse"> &
  * Use `create(CreateTaskResponseSchema)` to create a new message.
  */
 export const CreateTaskResponseSchema: GenMessage<CreateTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 28);
+  messageDesc(file_commonweight_v1_admin, 33);
 
 /**
  * @generated from message commonweight.v1.StartTaskRequest
@@ -726,7 +825,7 @@ export type StartTaskRequest = Message<"commonweight.v1.StartTaskRequest"> & {
  * Use `create(StartTaskRequestSchema)` to create a new message.
  */
 export const StartTaskRequestSchema: GenMessage<StartTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 29);
+  messageDesc(file_commonweight_v1_admin, 34);
 
 /**
  * @generated from message commonweight.v1.StartTaskResponse
@@ -743,7 +842,7 @@ export type StartTaskResponse = Message<"commonweight.v1.StartTaskResponse"> & {
  * Use `create(StartTaskResponseSchema)` to create a new message.
  */
 export const StartTaskResponseSchema: GenMessage<StartTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 30);
+  messageDesc(file_commonweight_v1_admin, 35);
 
 /**
  * @generated from message commonweight.v1.PauseTaskRequest
@@ -760,7 +859,7 @@ export type PauseTaskRequest = Message<"commonweight.v1.PauseTaskRequest"> & {
  * Use `create(PauseTaskRequestSchema)` to create a new message.
  */
 export const PauseTaskRequestSchema: GenMessage<PauseTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 31);
+  messageDesc(file_commonweight_v1_admin, 36);
 
 /**
  * @generated from message commonweight.v1.PauseTaskResponse
@@ -777,7 +876,7 @@ export type PauseTaskResponse = Message<"commonweight.v1.PauseTaskResponse"> & {
  * Use `create(PauseTaskResponseSchema)` to create a new message.
  */
 export const PauseTaskResponseSchema: GenMessage<PauseTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 32);
+  messageDesc(file_commonweight_v1_admin, 37);
 
 /**
  * @generated from message commonweight.v1.GetTaskRequest
@@ -794,7 +893,7 @@ export type GetTaskRequest = Message<"commonweight.v1.GetTaskRequest"> & {
  * Use `create(GetTaskRequestSchema)` to create a new message.
  */
 export const GetTaskRequestSchema: GenMessage<GetTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 33);
+  messageDesc(file_commonweight_v1_admin, 38);
 
 /**
  * @generated from message commonweight.v1.GetTaskResponse
@@ -811,7 +910,7 @@ export type GetTaskResponse = Message<"commonweight.v1.GetTaskResponse"> & {
  * Use `create(GetTaskResponseSchema)` to create a new message.
  */
 export const GetTaskResponseSchema: GenMessage<GetTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 34);
+  messageDesc(file_commonweight_v1_admin, 39);
 
 /**
  * @generated from message commonweight.v1.ListTasksRequest
@@ -824,7 +923,7 @@ export type ListTasksRequest = Message<"commonweight.v1.ListTasksRequest"> & {
  * Use `create(ListTasksRequestSchema)` to create a new message.
  */
 export const ListTasksRequestSchema: GenMessage<ListTasksRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 35);
+  messageDesc(file_commonweight_v1_admin, 40);
 
 /**
  * @generated from message commonweight.v1.ListTasksResponse
@@ -841,7 +940,7 @@ export type ListTasksResponse = Message<"commonweight.v1.ListTasksResponse"> & {
  * Use `create(ListTasksResponseSchema)` to create a new message.
  */
 export const ListTasksResponseSchema: GenMessage<ListTasksResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 36);
+  messageDesc(file_commonweight_v1_admin, 41);
 
 /**
  * @generated from message commonweight.v1.WatchTaskRequest
@@ -858,7 +957,7 @@ export type WatchTaskRequest = Message<"commonweight.v1.WatchTaskRequest"> & {
  * Use `create(WatchTaskRequestSchema)` to create a new message.
  */
 export const WatchTaskRequestSchema: GenMessage<WatchTaskRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 37);
+  messageDesc(file_commonweight_v1_admin, 42);
 
 /**
  * @generated from message commonweight.v1.WatchTaskResponse
@@ -875,7 +974,7 @@ export type WatchTaskResponse = Message<"commonweight.v1.WatchTaskResponse"> & {
  * Use `create(WatchTaskResponseSchema)` to create a new message.
  */
 export const WatchTaskResponseSchema: GenMessage<WatchTaskResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 38);
+  messageDesc(file_commonweight_v1_admin, 43);
 
 /**
  * @generated from message commonweight.v1.ListAgentsRequest
@@ -888,7 +987,7 @@ export type ListAgentsRequest = Message<"commonweight.v1.ListAgentsRequest"> & {
  * Use `create(ListAgentsRequestSchema)` to create a new message.
  */
 export const ListAgentsRequestSchema: GenMessage<ListAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 39);
+  messageDesc(file_commonweight_v1_admin, 44);
 
 /**
  * @generated from message commonweight.v1.AgentStatus
@@ -930,7 +1029,7 @@ export type AgentStatus = Message<"commonweight.v1.AgentStatus"> & {
  * Use `create(AgentStatusSchema)` to create a new message.
  */
 export const AgentStatusSchema: GenMessage<AgentStatus> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 40);
+  messageDesc(file_commonweight_v1_admin, 45);
 
 /**
  * @generated from message commonweight.v1.ListAgentsResponse
@@ -947,7 +1046,7 @@ export type ListAgentsResponse = Message<"commonweight.v1.ListAgentsResponse"> &
  * Use `create(ListAgentsResponseSchema)` to create a new message.
  */
 export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 41);
+  messageDesc(file_commonweight_v1_admin, 46);
 
 /**
  * @generated from message commonweight.v1.TaskStatus
@@ -1064,6 +1163,48 @@ export type TaskStatus = Message<"commonweight.v1.TaskStatus"> & {
    * @generated from field: string config_json = 20;
    */
   configJson: string;
+
+  /**
+   * Updates that close the open round; fewer than `cohort` where more agents were invited than are needed.
+   *
+   * @generated from field: uint32 updates_max = 21;
+   */
+  updatesMax: number;
+
+  /**
+   * Agents that are connected and do not qualify, by what they lack first: "memory", "label site", "condition charging".
+   *
+   * @generated from field: map<string, uint32> agents_unqualified = 22;
+   */
+  agentsUnqualified: { [key: string]: number };
+
+  /**
+   * Agents that are ready and are left out of the next round, since they took part lately (cohort.separation).
+   *
+   * @generated from field: uint32 agents_resting = 23;
+   */
+  agentsResting: number;
+
+  /**
+   * "train", "evaluate" or "statistics"; empty of a coordinator of a version before.
+   *
+   * @generated from field: string kind = 24;
+   */
+  kind: string;
+
+  /**
+   * The number of the candidate that agents are to evaluate now; 0 is none.
+   *
+   * @generated from field: uint64 candidate = 25;
+   */
+  candidate: bigint;
+
+  /**
+   * Over the life of the task: candidates that a gate refused.
+   *
+   * @generated from field: uint64 candidates_refused = 26;
+   */
+  candidatesRefused: bigint;
 };
 
 /**
@@ -1071,7 +1212,7 @@ export type TaskStatus = Message<"commonweight.v1.TaskStatus"> & {
  * Use `create(TaskStatusSchema)` to create a new message.
  */
 export const TaskStatusSchema: GenMessage<TaskStatus> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_admin, 42);
+  messageDesc(file_commonweight_v1_admin, 47);
 
 /**
  * What the command line and the dashboard speak.
@@ -1256,6 +1397,24 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof ListAgentsRequestSchema;
     output: typeof ListAgentsResponseSchema;
+  },
+  /**
+   * @generated from rpc commonweight.v1.AdminService.ListCandidates
+   */
+  listCandidates: {
+    methodKind: "unary";
+    input: typeof ListCandidatesRequestSchema;
+    output: typeof ListCandidatesResponseSchema;
+  },
+  /**
+   * What evaluations and statistics came to, of a task or of a model.
+   *
+   * @generated from rpc commonweight.v1.AdminService.ListResults
+   */
+  listResults: {
+    methodKind: "unary";
+    input: typeof ListResultsRequestSchema;
+    output: typeof ListResultsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_commonweight_v1_admin, 0);

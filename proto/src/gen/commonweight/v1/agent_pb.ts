@@ -4,7 +4,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Encoding, SignedManifest, SignedReceipt } from "./release_pb.ts";
+import type { Encoding, SignedCandidate, SignedManifest, SignedReceipt } from "./release_pb.ts";
 import { file_commonweight_v1_release } from "./release_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file commonweight/v1/agent.proto.
  */
 export const file_commonweight_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWdlbnQucHJvdG8SD2NvbW1vbndlaWdodC52MSJtCgVIZWxsbxIQCghhZ2VudF9pZBgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEhAKCHNvZnR3YXJlGAMgASgJEgwKBHRhc2sYBCABKAkSEAoIZXhhbXBsZXMYBSABKAQSDAoEbGluaxgGIAEoCSK1AgoOU2Vzc2lvblJlcXVlc3QSJwoFaGVsbG8YASABKAsyFi5jb21tb253ZWlnaHQudjEuSGVsbG9IABInCgVyZWFkeRgCIAEoCzIWLmNvbW1vbndlaWdodC52MS5SZWFkeUgAEicKBW9mZmVyGAMgASgLMhYuY29tbW9ud2VpZ2h0LnYxLk9mZmVySAASLwoJaGVhcnRiZWF0GAQgASgLMhouY29tbW9ud2VpZ2h0LnYxLkhlYXJ0YmVhdEgAEisKB2ZhaWx1cmUYBSABKAsyGC5jb21tb253ZWlnaHQudjEuRmFpbHVyZUgAEisKB2dvb2RieWUYBiABKAsyGC5jb21tb253ZWlnaHQudjEuR29vZGJ5ZUgAEhIKCnNlc3Npb25faWQYDyABKAlCCQoHbWVzc2FnZSIHCgVSZWFkeSILCglIZWFydGJlYXQiCQoHR29vZGJ5ZSI2CgdGYWlsdXJlEgwKBHRhc2sYASABKAkSDQoFcm91bmQYAiABKAQSDgoGcmVhc29uGAMgASgJIjgKBU9mZmVyEi8KB3VwZGF0ZXMYASADKAsyHi5jb21tb253ZWlnaHQudjEuT2ZmZXJlZFVwZGF0ZSJtCg1PZmZlcmVkVXBkYXRlEhEKCXVwZGF0ZV9pZBgBIAEoDBIMCgR0YXNrGAIgASgJEg0KBXJvdW5kGAMgASgEEhQKDGJhc2VfdmVyc2lvbhgEIAEoBBIWCg5wYXlsb2FkX2RpZ2VzdBgFIAEoDCLHAgoPU2Vzc2lvblJlc3BvbnNlEisKB3dlbGNvbWUYASABKAsyGC5jb21tb253ZWlnaHQudjEuV2VsY29tZUgAEjEKCmFzc2lnbm1lbnQYAiABKAsyGy5jb21tb253ZWlnaHQudjEuQXNzaWdubWVudEgAEjEKB3JlY2VpcHQYAyABKAsyHi5jb21tb253ZWlnaHQudjEuU2lnbmVkUmVjZWlwdEgAEikKBndhbnRlZBgEIAEoCzIXLmNvbW1vbndlaWdodC52MS5XYW50ZWRIABIuCgljb21lX2JhY2sYBSABKAsyGS5jb21tb253ZWlnaHQudjEuQ29tZUJhY2tIABInCgVhbGl2ZRgGIAEoCzIWLmNvbW1vbndlaWdodC52MS5BbGl2ZUgAEhIKCnNlc3Npb25faWQYDyABKAlCCQoHbWVzc2FnZSIHCgVBbGl2ZSJgCgdXZWxjb21lEhIKCnB1YmxpY19rZXkYASABKAwSFAoMaGVhcnRiZWF0X21zGAIgASgNEg8KB3JlcGxpY2EYAyABKAkSGgoSYW5zd2Vyc19oZWFydGJlYXRzGAQgASgIIiMKEEZvdW5kQ29vcmRpbmF0b3ISDwoHcmVwbGljYRgBIAEoCSIbCgZXYW50ZWQSEQoJdXBkYXRlX2lkGAEgASgMIiwKCENvbWVCYWNrEhAKCGFmdGVyX21zGAEgASgNEg4KBnJlYXNvbhgCIAEoCSJgCgRHcmlkEhQKDGxzYl9leHBvbmVudBgBIAEoERIaChJ2YWx1ZV9tYXhfZXhwb25lbnQYAiABKBESEgoKd2VpZ2h0X21heBgDIAEoDRISCgpjb2hvcnRfbWF4GAQgASgNIo8CCgpBc3NpZ25tZW50EgwKBHRhc2sYASABKAkSDQoFcm91bmQYAiABKAQSLQoEYmFzZRgDIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIRCglwbGFuX2pzb24YBCABKAkSKwoIZW5jb2RpbmcYBSABKA4yGS5jb21tb253ZWlnaHQudjEuRW5jb2RpbmcSIwoEZ3JpZBgGIAEoCzIVLmNvbW1vbndlaWdodC52MS5HcmlkEhYKDmRlYWRsaW5lX2luX21zGAcgASgEEgwKBHNlZWQYCCABKAQSFgoOd2VpZ2h0c19pbmxpbmUYCSABKAwSEgoKaW52aXRhdGlvbhgKIAEoDCJNChtBZ2VudFNlcnZpY2VEb3dubG9hZFJlcXVlc3QSDgoGZGlnZXN0GAEgASgMEg4KBm9mZnNldBgCIAEoBBIOCgZsZW5ndGgYAyABKAQiUAocQWdlbnRTZXJ2aWNlRG93bmxvYWRSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSEgoKdG90YWxfc2l6ZRgCIAEoBBIMCgRkYXRhGAMgASgMIisKFkdldFVwZGF0ZVN0YXR1c1JlcXVlc3QSEQoJdXBkYXRlX2lkGAEgASgMImwKF0dldFVwZGF0ZVN0YXR1c1Jlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBIvCgdyZWNlaXB0GAIgASgLMh4uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFJlY2VpcHQSEAoIYWNjZXB0ZWQYAyABKAgi6QIKDFVwZGF0ZUhlYWRlchIRCgl1cGRhdGVfaWQYASABKAwSEAoIYWdlbnRfaWQYAiABKAkSDAoEdGFzaxgDIAEoCRINCgVyb3VuZBgEIAEoBBIUCgxiYXNlX3ZlcnNpb24YBSABKAQSKwoIZW5jb2RpbmcYBiABKA4yGS5jb21tb253ZWlnaHQudjEuRW5jb2RpbmcSDgoGd2VpZ2h0GAcgASgEEhYKDnBheWxvYWRfZGlnZXN0GAggASgMEhQKDHBheWxvYWRfc2l6ZRgJIAEoBBI7CgdtZXRyaWNzGAogAygLMiouY29tbW9ud2VpZ2h0LnYxLlVwZGF0ZUhlYWRlci5NZXRyaWNzRW50cnkSFQoNaGVhZGVyX2RpZ2VzdBgLIAEoDBISCgppbnZpdGF0aW9uGAwgASgMGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBImIKE1N1Ym1pdFVwZGF0ZVJlcXVlc3QSLQoGaGVhZGVyGAEgASgLMh0uY29tbW9ud2VpZ2h0LnYxLlVwZGF0ZUhlYWRlchIOCgZvZmZzZXQYAiABKAQSDAoEZGF0YRgDIAEoDCJpChRTdWJtaXRVcGRhdGVSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSEAoIYWNjZXB0ZWQYAiABKAgSLwoHcmVjZWlwdBgDIAEoCzIeLmNvbW1vbndlaWdodC52MS5TaWduZWRSZWNlaXB0MpADCgxBZ2VudFNlcnZpY2USUAoHU2Vzc2lvbhIfLmNvbW1vbndlaWdodC52MS5TZXNzaW9uUmVxdWVzdBogLmNvbW1vbndlaWdodC52MS5TZXNzaW9uUmVzcG9uc2UoATABEmkKCERvd25sb2FkEiwuY29tbW9ud2VpZ2h0LnYxLkFnZW50U2VydmljZURvd25sb2FkUmVxdWVzdBotLmNvbW1vbndlaWdodC52MS5BZ2VudFNlcnZpY2VEb3dubG9hZFJlc3BvbnNlMAESZAoPR2V0VXBkYXRlU3RhdHVzEicuY29tbW9ud2VpZ2h0LnYxLkdldFVwZGF0ZVN0YXR1c1JlcXVlc3QaKC5jb21tb253ZWlnaHQudjEuR2V0VXBkYXRlU3RhdHVzUmVzcG9uc2USXQoMU3VibWl0VXBkYXRlEiQuY29tbW9ud2VpZ2h0LnYxLlN1Ym1pdFVwZGF0ZVJlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuU3VibWl0VXBkYXRlUmVzcG9uc2UoAWIGcHJvdG8z", [file_commonweight_v1_release]);
+  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWdlbnQucHJvdG8SD2NvbW1vbndlaWdodC52MSLKAgoFSGVsbG8SEAoIYWdlbnRfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIQCghzb2Z0d2FyZRgDIAEoCRIMCgR0YXNrGAQgASgJEhAKCGV4YW1wbGVzGAUgASgEEgwKBGxpbmsYBiABKAkSDgoGbGVhdmVzGAcgASgIEjIKBmxhYmVscxgIIAMoCzIiLmNvbW1vbndlaWdodC52MS5IZWxsby5MYWJlbHNFbnRyeRIzCgxjYXBhYmlsaXRpZXMYCSABKAsyHS5jb21tb253ZWlnaHQudjEuQ2FwYWJpbGl0aWVzEhIKCmNvbmRpdGlvbnMYCiADKAkSEQoJZXZhbHVhdG9yGAsgASgIEgwKBHdvcmsYDCADKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJTCgxDYXBhYmlsaXRpZXMSDgoGZW5naW5lGAEgASgJEhIKCm1lbW9yeV9taWIYAiABKA0SDQoFY29yZXMYAyABKA0SEAoIcGxhdGZvcm0YBCABKAkiHQoKQ29uZGl0aW9ucxIPCgdob2xkaW5nGAEgAygJIugCCg5TZXNzaW9uUmVxdWVzdBInCgVoZWxsbxgBIAEoCzIWLmNvbW1vbndlaWdodC52MS5IZWxsb0gAEicKBXJlYWR5GAIgASgLMhYuY29tbW9ud2VpZ2h0LnYxLlJlYWR5SAASJwoFb2ZmZXIYAyABKAsyFi5jb21tb253ZWlnaHQudjEuT2ZmZXJIABIvCgloZWFydGJlYXQYBCABKAsyGi5jb21tb253ZWlnaHQudjEuSGVhcnRiZWF0SAASKwoHZmFpbHVyZRgFIAEoCzIYLmNvbW1vbndlaWdodC52MS5GYWlsdXJlSAASKwoHZ29vZGJ5ZRgGIAEoCzIYLmNvbW1vbndlaWdodC52MS5Hb29kYnllSAASMQoKY29uZGl0aW9ucxgHIAEoCzIbLmNvbW1vbndlaWdodC52MS5Db25kaXRpb25zSAASEgoKc2Vzc2lvbl9pZBgPIAEoCUIJCgdtZXNzYWdlIgcKBVJlYWR5IgsKCUhlYXJ0YmVhdCIJCgdHb29kYnllIjYKB0ZhaWx1cmUSDAoEdGFzaxgBIAEoCRINCgVyb3VuZBgCIAEoBBIOCgZyZWFzb24YAyABKAkiOAoFT2ZmZXISLwoHdXBkYXRlcxgBIAMoCzIeLmNvbW1vbndlaWdodC52MS5PZmZlcmVkVXBkYXRlIm0KDU9mZmVyZWRVcGRhdGUSEQoJdXBkYXRlX2lkGAEgASgMEgwKBHRhc2sYAiABKAkSDQoFcm91bmQYAyABKAQSFAoMYmFzZV92ZXJzaW9uGAQgASgEEhYKDnBheWxvYWRfZGlnZXN0GAUgASgMIvkCCg9TZXNzaW9uUmVzcG9uc2USKwoHd2VsY29tZRgBIAEoCzIYLmNvbW1vbndlaWdodC52MS5XZWxjb21lSAASMQoKYXNzaWdubWVudBgCIAEoCzIbLmNvbW1vbndlaWdodC52MS5Bc3NpZ25tZW50SAASMQoHcmVjZWlwdBgDIAEoCzIeLmNvbW1vbndlaWdodC52MS5TaWduZWRSZWNlaXB0SAASKQoGd2FudGVkGAQgASgLMhcuY29tbW9ud2VpZ2h0LnYxLldhbnRlZEgAEi4KCWNvbWVfYmFjaxgFIAEoCzIZLmNvbW1vbndlaWdodC52MS5Db21lQmFja0gAEicKBWFsaXZlGAYgASgLMhYuY29tbW9ud2VpZ2h0LnYxLkFsaXZlSAASMAoKcm91bmRfb3ZlchgHIAEoCzIaLmNvbW1vbndlaWdodC52MS5Sb3VuZE92ZXJIABISCgpzZXNzaW9uX2lkGA8gASgJQgkKB21lc3NhZ2UiBwoFQWxpdmUiYAoHV2VsY29tZRISCgpwdWJsaWNfa2V5GAEgASgMEhQKDGhlYXJ0YmVhdF9tcxgCIAEoDRIPCgdyZXBsaWNhGAMgASgJEhoKEmFuc3dlcnNfaGVhcnRiZWF0cxgEIAEoCCIjChBGb3VuZENvb3JkaW5hdG9yEg8KB3JlcGxpY2EYASABKAkiGwoGV2FudGVkEhEKCXVwZGF0ZV9pZBgBIAEoDCIoCglSb3VuZE92ZXISDAoEdGFzaxgBIAEoCRINCgVyb3VuZBgCIAEoBCIsCghDb21lQmFjaxIQCghhZnRlcl9tcxgBIAEoDRIOCgZyZWFzb24YAiABKAkiYAoER3JpZBIUCgxsc2JfZXhwb25lbnQYASABKBESGgoSdmFsdWVfbWF4X2V4cG9uZW50GAIgASgREhIKCndlaWdodF9tYXgYAyABKA0SEgoKY29ob3J0X21heBgEIAEoDSLmAgoKQXNzaWdubWVudBIMCgR0YXNrGAEgASgJEg0KBXJvdW5kGAIgASgEEi0KBGJhc2UYAyABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QSEQoJcGxhbl9qc29uGAQgASgJEisKCGVuY29kaW5nGAUgASgOMhkuY29tbW9ud2VpZ2h0LnYxLkVuY29kaW5nEiMKBGdyaWQYBiABKAsyFS5jb21tb253ZWlnaHQudjEuR3JpZBIWCg5kZWFkbGluZV9pbl9tcxgHIAEoBBIMCgRzZWVkGAggASgEEhYKDndlaWdodHNfaW5saW5lGAkgASgMEhIKCmludml0YXRpb24YCiABKAwSEgoKY29uZGl0aW9ucxgNIAMoCRIMCgR3b3JrGA4gASgJEjMKCWNhbmRpZGF0ZRgPIAEoCzIgLmNvbW1vbndlaWdodC52MS5TaWduZWRDYW5kaWRhdGUiTQobQWdlbnRTZXJ2aWNlRG93bmxvYWRSZXF1ZXN0Eg4KBmRpZ2VzdBgBIAEoDBIOCgZvZmZzZXQYAiABKAQSDgoGbGVuZ3RoGAMgASgEIlAKHEFnZW50U2VydmljZURvd25sb2FkUmVzcG9uc2USDgoGb2Zmc2V0GAEgASgEEhIKCnRvdGFsX3NpemUYAiABKAQSDAoEZGF0YRgDIAEoDCIrChZHZXRVcGRhdGVTdGF0dXNSZXF1ZXN0EhEKCXVwZGF0ZV9pZBgBIAEoDCJsChdHZXRVcGRhdGVTdGF0dXNSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSLwoHcmVjZWlwdBgCIAEoCzIeLmNvbW1vbndlaWdodC52MS5TaWduZWRSZWNlaXB0EhAKCGFjY2VwdGVkGAMgASgIIukCCgxVcGRhdGVIZWFkZXISEQoJdXBkYXRlX2lkGAEgASgMEhAKCGFnZW50X2lkGAIgASgJEgwKBHRhc2sYAyABKAkSDQoFcm91bmQYBCABKAQSFAoMYmFzZV92ZXJzaW9uGAUgASgEEisKCGVuY29kaW5nGAYgASgOMhkuY29tbW9ud2VpZ2h0LnYxLkVuY29kaW5nEg4KBndlaWdodBgHIAEoBBIWCg5wYXlsb2FkX2RpZ2VzdBgIIAEoDBIUCgxwYXlsb2FkX3NpemUYCSABKAQSOwoHbWV0cmljcxgKIAMoCzIqLmNvbW1vbndlaWdodC52MS5VcGRhdGVIZWFkZXIuTWV0cmljc0VudHJ5EhUKDWhlYWRlcl9kaWdlc3QYCyABKAwSEgoKaW52aXRhdGlvbhgMIAEoDBouCgxNZXRyaWNzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ASJiChNTdWJtaXRVcGRhdGVSZXF1ZXN0Ei0KBmhlYWRlchgBIAEoCzIdLmNvbW1vbndlaWdodC52MS5VcGRhdGVIZWFkZXISDgoGb2Zmc2V0GAIgASgEEgwKBGRhdGEYAyABKAwiaQoUU3VibWl0VXBkYXRlUmVzcG9uc2USDgoGb2Zmc2V0GAEgASgEEhAKCGFjY2VwdGVkGAIgASgIEi8KB3JlY2VpcHQYAyABKAsyHi5jb21tb253ZWlnaHQudjEuU2lnbmVkUmVjZWlwdDKQAwoMQWdlbnRTZXJ2aWNlElAKB1Nlc3Npb24SHy5jb21tb253ZWlnaHQudjEuU2Vzc2lvblJlcXVlc3QaIC5jb21tb253ZWlnaHQudjEuU2Vzc2lvblJlc3BvbnNlKAEwARJpCghEb3dubG9hZBIsLmNvbW1vbndlaWdodC52MS5BZ2VudFNlcnZpY2VEb3dubG9hZFJlcXVlc3QaLS5jb21tb253ZWlnaHQudjEuQWdlbnRTZXJ2aWNlRG93bmxvYWRSZXNwb25zZTABEmQKD0dldFVwZGF0ZVN0YXR1cxInLmNvbW1vbndlaWdodC52MS5HZXRVcGRhdGVTdGF0dXNSZXF1ZXN0GiguY29tbW9ud2VpZ2h0LnYxLkdldFVwZGF0ZVN0YXR1c1Jlc3BvbnNlEl0KDFN1Ym1pdFVwZGF0ZRIkLmNvbW1vbndlaWdodC52MS5TdWJtaXRVcGRhdGVSZXF1ZXN0GiUuY29tbW9ud2VpZ2h0LnYxLlN1Ym1pdFVwZGF0ZVJlc3BvbnNlKAFiBnByb3RvMw", [file_commonweight_v1_release]);
 
 /**
  * Who an agent is and what it can do.
@@ -57,6 +57,46 @@ export type Hello = Message<"commonweight.v1.Hello"> & {
    * @generated from field: string link = 6;
    */
   link: string;
+
+  /**
+   * The agent leaves between rounds: where it is not needed it wants to be told when to come back.
+   *
+   * @generated from field: bool leaves = 7;
+   */
+  leaves: boolean;
+
+  /**
+   * What its operator says of it, for tasks to choose by: "site" -> "north".
+   *
+   * @generated from field: map<string, string> labels = 8;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * @generated from field: commonweight.v1.Capabilities capabilities = 9;
+   */
+  capabilities?: Capabilities | undefined;
+
+  /**
+   * What holds now of "charging", "unmetered", "idle" and what else its operator names.
+   *
+   * @generated from field: repeated string conditions = 10;
+   */
+  conditions: string[];
+
+  /**
+   * It has data that others are judged by: it is asked by name, and never drawn into a cohort.
+   *
+   * @generated from field: bool evaluator = 11;
+   */
+  evaluator: boolean;
+
+  /**
+   * What it can do: "train", "evaluate", "statistics". Empty is "train", as of an agent of a version before.
+   *
+   * @generated from field: repeated string work = 12;
+   */
+  work: string[];
 };
 
 /**
@@ -65,6 +105,65 @@ export type Hello = Message<"commonweight.v1.Hello"> & {
  */
 export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
   messageDesc(file_commonweight_v1_agent, 0);
+
+/**
+ * What a device has.
+ *
+ * @generated from message commonweight.v1.Capabilities
+ */
+export type Capabilities = Message<"commonweight.v1.Capabilities"> & {
+  /**
+   * What trains: "ort-cpu", "ort-cuda" and so on.
+   *
+   * @generated from field: string engine = 1;
+   */
+  engine: string;
+
+  /**
+   * Of the device, or of what this program may have of it.
+   *
+   * @generated from field: uint32 memory_mib = 2;
+   */
+  memoryMib: number;
+
+  /**
+   * @generated from field: uint32 cores = 3;
+   */
+  cores: number;
+
+  /**
+   * "linux-x64".
+   *
+   * @generated from field: string platform = 4;
+   */
+  platform: string;
+};
+
+/**
+ * Describes the message commonweight.v1.Capabilities.
+ * Use `create(CapabilitiesSchema)` to create a new message.
+ */
+export const CapabilitiesSchema: GenMessage<Capabilities> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_agent, 1);
+
+/**
+ * What holds now, in place of what was said before.
+ *
+ * @generated from message commonweight.v1.Conditions
+ */
+export type Conditions = Message<"commonweight.v1.Conditions"> & {
+  /**
+   * @generated from field: repeated string holding = 1;
+   */
+  holding: string[];
+};
+
+/**
+ * Describes the message commonweight.v1.Conditions.
+ * Use `create(ConditionsSchema)` to create a new message.
+ */
+export const ConditionsSchema: GenMessage<Conditions> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_agent, 2);
 
 /**
  * @generated from message commonweight.v1.SessionRequest
@@ -119,6 +218,14 @@ export type SessionRequest = Message<"commonweight.v1.SessionRequest"> & {
      */
     value: Goodbye;
     case: "goodbye";
+  } | {
+    /**
+     * Another of its conditions holds, or does not hold any more.
+     *
+     * @generated from field: commonweight.v1.Conditions conditions = 7;
+     */
+    value: Conditions;
+    case: "conditions";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -134,7 +241,7 @@ export type SessionRequest = Message<"commonweight.v1.SessionRequest"> & {
  * Use `create(SessionRequestSchema)` to create a new message.
  */
 export const SessionRequestSchema: GenMessage<SessionRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 1);
+  messageDesc(file_commonweight_v1_agent, 3);
 
 /**
  * @generated from message commonweight.v1.Ready
@@ -147,7 +254,7 @@ export type Ready = Message<"commonweight.v1.Ready"> & {
  * Use `create(ReadySchema)` to create a new message.
  */
 export const ReadySchema: GenMessage<Ready> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 2);
+  messageDesc(file_commonweight_v1_agent, 4);
 
 /**
  * @generated from message commonweight.v1.Heartbeat
@@ -160,7 +267,7 @@ export type Heartbeat = Message<"commonweight.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 3);
+  messageDesc(file_commonweight_v1_agent, 5);
 
 /**
  * @generated from message commonweight.v1.Goodbye
@@ -173,7 +280,7 @@ export type Goodbye = Message<"commonweight.v1.Goodbye"> & {
  * Use `create(GoodbyeSchema)` to create a new message.
  */
 export const GoodbyeSchema: GenMessage<Goodbye> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 4);
+  messageDesc(file_commonweight_v1_agent, 6);
 
 /**
  * @generated from message commonweight.v1.Failure
@@ -200,7 +307,7 @@ export type Failure = Message<"commonweight.v1.Failure"> & {
  * Use `create(FailureSchema)` to create a new message.
  */
 export const FailureSchema: GenMessage<Failure> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 5);
+  messageDesc(file_commonweight_v1_agent, 7);
 
 /**
  * @generated from message commonweight.v1.Offer
@@ -217,7 +324,7 @@ export type Offer = Message<"commonweight.v1.Offer"> & {
  * Use `create(OfferSchema)` to create a new message.
  */
 export const OfferSchema: GenMessage<Offer> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 6);
+  messageDesc(file_commonweight_v1_agent, 8);
 
 /**
  * @generated from message commonweight.v1.OfferedUpdate
@@ -256,7 +363,7 @@ export type OfferedUpdate = Message<"commonweight.v1.OfferedUpdate"> & {
  * Use `create(OfferedUpdateSchema)` to create a new message.
  */
 export const OfferedUpdateSchema: GenMessage<OfferedUpdate> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 7);
+  messageDesc(file_commonweight_v1_agent, 9);
 
 /**
  * @generated from message commonweight.v1.SessionResponse
@@ -307,6 +414,14 @@ export type SessionResponse = Message<"commonweight.v1.SessionResponse"> & {
      */
     value: Alive;
     case: "alive";
+  } | {
+    /**
+     * What the agent is at is not needed any more: it may stop.
+     *
+     * @generated from field: commonweight.v1.RoundOver round_over = 7;
+     */
+    value: RoundOver;
+    case: "roundOver";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -320,7 +435,7 @@ export type SessionResponse = Message<"commonweight.v1.SessionResponse"> & {
  * Use `create(SessionResponseSchema)` to create a new message.
  */
 export const SessionResponseSchema: GenMessage<SessionResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 8);
+  messageDesc(file_commonweight_v1_agent, 10);
 
 /**
  * @generated from message commonweight.v1.Alive
@@ -333,7 +448,7 @@ export type Alive = Message<"commonweight.v1.Alive"> & {
  * Use `create(AliveSchema)` to create a new message.
  */
 export const AliveSchema: GenMessage<Alive> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 9);
+  messageDesc(file_commonweight_v1_agent, 11);
 
 /**
  * @generated from message commonweight.v1.Welcome
@@ -371,7 +486,7 @@ export type Welcome = Message<"commonweight.v1.Welcome"> & {
  * Use `create(WelcomeSchema)` to create a new message.
  */
 export const WelcomeSchema: GenMessage<Welcome> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 10);
+  messageDesc(file_commonweight_v1_agent, 12);
 
 /**
  * Over NATS: what each coordinator that lives says to a request to `cw.v1.coordinator.find`, which has no message of its own.
@@ -392,7 +507,7 @@ export type FoundCoordinator = Message<"commonweight.v1.FoundCoordinator"> & {
  * Use `create(FoundCoordinatorSchema)` to create a new message.
  */
 export const FoundCoordinatorSchema: GenMessage<FoundCoordinator> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 11);
+  messageDesc(file_commonweight_v1_agent, 13);
 
 /**
  * @generated from message commonweight.v1.Wanted
@@ -409,7 +524,31 @@ export type Wanted = Message<"commonweight.v1.Wanted"> & {
  * Use `create(WantedSchema)` to create a new message.
  */
 export const WantedSchema: GenMessage<Wanted> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 12);
+  messageDesc(file_commonweight_v1_agent, 14);
+
+/**
+ * The round has the updates that it needs. An update that is in the outbox already is offered all the same, and ended by a receipt.
+ *
+ * @generated from message commonweight.v1.RoundOver
+ */
+export type RoundOver = Message<"commonweight.v1.RoundOver"> & {
+  /**
+   * @generated from field: string task = 1;
+   */
+  task: string;
+
+  /**
+   * @generated from field: uint64 round = 2;
+   */
+  round: bigint;
+};
+
+/**
+ * Describes the message commonweight.v1.RoundOver.
+ * Use `create(RoundOverSchema)` to create a new message.
+ */
+export const RoundOverSchema: GenMessage<RoundOver> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_agent, 15);
 
 /**
  * @generated from message commonweight.v1.ComeBack
@@ -431,7 +570,7 @@ export type ComeBack = Message<"commonweight.v1.ComeBack"> & {
  * Use `create(ComeBackSchema)` to create a new message.
  */
 export const ComeBackSchema: GenMessage<ComeBack> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 13);
+  messageDesc(file_commonweight_v1_agent, 16);
 
 /**
  * The grid that updates of a round must lie on. Values are integers times 2^lsb_exponent.
@@ -467,7 +606,7 @@ export type Grid = Message<"commonweight.v1.Grid"> & {
  * Use `create(GridSchema)` to create a new message.
  */
 export const GridSchema: GenMessage<Grid> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 14);
+  messageDesc(file_commonweight_v1_agent, 17);
 
 /**
  * @generated from message commonweight.v1.Assignment
@@ -532,6 +671,28 @@ export type Assignment = Message<"commonweight.v1.Assignment"> & {
    * @generated from field: bytes invitation = 10;
    */
   invitation: Uint8Array;
+
+  /**
+   * What is to hold while the agent trains: where it does not any more, the agent stops.
+   *
+   * @generated from field: repeated string conditions = 13;
+   */
+  conditions: string[];
+
+  /**
+   * What the agent is to do: empty is "train". "evaluate" and "statistics" are answered with a report: an update in float32 of whole numbers, each
+   * weighing one. plan_json is then the plan of that.
+   *
+   * @generated from field: string work = 14;
+   */
+  work: string;
+
+  /**
+   * To evaluate beside the base.
+   *
+   * @generated from field: commonweight.v1.SignedCandidate candidate = 15;
+   */
+  candidate?: SignedCandidate | undefined;
 };
 
 /**
@@ -539,7 +700,7 @@ export type Assignment = Message<"commonweight.v1.Assignment"> & {
  * Use `create(AssignmentSchema)` to create a new message.
  */
 export const AssignmentSchema: GenMessage<Assignment> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 15);
+  messageDesc(file_commonweight_v1_agent, 18);
 
 /**
  * @generated from message commonweight.v1.AgentServiceDownloadRequest
@@ -568,7 +729,7 @@ export type AgentServiceDownloadRequest = Message<"commonweight.v1.AgentServiceD
  * Use `create(AgentServiceDownloadRequestSchema)` to create a new message.
  */
 export const AgentServiceDownloadRequestSchema: GenMessage<AgentServiceDownloadRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 16);
+  messageDesc(file_commonweight_v1_agent, 19);
 
 /**
  * @generated from message commonweight.v1.AgentServiceDownloadResponse
@@ -595,7 +756,7 @@ export type AgentServiceDownloadResponse = Message<"commonweight.v1.AgentService
  * Use `create(AgentServiceDownloadResponseSchema)` to create a new message.
  */
 export const AgentServiceDownloadResponseSchema: GenMessage<AgentServiceDownloadResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 17);
+  messageDesc(file_commonweight_v1_agent, 20);
 
 /**
  * @generated from message commonweight.v1.GetUpdateStatusRequest
@@ -612,7 +773,7 @@ export type GetUpdateStatusRequest = Message<"commonweight.v1.GetUpdateStatusReq
  * Use `create(GetUpdateStatusRequestSchema)` to create a new message.
  */
 export const GetUpdateStatusRequestSchema: GenMessage<GetUpdateStatusRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 18);
+  messageDesc(file_commonweight_v1_agent, 21);
 
 /**
  * @generated from message commonweight.v1.GetUpdateStatusResponse
@@ -645,7 +806,7 @@ export type GetUpdateStatusResponse = Message<"commonweight.v1.GetUpdateStatusRe
  * Use `create(GetUpdateStatusResponseSchema)` to create a new message.
  */
 export const GetUpdateStatusResponseSchema: GenMessage<GetUpdateStatusResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 19);
+  messageDesc(file_commonweight_v1_agent, 22);
 
 /**
  * @generated from message commonweight.v1.UpdateHeader
@@ -724,7 +885,7 @@ export type UpdateHeader = Message<"commonweight.v1.UpdateHeader"> & {
  * Use `create(UpdateHeaderSchema)` to create a new message.
  */
 export const UpdateHeaderSchema: GenMessage<UpdateHeader> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 20);
+  messageDesc(file_commonweight_v1_agent, 23);
 
 /**
  * @generated from message commonweight.v1.SubmitUpdateRequest
@@ -755,7 +916,7 @@ export type SubmitUpdateRequest = Message<"commonweight.v1.SubmitUpdateRequest">
  * Use `create(SubmitUpdateRequestSchema)` to create a new message.
  */
 export const SubmitUpdateRequestSchema: GenMessage<SubmitUpdateRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 21);
+  messageDesc(file_commonweight_v1_agent, 24);
 
 /**
  * @generated from message commonweight.v1.SubmitUpdateResponse
@@ -788,7 +949,7 @@ export type SubmitUpdateResponse = Message<"commonweight.v1.SubmitUpdateResponse
  * Use `create(SubmitUpdateResponseSchema)` to create a new message.
  */
 export const SubmitUpdateResponseSchema: GenMessage<SubmitUpdateResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 22);
+  messageDesc(file_commonweight_v1_agent, 25);
 
 /**
  * What an edge agent speaks. Over NATS the same messages go on cw.v1.agent.<id>.* subjects.

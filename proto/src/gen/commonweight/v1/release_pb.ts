@@ -12,7 +12,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file commonweight/v1/release.proto.
  */
 export const file_commonweight_v1_release: GenFile = /*@__PURE__*/
-  fileDesc("Ch1jb21tb253ZWlnaHQvdjEvcmVsZWFzZS5wcm90bxIPY29tbW9ud2VpZ2h0LnYxIkcKCEFydGlmYWN0EgwKBHJvbGUYASABKAkSDwoHdmFyaWFudBgCIAEoCRIOCgZkaWdlc3QYAyABKAwSDAoEc2l6ZRgEIAEoBCJMCg5UZW5zb3JDb250cmFjdBIMCgRuYW1lGAEgASgJEg0KBWR0eXBlGAIgASgJEgwKBGRpbXMYAyADKAMSDwoHc3ltYm9scxgEIAMoCSLbAwoITWFuaWZlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIVCg1wYXJlbnRfZGlnZXN0GAMgASgMEgwKBHRhc2sYBCABKAkSDQoFcm91bmQYBSABKAQSDQoFZXBvY2gYBiABKAQSEAoIc3RyYXRlZ3kYByABKAkSFAoMdG90YWxfd2VpZ2h0GAggASgEEhwKFGNvbnRyaWJ1dGlvbnNfZGlnZXN0GAkgASgMEiwKCWFydGlmYWN0cxgKIAMoCzIZLmNvbW1vbndlaWdodC52MS5BcnRpZmFjdBIvCgZpbnB1dHMYCyADKAsyHy5jb21tb253ZWlnaHQudjEuVGVuc29yQ29udHJhY3QSMAoHb3V0cHV0cxgMIAMoCzIfLmNvbW1vbndlaWdodC52MS5UZW5zb3JDb250cmFjdBI3CgdtZXRyaWNzGA0gAygLMiYuY29tbW9ud2VpZ2h0LnYxLk1hbmlmZXN0Lk1ldHJpY3NFbnRyeRISCgpjcmVhdGVkX21zGA4gASgDEhgKEHJlc3RvcmVkX3ZlcnNpb24YDyABKAQaLgoMTWV0cmljc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEiSQoOU2lnbmVkTWFuaWZlc3QSEAoIbWFuaWZlc3QYASABKAwSEQoJc2lnbmF0dXJlGAIgASgMEhIKCnB1YmxpY19rZXkYAyABKAwijwEKElZhcmlhbnRNZWFzdXJlbWVudBIMCgRkYXRhGAEgASgJEhAKCGV4YW1wbGVzGAIgASgEEhIKCmRpZmZlcmVuY2UYAyABKAESEQoJYWdyZWVtZW50GAQgASgBEjIKCGFjY3VyYWN5GAUgASgLMiAuY29tbW9ud2VpZ2h0LnYxLlZhcmlhbnRBY2N1cmFjeSIzCg9WYXJpYW50QWNjdXJhY3kSDwoHZmxvYXQzMhgBIAEoARIPCgd2YXJpYW50GAIgASgBIqoBCgdWYXJpYW50EgwKBG5hbWUYASABKAkSLAoFc3RhdGUYAiABKA4yHS5jb21tb253ZWlnaHQudjEuVmFyaWFudFN0YXRlEgsKA3doeRgDIAEoCRIOCgZkaWdlc3QYBCABKAwSDAoEc2l6ZRgFIAEoBBI4CgttZWFzdXJlbWVudBgGIAEoCzIjLmNvbW1vbndlaWdodC52MS5WYXJpYW50TWVhc3VyZW1lbnQipgEKC1ZhcmlhbnRMaXN0Eg0KBW1vZGVsGAEgASgJEg8KB3ZlcnNpb24YAiABKAQSFwoPbWFuaWZlc3RfZGlnZXN0GAMgASgMEhAKCHJldmlzaW9uGAQgASgEEioKCHZhcmlhbnRzGAUgAygLMhguY29tbW9ud2VpZ2h0LnYxLlZhcmlhbnQSIAoYYWNjdXJhY3lfZHJvcF9wb2ludHNfbWF4GAYgASgBIkgKEVNpZ25lZFZhcmlhbnRMaXN0EgwKBGxpc3QYASABKAwSEQoJc2lnbmF0dXJlGAIgASgMEhIKCnB1YmxpY19rZXkYAyABKAwiMQoMQ29udHJpYnV0aW9uEhEKCXVwZGF0ZV9pZBgBIAEoDBIOCgZ3ZWlnaHQYAiABKAQiRwoJUmVqZWN0aW9uEhEKCXVwZGF0ZV9pZBgBIAEoDBInCgZyZWFzb24YAiABKA4yFy5jb21tb253ZWlnaHQudjEuUmVhc29uInEKEENvbnRyaWJ1dGlvbkxpc3QSLwoIYWNjZXB0ZWQYASADKAsyHS5jb21tb253ZWlnaHQudjEuQ29udHJpYnV0aW9uEiwKCHJlamVjdGVkGAIgAygLMhouY29tbW9ud2VpZ2h0LnYxLlJlamVjdGlvbiKOAQoHUmVjZWlwdBIRCgl1cGRhdGVfaWQYASABKAwSDAoEdGFzaxgCIAEoCRINCgVyb3VuZBgDIAEoBBIbChFjb21taXR0ZWRfdmVyc2lvbhgEIAEoBEgAEisKCHJlamVjdGVkGAUgASgOMhcuY29tbW9ud2VpZ2h0LnYxLlJlYXNvbkgAQgkKB291dGNvbWUiRwoNU2lnbmVkUmVjZWlwdBIPCgdyZWNlaXB0GAEgASgMEhEKCXNpZ25hdHVyZRgCIAEoDBISCgpwdWJsaWNfa2V5GAMgASgMKmQKCEVuY29kaW5nEhgKFEVOQ09ESU5HX1VOU1BFQ0lGSUVEEAASFAoQRU5DT0RJTkdfRkxPQVQzMhABEhMKD0VOQ09ESU5HX01YSU5UOBACEhMKD0VOQ09ESU5HX01YSU5UNBADKpkBCgxWYXJpYW50U3RhdGUSHQoZVkFSSUFOVF9TVEFURV9VTlNQRUNJRklFRBAAEhYKElZBUklBTlRfU1RBVEVfTUFERRABEhsKF1ZBUklBTlRfU1RBVEVfUFVCTElTSEVEEAISGgoWVkFSSUFOVF9TVEFURV9XSVRISEVMRBADEhkKFVZBUklBTlRfU1RBVEVfUkVGVVNFRBAEKtUDCgZSZWFzb24SFgoSUkVBU09OX1VOU1BFQ0lGSUVEEAASFgoSUkVBU09OX1NUQUxFX1JPVU5EEAESFgoSUkVBU09OX05PVF9JTlZJVEVEEAISFAoQUkVBU09OX0RVUExJQ0FURRADEhkKFVJFQVNPTl9OT1RfQ09MTEVDVElORxAEEh0KGVJFQVNPTl9XUk9OR19CQVNFX1ZFUlNJT04QBRIVChFSRUFTT05fV1JPTkdfU0laRRAGEhkKFVJFQVNPTl9XUk9OR19FTkNPRElORxAHEhoKFlJFQVNPTl9ESUdFU1RfTUlTTUFUQ0gQCBIVChFSRUFTT05fTk9UX0ZJTklURRAJEhoKFlJFQVNPTl9WQUxVRV9UT09fTEFSR0UQChITCg9SRUFTT05fT0ZGX0dSSUQQCxIeChpSRUFTT05fV0VJR0hUX09VVF9PRl9SQU5HRRAMEhMKD1JFQVNPTl9XUk9OR19JRBANEhcKE1JFQVNPTl9VTktOT1dOX1RBU0sQDhISCg5SRUFTT05fRVhQSVJFRBAPEhsKF1JFQVNPTl9UT09fTUFOWV9VUExPQURTEBASHgoaUkVBU09OX0JBU0VfQUxSRUFEWV9DTE9TRUQQEWIGcHJvdG8z");
+  fileDesc("Ch1jb21tb253ZWlnaHQvdjEvcmVsZWFzZS5wcm90bxIPY29tbW9ud2VpZ2h0LnYxIkcKCEFydGlmYWN0EgwKBHJvbGUYASABKAkSDwoHdmFyaWFudBgCIAEoCRIOCgZkaWdlc3QYAyABKAwSDAoEc2l6ZRgEIAEoBCJMCg5UZW5zb3JDb250cmFjdBIMCgRuYW1lGAEgASgJEg0KBWR0eXBlGAIgASgJEgwKBGRpbXMYAyADKAMSDwoHc3ltYm9scxgEIAMoCSKfBAoITWFuaWZlc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIVCg1wYXJlbnRfZGlnZXN0GAMgASgMEgwKBHRhc2sYBCABKAkSDQoFcm91bmQYBSABKAQSDQoFZXBvY2gYBiABKAQSEAoIc3RyYXRlZ3kYByABKAkSFAoMdG90YWxfd2VpZ2h0GAggASgEEhwKFGNvbnRyaWJ1dGlvbnNfZGlnZXN0GAkgASgMEiwKCWFydGlmYWN0cxgKIAMoCzIZLmNvbW1vbndlaWdodC52MS5BcnRpZmFjdBIvCgZpbnB1dHMYCyADKAsyHy5jb21tb253ZWlnaHQudjEuVGVuc29yQ29udHJhY3QSMAoHb3V0cHV0cxgMIAMoCzIfLmNvbW1vbndlaWdodC52MS5UZW5zb3JDb250cmFjdBI3CgdtZXRyaWNzGA0gAygLMiYuY29tbW9ud2VpZ2h0LnYxLk1hbmlmZXN0Lk1ldHJpY3NFbnRyeRISCgpjcmVhdGVkX21zGA4gASgDEhgKEHJlc3RvcmVkX3ZlcnNpb24YDyABKAQSEQoJY2FuZGlkYXRlGBQgASgEEi8KCmV2YWx1YXRpb24YFSABKAsyGy5jb21tb253ZWlnaHQudjEuRXZhbHVhdGlvbhouCgxNZXRyaWNzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ASKaAQoKRXZhbHVhdGlvbhIPCgdyZXBvcnRzGAEgASgNEhAKCGV4YW1wbGVzGAIgASgEEjkKB21ldHJpY3MYAyADKAsyKC5jb21tb253ZWlnaHQudjEuRXZhbHVhdGlvbi5NZXRyaWNzRW50cnkaLgoMTWV0cmljc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEiuwQKCUNhbmRpZGF0ZRINCgVtb2RlbBgBIAEoCRIOCgZudW1iZXIYAiABKAQSDAoEdGFzaxgDIAEoCRINCgVyb3VuZBgEIAEoBBIUCgxiYXNlX3ZlcnNpb24YBSABKAQSEwoLYmFzZV9kaWdlc3QYBiABKAwSEAoIc3RyYXRlZ3kYByABKAkSFAoMdG90YWxfd2VpZ2h0GAggASgEEhwKFGNvbnRyaWJ1dGlvbnNfZGlnZXN0GAkgASgMEiwKCWFydGlmYWN0cxgKIAMoCzIZLmNvbW1vbndlaWdodC52MS5BcnRpZmFjdBI4CgdtZXRyaWNzGAsgAygLMicuY29tbW9ud2VpZ2h0LnYxLkNhbmRpZGF0ZS5NZXRyaWNzRW50cnkSEgoKY3JlYXRlZF9tcxgMIAEoAxINCgVlcG9jaBgNIAEoBBIuCgVzdGF0ZRgOIAEoDjIfLmNvbW1vbndlaWdodC52MS5DYW5kaWRhdGVTdGF0ZRILCgN3aHkYDyABKAkSDwoHdmVyc2lvbhgQIAEoBBIRCglzdGVwX25vcm0YESABKAESNAoPYmFzZV9ldmFsdWF0aW9uGBIgASgLMhsuY29tbW9ud2VpZ2h0LnYxLkV2YWx1YXRpb24SLwoKZXZhbHVhdGlvbhgTIAEoCzIbLmNvbW1vbndlaWdodC52MS5FdmFsdWF0aW9uGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBIksKD1NpZ25lZENhbmRpZGF0ZRIRCgljYW5kaWRhdGUYASABKAwSEQoJc2lnbmF0dXJlGAIgASgMEhIKCnB1YmxpY19rZXkYAyABKAwi9AEKBlJlc3VsdBIMCgR0YXNrGAEgASgJEg0KBXJvdW5kGAIgASgEEgwKBGtpbmQYAyABKAkSDQoFbW9kZWwYBCABKAkSDwoHdmVyc2lvbhgFIAEoBBIXCg9tYW5pZmVzdF9kaWdlc3QYBiABKAwSEgoKY3JlYXRlZF9tcxgHIAEoAxINCgVlcG9jaBgIIAEoBBIvCgpldmFsdWF0aW9uGAkgASgLMhsuY29tbW9ud2VpZ2h0LnYxLkV2YWx1YXRpb24SGQoRc3RhdGlzdGljc19kaWdlc3QYCiABKAwSFwoPc3RhdGlzdGljc19zaXplGAsgASgEIkUKDFNpZ25lZFJlc3VsdBIOCgZyZXN1bHQYASABKAwSEQoJc2lnbmF0dXJlGAIgASgMEhIKCnB1YmxpY19rZXkYAyABKAwiOAoNU3RhdGlzdGljc0JpbhIMCgRmcm9tGAEgASgBEgoKAnRvGAIgASgBEg0KBWNvdW50GAMgASgEIq4BChFGZWF0dXJlU3RhdGlzdGljcxINCgVjb3VudBgBIAEoBBIPCgdtaXNzaW5nGAIgASgEEgwKBG1lYW4YAyABKAESEAoIdmFyaWFuY2UYBCABKAESCwoDbWluGAUgASgBEgsKA21heBgGIAEoARIRCglxdWFudGlsZXMYByADKAESLAoEYmlucxgIIAMoCzIeLmNvbW1vbndlaWdodC52MS5TdGF0aXN0aWNzQmluInQKClN0YXRpc3RpY3MSEAoIZXhhbXBsZXMYASABKAQSNAoIZmVhdHVyZXMYAiADKAsyIi5jb21tb253ZWlnaHQudjEuRmVhdHVyZVN0YXRpc3RpY3MSDgoGbGFiZWxzGAMgAygEEg4KBnNoYXJlcxgEIAMoASJJCg5TaWduZWRNYW5pZmVzdBIQCghtYW5pZmVzdBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwSEgoKcHVibGljX2tleRgDIAEoDCKPAQoSVmFyaWFudE1lYXN1cmVtZW50EgwKBGRhdGEYASABKAkSEAoIZXhhbXBsZXMYAiABKAQSEgoKZGlmZmVyZW5jZRgDIAEoARIRCglhZ3JlZW1lbnQYBCABKAESMgoIYWNjdXJhY3kYBSABKAsyIC5jb21tb253ZWlnaHQudjEuVmFyaWFudEFjY3VyYWN5IjMKD1ZhcmlhbnRBY2N1cmFjeRIPCgdmbG9hdDMyGAEgASgBEg8KB3ZhcmlhbnQYAiABKAEiqgEKB1ZhcmlhbnQSDAoEbmFtZRgBIAEoCRIsCgVzdGF0ZRgCIAEoDjIdLmNvbW1vbndlaWdodC52MS5WYXJpYW50U3RhdGUSCwoDd2h5GAMgASgJEg4KBmRpZ2VzdBgEIAEoDBIMCgRzaXplGAUgASgEEjgKC21lYXN1cmVtZW50GAYgASgLMiMuY29tbW9ud2VpZ2h0LnYxLlZhcmlhbnRNZWFzdXJlbWVudCKmAQoLVmFyaWFudExpc3QSDQoFbW9kZWwYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIXCg9tYW5pZmVzdF9kaWdlc3QYAyABKAwSEAoIcmV2aXNpb24YBCABKAQSKgoIdmFyaWFudHMYBSADKAsyGC5jb21tb253ZWlnaHQudjEuVmFyaWFudBIgChhhY2N1cmFjeV9kcm9wX3BvaW50c19tYXgYBiABKAEiSAoRU2lnbmVkVmFyaWFudExpc3QSDAoEbGlzdBgBIAEoDBIRCglzaWduYXR1cmUYAiABKAwSEgoKcHVibGljX2tleRgDIAEoDCIxCgxDb250cmlidXRpb24SEQoJdXBkYXRlX2lkGAEgASgMEg4KBndlaWdodBgCIAEoBCJHCglSZWplY3Rpb24SEQoJdXBkYXRlX2lkGAEgASgMEicKBnJlYXNvbhgCIAEoDjIXLmNvbW1vbndlaWdodC52MS5SZWFzb24icQoQQ29udHJpYnV0aW9uTGlzdBIvCghhY2NlcHRlZBgBIAMoCzIdLmNvbW1vbndlaWdodC52MS5Db250cmlidXRpb24SLAoIcmVqZWN0ZWQYAiADKAsyGi5jb21tb253ZWlnaHQudjEuUmVqZWN0aW9uIqcBCgdSZWNlaXB0EhEKCXVwZGF0ZV9pZBgBIAEoDBIMCgR0YXNrGAIgASgJEg0KBXJvdW5kGAMgASgEEhsKEWNvbW1pdHRlZF92ZXJzaW9uGAQgASgESAASKwoIcmVqZWN0ZWQYBSABKA4yFy5jb21tb253ZWlnaHQudjEuUmVhc29uSAASFwoNY291bnRlZF9yb3VuZBgGIAEoBEgAQgkKB291dGNvbWUiRwoNU2lnbmVkUmVjZWlwdBIPCgdyZWNlaXB0GAEgASgMEhEKCXNpZ25hdHVyZRgCIAEoDBISCgpwdWJsaWNfa2V5GAMgASgMKmQKCEVuY29kaW5nEhgKFEVOQ09ESU5HX1VOU1BFQ0lGSUVEEAASFAoQRU5DT0RJTkdfRkxPQVQzMhABEhMKD0VOQ09ESU5HX01YSU5UOBACEhMKD0VOQ09ESU5HX01YSU5UNBADKqcBCg5DYW5kaWRhdGVTdGF0ZRIfChtDQU5ESURBVEVfU1RBVEVfVU5TUEVDSUZJRUQQABIbChdDQU5ESURBVEVfU1RBVEVfUEVORElORxABEh0KGUNBTkRJREFURV9TVEFURV9QVUJMSVNIRUQQAhIbChdDQU5ESURBVEVfU1RBVEVfUkVGVVNFRBADEhsKF0NBTkRJREFURV9TVEFURV9EUk9QUEVEEAQqmQEKDFZhcmlhbnRTdGF0ZRIdChlWQVJJQU5UX1NUQVRFX1VOU1BFQ0lGSUVEEAASFgoSVkFSSUFOVF9TVEFURV9NQURFEAESGwoXVkFSSUFOVF9TVEFURV9QVUJMSVNIRUQQAhIaChZWQVJJQU5UX1NUQVRFX1dJVEhIRUxEEAMSGQoVVkFSSUFOVF9TVEFURV9SRUZVU0VEEAQq/QMKBlJlYXNvbhIWChJSRUFTT05fVU5TUEVDSUZJRUQQABIWChJSRUFTT05fU1RBTEVfUk9VTkQQARIWChJSRUFTT05fTk9UX0lOVklURUQQAhIUChBSRUFTT05fRFVQTElDQVRFEAMSGQoVUkVBU09OX05PVF9DT0xMRUNUSU5HEAQSHQoZUkVBU09OX1dST05HX0JBU0VfVkVSU0lPThAFEhUKEVJFQVNPTl9XUk9OR19TSVpFEAYSGQoVUkVBU09OX1dST05HX0VOQ09ESU5HEAcSGgoWUkVBU09OX0RJR0VTVF9NSVNNQVRDSBAIEhUKEVJFQVNPTl9OT1RfRklOSVRFEAkSGgoWUkVBU09OX1ZBTFVFX1RPT19MQVJHRRAKEhMKD1JFQVNPTl9PRkZfR1JJRBALEh4KGlJFQVNPTl9XRUlHSFRfT1VUX09GX1JBTkdFEAwSEwoPUkVBU09OX1dST05HX0lEEA0SFwoTUkVBU09OX1VOS05PV05fVEFTSxAOEhIKDlJFQVNPTl9FWFBJUkVEEA8SGwoXUkVBU09OX1RPT19NQU5ZX1VQTE9BRFMQEBIeChpSRUFTT05fQkFTRV9BTFJFQURZX0NMT1NFRBAREhUKEVJFQVNPTl9ST1VORF9GVUxMEBISDwoLUkVBU09OX0dBVEUQE2IGcHJvdG8z");
 
 /**
  * One content-addressed blob of a version.
@@ -181,6 +181,20 @@ export type Manifest = Message<"commonweight.v1.Manifest"> & {
    * @generated from field: uint64 restored_version = 15;
    */
   restoredVersion: bigint;
+
+  /**
+   * The number of the candidate that this version was while agents evaluated it; 0 where nobody did.
+   *
+   * @generated from field: uint64 candidate = 20;
+   */
+  candidate: bigint;
+
+  /**
+   * What they found of it.
+   *
+   * @generated from field: commonweight.v1.Evaluation evaluation = 21;
+   */
+  evaluation?: Evaluation | undefined;
 };
 
 /**
@@ -189,6 +203,426 @@ export type Manifest = Message<"commonweight.v1.Manifest"> & {
  */
 export const ManifestSchema: GenMessage<Manifest> = /*@__PURE__*/
   messageDesc(file_commonweight_v1_release, 2);
+
+/**
+ * How good weights are over the examples of some devices.
+ *
+ * @generated from message commonweight.v1.Evaluation
+ */
+export type Evaluation = Message<"commonweight.v1.Evaluation"> & {
+  /**
+   * @generated from field: uint32 reports = 1;
+   */
+  reports: number;
+
+  /**
+   * @generated from field: uint64 examples = 2;
+   */
+  examples: bigint;
+
+  /**
+   * @generated from field: map<string, double> metrics = 3;
+   */
+  metrics: { [key: string]: number };
+};
+
+/**
+ * Describes the message commonweight.v1.Evaluation.
+ * Use `create(EvaluationSchema)` to create a new message.
+ */
+export const EvaluationSchema: GenMessage<Evaluation> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 3);
+
+/**
+ * What a round made, before it is a version or instead. It is signed anew once it is decided.
+ *
+ * @generated from message commonweight.v1.Candidate
+ */
+export type Candidate = Message<"commonweight.v1.Candidate"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * Among the model's candidates.
+   *
+   * @generated from field: uint64 number = 2;
+   */
+  number: bigint;
+
+  /**
+   * @generated from field: string task = 3;
+   */
+  task: string;
+
+  /**
+   * @generated from field: uint64 round = 4;
+   */
+  round: bigint;
+
+  /**
+   * The champion: what it was made from, and is held against.
+   *
+   * @generated from field: uint64 base_version = 5;
+   */
+  baseVersion: bigint;
+
+  /**
+   * SHA-256 of its Manifest bytes.
+   *
+   * @generated from field: bytes base_digest = 6;
+   */
+  baseDigest: Uint8Array;
+
+  /**
+   * @generated from field: string strategy = 7;
+   */
+  strategy: string;
+
+  /**
+   * @generated from field: uint64 total_weight = 8;
+   */
+  totalWeight: bigint;
+
+  /**
+   * SHA-256 of the ContributionList blob.
+   *
+   * @generated from field: bytes contributions_digest = 9;
+   */
+  contributionsDigest: Uint8Array;
+
+  /**
+   * Weights, and what the strategy remembers; the graph is the base's.
+   *
+   * @generated from field: repeated commonweight.v1.Artifact artifacts = 10;
+   */
+  artifacts: Artifact[];
+
+  /**
+   * Weighted means of what agents reported with their updates.
+   *
+   * @generated from field: map<string, double> metrics = 11;
+   */
+  metrics: { [key: string]: number };
+
+  /**
+   * @generated from field: int64 created_ms = 12;
+   */
+  createdMs: bigint;
+
+  /**
+   * @generated from field: uint64 epoch = 13;
+   */
+  epoch: bigint;
+
+  /**
+   * @generated from field: commonweight.v1.CandidateState state = 14;
+   */
+  state: CandidateState;
+
+  /**
+   * What decided, in words.
+   *
+   * @generated from field: string why = 15;
+   */
+  why: string;
+
+  /**
+   * The version that it became.
+   *
+   * @generated from field: uint64 version = 16;
+   */
+  version: bigint;
+
+  /**
+   * Length of the step from the base.
+   *
+   * @generated from field: double step_norm = 17;
+   */
+  stepNorm: number;
+
+  /**
+   * What agents found of the base and of it, on the same examples.
+   *
+   * @generated from field: commonweight.v1.Evaluation base_evaluation = 18;
+   */
+  baseEvaluation?: Evaluation | undefined;
+
+  /**
+   * @generated from field: commonweight.v1.Evaluation evaluation = 19;
+   */
+  evaluation?: Evaluation | undefined;
+};
+
+/**
+ * Describes the message commonweight.v1.Candidate.
+ * Use `create(CandidateSchema)` to create a new message.
+ */
+export const CandidateSchema: GenMessage<Candidate> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 4);
+
+/**
+ * @generated from message commonweight.v1.SignedCandidate
+ */
+export type SignedCandidate = Message<"commonweight.v1.SignedCandidate"> & {
+  /**
+   * @generated from field: bytes candidate = 1;
+   */
+  candidate: Uint8Array;
+
+  /**
+   * Ed25519 over "commonweight.v1.Candidate\n" followed by the candidate bytes.
+   *
+   * @generated from field: bytes signature = 2;
+   */
+  signature: Uint8Array;
+
+  /**
+   * @generated from field: bytes public_key = 3;
+   */
+  publicKey: Uint8Array;
+};
+
+/**
+ * Describes the message commonweight.v1.SignedCandidate.
+ * Use `create(SignedCandidateSchema)` to create a new message.
+ */
+export const SignedCandidateSchema: GenMessage<SignedCandidate> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 5);
+
+/**
+ * What a round of an evaluation or of statistics came to.
+ *
+ * @generated from message commonweight.v1.Result
+ */
+export type Result = Message<"commonweight.v1.Result"> & {
+  /**
+   * @generated from field: string task = 1;
+   */
+  task: string;
+
+  /**
+   * @generated from field: uint64 round = 2;
+   */
+  round: bigint;
+
+  /**
+   * "evaluate" or "statistics".
+   *
+   * @generated from field: string kind = 3;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: string model = 4;
+   */
+  model: string;
+
+  /**
+   * The newest version when the round was opened.
+   *
+   * @generated from field: uint64 version = 5;
+   */
+  version: bigint;
+
+  /**
+   * SHA-256 of its Manifest bytes.
+   *
+   * @generated from field: bytes manifest_digest = 6;
+   */
+  manifestDigest: Uint8Array;
+
+  /**
+   * @generated from field: int64 created_ms = 7;
+   */
+  createdMs: bigint;
+
+  /**
+   * @generated from field: uint64 epoch = 8;
+   */
+  epoch: bigint;
+
+  /**
+   * Who reported, and on how many examples; of an evaluation also the metrics.
+   *
+   * @generated from field: commonweight.v1.Evaluation evaluation = 9;
+   */
+  evaluation?: Evaluation | undefined;
+
+  /**
+   * SHA-256 of the Statistics blob; empty of an evaluation.
+   *
+   * @generated from field: bytes statistics_digest = 10;
+   */
+  statisticsDigest: Uint8Array;
+
+  /**
+   * @generated from field: uint64 statistics_size = 11;
+   */
+  statisticsSize: bigint;
+};
+
+/**
+ * Describes the message commonweight.v1.Result.
+ * Use `create(ResultSchema)` to create a new message.
+ */
+export const ResultSchema: GenMessage<Result> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 6);
+
+/**
+ * @generated from message commonweight.v1.SignedResult
+ */
+export type SignedResult = Message<"commonweight.v1.SignedResult"> & {
+  /**
+   * @generated from field: bytes result = 1;
+   */
+  result: Uint8Array;
+
+  /**
+   * Ed25519 over "commonweight.v1.Result\n" followed by the result bytes.
+   *
+   * @generated from field: bytes signature = 2;
+   */
+  signature: Uint8Array;
+
+  /**
+   * @generated from field: bytes public_key = 3;
+   */
+  publicKey: Uint8Array;
+};
+
+/**
+ * Describes the message commonweight.v1.SignedResult.
+ * Use `create(SignedResultSchema)` to create a new message.
+ */
+export const SignedResultSchema: GenMessage<SignedResult> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 7);
+
+/**
+ * Values between two bounds.
+ *
+ * @generated from message commonweight.v1.StatisticsBin
+ */
+export type StatisticsBin = Message<"commonweight.v1.StatisticsBin"> & {
+  /**
+   * @generated from field: double from = 1;
+   */
+  from: number;
+
+  /**
+   * @generated from field: double to = 2;
+   */
+  to: number;
+
+  /**
+   * @generated from field: uint64 count = 3;
+   */
+  count: bigint;
+};
+
+/**
+ * Describes the message commonweight.v1.StatisticsBin.
+ * Use `create(StatisticsBinSchema)` to create a new message.
+ */
+export const StatisticsBinSchema: GenMessage<StatisticsBin> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 8);
+
+/**
+ * @generated from message commonweight.v1.FeatureStatistics
+ */
+export type FeatureStatistics = Message<"commonweight.v1.FeatureStatistics"> & {
+  /**
+   * @generated from field: uint64 count = 1;
+   */
+  count: bigint;
+
+  /**
+   * Values that are no number, or infinite.
+   *
+   * @generated from field: uint64 missing = 2;
+   */
+  missing: bigint;
+
+  /**
+   * @generated from field: double mean = 3;
+   */
+  mean: number;
+
+  /**
+   * @generated from field: double variance = 4;
+   */
+  variance: number;
+
+  /**
+   * Bounds of bins, between which all values are.
+   *
+   * @generated from field: double min = 5;
+   */
+  min: number;
+
+  /**
+   * @generated from field: double max = 6;
+   */
+  max: number;
+
+  /**
+   * About the values that shares of all do not exceed: Statistics.shares.
+   *
+   * @generated from field: repeated double quantiles = 7;
+   */
+  quantiles: number[];
+
+  /**
+   * Bins that have something in them, ascending.
+   *
+   * @generated from field: repeated commonweight.v1.StatisticsBin bins = 8;
+   */
+  bins: StatisticsBin[];
+};
+
+/**
+ * Describes the message commonweight.v1.FeatureStatistics.
+ * Use `create(FeatureStatisticsSchema)` to create a new message.
+ */
+export const FeatureStatisticsSchema: GenMessage<FeatureStatistics> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 9);
+
+/**
+ * A blob of its own: it is as long as a model has inputs.
+ *
+ * @generated from message commonweight.v1.Statistics
+ */
+export type Statistics = Message<"commonweight.v1.Statistics"> & {
+  /**
+   * @generated from field: uint64 examples = 1;
+   */
+  examples: bigint;
+
+  /**
+   * @generated from field: repeated commonweight.v1.FeatureStatistics features = 2;
+   */
+  features: FeatureStatistics[];
+
+  /**
+   * Examples by label, and last those of all other labels.
+   *
+   * @generated from field: repeated uint64 labels = 3;
+   */
+  labels: bigint[];
+
+  /**
+   * @generated from field: repeated double shares = 4;
+   */
+  shares: number[];
+};
+
+/**
+ * Describes the message commonweight.v1.Statistics.
+ * Use `create(StatisticsSchema)` to create a new message.
+ */
+export const StatisticsSchema: GenMessage<Statistics> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_release, 10);
 
 /**
  * Manifest bytes exactly as signed, so that verifying never depends on re-encoding.
@@ -221,7 +655,7 @@ export type SignedManifest = Message<"commonweight.v1.SignedManifest"> & {
  * Use `create(SignedManifestSchema)` to create a new message.
  */
 export const SignedManifestSchema: GenMessage<SignedManifest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 3);
+  messageDesc(file_commonweight_v1_release, 11);
 
 /**
  * What an evaluator found of a form, against float32 on the same inputs.
@@ -268,7 +702,7 @@ export type VariantMeasurement = Message<"commonweight.v1.VariantMeasurement"> &
  * Use `create(VariantMeasurementSchema)` to create a new message.
  */
 export const VariantMeasurementSchema: GenMessage<VariantMeasurement> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 4);
+  messageDesc(file_commonweight_v1_release, 12);
 
 /**
  * Shares of right answers.
@@ -292,7 +726,7 @@ export type VariantAccuracy = Message<"commonweight.v1.VariantAccuracy"> & {
  * Use `create(VariantAccuracySchema)` to create a new message.
  */
 export const VariantAccuracySchema: GenMessage<VariantAccuracy> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 5);
+  messageDesc(file_commonweight_v1_release, 13);
 
 /**
  * A form of a version that was made after it: one ONNX file that stock runtimes load.
@@ -342,7 +776,7 @@ export type Variant = Message<"commonweight.v1.Variant"> & {
  * Use `create(VariantSchema)` to create a new message.
  */
 export const VariantSchema: GenMessage<Variant> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 6);
+  messageDesc(file_commonweight_v1_release, 14);
 
 /**
  * The forms of one version. It comes after the manifest, which it names; each newer list has a higher revision.
@@ -390,7 +824,7 @@ export type VariantList = Message<"commonweight.v1.VariantList"> & {
  * Use `create(VariantListSchema)` to create a new message.
  */
 export const VariantListSchema: GenMessage<VariantList> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 7);
+  messageDesc(file_commonweight_v1_release, 15);
 
 /**
  * @generated from message commonweight.v1.SignedVariantList
@@ -419,7 +853,7 @@ export type SignedVariantList = Message<"commonweight.v1.SignedVariantList"> & {
  * Use `create(SignedVariantListSchema)` to create a new message.
  */
 export const SignedVariantListSchema: GenMessage<SignedVariantList> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 8);
+  messageDesc(file_commonweight_v1_release, 16);
 
 /**
  * @generated from message commonweight.v1.Contribution
@@ -443,7 +877,7 @@ export type Contribution = Message<"commonweight.v1.Contribution"> & {
  * Use `create(ContributionSchema)` to create a new message.
  */
 export const ContributionSchema: GenMessage<Contribution> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 9);
+  messageDesc(file_commonweight_v1_release, 17);
 
 /**
  * @generated from message commonweight.v1.Rejection
@@ -465,7 +899,7 @@ export type Rejection = Message<"commonweight.v1.Rejection"> & {
  * Use `create(RejectionSchema)` to create a new message.
  */
 export const RejectionSchema: GenMessage<Rejection> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 10);
+  messageDesc(file_commonweight_v1_release, 18);
 
 /**
  * Which updates a version is made of. A blob of its own: apps never see who took part.
@@ -491,7 +925,7 @@ export type ContributionList = Message<"commonweight.v1.ContributionList"> & {
  * Use `create(ContributionListSchema)` to create a new message.
  */
 export const ContributionListSchema: GenMessage<ContributionList> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 11);
+  messageDesc(file_commonweight_v1_release, 19);
 
 /**
  * The end of an update's life. An agent keeps an update until it holds one.
@@ -531,6 +965,14 @@ export type Receipt = Message<"commonweight.v1.Receipt"> & {
      */
     value: Reason;
     case: "rejected";
+  } | {
+    /**
+     * The round whose result counts this report.
+     *
+     * @generated from field: uint64 counted_round = 6;
+     */
+    value: bigint;
+    case: "countedRound";
   } | { case: undefined; value?: undefined };
 };
 
@@ -539,7 +981,7 @@ export type Receipt = Message<"commonweight.v1.Receipt"> & {
  * Use `create(ReceiptSchema)` to create a new message.
  */
 export const ReceiptSchema: GenMessage<Receipt> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 12);
+  messageDesc(file_commonweight_v1_release, 20);
 
 /**
  * @generated from message commonweight.v1.SignedReceipt
@@ -568,7 +1010,7 @@ export type SignedReceipt = Message<"commonweight.v1.SignedReceipt"> & {
  * Use `create(SignedReceiptSchema)` to create a new message.
  */
 export const SignedReceiptSchema: GenMessage<SignedReceipt> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_release, 13);
+  messageDesc(file_commonweight_v1_release, 21);
 
 /**
  * How a parameter vector is put into bytes.
@@ -615,6 +1057,59 @@ export type Encoding = (typeof Encoding)[keyof typeof Encoding] | UnknownEnum;
  */
 export const EncodingSchema: GenEnum<Encoding> = /*@__PURE__*/
   enumDesc(file_commonweight_v1_release, 0);
+
+/**
+ * Where a candidate stands.
+ *
+ * @generated from enum commonweight.v1.CandidateState
+ */
+export const CandidateState = {
+  /**
+   * @generated from enum value: CANDIDATE_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Agents are to evaluate it.
+   *
+   * @generated from enum value: CANDIDATE_STATE_PENDING = 1;
+   */
+  PENDING: 1,
+
+  /**
+   * It became a version.
+   *
+   * @generated from enum value: CANDIDATE_STATE_PUBLISHED = 2;
+   */
+  PUBLISHED: 2,
+
+  /**
+   * A gate keeps it from becoming one.
+   *
+   * @generated from enum value: CANDIDATE_STATE_REFUSED = 3;
+   */
+  REFUSED: 3,
+
+  /**
+   * The model went another way while it was pending: somebody rolled it back.
+   *
+   * @generated from enum value: CANDIDATE_STATE_DROPPED = 4;
+   */
+  DROPPED: 4,
+} as const;
+
+/**
+ * Where a candidate stands.
+ *
+ * @generated from enum commonweight.v1.CandidateState
+ */
+export type CandidateState = (typeof CandidateState)[keyof typeof CandidateState] | UnknownEnum;
+
+/**
+ * Describes the enum commonweight.v1.CandidateState.
+ */
+export const CandidateStateSchema: GenEnum<CandidateState> = /*@__PURE__*/
+  enumDesc(file_commonweight_v1_release, 1);
 
 /**
  * Where a form of a version stands.
@@ -667,7 +1162,7 @@ export type VariantState = (typeof VariantState)[keyof typeof VariantState] | Un
  * Describes the enum commonweight.v1.VariantState.
  */
 export const VariantStateSchema: GenEnum<VariantState> = /*@__PURE__*/
-  enumDesc(file_commonweight_v1_release, 1);
+  enumDesc(file_commonweight_v1_release, 2);
 
 /**
  * Why an update was not taken. Every refusal is counted under its reason.
@@ -764,6 +1259,20 @@ export const Reason = {
    * @generated from enum value: REASON_BASE_ALREADY_CLOSED = 17;
    */
   BASE_ALREADY_CLOSED: 17,
+
+  /**
+   * The round had all the updates that it takes before this one came: nothing is wrong with it.
+   *
+   * @generated from enum value: REASON_ROUND_FULL = 18;
+   */
+  ROUND_FULL: 18,
+
+  /**
+   * What it is part of did not become a version: a gate refused it. Nothing needs to be wrong with this update.
+   *
+   * @generated from enum value: REASON_GATE = 19;
+   */
+  GATE: 19,
 } as const;
 
 /**
@@ -777,5 +1286,5 @@ export type Reason = (typeof Reason)[keyof typeof Reason] | UnknownEnum;
  * Describes the enum commonweight.v1.Reason.
  */
 export const ReasonSchema: GenEnum<Reason> = /*@__PURE__*/
-  enumDesc(file_commonweight_v1_release, 2);
+  enumDesc(file_commonweight_v1_release, 3);
 
