@@ -32,6 +32,7 @@ export { loadNats } from './connection/load-nats-web.ts';
 export type { Nats } from './connection/load-nats.ts';
 export { parseUrl, requireLoopback } from './connection/url.ts';
 export type { CoordinatorUrl, LinkKind } from './connection/url.ts';
+export { weightsByDeltas } from './model/by-deltas.ts';
 export { BlobCache } from './cache/blob-cache.ts';
 export { hex } from './hex.ts';
 export { MemoryStorage } from './platform/storage.ts';

@@ -60,6 +60,8 @@ export { KeyPin } from './trust/key-pin.ts';
 export { Ratchet } from './trust/ratchet.ts';
 export { hex } from './hex.ts';
 export { BlobCache } from './cache/blob-cache.ts';
+export { weightsByDeltas } from './model/by-deltas.ts';
+export type { DeltaSources } from './model/by-deltas.ts';
 export { readIfThere, writeAtomic } from './cache/atomic-file.ts';
 export { FolderStorage } from './platform/folder-storage.ts';
 export { MemoryStorage } from './platform/storage.ts';

@@ -12,6 +12,7 @@ export { backupTo, restoreFrom } from './store/backup.ts';
 export { repairBlobs, type BlobSource, type Repair } from './store/repair.ts';
 export { verifyStore, type DamagedBlob, type ModelReport, type VerifyReport } from './store/verify.ts';
 export { auditVersion, type Audit } from './driver/audit.ts';
+export { inflated } from './driver/inflate.ts';
 export { openSigner } from './identity/signer.ts';
 export { SqliteStore } from './store/sqlite-store.ts';
 export { parsePostgresUrl } from './store/postgres-address.ts';

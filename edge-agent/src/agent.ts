@@ -20,10 +20,11 @@ import {
   TransportError,
   TrustError,
   type TrustCrypto,
+  weightsByDeltas,
 } from '@commonweight/client-sdk';
 import {
-  encodingFromWire,
   equalBytes,
+  formatFromWire,
   gridFromWire,
   HelloSchema,
   isName,
@@ -42,6 +43,7 @@ import {
   type SignedReceipt,
   type Welcome,
 } from '@commonweight/proto';
+import type { Deflate } from './deflate.ts';
 import { unknownDevice, type Device } from './device/device.ts';
 import type { AgentDisk } from './disk.ts';
 import type { AgentEvent } from './events.ts';
@@ -94,6 +96,8 @@ export interface AgentIdentity {
 export interface AgentParts {
   options: AgentIdentity;
   crypto: TrustCrypto;
+  /** Undefined where the platform has no zstd. */
+  deflate: Deflate | undefined;
   link: AgentLink;
   disk: AgentDisk;
   /** Without `report` it trains and does nothing else. */
@@ -472,8 +476,8 @@ export class Agent {
     try {
       const trained = this.#trained.get(keyOf(work));
       if (trained === undefined) throw new Error('the result of the training is gone');
-      const { disk, options } = this.#parts;
-      const { sha256 } = this.#parts.crypto;
+      const { crypto, deflate, disk, options } = this.#parts;
+      const { sha256 } = crypto;
       if ('report' in trained) {
         const report = await makeReport({ sha256, agentId: options.agentId, ...trained });
         await disk.outbox.put(report);
@@ -481,7 +485,7 @@ export class Agent {
         return this.#do({ type: 'Kept', ...work });
       }
       const residual = await disk.residual(work.task, trained.length);
-      const update = await makeUpdate({ sha256, agentId: options.agentId, ...trained, residual });
+      const update = await makeUpdate({ sha256, deflate, agentId: options.agentId, ...trained, residual });
       await disk.outbox.put({ header: update.header, payload: update.payload });
       // After the update: a crash between the two sends the remainder twice at worst, and never loses it.
       await disk.keepResidual(work.task, update.residual);
@@ -501,11 +505,12 @@ export class Agent {
   }
 
   /** The base manifest, once its signature, its age and what is asked for were checked. */
-  async #checked({ base, conditions, task, encoding, grid }: Assignment): Promise<Manifest> {
+  async #checked(assignment: Assignment): Promise<Manifest> {
+    const { base, conditions, task, grid } = assignment;
     const lacking = conditions.find((condition) => !this.#device.holding.includes(condition));
     if (lacking !== undefined) throw new Error(`${lacking} does not hold`);
     const { key } = this.#parts.disk.pin;
-    if (base === undefined || key === undefined || grid === undefined || encodingFromWire(encoding) === undefined) {
+    if (base === undefined || key === undefined || grid === undefined || formatFromWire(assignment) === undefined) {
       throw new CodecError('the assignment is incomplete: is the coordinator of a newer version?');
     }
     if (!isName(task)) throw new CodecError('the assignment has no proper task name');
@@ -520,20 +525,44 @@ export class Agent {
     const artifact = artifactOf(manifest, 'weights');
     const { sha256 } = this.#parts.crypto;
     const isWhole = weightsInline.length > 0 && equalBytes(await sha256(weightsInline), artifact.digest);
-    return weightsFromBytes(isWhole ? weightsInline : await this.#blob(artifact));
+    if (isWhole) return weightsFromBytes(weightsInline);
+    const cached = await this.#cached(artifact.digest);
+    if (cached !== undefined) return weightsFromBytes(cached);
+    const { disk, tell } = this.#parts;
+    const made = await weightsByDeltas(manifest, artifact, {
+      blobs: {
+        get: (digest) => this.#cached(digest),
+        has: (digest) => disk.blobs.has(digest),
+        isOf: (digest, bytes) => disk.blobs.isOf(digest, bytes),
+      },
+      download: (delta) => this.#download(delta),
+      onFault: ({ message }) => tell({ type: 'warning', text: message }),
+    });
+    return weightsFromBytes(await this.#keepBlob(artifact.digest, made ?? (await this.#download(artifact))));
   }
 
-  async #blob({ digest, size }: Artifact): Promise<Uint8Array> {
-    const { link, disk, options } = this.#parts;
-    const cached = await disk.blobs.get(digest);
+  async #blob(artifact: Artifact): Promise<Uint8Array> {
+    const cached = await this.#cached(artifact.digest);
+    return cached ?? this.#keepBlob(artifact.digest, await this.#download(artifact));
+  }
+
+  async #cached(digest: Uint8Array): Promise<Uint8Array | undefined> {
+    const cached = await this.#parts.disk.blobs.get(digest);
+    // Used just now, so the last to go.
     if (cached !== undefined) {
-      // Used just now, so the last to go.
       this.#digests = [digest, ...this.#digests.filter((known) => !equalBytes(known, digest))];
-      return cached;
     }
-    const read = link.readBlob.bind(link);
-    const { sha256 } = this.#parts.crypto;
-    const blob = await downloadBlob(read, digest, Number(size), { sha256, signal: options.signal });
+    return cached;
+  }
+
+  #download({ digest, size }: Artifact): Promise<Uint8Array> {
+    const { crypto, link, options } = this.#parts;
+    const { sha256 } = crypto;
+    return downloadBlob(link.readBlob.bind(link), digest, Number(size), { sha256, signal: options.signal });
+  }
+
+  async #keepBlob(digest: Uint8Array, blob: Uint8Array): Promise<Uint8Array> {
+    const { disk } = this.#parts;
     await disk.blobs.put(digest, blob);
     this.#digests = [digest, ...this.#digests].slice(0, DIGESTS_KEPT);
     await disk.blobs.keepOnly(this.#digests);

@@ -8,7 +8,7 @@ import { readVector, writeVector } from './vector-file.ts';
 /** What of an agent outlives its process: a folder, a browser's database, or a simulator's. What a promise says is on the disk when it resolves. */
 export interface AgentDisk {
   readonly outbox: Pick<Outbox, 'get' | 'put' | 'delete' | 'entries'>;
-  readonly blobs: Pick<BlobCache, 'get' | 'put' | 'keepOnly'>;
+  readonly blobs: Pick<BlobCache, 'get' | 'has' | 'isOf' | 'put' | 'keepOnly'>;
   /** The coordinator's key. */
   readonly pin: KeyPin;
   /** What the last encoding of a task left over; undefined where there is none of that length. */

@@ -17,6 +17,7 @@ export { engineNames } from './training/engines/names.ts';
 export { openEngine } from './training/engines/open.ts';
 export { probeEngine, type EngineReport } from './training/engines/probe.ts';
 export { LoadedGraphs, LocalTrainer } from './training/train.ts';
+export { deflated } from './deflate.ts';
 export { makeUpdate, type UpdateAssignment } from './update.ts';
 export { startServing, type Serving, type ServingOptions } from './serving/start.ts';
 export type { ServingEvent } from './serving/events.ts';

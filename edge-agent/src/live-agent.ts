@@ -2,6 +2,7 @@ import type { TrustCrypto } from '@commonweight/client-sdk';
 import { ConfigError } from '@commonweight/core';
 import { isName } from '@commonweight/proto';
 import { Agent, type AgentIdentity } from './agent.ts';
+import type { Deflate } from './deflate.ts';
 import type { WatchedDevice } from './device/device.ts';
 import type { AgentDisk } from './disk.ts';
 import type { AgentEvent } from './events.ts';
@@ -14,6 +15,8 @@ type OpenTrainer = Pick<Trainer<never>, 'train' | 'report' | 'engine' | 'close'>
 /** What of an agent differs between Node and a browser. */
 export interface AgentPlatform {
   crypto: TrustCrypto;
+  /** Undefined where it has no zstd. */
+  deflate: Deflate | undefined;
   /** Where its files are, for people to read. */
   place: string;
   openLink(): AgentLink;
@@ -26,7 +29,7 @@ export interface AgentPlatform {
 /** An agent's life on a platform: opens what it works with, and lets go of it in the end. Throws where it cannot begin. */
 export async function liveAgent(
   options: AgentIdentity & { onEvent?: (event: AgentEvent) => void },
-  { crypto, place, openLink, openDisk, openTrainer, openDevice }: AgentPlatform,
+  { crypto, deflate, place, openLink, openDisk, openTrainer, openDevice }: AgentPlatform,
 ): Promise<void> {
   if (!isName(options.agentId)) {
     throw new ConfigError(`agent id "${options.agentId}" may have up to 64 letters, digits, - and _ only`, 'id');
@@ -43,7 +46,7 @@ export async function liveAgent(
     const { trainer, examples } = await openTrainer(warn);
     tell({ type: 'data', examples });
     const device = await openDevice(() => trainer.engine, warn);
-    const agent = new Agent({ options, crypto, link, disk, trainer, device, examples, tell });
+    const agent = new Agent({ options, crypto, deflate, link, disk, trainer, device, examples, tell });
     device.watch(agent);
     try {
       await agent.run();

@@ -110,7 +110,7 @@ async function federate(strategyName: string, rounds: number, epochs: number): P
       const payload = encodings.float32.encode(pack(outcome.parts, shape, grid), grid, seeded(round));
       expect(sum.add('float32', payload, strategy.weigh(outcome.result.examples, 1000))).toBeUndefined();
     }
-    version = improvedBySum(strategy, version, sum, shape);
+    version = improvedBySum(strategy, version, sum, { shape, format: { encoding: 'float32', topK: 1 } });
   }
   return version.weights;
 }

@@ -1,4 +1,5 @@
 import { nodePlatform } from '@commonweight/client-sdk';
+import { deflated } from './deflate.ts';
 import { OwnDevice, type DeviceOptions } from './device/own-device.ts';
 import { liveAgent } from './live-agent.ts';
 import type { AgentEvent } from './events.ts';
@@ -32,6 +33,7 @@ export function runAgent(options: AgentOptions): Promise<void> {
   const { coordinator, agentId, data, dataDir, engine = 'auto', threads, cpuShare: share } = options;
   return liveAgent(options, {
     crypto: nodePlatform.crypto,
+    deflate: deflated,
     place: dataDir,
     openLink: () => openAgentLink(coordinator, agentId),
     openDisk: (onDamaged) => openAgentDisk(dataDir, onDamaged),

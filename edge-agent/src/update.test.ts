@@ -12,6 +12,7 @@ test('a browser makes of a training the very update that Node makes of it: id, h
   const made = (digest: typeof sha256 | typeof webCrypto.sha256) =>
     makeUpdate({
       sha256: digest,
+      deflate: undefined,
       agentId: 'a0',
       baseVersion: 3,
       residual: undefined,
@@ -20,6 +21,9 @@ test('a browser makes of a training the very update that Node makes of it: id, h
         round: 7n,
         planJson: JSON.stringify(plan),
         encoding: Encoding.MXINT8,
+        topK: 0,
+        rotationSeed: 0n,
+        zstd: true,
         grid: create(GridSchema, { lsbExponent: -20, valueMaxExponent: 3, weightMax: 10, cohortMax: 10 }),
         seed: 5n,
         invitation: Uint8Array.of(1, 2, 3),

@@ -10,4 +10,5 @@ export * from './wire/subjects.ts';
 export * from './wire/limits.ts';
 export * from './wire/update-id.ts';
 export * from './wire/grid.ts';
+export * from './wire/deltas.ts';
 export * from './wire/grpc-methods.ts';

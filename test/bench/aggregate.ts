@@ -4,10 +4,10 @@ import {
   encodings,
   ExactSum,
   gridFor,
+  payloadBlocks,
   seeded,
   strategyFrom,
   type EncodingName,
-  type UpdateBlocks,
   type WeightedPayload,
 } from '@commonweight/core';
 import { plainAccumulator } from '../../core/src/aggregation/plain-accumulator.ts';
@@ -106,16 +106,16 @@ function robustSeconds(): Record<string, number> {
   const random = seeded(2);
   const delta = Float32Array.from({ length: LENGTH }, () => random.normal() * 0.01);
   const payloads = Array.from({ length: ROBUST_UPDATES }, () => mxint8.encode(delta, grid, random));
-  const updates: UpdateBlocks = {
-    count: ROBUST_UPDATES,
+  const updates = payloadBlocks({
+    encoding: 'mxint8',
+    grid,
     length: LENGTH,
-    weights: payloads.map(() => 1),
-    read: (update, start, end) => {
-      const payload = payloads[update] ?? new Uint8Array(0);
-      const parts = mxint8.partsOf(LENGTH, start, end).map((part) => payload.subarray(part.start, part.end));
-      return mxint8.decode(Buffer.concat(parts), end - start, grid);
-    },
-  };
+    updates: payloads.map((payload) => ({
+      bytes: payload.length,
+      weight: 1,
+      read: (into, offset) => into.set(payload.subarray(offset, offset + into.length)),
+    })),
+  });
   const secondsOf = (config: { name: string; attackers?: number }): number => {
     const rule = strategyFrom(config).robust?.rule;
     const times = Array.from({ length: ROBUST_REPEATS }, () => {

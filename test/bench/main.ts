@@ -1,4 +1,4 @@
-// `npm run bench -- NAME [--json]`: the published figures. `papers` takes --quick and --data DIR too, see papers.ts. The last line is one JSON object; before it a table for people.
+// `npm run bench -- NAME [--json]`: the published figures. `papers` and `encodings` take --quick and --data DIR too, see there. The last line is one JSON object; before it a table for people.
 import { cpus, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
 
@@ -11,6 +11,7 @@ interface Bench {
 const benches: Record<string, () => Promise<Bench>> = {
   aggregate: () => import('./aggregate.ts'),
   asynchronous: () => import('./asynchronous.ts'),
+  encodings: () => import('./encodings.ts'),
   fleet: () => import('./fleet.ts'),
   import: () => import('./import.ts'),
   infer: () => import('./infer.ts'),

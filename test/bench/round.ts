@@ -1,7 +1,7 @@
 import { create, fromBinary } from '@bufbuild/protobuf';
 import { encodings, gridFor, mlp, seeded, writeModel } from '@commonweight/core';
 import {
-  encodingToWire,
+  Encoding,
   HelloSchema,
   ManifestSchema,
   UpdateHeaderSchema,
@@ -122,7 +122,7 @@ function replaying(url: string, agentId: string, task: string, onAssignment: (on
       task,
       round,
       baseVersion: version,
-      encoding: encodingToWire('mxint8'),
+      encoding: Encoding.MXINT8,
       weight: 100n,
       payloadDigest,
       payloadSize: BigInt(payload.length),

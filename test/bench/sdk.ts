@@ -1,8 +1,28 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { fromBinary } from '@bufbuild/protobuf';
 import { connect, type Client, type Model } from '@commonweight/client-sdk';
 import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
-import { logistic, mlp, writeModel, type ModelProto } from '@commonweight/core';
+import {
+  fedAvg2nn,
+  logistic,
+  mlp,
+  parsePlan,
+  splitModel,
+  weightsFromBytes,
+  writeModel,
+  type ModelProto,
+} from '@commonweight/core';
+import {
+  dealOut,
+  labelsOf,
+  loadDataset,
+  LoadedGraphs,
+  LocalTrainer,
+  openEngine,
+  subset,
+} from '@commonweight/edge-agent';
+import { ManifestSchema } from '@commonweight/proto';
 import { freePort } from '../support/free-port.ts';
 import { listening, natsServer, temporaryFolder, until } from '../support/processes.ts';
 import { publishNext } from '../support/publish-next.ts';
@@ -20,8 +40,8 @@ const CALLERS = 8;
 
 /**
  * Apps and coordinator on loopback, in one process: from the call that commits a version to its serving in each app;
- * predictions that fail or mix versions while one is swapped in after the other; and how long after the coordinator is
- * back all apps serve the version that it commits then.
+ * predictions that fail or mix versions while one is swapped in after the other; how long after the coordinator is
+ * back all apps serve the version that it commits then; and how many bytes a version is to who has the one before.
  */
 export async function run(): Promise<Record<string, number | null>> {
   const folder = temporaryFolder('bench-sdk');
@@ -38,7 +58,7 @@ export async function run(): Promise<Record<string, number | null>> {
       });
     const urls = [`grpc://127.0.0.1:${grpc}`, `nats://127.0.0.1:${natsPort}`, `http://127.0.0.1:${http}`];
     const followed = await follow(start, urls);
-    return { ...followed, ...(await swapUnderLoad(await portsWith(natsPort))) };
+    return { ...followed, ...(await swapUnderLoad(await portsWith(natsPort))), ...(await deltaRatios()) };
   } finally {
     await nats.end('SIGTERM');
     rmSync(folder, { recursive: true, force: true });
@@ -156,12 +176,101 @@ async function swapUnderLoad(ports: {
       // What a swap adds to the wait of the slowest of a hundred predictions.
       swap_pause_p99_ms: Math.max(0, percentile(swapping, 0.99) - percentile(calm, 0.99)),
       rss_growth_mib: (after - before) / 2 ** 20,
-      // Deltas between releases are not built.
-      delta_ratio: null,
     };
   } finally {
     await client.close();
     await publisher.close();
+  }
+}
+
+/** Rounds of the 2NN on the digits that come along, of which the last is measured. */
+const DELTA_ROUNDS = 4;
+const DELTA_CLIENTS = 8;
+
+/** Bytes that an app fetches from one version to the next against those of the weights, where training goes on. */
+async function deltaRatios(): Promise<Record<string, number>> {
+  const folder = temporaryFolder('bench-deltas');
+  const coordinator = await startCoordinator({ dataDir: folder, grpc: '127.0.0.1:0', http: '127.0.0.1:0' });
+  const client = await connect(`grpc://127.0.0.1:${coordinator.grpcPort}`, { probation: { probationMs: 0 } });
+  try {
+    return {
+      delta_ratio: await deltaRatio(coordinator, client, 'mxint8'),
+      delta_ratio_mxint4: await deltaRatio(coordinator, client, 'mxint4'),
+    };
+  } finally {
+    await client.close();
+    await coordinator.close();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+async function deltaRatio(
+  { service }: RunningCoordinator,
+  client: Client,
+  downlink: 'mxint8' | 'mxint4',
+): Promise<number> {
+  const name = `steps-${downlink}`;
+  await service.importModel(name, writeModel(fedAvg2nn(1)));
+  const model = await client.model(name);
+  const federation = await Federation.open();
+  let fetched = 0;
+  model.on('progress', ({ bytesTotal }) => (fetched = bytesTotal));
+  for (let version = 2; version <= DELTA_ROUNDS + 1; version++) {
+    const delta = await federation.round(await federation.weightsOf(service, name));
+    const active = activeAt(model, version);
+    await publishNext(service, name, delta, { downlink });
+    await active;
+  }
+  return fetched / (4 * 199_210);
+}
+
+/** The agents' own training, as many as take part in a round. */
+class Federation {
+  readonly #graph: Uint8Array;
+  readonly #trainers: readonly LocalTrainer[];
+  #rounds = 0;
+
+  private constructor(graph: Uint8Array, trainers: readonly LocalTrainer[]) {
+    this.#graph = graph;
+    this.#trainers = trainers;
+  }
+
+  static async open(): Promise<Federation> {
+    const data = await loadDataset('mnist');
+    const parts = dealOut(labelsOf(data), data.examples, { by: 'shards', shards: 2, parts: DELTA_CLIENTS, seed: 1 });
+    const graphs = new LoadedGraphs(await openEngine('ort-cpu', { threads: 1 }));
+    const trainers = parts.map((part) => new LocalTrainer(subset(data, part), graphs));
+    return new Federation(splitModel(fedAvg2nn(1)).graph, trainers);
+  }
+
+  async weightsOf(service: RunningCoordinator['service'], model: string): Promise<Float32Array> {
+    const { artifacts } = fromBinary(ManifestSchema, (await service.getModel(model, 0)).manifest);
+    const weights = artifacts.find(({ role }) => role === 'weights');
+    const bytes = new Uint8Array(Number(weights?.size));
+    for (let at = 0; at < bytes.length;) {
+      const { data } = await service.readBlob(weights?.digest ?? new Uint8Array(), at, bytes.length - at);
+      bytes.set(data, at);
+      at += data.length;
+    }
+    return weightsFromBytes(bytes);
+  }
+
+  /** The mean of what the agents learn. */
+  async round(base: Float32Array): Promise<Float32Array> {
+    const plan = parsePlan({
+      loss: 'cross-entropy',
+      optimizer: { name: 'sgd', learningRate: 0.1 },
+      epochs: 2,
+      batchSize: 20,
+    });
+    this.#rounds += 1;
+    const mean = new Float32Array(base.length);
+    for (const [i, trainer] of this.#trainers.entries()) {
+      const seed = BigInt(100 * this.#rounds + i);
+      const { weights } = await trainer.train({ graph: this.#graph, weights: base, plan, seed });
+      weights.forEach((weight, at) => (mean[at]! += (weight - base[at]!) / this.#trainers.length));
+    }
+    return mean;
   }
 }
 

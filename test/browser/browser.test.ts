@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
-import { fedAvg2nn, writeModel } from '@commonweight/core';
+import { fedAvg2nn, seeded, writeModel } from '@commonweight/core';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { preview, type PreviewServer } from 'vite';
@@ -46,7 +46,10 @@ afterAll(async () => {
 
 const opened: Page[] = [];
 const faults: Error[] = [];
+/** Bytes that came to pages from a coordinator. */
+let received = 0;
 afterEach(async () => {
+  received = 0;
   await Promise.all(opened.splice(0).map((page) => page.context().close()));
   expect(faults.splice(0)).toEqual([]);
 });
@@ -59,6 +62,15 @@ async function open(
   const page = await (await context).newPage();
   opened.push(page);
   page.on('pageerror', (error) => faults.push(error));
+  page.on('response', (response) => {
+    if (!response.url().includes('/v1/')) return;
+    response.body().then(
+      (body) => (received += body.length),
+      // A stream of events has no end, and a redirect no body.
+      () => {},
+    );
+  });
+  page.on('websocket', (socket) => socket.on('framereceived', ({ payload }) => (received += payload.length)));
   await page.goto(
     `http://127.0.0.1:${pagePort}/?url=${encodeURIComponent(url)}&model=${model}&channel=${channel}&shadow=${shadow}`,
   );
@@ -134,6 +146,28 @@ describe.each([
     await serves(again, 1);
     expect(await drawOne(again)).toMatch(/^[0-9]$/);
   });
+});
+
+test.each([
+  ['http', () => `http://127.0.0.1:${coordinator.httpPort}`],
+  ['ws', () => `ws://127.0.0.1:${webSocketPort}`],
+])('a page over %s makes the next version of the last one and a delta', async (kind, url) => {
+  const model = `steps-${kind}`;
+  await coordinator.service.importModel(model, writeModel(fedAvg2nn(1)));
+  const page = await open(url(), model);
+  await serves(page, 1);
+  // Chromium tells of bytes some time after the page has them.
+  const heard = { timeout: 60_000 };
+  await expect.poll(() => received, heard).toBeGreaterThan(4 * 199_210);
+  received = 0;
+  const random = seeded(kind);
+  const change = Float32Array.from({ length: 199_210 }, () => random.normal() * 1e-3);
+  await publishNext(coordinator.service, model, change, { downlink: 'mxint8' });
+  await serves(page, 2);
+  await page.waitForSelector('body[data-predicted-by="2"]');
+  await expect.poll(() => received, heard).toBeGreaterThan(4 * 199_210 * 0.1);
+  expect(received).toBeLessThan(4 * 199_210 * 0.2);
+  expect(await page.locator('#log li').allTextContents()).toEqual(['version 1 → 2 (newer)', 'version 1 (current)']);
 });
 
 test('a page starts without the coordinator from what it kept, and takes a version back that a person calls bad', async () => {

@@ -1,4 +1,5 @@
 import { rmSync } from 'node:fs';
+import { zstdCompressSync } from 'node:zlib';
 import { fromBinary } from '@bufbuild/protobuf';
 import { startCoordinator, type CoordinatorService, type RunningCoordinator } from '@commonweight/coordinator';
 import { TransportError } from '@commonweight/client-sdk';
@@ -42,6 +43,9 @@ const KINDS = [
   'from the middle',
   'half of it',
   'a damaged header',
+  'a bomb',
+  'a raw size of 2 TB',
+  'compressed garbage',
 ] as const;
 type Kind = (typeof KINDS)[number];
 
@@ -254,6 +258,8 @@ function badUpdate(input: { kind: Kind; agentId: string; random: RandomStream; g
   if (kind === 'infinite') payload.fill(0xff, 0, 2);
   if (kind === 'too large a value') payload[0] = 200;
   if (kind === 'too short') payload = payload.slice(1);
+  if (kind === 'a bomb') payload = new Uint8Array(zstdCompressSync(new Uint8Array(2 ** 20)).subarray(0, 40));
+  if (kind === 'compressed garbage') payload = Uint8Array.from({ length: 30 }, () => random.integer(256));
   if (kind === 'too long') payload = new Uint8Array(payload.length + 1 + random.integer(1000));
   const at = { 'an old round': round - 1, 'a round to come': round + 1 + random.integer(5) }[kind as string] ?? round;
   const base = kind === 'another base' ? Math.max(0, round - 1) : round;
@@ -264,6 +270,9 @@ function badUpdate(input: { kind: Kind; agentId: string; random: RandomStream; g
     weight: 1n,
   });
   const { header } = made;
+  if (kind === 'a raw size of 2 TB') header.rawSize = 2n ** 41n;
+  // Smaller than what it says that it is; what comes of it is not.
+  if (kind === 'a bomb' || kind === 'compressed garbage') header.rawSize = 41n;
   // Else it would be good: nobody of the cohort sends it.
   if (kind === 'from the middle') header.weight = 0n;
   if (kind === 'no weight') header.weight = 0n;

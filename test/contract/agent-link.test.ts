@@ -4,7 +4,7 @@ import { downloadBlob, sha256 } from '@commonweight/client-sdk';
 import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
 import { encodings, fedAvg2nn, gridFor, seeded, writeModel } from '@commonweight/core';
 import {
-  encodingToWire,
+  Encoding,
   equalBytes,
   HelloSchema,
   ManifestSchema,
@@ -112,7 +112,7 @@ class Peer {
       task,
       round,
       baseVersion: version,
-      encoding: encodingToWire('float32'),
+      encoding: Encoding.FLOAT32,
       weight: 5n,
       payloadDigest,
       payloadSize: BigInt(payload.length),

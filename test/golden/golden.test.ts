@@ -1,10 +1,10 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fromBinary } from '@bufbuild/protobuf';
-import { encodings, type EncodingName } from '@commonweight/core';
+import { decodeUpdate, encodings, seeded, stepped, valueEncodings, type EncodingName, type ValueEncodingName } from '@commonweight/core';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { grid, inputs } from './inputs.ts';
+import { grid, inputs, ROTATION_SEED, sparseInputs } from './inputs.ts';
 import { samples } from './messages.ts';
 import { files, type Vectors } from './vectors.ts';
 
@@ -72,7 +72,7 @@ const widths = [
 ] as const;
 
 test.each(widths)('any bytes of %s mean what the OCP specification says', (name, width) => {
-  const { byteLength, decode } = encodings[name];
+  const { byteLength, decode } = valueEncodings[name];
   fc.assert(
     fc.property(fc.integer({ min: 0, max: 100 }), fc.uint8Array({ minLength: 104, maxLength: 104 }), (length, bytes) => {
       const payload = bytes.subarray(0, byteLength(length));
@@ -105,4 +105,104 @@ test.each<EncodingName>(['float32', 'mxint8', 'mxint4'])('the golden payloads of
       else expect(Math.abs(meant[i]! - clipped), `${name} ${i}`).toBeLessThanOrEqual(step);
     }
   }
+});
+
+/** A payload of the largest values by the letter of core/src/weights/top-k.ts, told here once more. */
+function plainSparse(values: ValueEncodingName, payload: Buffer, length: number): Float32Array {
+  const blocks = Math.ceil(length / 8192);
+  const entries = Array.from({ length: blocks }, (_, block) => ({
+    count: payload.readUInt16LE(4 * block),
+    bytes: payload.readUInt16LE(4 * block + 2),
+  }));
+  const sizes = { float32: [0, 4], mxint8: [1, 1], mxint4: [1, 0.5] } as const;
+  const [perBlock, perValue] = sizes[values];
+  const exponentBytes = (count: number): number => perBlock * Math.ceil(count / 32);
+  const total = (of: (entry: (typeof entries)[number]) => number, until = blocks): number =>
+    entries.slice(0, until).reduce((sum, entry) => sum + of(entry), 0);
+  const exponentsAt = 4 * blocks + total(({ bytes }) => bytes);
+  const elementsAt = exponentsAt + total(({ count }) => exponentBytes(count));
+  const decoded = new Float32Array(length);
+  for (const [block, { count, bytes }] of entries.entries()) {
+    const own = Math.min(8192, length - 8192 * block);
+    const at = 4 * blocks + total((entry) => entry.bytes, block);
+    const positions: number[] = [];
+    if (bytes === Math.ceil(own / 8)) {
+      for (let i = 0; i < 8 * bytes; i++) if (payload[at + (i >> 3)]! & (1 << (i & 7))) positions.push(i);
+    } else {
+      let next = 0;
+      for (const gap of payload.subarray(at, at + bytes)) {
+        next += gap;
+        if (gap < 255) positions.push(next++);
+      }
+    }
+    expect(positions.length).toBe(count);
+    const start = exponentsAt + total((entry) => exponentBytes(entry.count), block);
+    const first = elementsAt + total((entry) => Math.ceil(perValue * entry.count), block);
+    const exponents = payload.subarray(start, start + exponentBytes(count));
+    const elements = payload.subarray(first, first + Math.ceil(perValue * count));
+    const alone = Buffer.concat([exponents, elements]);
+    const sent =
+      values === 'float32'
+        ? Float32Array.from({ length: count }, (_, i) => alone.readFloatLE(4 * i))
+        : plainMxint(values === 'mxint8' ? 8 : 4, alone, count);
+    for (const [i, position] of positions.entries()) decoded[8192 * block + position] = sent[i]!;
+  }
+  return decoded;
+}
+
+test.each(Object.keys(valueEncodings) as ValueEncodingName[])(
+  'the golden payloads of the largest values in %s mean what their format says',
+  (values) => {
+    for (const [name, hex] of Object.entries(stored(`topk-${values}.json`))) {
+      const { length } = sparseInputs[name]!;
+      const payload = Buffer.from(hex, 'hex');
+      const decoded = encodings[`topk-${values}`].decode(new Uint8Array(payload), length, grid);
+      expect(Buffer.compare(Buffer.from(decoded.buffer), Buffer.from(plainSparse(values, payload, length).buffer)), name).toBe(0);
+    }
+  },
+);
+
+test.each(['mxint8', 'mxint4'] as const)('the golden payloads of turned %s mean their inputs', (encoding) => {
+  const format = { encoding, topK: 1, rotationSeed: ROTATION_SEED };
+  for (const [name, hex] of Object.entries(stored(`rotated-${encoding}.json`))) {
+    if (name === 'the mean of two') continue;
+    const values = inputs[name]!;
+    const decoded = decodeUpdate(new Uint8Array(Buffer.from(hex, 'hex')), format, values.length, grid);
+    // By the definition: y = H·D·x with the signs of the seed, in blocks of a power of two; H has the parity of common bits.
+    const turned = decodeMatrix(values, encoding, Buffer.from(hex, 'hex'));
+    for (const [i, value] of decoded.entries()) expect(value).toBeCloseTo(turned[i]!, 5);
+    const step = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0) / (encoding === 'mxint8' ? 8 : 0.5);
+    for (const [i, value] of values.entries()) expect(Math.abs(decoded[i]! - value)).toBeLessThanOrEqual(step);
+  }
+});
+
+/** The inverse as a matrix, element by element, for vectors of at most one block. */
+function decodeMatrix(values: Float32Array, encoding: 'mxint8' | 'mxint4', payload: Buffer): Float32Array {
+  const size = values.length === 0 ? 0 : Math.max(32, 2 ** Math.ceil(Math.log2(values.length)));
+  const sent = plainMxint(encoding === 'mxint8' ? 8 : 4, payload, size);
+  const random = seeded(ROTATION_SEED).fork('rotation');
+  const bits = Array.from({ length: Math.ceil(size / 32) }, () => random.bits());
+  const scale = 2 ** -Math.floor(Math.log2(Math.max(1, size)) / 2);
+  return Float32Array.from(values, (_, i) => {
+    let sum = 0;
+    for (let j = 0; j < size; j++) {
+      const common = (i & j).toString(2).replaceAll('0', '').length;
+      sum += common % 2 === 0 ? sent[j]! : -sent[j]!;
+    }
+    const isNegative = (bits[i >> 5]! >>> (31 - (i & 31))) & 1;
+    return sum * scale * (isNegative === 1 ? -1 : 1);
+  });
+}
+
+test('the golden deltas lead from their base to their version', () => {
+  const was = stored('step.json');
+  const base = inputs['three blocks, the last one cut']!;
+  for (const downlink of ['mxint8', 'mxint4']) {
+    const delta = new Uint8Array(Buffer.from(was[`its delta in ${downlink}`]!, 'hex'));
+    const version = Buffer.from(stepped(base, delta).buffer).toString('hex');
+    expect(version).toBe(was[`a version in ${downlink}`]);
+  }
+  const large = new Uint8Array(Buffer.from(was['numbers of every size']!, 'hex'));
+  const steps = [0, 1, -1, 95, -96, 96, 200, -1000, 2 ** 20, -(2 ** 29), 2 ** 30 - 1];
+  expect([...stepped(new Float32Array(steps.length), large)]).toEqual(steps.map((step) => Math.fround(step * 2 ** -12)));
 });

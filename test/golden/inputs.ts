@@ -21,3 +21,19 @@ export const inputs: Readonly<Record<string, Float32Array>> = {
   'not a number': Float32Array.from({ length: 33 }, (_, i) => (i === 32 ? Number.NaN : i)),
   nothing: new Float32Array(0),
 };
+
+/** What the turn of rotated values follows from. */
+export const ROTATION_SEED = 11n;
+
+/** Share of the values of these that an encoding of the largest sends. */
+export const TOP_K = 0.125;
+
+/** Values for encodings that send the largest alone: besides the above, what shows their blocks and both forms of positions. */
+export const sparseInputs: Readonly<Record<string, Float32Array>> = {
+  ...inputs,
+  'values of one magnitude': Float32Array.from({ length: 24 }, (_, i) => (i % 2 === 0 ? 0.5 : -0.5)),
+  'two blocks, few values far apart': Float32Array.from({ length: 8192 + 600 }, (_, i) => (i % 997 === 300 ? i / 4096 : 0)),
+  'a block where most values are sent, and one where none is': Float32Array.from({ length: 8192 + 1600 }, (_, i) =>
+    i >= 8192 ? ((i * 37) % 71) / 64 - 0.55 : 0,
+  ),
+};

@@ -2,7 +2,20 @@ import { createHash, createPrivateKey } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { create, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
-import { encodings, ExactSum, seeded, type EncodingName } from '@commonweight/core';
+import {
+  DELTA_ONLY,
+  encodeStep,
+  encodeUpdate,
+  encodings,
+  ExactSum,
+  fedAvg,
+  improvedBySum,
+  roundedVersion,
+  seeded,
+  sentLength,
+  weightsToBytes,
+  type EncodingName,
+} from '@commonweight/core';
 import {
   ChannelSchema,
   Encoding,
@@ -14,7 +27,7 @@ import {
 } from '@commonweight/proto';
 import { openSigner } from '../../coordinator/src/identity/signer.ts';
 import { temporaryFolder } from '../support/processes.ts';
-import { grid, inputs, SEED } from './inputs.ts';
+import { grid, inputs, ROTATION_SEED, SEED, sparseInputs, TOP_K } from './inputs.ts';
 import { samples } from './messages.ts';
 
 /** A file of vectors: what it is, by name, as hexadecimal bytes. */
@@ -28,6 +41,12 @@ export const files: Readonly<Record<string, () => Vectors>> = {
   'float32.json': () => payloads('float32'),
   'mxint8.json': () => payloads('mxint8'),
   'mxint4.json': () => payloads('mxint4'),
+  'topk-float32.json': () => payloads('topk-float32', sparseInputs),
+  'topk-mxint8.json': () => payloads('topk-mxint8', sparseInputs),
+  'topk-mxint4.json': () => payloads('topk-mxint4', sparseInputs),
+  'rotated-mxint8.json': () => rotated('mxint8'),
+  'rotated-mxint4.json': () => rotated('mxint4'),
+  'step.json': steps,
   'update-id.json': updateIds,
   'header-digest.json': headerDigests,
   'signed.json': signed,
@@ -36,10 +55,56 @@ export const files: Readonly<Record<string, () => Vectors>> = {
 };
 
 export const payloadOf = (encoding: EncodingName, values: Float32Array): Uint8Array =>
-  encodings[encoding].encode(values, grid, seeded(SEED));
+  encodings[encoding].encode(values, grid, seeded(SEED), TOP_K);
 
-const payloads = (encoding: EncodingName): Vectors =>
-  Object.fromEntries(Object.entries(inputs).map(([name, values]) => [name, hex(payloadOf(encoding, values))]));
+const payloads = (encoding: EncodingName, of: typeof inputs = inputs): Vectors =>
+  Object.fromEntries(Object.entries(of).map(([name, values]) => [name, hex(payloadOf(encoding, values))]));
+
+/** What is turned before, and the mean of two turned back. */
+function rotated(encoding: 'mxint8' | 'mxint4'): Vectors {
+  const format = { encoding, topK: 1, rotationSeed: ROTATION_SEED };
+  const names = ['zeros', 'powers of two', 'three blocks, the last one cut', 'nothing'];
+  const encoded = (values: Float32Array): Uint8Array => encodeUpdate(values, format, grid, seeded(SEED));
+  const values = inputs['three blocks, the last one cut']!;
+  const sum = new ExactSum(sentLength(format, values.length), grid);
+  sum.add(encoding, encoded(values), 3);
+  sum.add(encoding, encoded(values.map((value) => value * value)), 4);
+  const { weights } = improvedBySum(fedAvg(), { weights: new Float32Array(values.length), memory: [] }, sum, {
+    shape: DELTA_ONLY,
+    format,
+  });
+  return {
+    ...Object.fromEntries(names.map((name) => [name, hex(encoded(inputs[name]!))])),
+    'the mean of two': hex(new Uint8Array(weights.buffer)),
+  };
+}
+
+/** Steps as they travel, and a version that was rounded to one, with what rounding left. */
+function steps(): Vectors {
+  const numbers = {
+    'no weights': [],
+    'all the same': Array<number>(40).fill(0),
+    'small numbers': Array.from({ length: 50 }, (_, i) => ((i * 37) % 7) - 3),
+    'numbers of every size': [0, 1, -1, 95, -96, 96, 200, -1000, 2 ** 20, -(2 ** 29), 2 ** 30 - 1],
+    'two blocks': Array.from({ length: 16_384 + 5 }, (_, i) => (i % 4096 === 17 ? i >> 10 : 0)),
+  };
+  const encoded = Object.entries(numbers).map(([name, some]) => [
+    name,
+    hex(encodeStep({ exponent: -12, numbers: Int32Array.from(some) })),
+  ]);
+  const base = inputs['three blocks, the last one cut']!;
+  const wanted = base.map((value, i) => value + Math.fround(((i * 13) % 17) / 4096 - 0.002));
+  const left = base.map((_, i) => ((i * 7) % 5) / 65_536);
+  const rounded = (['mxint8', 'mxint4'] as const).flatMap((downlink) => {
+    const { weights, remainder, step } = roundedVersion(base, wanted, left, downlink)!;
+    return [
+      [`a version in ${downlink}`, hex(weightsToBytes(weights))],
+      [`what rounding to ${downlink} leaves`, hex(weightsToBytes(remainder))],
+      [`its delta in ${downlink}`, hex(encodeStep(step))],
+    ];
+  });
+  return Object.fromEntries([...encoded, ...rounded]) as Vectors;
+}
 
 function headerDigests(): Vectors {
   const update = {
@@ -54,6 +119,7 @@ function headerDigests(): Vectors {
     'no metrics': update,
     'another weight': { ...update, weight: 601n },
     'an invitation': { ...update, invitation: Uint8Array.of(1, 2, 3) },
+    'a compressed payload': { ...update, rawSize: 70n },
   };
   const digest = (one: MessageInitShape<typeof UpdateHeaderSchema>) =>
     hex(headerDigest(create(UpdateHeaderSchema, one), sha256));

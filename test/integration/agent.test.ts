@@ -129,13 +129,13 @@ function bound(service: CoordinatorService): PropertyDescriptorMap {
   );
 }
 
-async function site(tampering: Tampering = {}): Promise<Site> {
+async function site(tampering: Tampering = {}, changes: object = {}, hidden = [8]): Promise<Site> {
   const made = new Site();
   made.tampering = tampering;
   await made.start();
   closers.push(() => made.stop());
-  await made.service?.importModel('digits', writeModel(mlp({ inputs: 784, hidden: [8], outputs: 10, seed: 1 })));
-  await made.service?.createTask(TASK, JSON.stringify(config));
+  await made.service?.importModel('digits', writeModel(mlp({ inputs: 784, hidden, outputs: 10, seed: 1 })));
+  await made.service?.createTask(TASK, JSON.stringify({ ...config, ...changes }));
   await made.service?.startTask(TASK);
   return made;
 }
@@ -189,6 +189,49 @@ describe('an agent', () => {
     await until('a failure', 30_000, () => here.failures().length > 0);
     expect(here.failures()[0]).toMatch(/version 1 of 'digits' was offered after version \d+/);
     expect(here.trained()).toBe(trained);
+  });
+
+  test('fetches a version whole once, and those after it as deltas, also when it was started again', async () => {
+    let bytes = 0;
+    const count = (data: Uint8Array): Uint8Array => {
+      bytes += data.length;
+      return data;
+    };
+    const here = await site({ blob: count }, { downlink: 'mxint4' }, [100]);
+    const weights = 4 * (784 * 100 + 100 + 1000 + 10);
+    const end = here.agent();
+    await until('five receipts', 60_000, () => here.receipts() >= 5);
+    expect(bytes).toBeGreaterThan(weights);
+    expect(bytes).toBeLessThan(1.5 * weights);
+    await end();
+    const before = here.receipts();
+    bytes = 0;
+    here.agent();
+    await until('five more', 60_000, () => here.receipts() >= before + 5);
+    expect(bytes).toBeLessThan(weights / 2);
+    expect(here.failures()).toEqual([]);
+    expect(here.events.filter(({ type }) => type === 'warning')).toEqual([]);
+  });
+
+  test('fetches a version whole where the bytes of its delta are not what they should be', async () => {
+    const here = await site({}, { downlink: 'mxint4' }, [100]);
+    const weights = 4 * (784 * 100 + 100 + 1000 + 10);
+    here.agent();
+    await until('a receipt', 60_000, () => here.receipts() >= 1);
+    // What is that small and no graph is a delta.
+    const magic = [0x63, 0x77, 0x73, 0x74];
+    let harmed = 0;
+    here.tampering.blob = (data) => {
+      if (!magic.every((byte, i) => data[i] === byte) || data.length >= weights) return data;
+      harmed++;
+      return new Uint8Array(data.length);
+    };
+    const before = here.receipts();
+    await until('two more receipts', 90_000, () => here.receipts() >= before + 2);
+    expect(harmed).toBeGreaterThan(0);
+    const warnings = here.events.flatMap((event) => (event.type === 'warning' ? [event.text] : []));
+    expect(warnings.some((text) => /is fetched whole, for its deltas are no use/.test(text))).toBe(true);
+    expect(here.failures()).toEqual([]);
   });
 
   test('does not train on damaged weights, and fetches them again', async () => {

@@ -117,6 +117,53 @@ describe.each([
     await until('version 4', 10_000, () => model.version === 4);
   });
 
+  const large = mlp({ inputs: 4, hidden: [64, 64], outputs: 3, seed: 1 });
+  const LARGE_BYTES = 4 * (4 * 64 + 64 + 64 * 64 + 64 + 64 * 3 + 3);
+  const moved = (by: number) => ({
+    change: (weights: Float32Array) => weights.forEach((weight, i) => (weights[i] = weight + by * Math.cos(i))),
+  });
+
+  test('a version that is a step from the last comes as its delta, and who was away takes several', async () => {
+    const cacheDir = temporaryFolder('deltas');
+    publisher.publish(1, large, moved(0));
+    const model = await open({ cacheDir });
+    const events = heard(model);
+    const progress: ModelEvents['progress'][] = [];
+    model.on('progress', (event) => progress.push(event));
+    publisher.bytesRead = 0;
+    publisher.publish(2, large, { ...moved(0.001), delta: {} });
+    await until('version 2', 20_000, () => model.version === 2);
+    const last = progress.at(-1)!;
+    expect(last).toMatchObject({ version: 2, bytes: last.bytesTotal });
+    expect(last.bytesTotal).toBeLessThan(LARGE_BYTES / 5);
+    expect(publisher.bytesRead).toBeLessThan(LARGE_BYTES / 5);
+    await closeClients();
+    for (const version of [3, 4, 5]) publisher.publish(version, large, { ...moved(version / 1000), delta: {} });
+    publisher.bytesRead = 0;
+    const again = await open({ cacheDir });
+    await until('version 5', 20_000, () => again.version === 5);
+    expect(publisher.bytesRead).toBeLessThan(LARGE_BYTES / 2);
+    // Who holds nothing fetches it whole, and both have the same.
+    publisher.bytesRead = 0;
+    const fresh = await open();
+    expect(publisher.bytesRead).toBeGreaterThan(LARGE_BYTES);
+    expect(await fresh.predict(input())).toEqual(await again.predict(input()));
+    expect(events.filter(([name]) => name === 'error')).toEqual([]);
+  });
+
+  test('where a delta leads elsewhere the version is fetched whole, and the app hears why', async () => {
+    publisher.publish(1, large, moved(0));
+    const model = await open();
+    const events = heard(model);
+    const harm = (bytes: Uint8Array): Uint8Array => bytes.map((byte, i) => (i === 8 ? byte ^ 1 : byte));
+    publisher.publish(2, large, { ...moved(0.001), delta: { harm } });
+    await until('version 2', 20_000, () => model.version === 2);
+    expect(events.find(([name]) => name === 'error')?.[1]).toMatchObject({
+      message: "version 2 of 'm' is fetched whole, for its deltas are no use: they lead to other weights",
+    });
+    await model.predict(input());
+  });
+
   test('a rollback of the server is a higher version with older bytes: it comes from disk', async () => {
     publisher.publish(1, small(1), all(1));
     const model = await open({ cacheDir: temporaryFolder('situations') });

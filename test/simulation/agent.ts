@@ -1,6 +1,7 @@
 import { nodePlatform } from '@commonweight/client-sdk';
 import { buildEvaluationGraph, EvaluationReports, readModel, type RandomStream } from '@commonweight/core';
 import { Agent } from '../../edge-agent/src/agent.ts';
+import { deflated } from '../../edge-agent/src/deflate.ts';
 import type { Device } from '../../edge-agent/src/device/device.ts';
 import type { TrainingJob, TrainingResult } from '../../edge-agent/src/training/messages.ts';
 import type { MadeReport, ReportJob } from '../../edge-agent/src/training/reports.ts';
@@ -121,6 +122,7 @@ export class SimulatedAgent {
         leavesBetweenRounds: world.leaves,
       },
       crypto: nodePlatform.crypto,
+      deflate: deflated,
       link: this.link,
       disk,
       trainer: { train, report },

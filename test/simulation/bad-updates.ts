@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
-import { encodings, type EncodingName, type GridSpec, type RandomStream } from '@commonweight/core';
+import { encodeUpdate, encodings, type GridSpec, type RandomStream, type UpdateFormat } from '@commonweight/core';
 import { sha256 } from '@commonweight/client-sdk';
-import { encodingToWire, UpdateHeaderSchema, updateId, type UpdateHeader } from '@commonweight/proto';
+import { formatToWire, UpdateHeaderSchema, updateId, type UpdateHeader } from '@commonweight/proto';
 
 /** What is wrong with an update that must not count. */
 const BAD = [
@@ -22,17 +22,17 @@ export interface BadUpdateContext {
   length: number;
   round: number;
   version: number;
-  encoding: EncodingName;
+  format: UpdateFormat;
   grid: GridSpec;
 }
 
 /** An update that must change nothing: misshapen, unbidden, stolen, stale, or with values that are none. */
 export function badUpdate(
   random: RandomStream,
-  { agents, length, encoding, grid, ...newest }: BadUpdateContext,
+  { agents, length, format, grid, ...newest }: BadUpdateContext,
 ): { header: UpdateHeader; payload: Uint8Array; what: string } {
   const what = BAD[random.integer(BAD.length)]!;
-  const payload = badPayload(what, random, { length, encoding, grid });
+  const payload = badPayload(what, random, { length, format, grid });
   const agentId = what === 'uninvited' ? 'outsider' : `agent-${random.integer(agents)}`;
   const version = newest.version - (what === 'other base' ? 1 : 0);
   const round = Math.max(0, newest.round - (what === 'old round' ? 1 : 0));
@@ -44,7 +44,7 @@ export function badUpdate(
     task: 'train',
     round: BigInt(round),
     baseVersion: BigInt(version),
-    encoding: encodingToWire(encoding),
+    encoding: formatToWire(format).encoding,
     weight: what === 'weightless' ? 0n : 1n,
     payloadDigest,
     payloadSize: BigInt(payload.length),
@@ -56,12 +56,16 @@ export function badUpdate(
 function badPayload(
   what: (typeof BAD)[number],
   random: RandomStream,
-  { length, encoding, grid }: Pick<BadUpdateContext, 'length' | 'encoding' | 'grid'>,
+  { length, format, grid }: Pick<BadUpdateContext, 'length' | 'format' | 'grid'>,
 ): Uint8Array {
-  const payload = encodings[encoding].encode(new Float32Array(length).fill(2), grid, random);
-  if (what === 'too long') return new Uint8Array(payload.length + 4);
+  const { sends, values } = encodings[format.encoding];
+  const payload = encodeUpdate(new Float32Array(length).fill(2), format, grid, random);
+  // Longer than the largest that may be sent.
+  if (what === 'too long') return new Uint8Array(4 * length + 100);
   if (what !== 'NaN' && what !== 'too large') return payload;
-  if (encoding === 'float32') new DataView(payload.buffer).setFloat32(4, what === 'NaN' ? Number.NaN : 1e30, true);
-  else payload[0] = what === 'NaN' ? 0xff : 200;
+  // Of the largest alone, a table and a bitmap come first.
+  const first = sends === 'largest' ? 4 + Math.ceil(length / 8) : 0;
+  if (values === 'float32') new DataView(payload.buffer).setFloat32(first, what === 'NaN' ? Number.NaN : 1e30, true);
+  else payload[first] = what === 'NaN' ? 0xff : 200;
   return payload;
 }

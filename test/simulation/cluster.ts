@@ -1,13 +1,14 @@
 import { createHash, generateKeyPairSync, sign } from 'node:crypto';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import {
-  encodings,
+  decodeUpdate,
+  formatOf,
   joinModel,
   readModel,
   splitModel,
   logistic,
   seeded,
-  type EncodingName,
+  type UpdateFormat,
   type RandomStream,
 } from '@commonweight/core';
 import {
@@ -23,6 +24,7 @@ import {
 import type { Storage } from '@commonweight/client-sdk';
 import type { Clock } from '../../coordinator/src/clock.ts';
 import { Coordinator } from '../../coordinator/src/coordinator.ts';
+import { inflated } from '../../coordinator/src/driver/inflate.ts';
 import { NatsSessions } from '../../coordinator/src/edges/nats/sessions.ts';
 import type { Signer } from '../../coordinator/src/identity/signer.ts';
 import { gridOf, parseTaskConfig, type TaskConfig } from '../../coordinator/src/round/policy.ts';
@@ -47,6 +49,7 @@ const AGENTS = 6;
 const APPS = 2;
 const COHORT_MIN = 3;
 const ENCODINGS = ['float32', 'mxint8', 'mxint4'] as const;
+const TOP_K = 0.25;
 const COLLECT_MS = 20_000;
 /** A seed lasts an hour: so many storms in which everything fails, each this long, and lulls between them. Then all is well again. */
 const STORMS = 3;
@@ -186,7 +189,7 @@ class Cluster {
   readonly #apps = new Map<string, Installed>();
   /** What the dates of the coordinators' machines are off by. */
   readonly #datesMs: number[];
-  readonly #encoding: EncodingName;
+  readonly #format: UpdateFormat;
   /** Every real update and release, for somebody to send it again. */
   readonly #made: OutboxEntry[] = [];
   readonly #released: SignedManifest[] = [];
@@ -219,7 +222,10 @@ class Cluster {
     };
     this.#random = seeded(seed);
     this.#network = new Network(this.#time, this.#random.fork('network'));
-    this.#encoding = ENCODINGS[this.#random.fork('encoding').integer(ENCODINGS.length)]!;
+    const values = ENCODINGS[this.#random.fork('encoding').integer(ENCODINGS.length)]!;
+    // Every seventh seed sends the largest values alone; of a unit vector that is all of it.
+    const topK: { topK?: number } = seed % 7 === 3 ? { topK: TOP_K } : {};
+    this.#format = formatOf({ encoding: values, compression: 'zstd', ...topK, seed });
     // Every fifth seed is one without rounds.
     const isAsynchronous = seed % 5 === 0;
     const buffer = { name: 'fedBuff', bufferSize: 3, stalenessMax: 3 };
@@ -228,7 +234,8 @@ class Cluster {
         model: 'digits',
         plan: PLAN,
         strategy: { ...(isAsynchronous ? buffer : { name: 'fedAvg' }), serverLearningRate: SERVER_LEARNING_RATE },
-        encoding: this.#encoding,
+        encoding: values,
+        ...topK,
         cohort: { min: COHORT_MIN, max: AGENTS },
         ...(isAsynchronous ? {} : windowsOf(seed)),
         ...(isAsynchronous || seed % 8 !== 6 ? {} : GATED),
@@ -710,8 +717,9 @@ class Cluster {
       isBad: (weights) => this.#history.isBad(weights),
       trace: this.#trace,
       onMade: (entry) => {
-        const { updateId: id, baseVersion, payloadSize } = entry.header;
-        const isReport = Number(payloadSize) !== encodings[this.#encoding].byteLength(LENGTH);
+        const { updateId: id, baseVersion, metrics } = entry.header;
+        // Who trained tells the loss.
+        const isReport = metrics['loss'] === undefined;
         // A report is part of a verdict, and of no version.
         this.#history.knows(hex(id), { index: isReport ? undefined : index, baseVersion: Number(baseVersion) });
         if (!isReport) this.#check(() => this.#requireUnit(entry, index));
@@ -798,8 +806,9 @@ class Cluster {
   }
 
   /** What the other checks build on: agent i's update is the unit vector i. */
-  #requireUnit({ payload }: OutboxEntry, index: number): void {
-    const values = encodings[this.#encoding].decode(payload, LENGTH, gridOf(this.#config));
+  #requireUnit({ header, payload }: OutboxEntry, index: number): void {
+    const raw = inflated(header, payload) ?? new Uint8Array();
+    const values = decodeUpdate(raw, this.#format, LENGTH, gridOf(this.#config));
     if (values.every((value, i) => value === (i === index ? 1 : 0))) return;
     throw new Violation(`agent ${index} made ${values.join(' ')} and not its unit vector`);
   }
@@ -862,7 +871,7 @@ class Cluster {
       length: LENGTH,
       round: this.#round,
       version: this.#history.versions,
-      encoding: this.#encoding,
+      format: this.#format,
       grid: gridOf(this.#config),
     });
     this.#history.knows(hex(header.updateId), { index: undefined, baseVersion: Number(header.baseVersion) });

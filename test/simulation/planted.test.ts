@@ -8,6 +8,7 @@ import type * as Gates from '../../coordinator/src/round/gates.ts';
 import type * as Round from '../../coordinator/src/round/round.ts';
 import type * as Release from '../../client-sdk/src/trust/release.ts';
 import type * as Signing from '../../proto/src/wire/signing.ts';
+import type { UpdateHeader } from '@commonweight/proto';
 import { simulate, type Planted } from './cluster.ts';
 
 type Fault =
@@ -93,8 +94,8 @@ vi.mock('../../coordinator/src/driver/task-work.ts', async (original) => {
 vi.mock('../../coordinator/src/driver/round-sum.ts', async (original) => {
   const production = await original<typeof Sum>();
   class RoundSum extends production.RoundSum {
-    override takeOut(updateId: string, payload: Uint8Array): void {
-      if (planted.fault !== 'leaves in the sum what it could not claim') super.takeOut(updateId, payload);
+    override takeOut(header: UpdateHeader, payload: Uint8Array): void {
+      if (planted.fault !== 'leaves in the sum what it could not claim') super.takeOut(header, payload);
     }
     override add(part: Uint8Array): void {
       super.add(part);

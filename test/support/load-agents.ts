@@ -2,9 +2,9 @@
 // Arguments: one JSON object, see LoadFleet.
 import { create, fromBinary } from '@bufbuild/protobuf';
 import { downloadBlob, sha256, sleep, TransportError } from '@commonweight/client-sdk';
-import { encodings, seeded } from '@commonweight/core';
+import { encodeUpdate, seeded } from '@commonweight/core';
 import {
-  encodingFromWire,
+  formatFromWire,
   gridFromWire,
   headerDigest,
   HelloSchema,
@@ -80,21 +80,22 @@ class LoadAgent {
     }
   }
 
-  async #work({ task, round, base, grid, encoding }: Assignment): Promise<void> {
-    const kind = encodingFromWire(encoding);
-    if (base === undefined || grid === undefined || kind === undefined) throw new Error('an assignment is whole');
+  async #work(assignment: Assignment): Promise<void> {
+    const { task, round, base, grid, encoding } = assignment;
+    const format = formatFromWire(assignment);
+    if (base === undefined || grid === undefined || format === undefined) throw new Error('an assignment is whole');
     const { version, artifacts } = fromBinary(ManifestSchema, base.manifest);
     const weights = artifacts.find(({ role }) => role === 'weights');
     if (weights === undefined) throw new Error('a version has weights');
     if (downloads)
       await downloadBlob(this.#link.readBlob.bind(this.#link), weights.digest, Number(weights.size), { sha256 });
     const length = Number(weights.size) / 4;
-    let payload = payloads.get(`${kind} ${length}`);
+    let payload = payloads.get(`${encoding} ${length}`);
     if (payload === undefined) {
       const random = seeded(name);
       const delta = Float32Array.from({ length }, () => random.normal() * 1e-3);
-      payload = encodings[kind].encode(delta, gridFromWire(grid), random);
-      payloads.set(`${kind} ${length}`, payload);
+      payload = encodeUpdate(delta, format, gridFromWire(grid), random);
+      payloads.set(`${encoding} ${length}`, payload);
     }
     const payloadDigest = sha256(payload);
     const identity = { agentId: this.#id, task, round: Number(round), baseVersion: Number(version), payloadDigest };

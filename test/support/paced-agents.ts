@@ -3,6 +3,7 @@
 import { join } from 'node:path';
 import { loadDataset, LoadedGraphs, LocalTrainer, openEngine } from '@commonweight/edge-agent';
 import { Agent } from '../../edge-agent/src/agent.ts';
+import { deflated } from '../../edge-agent/src/deflate.ts';
 import { nodePlatform } from '@commonweight/client-sdk';
 import { openAgentDisk } from '../../edge-agent/src/folder-disk.ts';
 import { openAgentLink } from '../../edge-agent/src/link/agent-link.ts';
@@ -27,6 +28,7 @@ async function runOne({ id, data, deviceMs }: PacedFleet['agents'][number]): Pro
     options: { agentId: id, coordinator: url, signal: stop.signal },
     link,
     crypto: nodePlatform.crypto,
+    deflate: deflated,
     disk: await openAgentDisk(join(folder, id), warn),
     trainer: {
       train: async (job) => {

@@ -15,7 +15,12 @@ import { until } from './processes.ts';
 let tasks = 0;
 
 /** Publishes the next version of a model: a round of one agent whose update changes every weight by `delta`. */
-export async function publishNext(service: CoordinatorService, model: string, delta: number = 0): Promise<void> {
+export async function publishNext(
+  service: CoordinatorService,
+  model: string,
+  delta: number | Float32Array = 0,
+  changes: object = {},
+): Promise<void> {
   const task = `publish-${(tasks += 1)}`;
   const agentId = `publisher-${tasks}`;
   const plan = {
@@ -24,7 +29,7 @@ export async function publishNext(service: CoordinatorService, model: string, de
     epochs: 1,
     batchSize: 1,
   };
-  const config = { model, plan, encoding: 'float32', cohort: { min: 1, max: 1 }, rounds: 1 };
+  const config = { model, plan, encoding: 'float32', cohort: { min: 1, max: 1 }, rounds: 1, ...changes };
   await service.createTask(task, JSON.stringify(config));
   const assigned = Promise.withResolvers<Assignment>();
   const hello = create(HelloSchema, { agentId, sessionId: agentId, software: '0.1.0', task, examples: 1n });
@@ -38,7 +43,7 @@ export async function publishNext(service: CoordinatorService, model: string, de
   if (base === undefined) throw new Error('an assignment has a base');
   const { version, artifacts } = fromBinary(ManifestSchema, base.manifest);
   const length = Number(artifacts.find(({ role }) => role === 'weights')?.size) / 4;
-  const payload = weightsToBytes(new Float32Array(length).fill(delta));
+  const payload = weightsToBytes(typeof delta === 'number' ? new Float32Array(length).fill(delta) : delta);
   const payloadDigest = sha256(payload);
   const identity = { agentId, task, round: Number(round), baseVersion: Number(version), payloadDigest };
   const header = create(UpdateHeaderSchema, {

@@ -2,11 +2,20 @@ import { generateKeyPairSync, sign } from 'node:crypto';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { sha256 } from '@commonweight/client-sdk';
 import { openCoordinator, type CoordinatorService } from '@commonweight/coordinator';
-import { contractOf, splitModel, weightsToBytes, type ModelProto } from '@commonweight/core';
 import {
+  contractOf,
+  encodeStep,
+  roundedVersion,
+  splitModel,
+  weightsToBytes,
+  type ModelProto,
+} from '@commonweight/core';
+import {
+  ArtifactSchema,
   ManifestSchema,
   signedBytes,
   SignedManifestSchema,
+  type Artifact,
   type SignedChannel,
   type SignedManifest,
 } from '@commonweight/proto';
@@ -28,6 +37,8 @@ export interface PublishOptions {
   change?: (weights: Float32Array) => void;
   /** What the manifest says of the blobs, if not the truth. */
   sizeError?: bigint;
+  /** Makes the version a step from the one published before; `harm` changes the bytes of its delta. */
+  delta?: { harm?: (bytes: Uint8Array) => Uint8Array };
 }
 
 /** Where it listens; `nats` is where the server of that is. */
@@ -46,6 +57,8 @@ export class Publisher {
   readonly #blobs = new Map<string, Uint8Array>();
   readonly #versions = new Map<string, SignedManifest>();
   readonly #newest = new Map<string, SignedManifest>();
+  /** By model: the weights of the version published last, and the deltas that lead to it. */
+  readonly #chains = new Map<string, { weights: Float32Array; deltas: Artifact[] }>();
   readonly #watchers = new Set<(model: string, release: SignedManifest) => void>();
   readonly #channelWatchers = new Set<(model: string, channel: string, record: SignedChannel) => void>();
   #record: SignedChannel | undefined;
@@ -83,15 +96,28 @@ export class Publisher {
   }
 
   publish(version: number, model: ModelProto, options: PublishOptions = {}): Published {
-    const { change = () => {}, sizeError = 0n, model: name = 'm' } = options;
-    const { graph, weights } = splitModel(model);
-    change(weights);
+    const { change = () => {}, sizeError = 0n, model: name = 'm', delta } = options;
+    const { graph, weights: wanted } = splitModel(model);
+    change(wanted);
+    const before = this.#chains.get(name);
+    const rounded = delta && before && roundedVersion(before.weights, wanted, undefined, 'mxint4');
+    const weights = rounded?.weights ?? wanted;
     const blobs = { graph, weights: weightsToBytes(weights) };
-    const artifacts = Object.entries(blobs).map(([role, bytes]) => {
+    const artifactOf = (role: string, bytes: Uint8Array) => {
       const digest = sha256(bytes);
       this.#blobs.set(Buffer.from(digest).toString('hex'), bytes);
-      return { role, variant: 'fp32', digest, size: BigInt(bytes.length) + sizeError };
-    });
+      return create(ArtifactSchema, { role, variant: 'fp32', digest, size: BigInt(bytes.length) + sizeError });
+    };
+    const artifacts = Object.entries(blobs).map(([role, bytes]) => artifactOf(role, bytes));
+    const earlierDeltas = before?.deltas ?? [];
+    const deltas: Artifact[] = [];
+    if (rounded !== undefined && before !== undefined) {
+      const step = encodeStep(rounded.step);
+      const fromDigest = sha256(weightsToBytes(before.weights));
+      const toDigest = sha256(blobs.weights);
+      deltas.push({ ...artifactOf('delta', delta?.harm?.(step) ?? step), fromDigest, toDigest });
+    }
+    this.#chains.set(name, { weights, deltas: [...deltas, ...earlierDeltas] });
     const { inputs, outputs } = contractOf(model);
     const wire = ({ name: tensor, dtype, dims }: (typeof inputs)[number]) => ({
       name: tensor,
@@ -99,7 +125,13 @@ export class Publisher {
       dims: dims.map(BigInt),
     });
     const contract = { inputs: inputs.map(wire), outputs: outputs.map(wire) };
-    const manifest = create(ManifestSchema, { model: name, version: BigInt(version), artifacts, ...contract });
+    const manifest = create(ManifestSchema, {
+      model: name,
+      version: BigInt(version),
+      artifacts: [...artifacts, ...deltas],
+      earlierDeltas,
+      ...contract,
+    });
     const signed = this.signed(toBinary(ManifestSchema, manifest));
     this.#versions.set(`${name} ${version}`, signed);
     this.announce(signed, name);

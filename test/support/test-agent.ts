@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
+import { zstdCompressSync } from 'node:zlib';
 import { create, fromBinary, type MessageInitShape } from '@bufbuild/protobuf';
-import { encodings, logistic, seeded, writeModel, type GridSpec } from '@commonweight/core';
+import { encodeUpdate, logistic, seeded, writeModel, type GridSpec, type UpdateFormat } from '@commonweight/core';
 import {
-  Encoding,
+  formatToWire,
   headerDigest,
   HelloSchema,
   ReceiptSchema,
@@ -84,15 +85,19 @@ export const sealed = (header: UpdateHeader): UpdateHeader => ({
 
 let draws = 0;
 
+/** Share of the values that an update sends here, where its encoding sends the largest alone. */
+export const TOP_K = 0.25;
+
 /** The update that an agent makes; with changes it is another one each time. */
 export function updateOf(
   agentId: string,
   grid: GridSpec,
   changes: Partial<Omit<UpdateHeader, '$typeName' | '$unknown'>> & { payload?: Uint8Array } = {},
+  format: UpdateFormat = { encoding: 'mxint8', topK: 1 },
 ) {
   const random = seeded(Object.keys(changes).length === 0 ? agentId : `${agentId} ${draws++}`);
   const values = Float32Array.from({ length: LENGTH }, () => random.normal() * 0.1);
-  const { payload = encodings.mxint8.encode(values, grid, random), ...rest } = changes;
+  const { payload = encodeUpdate(values, format, grid, random), ...rest } = changes;
   const payloadDigest = sha256(payload);
   const [round, baseVersion] = [Number(changes.round ?? 1n), Number(changes.baseVersion ?? 1n)];
   const id = updateId({ agentId, task: 'train', round, baseVersion, payloadDigest }, sha256);
@@ -102,13 +107,28 @@ export function updateOf(
     task: 'train',
     round: BigInt(round),
     baseVersion: BigInt(baseVersion),
-    encoding: Encoding.MXINT8,
+    encoding: formatToWire(format).encoding,
     weight: 10n,
     payloadDigest,
     payloadSize: BigInt(payload.length),
     ...rest,
   });
   return { header: sealed(header), payload };
+}
+
+/** The same update, compressed. */
+export function compressed({ header, payload }: ReturnType<typeof updateOf>): ReturnType<typeof updateOf> {
+  const smaller = new Uint8Array(zstdCompressSync(payload));
+  const { agentId, task } = header;
+  const identity = { agentId, task, round: Number(header.round), baseVersion: Number(header.baseVersion) };
+  const payloadDigest = sha256(smaller);
+  const changed = {
+    updateId: updateId({ ...identity, payloadDigest }, sha256),
+    payloadDigest,
+    payloadSize: BigInt(smaller.length),
+    rawSize: BigInt(payload.length),
+  };
+  return { header: sealed({ ...header, ...changed }), payload: smaller };
 }
 
 export const offerOf = ({ updateId, task, round, baseVersion, payloadDigest }: UpdateHeader) => ({

@@ -3,7 +3,18 @@ import { gridFromWire } from '@commonweight/proto';
 import { expect } from 'vitest';
 import type { TestAgent } from './test-agent.ts';
 
-export { config, LENGTH, offerOf, sealed, sha256, startTraining, TestAgent, updateOf } from './test-agent.ts';
+export {
+  compressed,
+  config,
+  LENGTH,
+  offerOf,
+  sealed,
+  sha256,
+  startTraining,
+  TestAgent,
+  TOP_K,
+  updateOf,
+} from './test-agent.ts';
 
 /** The grid of a round, once all agents are invited to it. */
 export async function invited(agents: readonly TestAgent[], round = 1): Promise<GridSpec> {

@@ -15,6 +15,7 @@ import {
   openManifest,
   openResult,
   SignedManifestSchema,
+  type Artifact,
   type Manifest,
   type Result,
   type SignedManifest,
@@ -229,6 +230,7 @@ async function showModel(model: string, options: Options): Promise<void> {
     String(m.round),
     m.strategy,
     String(m.totalWeight),
+    deltaOf(m),
     Object.entries({ ...m.evaluation?.metrics, ...measured.get(m.version) })
       .map(([metric, value]) => `${metric} ${Number(value.toPrecision(4))}`)
       .join(', '),
@@ -242,7 +244,7 @@ async function showModel(model: string, options: Options): Promise<void> {
   const shape = (specs: readonly { name: string; dtype: string; dims: bigint[] }[]): string =>
     specs.map((spec) => showSpec({ ...spec, dims: spec.dims.map(Number) })).join(', ');
   output.say(
-    `${model}: ${shape(inputs)} -> ${shape(outputs)}\n${table(['version', 'task', 'round', 'strategy', 'weight', 'measured', 'created', ''], rows)}`,
+    `${model}: ${shape(inputs)} -> ${shape(outputs)}\n${table(['version', 'task', 'round', 'strategy', 'weight', 'delta', 'measured', 'created', ''], rows)}`,
     {},
   );
 }
@@ -350,9 +352,33 @@ async function writeTypes(
 /** The manifest inside, once its own signature was verified. */
 const opened = (signed: SignedManifest): Manifest => openManifest(signed, signed.publicKey, verifyEd25519);
 
-const recordOf = ({ $typeName: _, inputs, outputs, artifacts, evaluation: __, ...rest }: Manifest): object => ({
+const recordOf = ({
+  $typeName: _,
+  inputs,
+  outputs,
+  artifacts,
+  earlierDeltas,
+  evaluation: __,
+  ...rest
+}: Manifest): object => ({
   ...rest,
   inputs: inputs.map(({ name, dtype, dims }) => ({ name, dtype, dims })),
   outputs: outputs.map(({ name, dtype, dims }) => ({ name, dtype, dims })),
-  artifacts: artifacts.map(({ role, variant, digest, size }) => ({ role, variant, digest, size })),
+  artifacts: artifacts.map(artifactRecord),
+  earlierDeltas: earlierDeltas.map(artifactRecord),
 });
+
+const artifactRecord = ({ role, variant, digest, size, fromDigest, toDigest }: Artifact): object => ({
+  role,
+  variant,
+  digest,
+  size,
+  ...(role === 'delta' ? { fromDigest, toDigest } : {}),
+});
+
+/** What who has the version before fetches instead of the weights. */
+function deltaOf({ artifacts }: Manifest): string {
+  const [delta, weights] = ['delta', 'weights'].map((role) => artifacts.find((artifact) => artifact.role === role));
+  if (delta === undefined || weights === undefined) return '';
+  return `${bytes(delta.size)} (${percent(Number(delta.size) / Number(weights.size))})`;
+}

@@ -1,4 +1,4 @@
-import { encodings, lossNames, optimizerNames, type ModelProto } from '@commonweight/core';
+import { downlinkNames, lossNames, optimizerNames, valueEncodings, type ModelProto } from '@commonweight/core';
 import type { Dataset, Dealing } from '@commonweight/edge-agent';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
@@ -6,7 +6,7 @@ import { builtModel, modelKinds, type ModelShape } from '../model/model-kinds.ts
 import { readOnnx } from '../model/read-onnx.ts';
 import { gathered, number, oneOf, openSize, option, reporting, share, whole, wholes } from '../output/arguments.ts';
 import { CommandError, UsageError } from '../output/failure.ts';
-import { bar, clock, percent } from '../output/format.ts';
+import { bar, bytes, clock, percent } from '../output/format.ts';
 import { LiveView } from '../output/live-view.ts';
 import { standardOutput } from '../output/output.ts';
 import { stopSignal } from '../output/stop-signal.ts';
@@ -78,7 +78,19 @@ export function addSimulate(program: Command): void {
     .option('--loss <name>', 'what training makes small', oneOf(...lossNames))
     .option('--loss-graph <file>', 'a loss of your own: an ONNX graph of predictions, target and sampleWeights')
     .option('--size <name=n>', 'a size that the model leaves open besides the batch; repeatable', openSize)
-    .option('--encoding <name>', 'how updates are encoded', oneOf(...Object.keys(encodings)))
+    .option(
+      '--encoding <name>',
+      'how updates are encoded: float32, mxint8 (the default) or mxint4',
+      oneOf(...Object.keys(valueEncodings)),
+    )
+    .option('--top-k <share>', 'send this share of the values alone, the largest; the rest follows later', share)
+    .option('--rotate', 'turn updates at random before they are encoded, so that no value stands out: helps few bits')
+    .option('--compression <how>', 'of updates where it pays: zstd (the default) or none', oneOf('zstd', 'none'))
+    .option(
+      '--downlink <name>',
+      `round versions, so that who has the last one fetches a small delta: ${downlinkNames.join(', ')}`,
+      oneOf(...downlinkNames),
+    )
     .option('--attack <name>', `what hostile clients do: ${attackNames.join(', ')}`, oneOf(...attackNames))
     .option('--attackers <x>', 'share of the clients that are hostile (0.2)', share)
     .option('--attack-scale <x>', 'how strong the attack is', number(0))
@@ -242,6 +254,7 @@ function closing(
   { settings, strategy, rounds, finalAccuracy, bestAccuracy, personalAccuracy }: SimulationResults,
   out?: string,
 ): string {
+  const total = (of: (record: RoundRecord) => number): number => rounds.reduce((sum, record) => sum + of(record), 0);
   const shown = (share: number | null): string => (share === null ? 'not measured' : percent(share));
   const testLoss = rounds.at(-1)?.testLoss ?? null;
   const outcome =
@@ -250,6 +263,7 @@ function closing(
       : `${shown(finalAccuracy)} right at the end, ${shown(bestAccuracy)} at best`;
   return [
     `${strategy}: ${rounds.length} rounds of ${cohortOf(settings)} of ${settings.clients} clients; ${outcome}`,
+    `  ${bytes(total(({ payloadBytes }) => payloadBytes))} sent, ${bytes(total(({ downloadBytes }) => downloadBytes))} fetched`,
     ...(personalAccuracy === null
       ? []
       : [`  the clients' own models: ${percent(personalAccuracy)} on examples like their own`]),

@@ -1,11 +1,11 @@
 import { Backoff, sleep, TransportError } from '@commonweight/client-sdk';
 import { parseConfig } from '@commonweight/coordinator';
-import { ConfigError, encodings, lossNames, optimizerNames, strategies } from '@commonweight/core';
+import { ConfigError, downlinkNames, lossNames, optimizerNames, strategies, valueEncodings } from '@commonweight/core';
 import type { TaskStatus } from '@commonweight/proto';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { withAdmin } from '../admin/admin-client.ts';
-import { gathered, name, names, number, oneOf, openSize, option, talking, whole } from '../output/arguments.ts';
+import { gathered, name, names, number, oneOf, openSize, option, share, talking, whole } from '../output/arguments.ts';
 import { CommandError, describeError, refusedIsUsage } from '../output/failure.ts';
 import { table } from '../output/format.ts';
 import { LiveView } from '../output/live-view.ts';
@@ -83,7 +83,19 @@ export function addTask(program: Command): void {
     )
     .option('--metrics <names>', 'what agents measure of each version before they train it, such as accuracy,f1', names)
     .option('--hold-out <share>', "of an agent's examples, to measure with and never train on (0.1)", number(0))
-    .option('--encoding <name>', 'how updates travel', oneOf(...Object.keys(encodings)))
+    .option(
+      '--encoding <name>',
+      'how updates travel: float32, mxint8 (the default) or mxint4',
+      oneOf(...Object.keys(valueEncodings)),
+    )
+    .option('--top-k <share>', 'send this share of the values alone, the largest; the rest follows later', share)
+    .option('--rotate', 'turn updates at random before they are encoded, so that no value stands out: helps few bits')
+    .option('--compression <how>', 'of updates where it pays: zstd (the default) or none', oneOf('zstd', 'none'))
+    .option(
+      '--downlink <name>',
+      `round versions, so that who has the last one fetches a small delta: ${downlinkNames.join(', ')}`,
+      oneOf(...downlinkNames),
+    )
     .option('--collect-ms <n>', 'how long a round waits for updates', whole(1))
     .option('--collect-min-ms <n>', 'after this the minimum of updates is enough; else all are waited for', whole(0))
     .option('--pause-ms <n>', 'between two rounds', whole(0))

@@ -10,8 +10,10 @@ import {
   weightsFromBytes,
   weightsToBytes,
 } from '@commonweight/core';
+import { inflated } from '@commonweight/coordinator';
 import {
   classCount,
+  deflated,
   evaluate,
   Evaluator,
   labelsOf,
@@ -53,15 +55,18 @@ async function play(job: ClientJob): Promise<ClientResult> {
   const values = packedLength(localMethodOf(plan).shape, length, gridFromWire(assignment.grid));
   const residual = await kept(job.kept['residual'], values);
   const { agentId, baseVersion } = job;
-  const update = await makeUpdate({ sha256, agentId, assignment, baseVersion, outcome, residual });
+  const update = await makeUpdate({ sha256, deflate: deflated, agentId, assignment, baseVersion, outcome, residual });
   const files: Record<string, string> = {};
   for (const [name, vector] of [['residual', update.residual] as const, ...outcome.own]) {
     const file = `${job.keepAs}.${name}.f32`;
     await writeFile(file, weightsToBytes(vector));
     files[name] = file;
   }
+  const payload = inflated(update.header, update.payload);
+  if (payload === undefined) throw new Error('an update can be inflated again');
   return {
-    payload: update.payload,
+    payload,
+    sentBytes: update.payload.length,
     updateId: update.header.updateId,
     examples: Number(update.header.weight),
     loss: outcome.result.loss,

@@ -3,6 +3,7 @@ import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promise
 import { join } from 'node:path';
 import { weightsFromBytes, weightsToBytes } from '@commonweight/core';
 import { UsageError } from '../output/failure.ts';
+import type { Downloads } from './downloads.ts';
 import { csvOf, type RoundRecord } from './records.ts';
 import type { Settings } from './settings.ts';
 
@@ -11,14 +12,18 @@ export interface Standing {
   round: number;
   weights: Float32Array;
   memory: readonly Float32Array[];
+  /** What rounding left of the weights, where versions are rounded. */
+  remainder?: Float32Array | undefined;
+  downloads: Downloads;
   /** Names of the files of what each client kept, by client and what it is. */
   kept: Record<string, Record<string, string>>;
   records: RoundRecord[];
 }
 
-interface StateFile extends Omit<Standing, 'weights' | 'memory'> {
+interface StateFile extends Omit<Standing, 'weights' | 'memory' | 'remainder'> {
   weights: string;
   memory: string[];
+  remainder?: string;
 }
 
 /**
@@ -61,20 +66,27 @@ export class Journal {
   async load(): Promise<Standing | undefined> {
     const path = join(this.#dir, 'state.json');
     if (!existsSync(path)) return undefined;
-    const { weights, memory, ...rest } = JSON.parse(await readFile(path, 'utf8')) as StateFile;
+    const { weights, memory, remainder, ...rest } = JSON.parse(await readFile(path, 'utf8')) as StateFile;
     const vector = async (name: string): Promise<Float32Array> =>
       weightsFromBytes(await readFile(join(this.#dir, name)));
-    return { ...rest, weights: await vector(weights), memory: await Promise.all(memory.map(vector)) };
+    return {
+      ...rest,
+      weights: await vector(weights),
+      memory: await Promise.all(memory.map(vector)),
+      ...(remainder === undefined ? {} : { remainder: await vector(remainder) }),
+    };
   }
 
   async save(standing: Standing): Promise<void> {
-    const { round, weights, memory, records } = standing;
+    const { round, weights, memory, remainder, records, ...rest } = standing;
     const names = { weights: `weights.${round}.f32`, memory: memory.map((_, i) => `memory-${i}.${round}.f32`) };
+    const left = remainder === undefined ? {} : { remainder: `remainder.${round}.f32` };
     await writeFile(join(this.#dir, names.weights), weightsToBytes(weights));
+    if (remainder !== undefined) await writeFile(join(this.#dir, left.remainder ?? ''), weightsToBytes(remainder));
     for (const [i, vector] of memory.entries()) {
       await writeFile(join(this.#dir, names.memory[i] ?? ''), weightsToBytes(vector));
     }
-    const state: StateFile = { ...standing, ...names };
+    const state: StateFile = { ...rest, round, records, ...names, ...left };
     await this.#replace('state.json', JSON.stringify(state));
     await this.#replace('rounds.csv', csvOf(records));
     await this.#sweep(state);
@@ -91,8 +103,9 @@ export class Journal {
   }
 
   /** Removes the files of earlier rounds, and those of a round that was cut off. */
-  async #sweep({ weights, memory, kept }: StateFile): Promise<void> {
-    const used = new Set([weights, ...memory].map((name) => join(this.#dir, name)));
+  async #sweep({ weights, memory, remainder, kept }: StateFile): Promise<void> {
+    const vectors = [weights, ...memory, ...(remainder === undefined ? [] : [remainder])];
+    const used = new Set(vectors.map((name) => join(this.#dir, name)));
     for (const files of Object.values(kept)) for (const file of Object.values(files)) used.add(this.clientFile(file));
     for (const folder of [this.#dir, join(this.#dir, 'clients')]) {
       for (const name of await readdir(folder)) {

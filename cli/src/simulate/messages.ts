@@ -29,7 +29,10 @@ export interface ClientJob {
 }
 
 export interface ClientResult {
+  /** Before it was compressed. */
   payload: Uint8Array;
+  /** Bytes that go over the wire. */
+  sentBytes: number;
   updateId: Uint8Array;
   /** Examples that the update claims to speak for. */
   examples: number;

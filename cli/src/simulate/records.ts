@@ -13,7 +13,9 @@ export interface RoundRecord {
   attackers: number;
   steps: number;
   totalWeight: number;
+  /** Of all updates as they were sent, and of the weights that clients fetched. */
   payloadBytes: number;
+  downloadBytes: number;
   seconds: number;
 }
 
@@ -29,6 +31,7 @@ const COLUMNS: readonly (keyof RoundRecord)[] = [
   'steps',
   'totalWeight',
   'payloadBytes',
+  'downloadBytes',
   'seconds',
 ];
 

@@ -69,36 +69,52 @@ describe('a simulation', () => {
     expect(other.weights).not.toEqual(one.weights);
   });
 
-  test('that is stopped in a round goes on from the last whole one, to the same end', async () => {
-    const flags = { strategy: 'scaffold' };
-    const whole = await runSimulation(input({}, flags));
-    const out = folder();
-    const stop = new AbortController();
-    const onClient = (round: number, done: number): void => {
-      if (round === 2 && done === 2) stop.abort();
+  test('counts what is sent and fetched, which fewer bits make less of', async () => {
+    const bytes = async (flags: TaskFlags): Promise<[number, number]> => {
+      const { rounds } = (await runSimulation(input({ fraction: 1, rounds: 4 }, flags))).results;
+      expect(rounds[0]!.downloadBytes).toBe(8 * 4 * 7850);
+      return [rounds.at(-1)!.payloadBytes, rounds.at(-1)!.downloadBytes];
     };
-    const cut = await runSimulation(input({}, flags, { out, signal: stop.signal, onClient }));
-    expect(cut.results).toMatchObject({ complete: false, rounds: [{ round: 1 }] });
-    const resumed = await runSimulation(input({}, flags, { out }));
-    expect(resumed.weights).toEqual(whole.weights);
-    expect(timeless(resumed.results.rounds)).toEqual(timeless(whole.results.rounds));
-    expect(readdirSync(out).sort()).toEqual(
-      [
-        'clients',
-        'memory-0.3.f32',
-        'results.json',
-        'rounds.csv',
-        'settings.json',
-        'state.json',
-        'weights.3.f32',
-      ].sort(),
-    );
-    expect(readFileSync(join(out, 'rounds.csv'), 'utf8').trim().split('\n')).toHaveLength(4);
-    // A folder of other settings is not mixed with these; more rounds of the same go on.
-    await expect(runSimulation(input({ seed: 5 }, flags, { out }))).rejects.toThrow(UsageError);
-    const longer = await runSimulation(input({ rounds: 4 }, flags, { out }));
-    expect(longer.results.rounds.map(({ round }) => round)).toEqual([1, 2, 3, 4]);
+    const full = 8 * 4 * 7850;
+    expect(await bytes({ encoding: 'float32', compression: 'none' })).toEqual([full, full]);
+    const [up, down] = await bytes({ encoding: 'mxint4', topK: 0.2, downlink: 'mxint4' });
+    expect(up / full).toBeLessThan(0.08);
+    expect(down / full).toBeLessThan(0.08);
   });
+
+  test.each([{ strategy: 'scaffold' }, { strategy: 'fedAdam', downlink: 'mxint8', encoding: 'mxint4', topK: 0.1 }])(
+    'that is stopped in a round goes on from the last whole one, to the same end: %o',
+    async (flags) => {
+      const whole = await runSimulation(input({}, flags));
+      const isRounded = 'downlink' in flags;
+      const out = folder();
+      const stop = new AbortController();
+      const onClient = (round: number, done: number): void => {
+        if (round === 2 && done === 2) stop.abort();
+      };
+      const cut = await runSimulation(input({}, flags, { out, signal: stop.signal, onClient }));
+      expect(cut.results).toMatchObject({ complete: false, rounds: [{ round: 1 }] });
+      const resumed = await runSimulation(input({}, flags, { out }));
+      expect(resumed.weights).toEqual(whole.weights);
+      expect(timeless(resumed.results.rounds)).toEqual(timeless(whole.results.rounds));
+      expect(readdirSync(out).sort()).toEqual(
+        [
+          'clients',
+          ...(isRounded ? ['memory-0.3.f32', 'memory-1.3.f32', 'remainder.3.f32'] : ['memory-0.3.f32']),
+          'results.json',
+          'rounds.csv',
+          'settings.json',
+          'state.json',
+          'weights.3.f32',
+        ].sort(),
+      );
+      expect(readFileSync(join(out, 'rounds.csv'), 'utf8').trim().split('\n')).toHaveLength(4);
+      // A folder of other settings is not mixed with these; more rounds of the same go on.
+      await expect(runSimulation(input({ seed: 5 }, flags, { out }))).rejects.toThrow(UsageError);
+      const longer = await runSimulation(input({ rounds: 4 }, flags, { out }));
+      expect(longer.results.rounds.map(({ round }) => round)).toEqual([1, 2, 3, 4]);
+    },
+  );
 
   test('whose data do not fit the model says so', async () => {
     const model = logistic({ inputs: 700, outputs: 10, seed: 1 });

@@ -4,8 +4,11 @@ import { basename, join } from 'node:path';
 import type { TaskConfig } from '@commonweight/coordinator';
 import {
   ConfigError,
-  encodings,
+  decodeUpdate,
+  encodeStep,
+  encodeUpdate,
   ExactSum,
+  formatOf,
   gridFor,
   improvedByRule,
   improvedBySum,
@@ -15,7 +18,9 @@ import {
   packedLength,
   payloadBlocks,
   readModel,
+  publishedVersion,
   seeded,
+  sentLength,
   splitModel,
   strategyFrom,
   weightsFromBytes,
@@ -25,13 +30,15 @@ import {
   type RandomStream,
   type Strategy,
   type TrainingPlan,
+  type UpdateFormat,
   type UpdateShape,
 } from '@commonweight/core';
 import { dealOut, labelsOf, type Dataset, type Evaluation } from '@commonweight/edge-agent';
 import { sharedBytes, sharedData } from './shared-data.ts';
-import { encodingToWire, gridToWire } from '@commonweight/proto';
+import { formatToWire, gridToWire } from '@commonweight/proto';
 import { readFile } from 'node:fs/promises';
 import { attacks } from './attacks.ts';
+import { fetched, noDownloads } from './downloads.ts';
 import { Journal, type Standing } from './journal.ts';
 import type { ClientResult } from './messages.ts';
 import { ClientPool } from './pool.ts';
@@ -97,6 +104,7 @@ class Simulation {
   readonly #plan: TrainingPlan;
   readonly #grid: GridSpec;
   readonly #shape: UpdateShape;
+  readonly #format: UpdateFormat;
   readonly #random: RandomStream;
   readonly #parts: readonly Int32Array[];
   readonly #attackers: ReadonlySet<number>;
@@ -113,6 +121,7 @@ class Simulation {
     this.#plan = this.#strategy.instruct(this.#task.plan);
     this.#grid = gridFor({ ...this.#task, cohortMax: this.#task.cohort.max });
     this.#shape = localMethodOf(this.#plan).shape;
+    this.#format = formatOf(this.#task);
     this.#random = seeded(settings.seed).fork('simulation');
     const dealing = { ...settings.split, parts: settings.clients, seed: settings.seed };
     this.#parts = input.parts ?? dealOut(labelsOf(train), train.examples, dealing).map((part) => Int32Array.from(part));
@@ -169,7 +178,7 @@ class Simulation {
   }
 
   #beginning(): Standing {
-    return { round: 0, weights: this.#first, memory: [], kept: {}, records: [] };
+    return { round: 0, weights: this.#first, memory: [], downloads: noDownloads, kept: {}, records: [] };
   }
 
   async #round(pool: ClientPool, before: Standing): Promise<Standing> {
@@ -181,8 +190,10 @@ class Simulation {
       .shuffle(everybody)
       .slice(0, cohortOf(this.#settings))
       .sort((a, b) => a - b);
+    const { bytes: downloadBytes, downloads } = fetched(before.downloads, cohort, round, 4 * before.weights.length);
     const sent = await this.#collect(pool, before, round, cohort);
-    const { improvement, weights, refused, leftOut } = this.#combine(before, this.#attacked(sent, round));
+    const { improvement: wanted, weights, refused, leftOut } = this.#combine(before, this.#attacked(sent, round));
+    const { stepBytes, ...improvement } = this.#rounded(before, wanted);
     const kept = { ...before.kept };
     for (const { client, kept: files } of sent) {
       kept[client] = Object.fromEntries(Object.entries(files).map(([name, file]) => [name, basename(file)]));
@@ -201,10 +212,33 @@ class Simulation {
       attackers: sent.length - honest.length,
       steps: sent.reduce((sum, { steps }) => sum + steps, 0),
       totalWeight: weights.reduce((sum, weight) => sum + weight, 0),
-      payloadBytes: sent.reduce((sum, { payload }) => sum + payload.length, 0),
+      payloadBytes: sent.reduce((sum, { sentBytes }) => sum + sentBytes, 0),
+      downloadBytes,
       seconds: Number(((performance.now() - startMs) / 1000).toFixed(3)),
     };
-    return { round, ...improvement, kept, records: [...before.records, record] };
+    const steps = [...downloads.steps, stepBytes];
+    return {
+      round,
+      ...improvement,
+      downloads: { ...downloads, steps },
+      kept,
+      records: [...before.records, record],
+    };
+  }
+
+  /** The next version as it is published, and the bytes of the step to it; 0 where it travels whole. */
+  #rounded(
+    before: Standing,
+    { weights, memory }: Improvement,
+  ): Improvement & { remainder: Float32Array | undefined; stepBytes: number } {
+    const { step, ...published } = publishedVersion(before, weights, this.#task.downlink);
+    const { remainder } = published;
+    return {
+      weights: published.weights,
+      memory,
+      remainder,
+      stepBytes: step === undefined ? 0 : encodeStep(step).length,
+    };
   }
 
   /** What the clients of a round send, in their order. */
@@ -220,7 +254,7 @@ class Simulation {
           round: BigInt(round),
           planJson,
           invitation: new Uint8Array(),
-          encoding: encodingToWire(this.#task.encoding),
+          ...formatToWire(this.#format),
           grid: gridToWire(this.#grid),
           seed: (BigInt(seed.bits()) << 32n) | BigInt(seed.bits()),
         };
@@ -241,15 +275,18 @@ class Simulation {
     );
   }
 
+  /** Values of an update. */
+  get #length(): number {
+    return packedLength(this.#shape, this.#first.length, this.#grid);
+  }
+
   /** The same updates, those of attackers forged. */
   #attacked(sent: readonly Sent[], round: number): readonly Sent[] {
     const { attack } = this.#settings;
     const hostile = sent.filter(({ client }) => this.#attackers.has(client));
     if (attack === undefined || attack.name === 'label-flip' || hostile.length === 0) return sent;
     const { forge, scale } = attacks[attack.name];
-    const encoding = encodings[this.#task.encoding];
-    const length = packedLength(this.#shape, this.#first.length, this.#grid);
-    const values = ({ payload }: Sent): Float32Array => encoding.decode(payload, length, this.#grid);
+    const values = ({ payload }: Sent): Float32Array => decodeUpdate(payload, this.#format, this.#length, this.#grid);
     const deltaOf = (whole: Float32Array): Float32Array => whole.slice(0, this.#first.length);
     const honest = sent.filter((one) => !hostile.includes(one)).map((one) => deltaOf(values(one)));
     return sent.map((one) => {
@@ -259,7 +296,7 @@ class Simulation {
       const site = { own: deltaOf(whole), honest, clients: sent.length, attackers: hostile.length, random };
       // What an update carries besides its delta stays as it was trained.
       whole.set(forge(site, attack.scale ?? scale));
-      return { ...one, payload: encoding.encode(whole, this.#grid, random) };
+      return { ...one, payload: encodeUpdate(whole, this.#format, this.#grid, random) };
     });
   }
 
@@ -269,28 +306,29 @@ class Simulation {
     sent: readonly Sent[],
   ): { improvement: Improvement; weights: number[]; refused: number; leftOut: number } {
     const { robust } = this.#strategy;
-    const sum = new ExactSum(packedLength(this.#shape, this.#first.length, this.#grid), this.#grid);
+    const sum = new ExactSum(sentLength(this.#format, this.#length), this.#grid);
     const accepted = sent.flatMap((one) => {
       const weight = this.#strategy.weigh(one.examples, this.#task.weightMax);
-      return sum.add(this.#task.encoding, one.payload, weight) === undefined ? [{ ...one, weight }] : [];
+      return sum.add(this.#format.encoding, one.payload, weight) === undefined ? [{ ...one, weight }] : [];
     });
     const refused = sent.length - accepted.length;
     // A round of which every update is refused is abandoned.
     if (accepted.length === 0) return { improvement: before, weights: [], refused, leftOut: 0 };
     if (robust === undefined) {
-      const improvement = improvedBySum(this.#strategy, before, sum, this.#shape);
+      const kind = { shape: this.#shape, format: this.#format };
+      const improvement = improvedBySum(this.#strategy, before, sum, kind);
       return { improvement, weights: accepted.map(({ weight }) => weight), refused, leftOut: 0 };
     }
     const ordered = accepted.toSorted((a, b) => Buffer.compare(a.updateId, b.updateId));
     const updates = payloadBlocks({
-      encoding: this.#task.encoding,
+      encoding: this.#format.encoding,
       grid: this.#grid,
       length: this.#first.length,
-      weights: ordered.map(({ weight }) => weight),
-      readBytes: (update, into, offset) => {
-        const payload = ordered[update]?.payload ?? new Uint8Array();
-        into.set(payload.subarray(offset, offset + into.length));
-      },
+      updates: ordered.map(({ payload, weight }) => ({
+        bytes: payload.length,
+        weight,
+        read: (into, offset) => into.set(payload.subarray(offset, offset + into.length)),
+      })),
     });
     const aggregate = robust.rule(updates, before.memory);
     const weight = ordered.reduce((total, one) => total + one.weight, 0);

@@ -28,6 +28,10 @@ export interface TaskFlags {
   size?: Record<string, number>;
   localLayers?: string[];
   encoding?: string;
+  topK?: number;
+  rotate?: true;
+  compression?: string;
+  downlink?: string;
   collectMs?: number;
   collectMinMs?: number;
   pauseMs?: number;
@@ -71,7 +75,16 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
   const isAsynchronous = isOwn || asynchronous !== undefined;
   const config: Config = {
     ...file,
-    ...given({ kind: flags.kind, model: flags.model, rounds: flags.rounds, encoding: flags.encoding }),
+    ...given({
+      kind: flags.kind,
+      model: flags.model,
+      rounds: flags.rounds,
+      encoding: flags.encoding,
+      topK: flags.topK,
+      rotate: flags.rotate,
+      compression: flags.compression,
+      downlink: flags.downlink,
+    }),
     ...whereIn((file['where'] ?? {}) as Config, flags),
     ...variantsOf((file['variants'] ?? {}) as Config, flags),
     ...given({

@@ -19,9 +19,19 @@ export class BlobCache {
   async get(digest: Uint8Array): Promise<Uint8Array | undefined> {
     const path = this.#path(digest);
     const bytes = await this.#storage.read(path);
-    if (bytes === undefined || equalBytes(await this.#sha256(bytes), digest)) return bytes;
+    if (bytes === undefined || (await this.isOf(digest, bytes))) return bytes;
     await this.#storage.remove(path);
     return undefined;
+  }
+
+  /** Whether there is a file for a blob, damaged perhaps. */
+  async has(digest: Uint8Array): Promise<boolean> {
+    return (await this.#storage.list(this.#folder)).includes(hex(digest));
+  }
+
+  /** Whether some bytes are those of a digest. */
+  async isOf(digest: Uint8Array, bytes: Uint8Array): Promise<boolean> {
+    return equalBytes(await this.#sha256(bytes), digest);
   }
 
   /** Keeps a blob whose bytes were checked against the digest. */

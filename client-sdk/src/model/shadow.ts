@@ -181,7 +181,7 @@ export class Shadow {
   }
 
   async #stage(named: NamedVersion): Promise<Staged> {
-    const { cache, crypto, link, options } = this.#life;
+    const { cache, crypto, emitter, link, options } = this.#life;
     const { memoryBytesMax } = this.#options;
     const release = await releaseNamed(this.#life, named);
     if (MEMORY_FACTOR * sizeOf(release) > memoryBytesMax)
@@ -193,7 +193,8 @@ export class Shadow {
       const isKept = options.diskBytesMax === undefined;
       if (isKept) cache.host(release.manifest);
       const blobs = isKept ? cache.blobs : new BlobCache(new MemoryStorage(), 'shadow', crypto.sha256);
-      return await stage(release, await fetchRelease(release, blobs, link), this.#engine);
+      const bytes = await fetchRelease(release, blobs, link, undefined, (error) => emitter.emit('error', error));
+      return await stage(release, bytes, this.#engine);
     } finally {
       await this.#quarantine.ended();
     }

@@ -9,6 +9,7 @@ import { Leased } from '../runtime/lease.ts';
 import { isFinite, type Tensor } from '../runtime/tensor.ts';
 import { PLAIN_VARIANT, type ServedVariant } from '../runtime/variant.ts';
 import type { Release } from '../trust/release.ts';
+import { weightsByDeltas } from './by-deltas.ts';
 import { contractIn, type Contract } from './contract.ts';
 import { goldenFault, type Golden } from './golden.ts';
 import { feedsFor, zerosFor } from './inputs.ts';
@@ -30,12 +31,16 @@ export interface ReleaseBytes {
   weights: Uint8Array;
 }
 
-/** `onProgress` hears how many of the bytes that are not on disk have come. */
+/**
+ * The blobs of a release; weights of which an older version is here come as deltas where that is fewer bytes. `onProgress` hears how many of
+ * the bytes that are not on disk have come, `onFault` why deltas were no use.
+ */
 export async function fetchRelease(
   release: Release,
   blobs: BlobCache,
   link: ModelLink | undefined,
   onProgress: (bytes: number, bytesTotal: number) => void = () => {},
+  onFault: (error: Error) => void = () => {},
 ): Promise<ReleaseBytes> {
   const parts = [release.graph, release.weights];
   const cached = [await blobs.get(parts[0]!.digest), await blobs.get(parts[1]!.digest)];
@@ -52,7 +57,23 @@ export async function fetchRelease(
   };
   // In turn: the graph is small and mostly there already.
   const graph = cached[0] ?? (await fetched(release.graph));
-  return { graph, weights: cached[1] ?? (await fetched(release.weights)) };
+  return { graph, weights: cached[1] ?? (await byDeltas()) ?? (await fetched(release.weights)) };
+
+  async function byDeltas(): Promise<Uint8Array | undefined> {
+    if (link === undefined) return undefined;
+    let held = 0;
+    const weights = await weightsByDeltas(release.manifest, release.weights, {
+      blobs,
+      download: async ({ digest, size }, way) => {
+        const delta = await link.download(digest, Number(size), (bytes) => onProgress(held + bytes, way.bytes));
+        held += delta.length;
+        return delta;
+      },
+      onFault,
+    });
+    if (weights !== undefined) await blobs.put(release.weights.digest, weights);
+    return weights;
+  }
 }
 
 /** Loads a release beside the one that serves, and runs it. Throws ModelError where it must not serve. */

@@ -180,8 +180,12 @@ export class Swaps {
     const isBack = served || isOlder || release.manifest.restoredVersion > 0n;
     const reason = before === undefined ? 'first' : isBack ? 'rollback' : 'newer';
     await cache.makeRoom(release, before?.release);
-    const bytes = await fetchRelease(release, cache.blobs, link, (held, bytesTotal) =>
-      emitter.emit('progress', { version, bytes: held, bytesTotal }),
+    const bytes = await fetchRelease(
+      release,
+      cache.blobs,
+      link,
+      (held, bytesTotal) => emitter.emit('progress', { version, bytes: held, bytesTotal }),
+      (error) => emitter.emit('error', error),
     );
     const published = await this.#loader.published(release);
     if (this.#isOverruled(wanted)) return;

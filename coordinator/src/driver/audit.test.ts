@@ -1,10 +1,11 @@
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { formatOf, type UpdateFormat } from '@commonweight/core';
 import { UpdateHeaderSchema } from '@commonweight/proto';
 import { afterEach, describe, expect, test } from 'vitest';
 import { temporaryFolder } from '../../../test/support/processes.ts';
-import { invited, sha256, startTraining, TestAgent, updateOf } from '../../../test/support/training.ts';
+import { config, invited, sha256, startTraining, TestAgent, TOP_K, updateOf } from '../../../test/support/training.ts';
 import { openCoordinator } from '../coordinator.ts';
 import { openSigner } from '../identity/signer.ts';
 import { SqliteStore } from '../store/sqlite-store.ts';
@@ -18,7 +19,7 @@ afterEach(async () => {
 /** A folder in which a task has published versions from updates of these agents. */
 async function trained(
   changes: object,
-  { rounds = 1, ids = ['a', 'b', 'c'] }: { rounds?: number; ids?: string[] } = {},
+  { rounds = 1, ids = ['a', 'b', 'c'], format }: { rounds?: number; ids?: string[]; format?: UpdateFormat } = {},
 ): Promise<string> {
   const folder = join(temporaryFolder('audit'), 'data');
   const service = await openCoordinator({ dataDir: folder });
@@ -29,12 +30,8 @@ async function trained(
   for (let round = 1; round <= rounds; round++) {
     const grid = await invited(agents, round);
     for (const [i, agent] of agents.entries()) {
-      const update = updateOf(agent.id, grid, {
-        round: BigInt(round),
-        baseVersion: BigInt(round),
-        weight: BigInt(i + 1),
-        metrics: { loss: 1 / (i + round) },
-      });
+      const header = { round: BigInt(round), baseVersion: BigInt(round), weight: BigInt(i + 1) };
+      const update = updateOf(agent.id, grid, { ...header, metrics: { loss: 1 / (i + round) } }, format);
       expect(await agent.submit(update)).toMatchObject({ accepted: true });
     }
     await expect.poll(async () => (await service.getTask('train')).version).toBe(BigInt(round + 1));
@@ -74,6 +71,16 @@ describe('a version whose updates are retained', () => {
     for (const version of [2, 3]) {
       expect(await audited(folder, version)).toMatchObject({ verdict: 'same', version, updates: 5, parameters: 39 });
     }
+  });
+
+  test.each([
+    { encoding: 'mxint4', topK: TOP_K },
+    { encoding: 'mxint4', topK: TOP_K, strategy: { name: 'multiKrum' } },
+    { encoding: 'mxint4', rotate: true },
+  ] as const)('is made again in any format: %o', async (changes) => {
+    const format = formatOf({ ...config, compression: 'none', ...changes });
+    const folder = await trained({ retainUpdates: 5, ...changes }, { ids: FIVE, format });
+    expect(await audited(folder)).toMatchObject({ verdict: 'same', version: 2, updates: 5 });
   });
 
   test('is one of the newest so many; of others it is said which are', async () => {

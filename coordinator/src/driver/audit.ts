@@ -2,11 +2,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fromBinary } from '@bufbuild/protobuf';
-import { weightsToBytes } from '@commonweight/core';
+import { formatOf, weightsToBytes } from '@commonweight/core';
 import {
   ContributionListSchema,
-  encodingFromWire,
+  encodingName,
   equalBytes,
+  formatToWire,
   openManifest,
   UpdateHeaderSchema,
   type Contribution,
@@ -14,11 +15,12 @@ import {
   type UpdateHeader,
 } from '@commonweight/proto';
 import { verifierOf } from '../identity/signer.ts';
+import type { Rounding } from '../registry/delta-chain.ts';
 import { RegistryReads, sha256, type OpenVersion } from '../registry/registry.ts';
 import { gridOf, parseTaskConfig, strategyOf, type TaskConfig } from '../round/policy.ts';
 import { StoreError, type StoreReads, type VersionRecord } from '../store/store.ts';
 import { properMetrics } from './counters.ts';
-import { meansOf, RoundSum, type Counted } from './round-sum.ts';
+import { meansOf, ofTask, RoundSum, type Counted } from './round-sum.ts';
 import { hex, ownsId } from './task-work.ts';
 
 /** What came of making a version again. */
@@ -81,6 +83,7 @@ async function madeAgain(store: StoreReads, registry: RegistryReads, manifest: M
   for (const [id, { weight }] of listed)
     requireSame(`the weight of update ${id}`, BigInt(made.weights.get(id)!), weight);
   requireSameWeights('weight', made.improvement.weights, published.weights);
+  requireSameRounding(made.rounding, published);
   requireSame('vectors that the strategy remembers', made.improvement.memory.length, published.memory.length);
   for (const [i, vector] of made.improvement.memory.entries()) {
     requireSameWeights(`value of the strategy's memory ${i}`, vector, published.memory[i]!);
@@ -150,8 +153,7 @@ async function combined(store: StoreReads, { config, manifest, base, headers }: 
       if (fault !== undefined) throw new Different(`update ${id} would be refused: ${fault}`);
       counted.set(id, one);
     }
-    const memory = base.manifest.task === task ? base.memory : [];
-    const made = await sum.combine(counted, { weights: base.weights, memory });
+    const made = await sum.combine(counted, ofTask(base, task));
     return { ...made, means: meansOf(counted) };
   } finally {
     await sum.close();
@@ -179,7 +181,8 @@ function requireOfRound(
       throw new Different(`update ${id} is of round ${header.round} on version ${header.baseVersion}`);
     }
   }
-  requireSame(`the encoding of update ${id}`, encodingFromWire(header.encoding) ?? '', config.encoding);
+  const { encoding } = formatToWire(formatOf(config));
+  requireSame(`the encoding of update ${id}`, encodingName(header.encoding), encodingName(encoding));
   if (!equalBytes(sha256(payload), header.payloadDigest)) throw new Different(`update ${id} has another payload`);
   if (hex(header.updateId) !== id || !ownsId(header.agentId, header)) {
     throw new Different(`update ${id} does not have the id that its agent, round, base and payload make`);
@@ -198,6 +201,20 @@ function requireSameWeights(what: string, made: Float32Array, published: Float32
   const bits = [made, published].map((values) => new Uint32Array(values.slice().buffer)) as [Uint32Array, Uint32Array];
   const at = bits[0].findIndex((value, i) => value !== bits[1][i]);
   throw new Different(`${what} ${at} of ${made.length} is ${made[at]} and was published as ${published[at]}`);
+}
+
+/** What rounding left, and the step by which the version travels, where that was smaller. */
+function requireSameRounding(made: Rounding | undefined, { manifest, remainder }: OpenVersion): void {
+  requireSame(
+    'what rounding left',
+    made === undefined ? 'nothing' : 'a remainder',
+    remainder ? 'a remainder' : 'nothing',
+  );
+  if (made === undefined || remainder === undefined) return;
+  requireSameWeights('value of what rounding left', made.remainder, remainder);
+  const delta = manifest.artifacts.find(({ role }) => role === 'delta');
+  if (delta !== undefined && !equalBytes(sha256(made.step ?? new Uint8Array()), delta.digest))
+    throw new Different('its delta is another');
 }
 
 function requireSameMetrics(made: Record<string, number>, published: Readonly<Record<string, number>>): void {

@@ -3,11 +3,12 @@ import { invariant, weightsToBytes } from '@commonweight/core';
 import {
   AssignmentSchema,
   digestOf,
-  encodingToWire,
+  formatToWire,
   gridToWire,
   SessionResponseSchema,
   WEIGHTS_INLINE_BYTES_MAX,
   type Assignment,
+  type FormatOnWire,
   type SessionResponse,
   type SignedCandidate,
   type UpdateHeader,
@@ -89,17 +90,18 @@ export class Invitations {
   }
 
   /** What is to be done, and how it is to be sent. */
-  #asked(state: Collecting): Pick<Assignment, 'planJson' | 'encoding' | 'grid' | 'work'> {
+  #asked(state: Collecting): Pick<Assignment, 'planJson' | 'grid' | 'work' | keyof FormatOnWire> {
     const { reporting, training } = this.#work;
     const work = this.#work.workOf(state);
+    const format = formatToWire(this.#work.expectedOf(state).format);
     if (work === 'train') {
       invariant(training !== undefined, 'who trains has a strategy');
       const { config, grid, strategy } = training;
       const planJson = JSON.stringify(strategy.instruct(config.plan));
-      return { planJson, encoding: encodingToWire(config.encoding), grid: gridToWire(grid), work: '' };
+      return { planJson, ...format, grid: gridToWire(grid), work: '' };
     }
     invariant(reporting !== undefined, 'who reports has a plan for it');
     const { grid, plan } = reporting;
-    return { planJson: JSON.stringify(plan), encoding: encodingToWire('float32'), grid: gridToWire(grid), work };
+    return { planJson: JSON.stringify(plan), ...format, grid: gridToWire(grid), work };
   }
 }

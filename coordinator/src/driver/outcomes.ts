@@ -15,6 +15,7 @@ import {
   evaluationToWire,
   type OpenCandidate,
 } from '../registry/candidates.ts';
+import type { Rounding } from '../registry/delta-chain.ts';
 import { resultRecord, statisticsBlob } from '../registry/results.ts';
 import { blobOf, type OpenVersion, type Registry } from '../registry/registry.ts';
 import { NORMS_MAX, stepNormOf, worseThan, wrongStep } from '../round/gates.ts';
@@ -22,7 +23,7 @@ import type { PendingCandidate, RoundEvent, RoundState } from '../round/round.ts
 import type { BlobRecord, Commit, ReceiptRecord, Store } from '../store/store.ts';
 import type { Counters } from './counters.ts';
 import { committedReceipt, countedReceipt, rejectedReceipt } from './receipts.ts';
-import { meansOf, type Counted } from './round-sum.ts';
+import { meansOf, ofTask, type Counted } from './round-sum.ts';
 import { countedBy, measuredBy, type RoundWork } from './round-work.ts';
 import { fromHex } from './task-work.ts';
 
@@ -70,6 +71,8 @@ interface OutcomeWorld {
 type CandidateDraft = Pick<Candidate, 'totalWeight' | 'contributionsDigest' | 'metrics' | 'stepNorm'> & {
   weights: Float32Array;
   memory: readonly Float32Array[];
+  /** Where it is a step from the base. */
+  rounding: Rounding | undefined;
 };
 
 /** Decides what rounds of one task come to, and makes it: versions, candidates and results. Nothing of it is durable before its caller commits. */
@@ -94,12 +97,11 @@ export class Outcomes {
     const { training } = this.#work;
     invariant(training !== undefined, 'versions come of training');
     const { base, collected, counters, state } = closed;
-    // Another task's memory, of another strategy perhaps, would be no help.
-    const memory = base.manifest.task === this.#task ? base.memory : [];
-    const { improvement, weights } = await training.sum.combine(collected, { weights: base.weights, memory });
+    const { improvement, rounding, weights } = await training.sum.combine(collected, ofTask(base, this.#task));
     const contributions = blobOf(contributionList(weights));
     const draft: CandidateDraft = {
       ...improvement,
+      rounding,
       totalWeight: BigInt([...weights.values()].reduce((total, weight) => total + weight, 0)),
       contributionsDigest: contributions.digest,
       metrics: meansOf(collected),
@@ -120,12 +122,13 @@ export class Outcomes {
   ): Outcome {
     const { registry, signer, nowMs, dateMs } = this.#world;
     const { config, strategy, sum } = this.#work.training!;
-    const { weights, memory, totalWeight, contributionsDigest, metrics, stepNorm } = draft;
+    const { weights, memory, rounding, totalWeight, contributionsDigest, metrics, stepNorm } = draft;
     const { candidate, updates, round } = made;
     const next = registry.child(base, {
       model: config.model,
       weights,
       memory,
+      rounding,
       manifest: {
         task: this.#task,
         round: BigInt(round),
@@ -179,7 +182,7 @@ export class Outcomes {
     const { candidate, blobs } = await this.#candidate(closed, draft);
     const record = candidateRecord(signer, candidate);
     const signed = candidateToWire(signer.publicKey, record);
-    const { weights, memory } = draft;
+    const { weights, memory, rounding } = draft;
     const updates = updatesOf(collected);
     return {
       event: { type: 'Proposed', nowMs: nowMs(), candidate: { number: record.number, updates } },
@@ -187,7 +190,7 @@ export class Outcomes {
       receipts: [],
       counters: { metrics: draft.metrics },
       base,
-      candidate: { candidate, signed, weights, memory },
+      candidate: { candidate, signed, weights, memory, rounding },
       log: `round ${candidate.round} made candidate ${record.number} from ${updates.length} updates`,
     };
   }
@@ -256,7 +259,7 @@ export class Outcomes {
       why === undefined
         ? this.#version(
             closed,
-            { ...judged, weights: open.weights, memory: open.memory },
+            { ...judged, weights: open.weights, memory: open.memory, rounding: open.rounding },
             {
               blobs: [],
               updates: pending.updates,
@@ -277,7 +280,7 @@ export class Outcomes {
 
   async #candidate(
     { base, state }: Closed,
-    { weights, memory, ...draft }: CandidateDraft,
+    { weights, memory, rounding, ...draft }: CandidateDraft,
   ): Promise<{ candidate: Candidate; blobs: BlobRecord[] }> {
     const { store, dateMs } = this.#world;
     const { config, strategy } = this.#work.training!;
@@ -285,6 +288,7 @@ export class Outcomes {
     return candidateFrom(base, {
       weights,
       memory,
+      rounding,
       candidate: {
         ...draft,
         task: this.#task,

@@ -36,9 +36,9 @@ export class ReportSum implements FoldedSum {
 
   async foldRow(): Promise<void> {}
 
-  takeOut(updateId: string, payload: Uint8Array): void {
+  takeOut({ updateId }: UpdateHeader, payload: Uint8Array): void {
     this.#sum.remove('float32', payload, 1);
-    this.#counted.delete(updateId);
+    this.#counted.delete(hex(updateId));
   }
 
   toBytes(): Uint8Array {

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fromBinary } from '@bufbuild/protobuf';
-import { encodings, seeded } from '@commonweight/core';
+import { encodings, seeded, valueEncodings } from '@commonweight/core';
 import { ContributionListSchema } from '@commonweight/proto';
 import { afterEach, describe, expect, test } from 'vitest';
 import {
@@ -62,7 +62,7 @@ test('updates are kept for the round only, and a restart asks for them again', a
   const spool = join(dataDir, 'spool');
   for (const agent of agents.slice(0, 4)) await agent.submit(updateOf(agent.id, grid));
   const [file] = readdirSync(spool);
-  expect(statSync(join(spool, file!)).size).toBe(4 * encodings.mxint8.byteLength(LENGTH));
+  expect(statSync(join(spool, file!)).size).toBe(4 * valueEncodings.mxint8.byteLength(LENGTH));
   await service.close();
   expect(readdirSync(spool)).toEqual([]);
 

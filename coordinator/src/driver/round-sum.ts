@@ -2,24 +2,31 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import {
-  encodings,
+  encodeStep,
   ExactSum,
+  formatOf,
   improvedByRule,
   improvedBySum,
   invariant,
   localMethodOf,
   packedLength,
+  publishedVersion,
+  sentLength,
   type GridSpec,
   type Improvement,
   type Strategy,
   type UpdateFault,
+  type UpdateFormat,
   type UpdateShape,
 } from '@commonweight/core';
 import { equalBytes, SubmitUpdateRequestSchema, UpdateHeaderSchema, type UpdateHeader } from '@commonweight/proto';
+import type { Rounding } from '../registry/delta-chain.ts';
+import type { OpenVersion } from '../registry/registry.ts';
 import type { TaskConfig } from '../round/policy.ts';
 import { StoreError, type Commit } from '../store/store.ts';
 import { loadedStrategy } from '../strategies/load-strategy.ts';
 import { metricMeans, type Metrics } from './counters.ts';
+import { inflated } from './inflate.ts';
 import { runRule } from './run-rule.ts';
 import { RoundSpool } from './spool.ts';
 import { hex } from './task-work.ts';
@@ -47,7 +54,7 @@ export interface FoldedSum {
   /** Folds in what another coordinator put into the rows. */
   foldRow(updateId: string, row: Uint8Array, counted: Counted): Promise<void>;
   /** Takes an update out again, exactly. */
-  takeOut(updateId: string, payload: Uint8Array): void;
+  takeOut(header: UpdateHeader, payload: Uint8Array): void;
   /** The sum as bytes: a part of a round's that another coordinator adds to its own. */
   toBytes(): Uint8Array;
   /** Goes on from a part of this coordinator's own. Throws CodecError where the bytes are none. */
@@ -64,6 +71,7 @@ export class RoundSum implements FoldedSum {
   readonly #config: TaskConfig;
   readonly #strategy: Strategy;
   readonly #grid: GridSpec;
+  readonly #format: UpdateFormat;
   readonly #parameters: number;
   readonly #shape: UpdateShape;
   readonly length: number;
@@ -78,19 +86,24 @@ export class RoundSum implements FoldedSum {
     this.#config = config;
     this.#strategy = strategy;
     this.#grid = grid;
+    this.#format = formatOf(config);
     this.#parameters = parameters;
     this.#shape = localMethodOf(strategy.instruct(config.plan)).shape;
-    this.length = packedLength(this.#shape, parameters, grid);
+    this.length = sentLength(this.#format, packedLength(this.#shape, parameters, grid));
     this.#sum = new ExactSum(this.length, grid);
     if (strategy.robust !== undefined || config.retainUpdates > 0) {
       // Names that differ only in case are one file on some systems.
       const path = join(spoolDir, `${Buffer.from(task).toString('hex')}.updates`);
-      this.#spool = new RoundSpool(path, encodings[config.encoding].byteLength(this.length));
+      this.#spool = new RoundSpool(path);
     }
   }
 
   get seesEach(): boolean {
     return this.#spool !== undefined;
+  }
+
+  get format(): UpdateFormat {
+    return this.#format;
   }
 
   get counted(): ReadonlyMap<string, Counted> {
@@ -103,29 +116,37 @@ export class RoundSum implements FoldedSum {
 
   async fold(header: UpdateHeader, payload: Uint8Array, counted: Counted): Promise<UpdateFault | undefined> {
     const id = hex(header.updateId);
-    const fault = await this.#fold(id, payload, counted);
+    const raw = inflated(header, payload);
+    const fault = raw === undefined ? 'wrong-size' : await this.#fold(id, raw, counted, payload);
     if (fault === undefined && this.#config.retainUpdates > 0) this.#headers.set(id, header);
     return fault;
   }
 
-  async #fold(updateId: string, payload: Uint8Array, counted: Counted): Promise<UpdateFault | undefined> {
-    const fault = this.#sum.add(this.#config.encoding, payload, counted.weight);
+  /** `sent` is what came over the wire, `raw` what that was before it was compressed. */
+  async #fold(id: string, raw: Uint8Array, counted: Counted, sent: Uint8Array): Promise<UpdateFault | undefined> {
+    const fault = this.#sum.add(this.#format.encoding, raw, counted.weight);
     if (fault !== undefined) return fault;
-    await this.#spool?.append(updateId, payload);
-    this.#counted.set(updateId, counted);
+    // Rules read ranges of values, and audits want what the agent signed for.
+    const isRead = this.#strategy.robust !== undefined;
+    if (isRead) await this.#spool?.append(id, raw);
+    const isThere = isRead && sent === raw;
+    if (this.#config.retainUpdates > 0 && !isThere) await this.#spool?.append(sentName(id), sent);
+    this.#counted.set(id, counted);
     return undefined;
   }
 
   /** What goes into the rows that replicas share of an update that must be there in the end: its header only where it is retained. */
   toRow(header: UpdateHeader, payload: Uint8Array): Uint8Array {
-    if (this.#config.retainUpdates === 0) return payload;
+    if (this.#config.retainUpdates === 0) return rawOf(header, payload);
     return toBinary(SubmitUpdateRequestSchema, create(SubmitUpdateRequestSchema, { header, data: payload }));
   }
 
   async foldRow(updateId: string, row: Uint8Array, counted: Counted): Promise<void> {
     const { header, data } =
       this.#config.retainUpdates === 0 ? { data: row } : fromBinary(SubmitUpdateRequestSchema, row);
-    const fault = await (header === undefined ? this.#fold(updateId, data, counted) : this.fold(header, data, counted));
+    const fault = await (header === undefined
+      ? this.#fold(updateId, data, counted, data)
+      : this.fold(header, data, counted));
     invariant(fault === undefined, 'what a replica took is an update');
   }
 
@@ -147,18 +168,19 @@ export class RoundSum implements FoldedSum {
 
   #spooled(id: string, { payloadDigest }: UpdateHeader): Uint8Array {
     invariant(this.#spool !== undefined, 'retained updates are spooled');
-    const payload = this.#spool.read(id);
+    const payload = this.#spool.read(this.#spool.round.payloads.has(sentName(id)) ? sentName(id) : id);
     // The spool is not synced and not checked: nothing is kept for audits that is not what the agent sent.
     if (equalBytes(createHash('sha256').update(payload).digest(), payloadDigest)) return payload;
     throw new StoreError(`update ${id} is damaged in the spool: the round is asked for again`);
   }
 
-  takeOut(updateId: string, payload: Uint8Array): void {
-    const counted = this.#counted.get(updateId);
+  takeOut(header: UpdateHeader, payload: Uint8Array): void {
+    const id = hex(header.updateId);
+    const counted = this.#counted.get(id);
     invariant(counted !== undefined, 'only what is in a sum is taken out');
-    this.#sum.remove(this.#config.encoding, payload, counted.weight);
-    this.#counted.delete(updateId);
-    this.#headers.delete(updateId);
+    this.#sum.remove(this.#format.encoding, rawOf(header, payload), counted.weight);
+    this.#counted.delete(id);
+    this.#headers.delete(id);
   }
 
   toBytes(): Uint8Array {
@@ -188,7 +210,18 @@ export class RoundSum implements FoldedSum {
    */
   async combine(
     counted: ReadonlyMap<string, Counted & { agentId?: string }>,
-    base: { weights: Float32Array; memory: readonly Float32Array[] },
+    base: Base,
+  ): Promise<{ improvement: Improvement; rounding?: Rounding | undefined; weights: ReadonlyMap<string, number> }> {
+    const { improvement, weights } = await this.#improved(counted, base);
+    const published = publishedVersion(base, improvement.weights, this.#config.downlink);
+    const { step, remainder } = published;
+    const rounding = step === undefined ? undefined : { step: encodeStep(step), remainder };
+    return { improvement: { ...improvement, weights: published.weights }, rounding, weights };
+  }
+
+  async #improved(
+    counted: ReadonlyMap<string, Counted>,
+    base: Base,
   ): Promise<{ improvement: Improvement; weights: ReadonlyMap<string, number> }> {
     // Sorted by id, so that the order of arrival cannot show.
     const sorted = [...counted].sort(([a], [b]) => (a < b ? -1 : 1));
@@ -196,21 +229,22 @@ export class RoundSum implements FoldedSum {
     if (this.#spool === undefined || this.#strategy.robust === undefined) {
       const total = weights.reduce((sum, [, weight]) => sum + weight, 0);
       invariant(total === this.#sum.totalWeight, 'a sum has the updates of its list and no others');
-      return { improvement: improvedBySum(this.#strategy, base, this.#sum, this.#shape), weights: new Map(weights) };
+      const kind = { shape: this.#shape, format: this.#format };
+      return { improvement: improvedBySum(this.#strategy, base, this.#sum, kind), weights: new Map(weights) };
     }
-    const { slots, ...spooled } = this.#spool.round;
+    const { path, payloads } = this.#spool.round;
     const updates = weights.map(([id, weight]) => {
-      const slot = slots.get(id);
-      invariant(slot !== undefined, 'accepted updates are in the spool');
-      return { slot, weight };
+      const payload = payloads.get(id);
+      invariant(payload !== undefined, 'accepted updates are in the spool');
+      return { ...payload, weight };
     });
-    const { strategy, encoding } = this.#config;
+    const { strategy } = this.#config;
     const own = loadedStrategy(strategy.name);
     const aggregate = await runRule({
-      ...spooled,
+      path,
       ...(own === undefined ? {} : { own }),
       strategy,
-      encoding,
+      encoding: this.#format.encoding,
       grid: this.#grid,
       length: this.#parameters,
       updates,
@@ -228,6 +262,26 @@ export class RoundSum implements FoldedSum {
     await this.#spool?.settled();
   }
 }
+
+/** What an update that was folded was before it was compressed. */
+function rawOf(header: UpdateHeader, payload: Uint8Array): Uint8Array {
+  const raw = inflated(header, payload);
+  invariant(raw !== undefined, 'what was folded could be inflated');
+  return raw;
+}
+
+/** In the spool a payload as it was sent stands beside its values. */
+const sentName = (id: string): string => `${id} as sent`;
+
+/** The version that a round improves. */
+export type Base = Pick<OpenVersion, 'weights' | 'memory' | 'remainder'>;
+
+/**
+ * What of a version a task goes on from: another task's memory, of another strategy perhaps, would be no help; what rounding left was learned
+ * all the same.
+ */
+export const ofTask = ({ manifest, weights, memory, remainder }: OpenVersion, task: string): Base =>
+  manifest.task === task ? { weights, memory, remainder } : { weights, memory: [], remainder };
 
 interface RoundParts {
   task: string;

@@ -9,13 +9,13 @@ import {
   reportGrid,
   StatisticsReports,
   type Asynchronous,
-  type EncodingName,
   type GridSpec,
   type Measured,
   type ModelProto,
   type StatisticsPlan,
   type StatisticsResult,
   type Strategy,
+  type UpdateFormat,
 } from '@commonweight/core';
 import { anyPolicyOf, kindOf, type AnyConfig, type WorkName } from '../round/config.ts';
 import { inviteMaxOf } from '../round/cohort.ts';
@@ -41,13 +41,15 @@ export interface Training {
 
 /** What an update of a round must be. */
 export interface Expected {
-  encoding: EncodingName;
-  bytes: number;
+  format: UpdateFormat;
+  /** Of the payload, before it is compressed. */
+  bytesMin: number;
+  bytesMax: number;
   weightMax: number;
 }
 
 /** A report is whole numbers in float32, and each counts once. */
-const REPORT = { encoding: 'float32', weightMax: 1 } as const;
+const REPORT = { format: { encoding: 'float32', topK: 1 }, weightMax: 1 } as const;
 
 /** What the agents of a task do, round for round, and what is made of what they send: for the coordinator that leads and those that follow. */
 export class RoundWork {
@@ -105,8 +107,14 @@ export class RoundWork {
 
   expectedOf(state: RoundState): Expected {
     const { length } = this.sumOf(state);
-    const { encoding, weightMax } = this.#isTraining(state) ? this.training!.config : REPORT;
-    return { encoding, bytes: encodings[encoding].byteLength(length), weightMax };
+    const { format, weightMax } = this.#isTraining(state) ? this.#update : REPORT;
+    const { bytesMin, bytesMax } = encodings[format.encoding];
+    return { format, bytesMin: bytesMin(length), bytesMax: bytesMax(length, format.topK), weightMax };
+  }
+
+  get #update(): Pick<Expected, 'format' | 'weightMax'> {
+    const { config, sum } = this.training!;
+    return { format: sum.format, weightMax: config.weightMax };
   }
 
   #isTraining(state: RoundState): boolean {

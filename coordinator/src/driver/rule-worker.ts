@@ -23,11 +23,14 @@ try {
   closeSync(file);
 }
 
-function updatesOf({ payloadBytes, updates, ...request }: RuleRequest, from: number): UpdateBlocks {
+function updatesOf({ updates, ...request }: RuleRequest, from: number): UpdateBlocks {
   return payloadBlocks({
     ...request,
-    weights: updates.map(({ weight }) => weight),
-    readBytes: (update, into, offset) => readFully(from, into, (updates[update]?.slot ?? 0) * payloadBytes + offset),
+    updates: updates.map(({ offset: start, bytes, weight }) => ({
+      bytes,
+      weight,
+      read: (into, offset) => readFully(from, into, start + offset),
+    })),
   });
 }
 

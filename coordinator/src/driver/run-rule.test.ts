@@ -13,26 +13,27 @@ const grid = gridFor({ valueMaxExponent: 3, weightMax: 1000, cohortMax: UPDATES 
 
 /** A spooled round, in an order of ids that is not that of arrival, and the same updates decoded. */
 async function spooled(encoding: EncodingName, strategy: RuleRequest['strategy']) {
-  const { byteLength, encode, decode } = encodings[encoding];
-  const spool = new RoundSpool(join(temporaryFolder('rule'), 'a.updates'), byteLength(LENGTH));
+  const { encode, decode } = encodings[encoding];
+  const spool = new RoundSpool(join(temporaryFolder('rule'), 'a.updates'));
   const random = seeded(encoding);
   const payloads = Array.from({ length: 20 }, () => {
     const values = Float32Array.from({ length: LENGTH }, () => random.normal() * 0.1);
-    return encode(values, grid, random);
+    return encode(values, grid, random, 0.2);
   });
+  const slotOf = (update: number): number => UPDATES - 1 - update;
+  for (let slot = 0; slot < UPDATES; slot++) await spool.append(String(slot), payloads[slot % 20]!);
+  const { path, payloads: places } = spool.round;
   const updates = Array.from({ length: UPDATES }, (_, i) => ({
-    slot: UPDATES - 1 - i,
+    ...places.get(String(slotOf(i)))!,
     weight: 1 + (i % 7),
   }));
-  for (let slot = 0; slot < UPDATES; slot++) await spool.append(String(slot), payloads[slot % 20]!);
-  const { path, payloadBytes } = spool.round;
-  const request = { strategy, path, payloadBytes, encoding, grid, length: LENGTH, updates, memory: [] };
+  const request = { strategy, path, encoding, grid, length: LENGTH, updates, memory: [] };
   const decoded = payloads.map((payload) => decode(payload, LENGTH, grid));
   const inMemory = {
     count: UPDATES,
     length: LENGTH,
     weights: updates.map(({ weight }) => weight),
-    read: (update: number, start: number, end: number) => decoded[updates[update]!.slot % 20]!.slice(start, end),
+    read: (update: number, start: number, end: number) => decoded[slotOf(update) % 20]!.slice(start, end),
   };
   return { spool, request, inMemory };
 }
@@ -40,6 +41,8 @@ async function spooled(encoding: EncodingName, strategy: RuleRequest['strategy']
 test.each([
   { encoding: 'mxint8', strategy: { name: 'median' } },
   { encoding: 'float32', strategy: { name: 'normBound' } },
+  { encoding: 'topk-mxint8', strategy: { name: 'trimmedMean', trim: 0.4 } },
+  { encoding: 'topk-float32', strategy: { name: 'krum', attackers: 3 } },
 ] as const)(
   'what the thread reads of $encoding is what was spooled: $strategy.name',
   async ({ encoding, strategy }) => {
@@ -63,7 +66,7 @@ test.each([
 
 test('a spool that is cut short or gone fails by its reason', async () => {
   const { spool, request } = await spooled('mxint8', { name: 'median' });
-  truncateSync(request.path, request.payloadBytes * (UPDATES - 1));
+  truncateSync(request.path, request.updates[0]!.offset);
   await expect(runRule(request)).rejects.toThrow(/shorter than they were written/);
   spool.clear();
   await spool.settled();

@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import type { EncodingName, GridSpec, RobustAggregate } from '@commonweight/core';
+import type { SpooledPayload } from './spool.ts';
 
 /** All that a worker needs to know to run a strategy's rule over a spooled round. */
 export interface RuleRequest {
@@ -7,12 +8,11 @@ export interface RuleRequest {
   /** The file of a user's own strategy, and what it was called when it was loaded. */
   own?: { file: string; label: string };
   path: string;
-  payloadBytes: number;
   encoding: EncodingName;
   grid: GridSpec;
   length: number;
   /** In the order in which the rule sees the updates. */
-  updates: readonly { slot: number; weight: number }[];
+  updates: readonly (SpooledPayload & { weight: number })[];
   /** What the strategy remembered with the base. */
   memory: readonly Float32Array[];
 }

@@ -80,7 +80,7 @@ export class SharedRound {
     const row = this.#sum.seesEach ? this.#sum.toRow(header, payload) : undefined;
     const claimed = await this.#shares.claim(key, claim, row);
     if (claimed === 'claimed') return undefined;
-    this.#sum.takeOut(updateId, payload);
+    this.#sum.takeOut(header, payload);
     if (claimed === 'closed') throw movedOn();
     return claimed === 'held' ? 'duplicate' : 'not-collecting';
   }

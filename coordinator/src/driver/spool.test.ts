@@ -5,22 +5,27 @@ import { temporaryFolder } from '../../../test/support/processes.ts';
 import { StoreError } from '../store/store.ts';
 import { RoundSpool } from './spool.ts';
 
-const bytes = (value: number): Uint8Array => new Uint8Array(8).fill(value);
+const bytes = (value: number, length = 8): Uint8Array => new Uint8Array(length).fill(value);
 
 test('payloads stand one after the other, the file is gone after a clear, and the next round begins anew', async () => {
   const path = join(temporaryFolder('spool'), 'below', 'a.updates');
-  const spool = new RoundSpool(path, 8);
+  const spool = new RoundSpool(path);
   await spool.settled();
   expect(existsSync(path)).toBe(false);
   await spool.append('one', bytes(1));
-  await spool.append('two', bytes(2));
-  expect([...spool.round.slots]).toEqual([
-    ['one', 0],
-    ['two', 1],
+  await spool.append('two', bytes(2, 3));
+  await spool.append('empty', bytes(0, 0));
+  await spool.append('four', bytes(4));
+  expect([...spool.round.payloads]).toEqual([
+    ['one', { offset: 0, bytes: 8 }],
+    ['two', { offset: 8, bytes: 3 }],
+    ['empty', { offset: 11, bytes: 0 }],
+    ['four', { offset: 11, bytes: 8 }],
   ]);
-  expect([...readFileSync(path)]).toEqual([...bytes(1), ...bytes(2)]);
+  expect([...spool.read('two')]).toEqual([2, 2, 2]);
+  expect([...readFileSync(path)]).toEqual([...bytes(1), ...bytes(2, 3), ...bytes(4)]);
   spool.clear();
-  expect(spool.round.slots.size).toBe(0);
+  expect(spool.round.payloads.size).toBe(0);
   // The file of the last round is gone before that of this one is made.
   await spool.append('three', bytes(3));
   expect([...readFileSync(path)]).toEqual([...bytes(3)]);
@@ -33,7 +38,7 @@ test('payloads stand one after the other, the file is gone after a clear, and th
 test('a folder that cannot be made is a StoreError that names the path', async () => {
   const file = join(temporaryFolder('spool'), 'file');
   writeFileSync(file, '');
-  const spool = new RoundSpool(join(file, 'a.updates'), 8);
+  const spool = new RoundSpool(join(file, 'a.updates'));
   await expect(spool.append('one', bytes(1))).rejects.toThrow(StoreError);
   await expect(spool.append('one', bytes(1))).rejects.toMatchObject({ kind: 'broken' });
   await expect(spool.append('one', bytes(1))).rejects.toThrow(/cannot keep the updates of a round in .*a\.updates/);
@@ -42,9 +47,9 @@ test('a folder that cannot be made is a StoreError that names the path', async (
 test.runIf(existsSync('/dev/full'))('a full disk is said to be full, and the spool is what it was', async () => {
   const path = join(temporaryFolder('spool'), 'a.updates');
   symlinkSync('/dev/full', path);
-  const spool = new RoundSpool(path, 8);
+  const spool = new RoundSpool(path);
   await expect(spool.append('one', bytes(1))).rejects.toMatchObject({ kind: 'full' });
-  expect(spool.round.slots.size).toBe(0);
+  expect(spool.round.payloads.size).toBe(0);
   spool.clear();
   await spool.append('one', bytes(1));
   expect([...readFileSync(path)]).toEqual([...bytes(1)]);

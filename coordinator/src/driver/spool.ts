@@ -4,12 +4,17 @@ import { dirname } from 'node:path';
 import { invariant } from '@commonweight/core';
 import { StoreError } from '../store/store.ts';
 
-/** Where the update of a slot stands: payloads are of one size, one after the other. */
+/** Where a payload stands in the file. */
+export interface SpooledPayload {
+  offset: number;
+  bytes: number;
+}
+
+/** The payloads of a round, one after the other. */
 export interface SpooledRound {
   path: string;
-  payloadBytes: number;
-  /** Slots by update id, in hexadecimal. */
-  slots: ReadonlyMap<string, number>;
+  /** By update id, in hexadecimal. */
+  payloads: ReadonlyMap<string, SpooledPayload>;
 }
 
 /**
@@ -18,18 +23,17 @@ export interface SpooledRound {
  */
 export class RoundSpool {
   readonly #path: string;
-  readonly #payloadBytes: number;
-  #slots = new Map<string, number>();
+  #payloads = new Map<string, SpooledPayload>();
+  #end = 0;
   #file: FileHandle | undefined;
   #cleared: Promise<void> = Promise.resolve();
 
-  constructor(path: string, payloadBytes: number) {
+  constructor(path: string) {
     this.#path = path;
-    this.#payloadBytes = payloadBytes;
   }
 
   get round(): SpooledRound {
-    return { path: this.#path, payloadBytes: this.#payloadBytes, slots: this.#slots };
+    return { path: this.#path, payloads: this.#payloads };
   }
 
   /** Throws StoreError, of kind `full` where the disk has no room: then the spool is what it was. */
@@ -37,23 +41,24 @@ export class RoundSpool {
     await this.#doing(async () => {
       await this.#cleared;
       this.#file ??= await this.#open();
-      const slot = this.#slots.size;
+      const offset = this.#end;
       for (let written = 0; written < payload.length;) {
-        const at = slot * this.#payloadBytes + written;
-        written += (await this.#file.write(payload, written, payload.length - written, at)).bytesWritten;
+        const left = payload.length - written;
+        written += (await this.#file.write(payload, written, left, offset + written)).bytesWritten;
       }
-      this.#slots.set(updateId, slot);
+      this.#payloads.set(updateId, { offset, bytes: payload.length });
+      this.#end = offset + payload.length;
     });
   }
 
   /** The payload of an update. Throws StoreError. */
   read(updateId: string): Uint8Array {
-    const slot = this.#slots.get(updateId);
-    invariant(slot !== undefined && this.#file !== undefined, 'accepted updates are in the spool');
-    const payload = new Uint8Array(this.#payloadBytes);
+    const place = this.#payloads.get(updateId);
+    invariant(place !== undefined && this.#file !== undefined, 'accepted updates are in the spool');
+    const payload = new Uint8Array(place.bytes);
     try {
       for (let read = 0; read < payload.length;) {
-        const got = readSync(this.#file.fd, payload, read, payload.length - read, slot * this.#payloadBytes + read);
+        const got = readSync(this.#file.fd, payload, read, payload.length - read, place.offset + read);
         if (got === 0) throw new Error('it ends too early');
         read += got;
       }
@@ -65,7 +70,8 @@ export class RoundSpool {
 
   /** Forgets all updates and removes the file; what goes wrong with that is said by `settled` and by the next append. */
   clear(): void {
-    this.#slots = new Map();
+    this.#payloads = new Map();
+    this.#end = 0;
     const file = this.#file;
     if (file === undefined) return;
     this.#file = undefined;

@@ -21,7 +21,7 @@ import type { OpenVersion, Registry } from '../registry/registry.ts';
 import type { Call } from '../return-time.ts';
 import { callOf, openedMs, typicalMs } from '../round/call.ts';
 import { kindOf, parseConfig, type AnyConfig } from '../round/config.ts';
-import { strategyOf, type TaskConfig } from '../round/policy.ts';
+import { strategyOf, taskDefaults, type TaskConfig } from '../round/policy.ts';
 import {
   awaited,
   awaits,
@@ -817,11 +817,16 @@ function lackingWords(counts: Readonly<Record<string, number>>): string {
   return `, ${sum} do not qualify (${all.map(([lack, count]) => `${lack} ${count}`).join(', ')})`;
 }
 
-/** Without what is off: a coordinator of the version before, which shares the database, does not know it. */
+/** Without what is as it is by default: a coordinator of the version before, which shares the database, does not know it. */
 function written(config: AnyConfig): object {
   if ('kind' in config) return config;
-  const { retainUpdates, ...rest } = config;
-  return retainUpdates === 0 ? rest : config;
+  const { retainUpdates, compression, downlink, ...rest } = config;
+  return {
+    ...rest,
+    ...(downlink === taskDefaults.downlink ? {} : { downlink }),
+    ...(retainUpdates === 0 ? {} : { retainUpdates }),
+    ...(compression === taskDefaults.compression ? {} : { compression }),
+  };
 }
 
 /** Built once only to learn now, and not on an agent, whether the model can be trained and measured so. */

@@ -1,8 +1,8 @@
 import type { Asynchronous } from '@commonweight/core';
 import { create } from '@bufbuild/protobuf';
 import {
-  encodingFromWire,
   equalBytes,
+  formatToWire,
   headerDigest,
   SessionResponseSchema,
   updateId as updateIdOf,
@@ -71,8 +71,14 @@ export function refusalOf(header: UpdateHeader, { state, asynchronous, signer, e
   if (verdict !== 'accepted') return verdict;
   if (asynchronous !== undefined && !equalBytes(header.invitation, invitationToken(signer, header)))
     return 'not-invited';
-  if (encodingFromWire(header.encoding) !== expected.encoding) return 'wrong-encoding';
-  if (Number(header.payloadSize) !== expected.bytes) return 'wrong-size';
+  const { format, bytesMin, bytesMax } = expected;
+  if (header.encoding !== formatToWire(format).encoding) return 'wrong-encoding';
+  const isCompressed = header.rawSize > 0n;
+  if (isCompressed && format.compression === undefined) return 'wrong-encoding';
+  // What would be larger compressed is not compressed: an upload takes no more memory than its values do.
+  if (isCompressed && header.payloadSize >= header.rawSize) return 'wrong-size';
+  const bytes = Number(isCompressed ? header.rawSize : header.payloadSize);
+  if (bytes < bytesMin || bytes > bytesMax) return 'wrong-size';
   const weight = Number(header.weight);
   return weight >= 1 && weight <= expected.weightMax ? undefined : 'weight-out-of-range';
 }

@@ -11,6 +11,8 @@ import {
 } from '@commonweight/proto';
 import type { Signer } from '../identity/signer.ts';
 import type { BlobRecord, CandidateRecord } from '../store/store.ts';
+import type { ArtifactRole } from './artifacts.ts';
+import type { Rounding } from './delta-chain.ts';
 import { artifactOf, blobOf, joined, parted, type OpenVersion, type RegistryReads } from './registry.ts';
 
 /** A candidate that is ready to be worked with. */
@@ -19,12 +21,15 @@ export interface OpenCandidate {
   signed: SignedCandidate;
   weights: Float32Array;
   memory: readonly Float32Array[];
+  /** Where it is a step from the version that it is held against. */
+  rounding: Rounding | undefined;
 }
 
 /** What a candidate is made from, besides the version that it is held against. */
 export interface CandidateDraft {
   weights: Float32Array;
   memory: readonly Float32Array[];
+  rounding: Rounding | undefined;
   candidate: Pick<
     Candidate,
     | 'task'
@@ -43,18 +48,27 @@ export interface CandidateDraft {
 /** A candidate of a model, pending, and its blobs. */
 export function candidateFrom(
   base: Pick<OpenVersion, 'manifest' | 'digest'>,
-  { weights, memory, candidate }: CandidateDraft,
+  { weights, memory, rounding, candidate }: CandidateDraft,
 ): { candidate: Candidate; blobs: BlobRecord[] } {
-  const blob = blobOf(weightsToBytes(weights));
-  const remembered = memory.length === 0 ? [] : [blobOf(joined(memory))];
+  const whole = weightsToBytes(weights);
+  // What its version would not have is nothing to keep.
+  const step = rounding?.step !== undefined && rounding.step.length < whole.length ? rounding.step : undefined;
+  const parts: { role: ArtifactRole; blob: BlobRecord }[] = [
+    { role: 'weights', blob: blobOf(whole) },
+    ...(memory.length === 0 ? [] : [{ role: 'server-memory' as const, blob: blobOf(joined(memory)) }]),
+    ...(step === undefined ? [] : [{ role: 'delta' as const, blob: blobOf(step) }]),
+    ...(rounding === undefined
+      ? []
+      : [{ role: 'remainder' as const, blob: blobOf(weightsToBytes(rounding.remainder)) }]),
+  ];
   return {
-    blobs: [blob, ...remembered],
+    blobs: parts.map(({ blob }) => blob),
     candidate: create(CandidateSchema, {
       ...candidate,
       model: base.manifest.model,
       baseVersion: base.manifest.version,
       baseDigest: base.digest,
-      artifacts: [artifactOf('weights', blob), ...remembered.map((one) => artifactOf('server-memory', one))],
+      artifacts: parts.map(({ role, blob }) => artifactOf(role, blob)),
       state: CandidateState.PENDING,
     }),
   };
@@ -91,11 +105,14 @@ export async function openedCandidate(
   };
   const weights = weightsFromBytes((await blob('weights')) ?? new Uint8Array());
   const kept = await blob('server-memory');
+  const step = await blob('delta');
+  const remainder = await blob('remainder');
   return {
     candidate,
     signed: candidateToWire(publicKey, record),
     weights,
     memory: kept === undefined ? [] : parted(kept, weights.length),
+    rounding: remainder === undefined ? undefined : { step, remainder: weightsFromBytes(remainder) },
   };
 }
 

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import {
   contractOf,
@@ -11,20 +10,20 @@ import {
   type ModelProto,
 } from '@commonweight/core';
 import {
-  ArtifactSchema,
   equalBytes,
   ManifestSchema,
   openVariantList,
   SignedManifestSchema,
   SignedVariantListSchema,
   TensorContractSchema,
-  type Artifact,
   type Manifest,
   type SignedManifest,
   type SignedVariantList,
 } from '@commonweight/proto';
 import { verifierOf, type Signer } from '../identity/signer.ts';
 import { ServiceError } from '../service.ts';
+import { artifact, artifactOf, blobOf, sha256 } from './artifacts.ts';
+import { travelling, type Rounding } from './delta-chain.ts';
 import { StoreError, type BlobRecord, type Store, type StoreReads, type VersionRecord } from '../store/store.ts';
 
 /** A version that is ready to be worked with. */
@@ -35,18 +34,22 @@ export interface OpenVersion {
   weights: Float32Array;
   /** What the strategy remembered with this version. */
   memory: readonly Float32Array[];
+  /** What rounding left of this version, where it was rounded. */
+  remainder?: Float32Array | undefined;
 }
+
+export { artifact, artifactOf, blobOf, sha256 } from './artifacts.ts';
 
 /** What a version is made from. */
 export interface VersionDraft {
   model: string;
   weights: Float32Array;
   memory: readonly Float32Array[];
+  /** Where the version is a step from its parent: the step, and what rounding left. */
+  rounding?: Rounding | undefined;
   /** The rest of the manifest; artifacts and contract are taken from the parent. */
   manifest: Partial<Omit<Manifest, '$typeName' | '$unknown' | 'artifacts' | 'epoch'>>;
 }
-
-export const sha256 = (bytes: Uint8Array): Uint8Array => createHash('sha256').update(bytes).digest();
 
 /** Models and their versions as they are: a chain of signed manifests. */
 export class RegistryReads {
@@ -65,7 +68,9 @@ export class RegistryReads {
     const weights = weightsFromBytes(await this.blob(artifact(manifest, 'weights').digest));
     const kept = manifest.artifacts.find(({ role }) => role === 'server-memory');
     const memory = kept === undefined ? [] : parted(await this.blob(kept.digest), weights.length);
-    return { manifest, digest: record.digest, signed: this.toWire(record), weights, memory };
+    const left = manifest.artifacts.find(({ role }) => role === 'remainder');
+    const remainder = left === undefined ? undefined : weightsFromBytes(await this.blob(left.digest));
+    return { manifest, digest: record.digest, signed: this.toWire(record), weights, memory, remainder };
   }
 
   async graph(manifest: Manifest): Promise<ModelProto> {
@@ -178,7 +183,8 @@ export class Registry extends RegistryReads {
     const weights = blobOf(weightsToBytes(draft.weights));
     const graph = artifact(parent.manifest, 'graph');
     const memory = draft.memory.length === 0 ? undefined : blobOf(joined(draft.memory));
-    const blobs = memory === undefined ? [weights] : [weights, memory];
+    const { delta, earlierDeltas, remainder } = travelling(parent.manifest, weights, draft.rounding);
+    const blobs = [weights, memory, delta?.blob, remainder].filter((blob) => blob !== undefined);
     const { evaluation: _, ...inherited } = parent.manifest;
     const manifest = create(ManifestSchema, {
       ...inherited,
@@ -192,11 +198,21 @@ export class Registry extends RegistryReads {
         graph,
         artifactOf('weights', weights),
         ...(memory === undefined ? [] : [artifactOf('server-memory', memory)]),
+        ...(delta === undefined ? [] : [delta.artifact]),
+        ...(remainder === undefined ? [] : [artifactOf('remainder', remainder)]),
       ],
+      earlierDeltas,
     });
     const version = this.#sign(manifest);
     const signed = this.toWire(version);
-    const open = { manifest, digest: version.digest, signed, weights: draft.weights, memory: draft.memory };
+    const open: OpenVersion = {
+      manifest,
+      digest: version.digest,
+      signed,
+      weights: draft.weights,
+      memory: draft.memory,
+      remainder: draft.rounding?.remainder,
+    };
     return { version, blobs, open };
   }
 
@@ -255,16 +271,6 @@ export class Registry extends RegistryReads {
 /** Parameters of a version: its weights are float32. */
 export const parameters = (manifest: Manifest): bigint => artifact(manifest, 'weights').size / 4n;
 
-/** The artifact of a manifest by its role. */
-export function artifact(manifest: Manifest, role: 'graph' | 'weights'): Artifact {
-  const found = manifest.artifacts.find((candidate) => candidate.role === role);
-  if (found === undefined)
-    throw new ServiceError('invalid', `version ${manifest.version} of ${manifest.model} has no ${role}`);
-  return found;
-}
-
-export const blobOf = (data: Uint8Array): BlobRecord => ({ digest: sha256(data), data });
-
 /** Vectors of one length, one after the other. */
 export const joined = (vectors: readonly Float32Array[]): Uint8Array => Buffer.concat(vectors.map(weightsToBytes));
 
@@ -273,9 +279,6 @@ export function parted(bytes: Uint8Array, length: number): Float32Array[] {
   invariant(values.length % length === 0, "what a strategy remembers are vectors of the model's length");
   return Array.from({ length: values.length / length }, (_, i) => values.subarray(i * length, (i + 1) * length));
 }
-
-export const artifactOf = (role: 'graph' | 'weights' | 'server-memory', { digest, data }: BlobRecord): Artifact =>
-  create(ArtifactSchema, { role, variant: 'fp32', digest, size: BigInt(data.length) });
 
 const isThere = (model: string, options?: ErrorOptions): ServiceError =>
   new ServiceError('already-exists', `model "${model}" is there already: choose another name`, options);

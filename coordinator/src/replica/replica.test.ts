@@ -1,7 +1,7 @@
 import { copyFileSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { create, fromBinary } from '@bufbuild/protobuf';
-import { logistic, seeded, writeModel, type GridSpec } from '@commonweight/core';
+import { formatOf, logistic, seeded, writeModel, type GridSpec, type UpdateFormat } from '@commonweight/core';
 import {
   ChannelSchema,
   ClientReportSchema,
@@ -14,18 +14,21 @@ import {
   UpdateHeaderSchema,
   type Manifest,
   type SignedResult,
+  type UpdateHeader,
 } from '@commonweight/proto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { PostgresServer } from '../../../test/support/postgres.ts';
 import { temporaryFolder } from '../../../test/support/processes.ts';
 import { accuracyReport, reportOf, statisticsReport } from '../../../test/support/test-reports.ts';
 import {
+  compressed,
   config,
   invited,
   offerOf,
   sealed,
   startTraining,
   TestAgent,
+  TOP_K,
   updateOf,
 } from '../../../test/support/training.ts';
 import { GUARD } from '../channels/guard.ts';
@@ -115,7 +118,19 @@ describe('one round by several coordinators', () => {
     ['a server optimizer', { strategy: { name: 'fedAdam' } }],
     ['without rounds', { strategy: { name: 'fedBuff', bufferSize: 6 } }],
     ['a rule without rounds', { strategy: { name: 'median' }, asynchronous: { bufferSize: 6 } }],
-  ])('%s: the same bytes as by one', async (_, changes) => {
+    ['the largest values alone', { encoding: 'mxint4', topK: TOP_K }],
+    ['a rule that sees the largest values alone', { strategy: { name: 'trimmedMean' }, topK: TOP_K }],
+    ['compressed payloads', { strategy: { name: 'median' }, retainUpdates: 3 }, true],
+    ['compressed payloads of a rule alone', { strategy: { name: 'median' } }, true],
+    ['versions that are steps', { downlink: 'mxint4' }],
+    ['turned values', { encoding: 'mxint4', rotate: true }],
+    [
+      'turned values, without rounds',
+      { strategy: { name: 'fedBuff', bufferSize: 6 }, encoding: 'mxint4', rotate: true },
+    ],
+    ['the largest values alone, without rounds', { strategy: { name: 'fedBuff', bufferSize: 6 }, topK: TOP_K }],
+  ] as [string, object, boolean?][])('%s: the same bytes as by one', async (_, changes, isCompressed = false) => {
+    const format = formatOf({ encoding: 'mxint8', compression: 'none', ...config, ...changes });
     const published = new Set<string>();
     for (const count of [1, 2, 3]) {
       const services = await replicas(count);
@@ -123,9 +138,9 @@ describe('one round by several coordinators', () => {
       const order = count === 2 ? agents.toReversed() : agents;
       for (const agent of order) {
         const { invitation } = agent.assignments()[0]!;
-        const update = updateOf(agent.id, grid, { metrics: metricsOf(agent.id), weight: 7n, invitation });
-        // The id is of the payload, which is drawn anew where something was changed.
-        expect(await agent.submit(same(update, agent.id, grid))).toMatchObject({ accepted: true });
+        const counted = { metrics: metricsOf(agent.id), weight: 7n, invitation };
+        const update = same(counted, agent.id, grid, format);
+        expect(await agent.submit(isCompressed ? squeezed(update) : update)).toMatchObject({ accepted: true });
       }
       await expect.poll(() => versionOf(services.at(-1)!)).toBe(2);
       published.add(
@@ -142,11 +157,21 @@ describe('one round by several coordinators', () => {
   });
 });
 
-/** With the payload that depends on the agent alone. */
-function same({ header }: ReturnType<typeof updateOf>, id: string, grid: GridSpec): ReturnType<typeof updateOf> {
-  const plain = updateOf(id, grid);
-  const { invitation, metrics, weight } = header;
-  return { header: sealed({ ...plain.header, invitation, metrics, weight }), payload: plain.payload };
+/** With a payload that compression makes smaller: the same for all values. */
+function squeezed({ header }: ReturnType<typeof updateOf>): ReturnType<typeof updateOf> {
+  const payload = new Uint8Array(41).fill(header.agentId.charCodeAt(0) - 90).fill(122, 0, 2);
+  return compressed({ header, payload });
+}
+
+/** With the payload that depends on the agent alone: it is drawn anew where the update is to have something changed. */
+function same(
+  changes: Partial<Pick<UpdateHeader, 'invitation' | 'metrics' | 'weight'>>,
+  id: string,
+  grid: GridSpec,
+  format?: UpdateFormat,
+): ReturnType<typeof updateOf> {
+  const plain = updateOf(id, grid, {}, format);
+  return { header: sealed({ ...plain.header, ...changes }), payload: plain.payload };
 }
 
 test('without rounds: agents of any replica are invited as they come, and a stale update counts the same wherever it comes', async () => {
@@ -429,7 +454,7 @@ describe('what is measured by several coordinators', () => {
             round: BigInt(round),
             baseVersion: round === 1 ? 1n : 2n,
           });
-          const plain = round === 1 ? same(update, agent.id, gridFromWire(grid!)) : update;
+          const plain = round === 1 ? same({}, agent.id, gridFromWire(grid!)) : update;
           expect(await agent.submit(plain)).toMatchObject({ accepted: true });
         }
         for (const agent of agents) {
@@ -460,7 +485,8 @@ describe('what is measured by several coordinators', () => {
     const [leader, follower] = services;
     const gates = { metric: { name: 'accuracy', margin: 0.1 } };
     await leader!.importModel('flowers', writeModel(logistic({ inputs: 12, outputs: 3, seed: 1 })));
-    const asked = { ...config, gates, evaluators: ['judge'], cohort: { min: 4, max: 4 }, rounds: 0 };
+    const cohort = { min: 4, max: 4 };
+    const asked = { ...config, downlink: 'mxint8', gates, evaluators: ['judge'], cohort, rounds: 0 };
     await leader!.createTask('train', JSON.stringify(asked));
     const agents = await free(services);
     await leader!.startTask('train');
@@ -480,6 +506,9 @@ describe('what is measured by several coordinators', () => {
     const assignment = await last(judge, 2);
     await judge.submit(reportOf('judge', assignment, accuracyReport(assignment, 100, [50, 60])));
     await expect.poll(() => versionOf(follower!), { timeout: 10_000 }).toBe(2);
+    // With what rounding left, and the step where it is the smaller way.
+    const roles = (await newest(follower!)).artifacts.map(({ role }) => role);
+    expect(roles).toEqual(expect.arrayContaining(['weights', 'remainder']));
     // Each update has its end, whoever asks now.
     const again = await new TestAgent(follower!, 'a').submit(updates[0]!);
     expect(fromBinary(ReceiptSchema, again.receipt!.receipt).outcome).toEqual({ case: 'committedVersion', value: 2n });

@@ -2,7 +2,7 @@ import {
   asynchronously,
   BUFFERED_UPDATES_MAX,
   ConfigError,
-  encodings,
+  downlinkNames,
   FRESH_WEIGHT,
   gridFor,
   localMethodOf,
@@ -10,7 +10,8 @@ import {
   parsePlan,
   strategyFrom,
   type Asynchronous,
-  type EncodingName,
+  type DownlinkName,
+  type FormatChoice,
   type GridSpec,
   type Strategy,
   type TrainingPlan,
@@ -18,6 +19,7 @@ import {
 import { parseVariantPolicy, type VariantPolicy } from '../variants/forms.ts';
 import { inviteMaxOf, type CohortConfig } from './cohort.ts';
 import { parsed, record, requireKeys, whole } from './fields.ts';
+import { FORMAT_KEYS, parseFormat } from './format-config.ts';
 import { evaluationPolicyOf, parseGates, type GatesConfig } from './gates.ts';
 import { parseEvaluation, type EvaluationAsked } from './measure.ts';
 import type { RoundPolicy } from './round.ts';
@@ -31,10 +33,9 @@ import {
 } from './schedule.ts';
 
 /** A task that trains, as the engineer configures it. */
-export interface TaskConfig extends ScheduleConfig {
+export interface TaskConfig extends ScheduleConfig, FormatChoice {
   strategy: { name: string } & Record<string, number | string>;
   plan: TrainingPlan;
-  encoding: EncodingName;
   /** Cap on the weight of one update. */
   weightMax: number;
   /** Values of an update above 2^this are refused. */
@@ -43,6 +44,8 @@ export interface TaskConfig extends ScheduleConfig {
   retainUpdates: number;
   /** Work without rounds, with any strategy that sees deltas alone. `fedBuff` and `fedAsync` have it in their own options. */
   asynchronous?: Asynchronous;
+  /** How versions travel to who has an older one: whole, or as steps on a grid that they are rounded to. */
+  downlink: DownlinkName;
   /** What a round makes must pass this to be a version. */
   gates?: GatesConfig;
   /** Forms that each version is to have; without it, float32 alone. */
@@ -51,21 +54,27 @@ export interface TaskConfig extends ScheduleConfig {
 
 /** What a task has when nothing is said. */
 export const taskDefaults: typeof scheduleDefaults &
-  Pick<TaskConfig, 'strategy' | 'weightMax' | 'valueMaxExponent' | 'retainUpdates'> & { encoding: EncodingName } = {
+  Pick<
+    TaskConfig,
+    'strategy' | 'encoding' | 'compression' | 'downlink' | 'weightMax' | 'valueMaxExponent' | 'retainUpdates'
+  > = {
   ...scheduleDefaults,
   strategy: { name: 'fedAvg' },
   encoding: 'mxint8',
+  compression: 'zstd',
+  downlink: 'float32',
   weightMax: 100_000,
   valueMaxExponent: 3,
   retainUpdates: 0,
 };
 
-const KEYS = [
+const KEYS: readonly string[] = [
   ...SCHEDULE_KEYS,
   'kind',
   'strategy',
   'plan',
-  'encoding',
+  ...FORMAT_KEYS,
+  'downlink',
   'weightMax',
   'valueMaxExponent',
   'retainUpdates',
@@ -81,10 +90,9 @@ export const parseTaskConfig = (json: string): TaskConfig => parseTraining(recor
 export function parseTraining(configured: Record<string, unknown>): TaskConfig {
   const given: Record<string, unknown> = { ...taskDefaults, ...configured };
   requireKeys(given, KEYS, '');
-  const { encoding, gates, variants, asynchronous } = given;
-  if (typeof encoding !== 'string' || !Object.hasOwn(encodings, encoding)) {
-    throw new ConfigError(`encoding must be one of ${Object.keys(encodings).join(', ')}`, 'encoding');
-  }
+  const { gates, variants, asynchronous } = given;
+  const downlink = downlinkNames.find((name) => name === given['downlink']);
+  if (downlink === undefined) throw new ConfigError(`downlink must be one of ${downlinkNames.join(', ')}`, 'downlink');
   const strategy = record(given['strategy'], 'strategy') as TaskConfig['strategy'];
   const plan = parsePlan(given['plan']);
   const own = {
@@ -105,12 +113,9 @@ export function parseTraining(configured: Record<string, unknown>): TaskConfig {
       'strategy',
     );
   }
-  if (encoding === 'mxint4' && shape.numbersMax.length > 0) {
-    throw new ConfigError(
-      `${recipe.name} adds numbers to updates, and mxint4 is too coarse for them: choose mxint8`,
-      'encoding',
-    );
-  }
+  const isRobust = recipe.robust !== undefined;
+  const localLayers = plan.localLayers !== undefined;
+  const format = parseFormat(given, { strategy: recipe.name, shape, isRobust, localLayers });
   const schedule = parseSchedule(given);
   const { cohort, evaluators } = schedule;
   requireCohort(recipe, cohort);
@@ -120,7 +125,8 @@ export function parseTraining(configured: Record<string, unknown>): TaskConfig {
     ...schedule,
     ...own,
     plan,
-    encoding: encoding as EncodingName,
+    ...format,
+    downlink,
     weightMax: whole(given, 'weightMax', 'weightMax', 1, 2 ** 23),
     valueMaxExponent: whole(given, 'valueMaxExponent', 'valueMaxExponent', -32, 32),
     retainUpdates: whole(given, 'retainUpdates', 'retainUpdates', 0, 1_000_000),

@@ -75,12 +75,14 @@ export function* putPin({ model, version, isPinned }: Commit['pin'] & {}): Work<
   yield statement('INSERT INTO pins VALUES (?, ?) ON CONFLICT (model, version) DO NOTHING', model, version);
 }
 
-/** Digests of a version's graph, weights, memory and forms, in hexadecimal. Its list of contributions is history, and no part of these. */
+/** Digests of a version's graph, weights, memory, deltas and forms, in hexadecimal. Its list of contributions is history, and no part of these. */
 function blobsOf(row: Row): string[] {
   try {
-    const { artifacts } = fromBinary(ManifestSchema, bytesOf(row, 'manifest'));
+    const { artifacts, earlierDeltas } = fromBinary(ManifestSchema, bytesOf(row, 'manifest'));
     const forms = row['list'] === null ? [] : fromBinary(VariantListSchema, bytesOf(row, 'list')).variants;
-    const digests = [...artifacts, ...forms].map(({ digest }) => digest).filter(({ length }) => length > 0);
+    const digests = [...artifacts, ...earlierDeltas, ...forms]
+      .map(({ digest }) => digest)
+      .filter(({ length }) => length > 0);
     return digests.map((digest) => Buffer.from(digest).toString('hex'));
   } catch (cause) {
     throw new StoreError(

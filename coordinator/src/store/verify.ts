@@ -65,6 +65,7 @@ export async function verifyStore(
   const key: Trusted = { publicKey, verify: verifierOf(publicKey) };
   const report: VerifyReport = { models: [], damages: [], blobs: [] };
   const inVersion = new Map<string, string>();
+  const deltas = new Set<string>();
   for (const model of await store.models()) {
     const found: ModelReport = { model, versions: 0, updates: 0, bytes: 0, collected: 0, retained: 0 };
     let parent: VersionRecord | undefined;
@@ -83,8 +84,11 @@ export async function verifyStore(
           damage('its manifest is of another version');
         if (record.isCollected === true) found.collected += 1;
         const look: Look = { store, record, damage, report };
-        for (const { role, digest, size } of manifest.artifacts) {
-          found.bytes += await verifyBlob(look, { role, digest, size: Number(size) });
+        for (const { role, digest, size } of [...manifest.artifacts, ...manifest.earlierDeltas]) {
+          const bytes = await verifyBlob(look, { role, digest, size: Number(size) });
+          // Each delta is in several manifests, and counts once.
+          if (role !== 'delta' || !deltas.has(hex(digest))) found.bytes += bytes;
+          if (role === 'delta') deltas.add(hex(digest));
         }
         found.bytes += await verifyVariants(look, key);
         found.retained += await verifyRetained(store, manifest, damage);

@@ -117,7 +117,7 @@ test('of a transformer less than 2 % is shipped, and the base stays as it is', a
   expect(weightsToBytes(small.weights).length / weightsToBytes(full.weights).length).toBeLessThan(0.02);
   for (const { encode } of Object.values(encodings)) {
     const bytes = (weights: Float32Array): number =>
-      encode(weights, gridFor({ valueMaxExponent: 4, weightMax: 1, cohortMax: 1 }), seeded(1)).length;
+      encode(weights, gridFor({ valueMaxExponent: 4, weightMax: 1, cohortMax: 1 }), seeded(1), 0.1).length;
     expect(bytes(small.weights) / bytes(full.weights)).toBeLessThan(0.02);
   }
   const moved = trained(adapted, 9);

@@ -1,3 +1,5 @@
+import { SPARSE_BLOCK } from '../weights/sparse-frame.ts';
+
 /**
  * Int64 accumulators and what can be done to a range of them. Two implementations agree bit for bit: the WebAssembly
  * kernels, and a plain twin that is their oracle and runs where SIMD is missing.
@@ -24,9 +26,27 @@ export interface Accumulator {
     weight: number,
     shiftBase: number,
   ): void;
+  /** The same where only the values at these positions, counted from `start` on, are there. */
+  foldSparseFloat32(start: number, positions: Uint16Array, values: Uint8Array, scale: number, weight: number): void;
+  foldSparseMxint8(
+    start: number,
+    positions: Uint16Array,
+    exponents: Uint8Array,
+    elements: Uint8Array,
+    weight: number,
+    shiftBase: number,
+  ): void;
+  foldSparseMxint4(
+    start: number,
+    positions: Uint16Array,
+    exponents: Uint8Array,
+    halves: Uint8Array,
+    weight: number,
+    shiftBase: number,
+  ): void;
   /** Adds accumulators of another sum from index `start` on. */
   foldSums(start: number, sums: Uint8Array): void;
 }
 
-/** Values folded in one go: their accumulators (64 KiB) stay in the cache while several updates pass. */
-export const FOLD_VALUES = 8192;
+/** Values folded in one go: their accumulators (64 KiB) stay in the cache while several updates pass. A block of a sparse update has as many. */
+export const FOLD_VALUES: typeof SPARSE_BLOCK = SPARSE_BLOCK;

@@ -1,13 +1,11 @@
 import { CodecError, invariant } from '../errors.ts';
-import { encodings, type EncodingName } from '../weights/encoding.ts';
+import type { EncodingName } from '../weights/encoding.ts';
 import type { GridSpec } from '../weights/grid.ts';
-import { mxBlocks, MX_BLOCK, MX_EXPONENT_BIAS, MX_FRACTION_BITS } from '../weights/mxint.ts';
 import { FOLD_VALUES, type Accumulator } from './accumulator.ts';
+import { foldable, type Foldable } from './foldable.ts';
 import { plainAccumulator } from './plain-accumulator.ts';
+import type { UpdateFault } from './update-fault.ts';
 import { wasmAccumulator } from './wasm-accumulator.ts';
-
-/** Why an update cannot be part of a sum. */
-export type UpdateFault = 'wrong-size' | 'not-finite' | 'value-too-large' | 'off-grid' | 'weight-out-of-range';
 
 /** An update as the sum sees it. */
 export interface WeightedPayload {
@@ -16,7 +14,6 @@ export interface WeightedPayload {
   weight: number;
 }
 
-const INFINITY_BITS = 0x7f800000;
 const HEADER_BYTES = 32;
 
 /**
@@ -54,30 +51,37 @@ export class ExactSum {
   /** Takes out an update that was added with these bytes and this weight: then the sum is bit for bit what it would be without it. */
   remove(encoding: EncodingName, payload: Uint8Array, weight: number): void {
     invariant(this.#count > 0 && this.#totalWeight >= weight, 'only what was added is taken out');
-    this.#takeBack({ encoding, payload, weight }, this.length);
+    const update = foldable(encoding, payload, this.#place);
+    invariant(typeof update !== 'string', 'what was added is an update');
+    takeBack(update, weight, this.length);
     this.#count--;
     this.#totalWeight -= weight;
   }
 
   /** Adds several updates, block by block, so that the accumulators stay in the cache; a fault removes only its update. */
   addAll(updates: readonly WeightedPayload[]): (UpdateFault | undefined)[] {
-    const faults = updates.map((update) => this.#faultOfFrame(update));
+    const opened = updates.map((update) => this.#opened(update));
     const foldedTo = updates.map(() => 0);
     for (let start = 0; start < this.length; start += FOLD_VALUES) {
       const end = Math.min(start + FOLD_VALUES, this.length);
-      for (const [i, update] of updates.entries()) {
-        if (faults[i] !== undefined) continue;
-        faults[i] = this.#faultOfBlock(update, start, end);
-        if (faults[i] !== undefined) continue;
-        this.#fold(update, start, end, update.weight);
-        foldedTo[i] = end;
+      for (const [i, update] of opened.entries()) {
+        if (typeof update === 'string') continue;
+        const fault = update.faultOfBlock(start, end);
+        if (fault === undefined) {
+          update.fold(start, end, updates[i]?.weight ?? 0);
+          foldedTo[i] = end;
+        } else {
+          // Integers come off exactly as they went on, so no second pass over good updates is needed to check them first.
+          takeBack(update, updates[i]?.weight ?? 0, foldedTo[i] ?? 0);
+          opened[i] = fault;
+        }
       }
     }
-    for (const [i, update] of updates.entries()) {
-      if (faults[i] === undefined) this.#counted(update.weight);
-      else this.#takeBack(update, foldedTo[i] ?? 0);
-    }
-    return faults;
+    return opened.map((update, i) => {
+      if (typeof update === 'string') return update;
+      this.#counted(updates[i]?.weight ?? 0);
+      return undefined;
+    });
   }
 
   /** Adds another sum over the same grid. */
@@ -165,48 +169,21 @@ export class ExactSum {
     this.#totalWeight += weight;
   }
 
-  #faultOfFrame({ encoding, payload, weight }: WeightedPayload): UpdateFault | undefined {
-    if (payload.length !== encodings[encoding].byteLength(this.length)) return 'wrong-size';
-    if (!Number.isInteger(weight) || weight < 1 || weight > this.grid.weightMax) return 'weight-out-of-range';
-    if (encoding === 'float32') return undefined;
-    const exponentMin = this.grid.lsbExponent + MX_FRACTION_BITS + MX_EXPONENT_BIAS;
-    // An element reaches -128 (or -8), that is -2 x 2^exponent.
-    const exponentMax = this.grid.valueMaxExponent - 1 + MX_EXPONENT_BIAS;
-    for (const exponent of payload.subarray(0, mxBlocks(this.length))) {
-      if (exponent < exponentMin) return 'off-grid';
-      if (exponent > exponentMax) return exponent === 0xff ? 'not-finite' : 'value-too-large';
-    }
-    return undefined;
+  #opened({ encoding, payload, weight }: WeightedPayload): Foldable | UpdateFault {
+    const update = foldable(encoding, payload, this.#place);
+    if (typeof update === 'string') return update;
+    const isWeight = Number.isInteger(weight) && weight >= 1 && weight <= this.grid.weightMax;
+    return isWeight ? update : 'weight-out-of-range';
   }
 
-  #faultOfBlock({ encoding, payload }: WeightedPayload, start: number, end: number): UpdateFault | undefined {
-    if (encoding !== 'float32') return undefined;
-    const largest = this.#sums.largestMagnitude(payload.subarray(4 * start, 4 * end));
-    if (largest >= INFINITY_BITS) return 'not-finite';
-    return largest > float32Bits(2 ** this.grid.valueMaxExponent) ? 'value-too-large' : undefined;
+  get #place(): { length: number; grid: GridSpec; sums: Accumulator } {
+    return { length: this.length, grid: this.grid, sums: this.#sums };
   }
+}
 
-  #fold({ encoding, payload }: WeightedPayload, start: number, end: number, weight: number): void {
-    if (encoding === 'float32') {
-      this.#sums.foldFloat32(start, payload.subarray(4 * start, 4 * end), 2 ** -this.grid.lsbExponent, weight);
-      return;
-    }
-    const exponents = payload.subarray(start / MX_BLOCK, mxBlocks(end));
-    const elements = payload.subarray(mxBlocks(this.length));
-    const shiftBase = -MX_EXPONENT_BIAS - MX_FRACTION_BITS - this.grid.lsbExponent;
-    if (encoding === 'mxint8') {
-      this.#sums.foldMxint8(start, exponents, elements.subarray(start, end), weight, shiftBase);
-    } else {
-      const halves = elements.subarray(start / 2, Math.ceil(end / 2));
-      this.#sums.foldMxint4(start, end - start, exponents, halves, weight, shiftBase);
-    }
-  }
-
-  /** Integers come off exactly as they went on, so no second pass over good updates is needed to check them first. */
-  #takeBack(update: WeightedPayload, foldedTo: number): void {
-    for (let start = 0; start < foldedTo; start += FOLD_VALUES) {
-      this.#fold(update, start, Math.min(start + FOLD_VALUES, foldedTo), -update.weight);
-    }
+function takeBack(update: Foldable, weight: number, foldedTo: number): void {
+  for (let start = 0; start < foldedTo; start += FOLD_VALUES) {
+    update.fold(start, Math.min(start + FOLD_VALUES, foldedTo), -weight);
   }
 }
 
@@ -214,5 +191,3 @@ const accumulator = (length: number): Accumulator => wasmAccumulator(length) ?? 
 
 const sameGrid = (a: GridSpec, b: GridSpec): boolean =>
   a.lsbExponent === b.lsbExponent && a.valueMaxExponent === b.valueMaxExponent && a.weightMax === b.weightMax;
-
-const float32Bits = (value: number): number => new Uint32Array(new Float32Array([value]).buffer)[0] ?? 0;

@@ -36,9 +36,26 @@ export function plainAccumulator(length: number): Accumulator {
     },
     foldMxint4: (start, count, exponents, halves, weight, shiftBase) => {
       for (let i = 0; i < count; i++) {
-        const byte = halves[i >>> 1] ?? 0;
-        const element = i % 2 === 0 ? (byte << 28) >> 24 : ((byte & 0xf0) << 24) >> 24;
-        add(start + i, element * weight * 2 ** ((exponents[i >>> 5] ?? 0) + shiftBase));
+        const scale = 2 ** ((exponents[i >>> 5] ?? 0) + shiftBase);
+        add(start + i, elementOf(halves[i >>> 1] ?? 0, i) * weight * scale);
+      }
+    },
+    foldSparseFloat32: (start, positions, values, scale, weight) => {
+      const view = viewOf(values);
+      for (const [i, position] of positions.entries()) {
+        add(start + position, (view.getFloat32(4 * i, true) * scale + MAGIC - MAGIC) * weight);
+      }
+    },
+    foldSparseMxint8: (start, positions, exponents, elements, weight, shiftBase) => {
+      for (const [i, position] of positions.entries()) {
+        const scale = 2 ** ((exponents[i >>> 5] ?? 0) + shiftBase);
+        add(start + position, (((elements[i] ?? 0) << 24) >> 24) * weight * scale);
+      }
+    },
+    foldSparseMxint4: (start, positions, exponents, halves, weight, shiftBase) => {
+      for (const [i, position] of positions.entries()) {
+        const scale = 2 ** ((exponents[i >>> 5] ?? 0) + shiftBase);
+        add(start + position, elementOf(halves[i >>> 1] ?? 0, i) * weight * scale);
       }
     },
     foldSums: (start, sums) => {
@@ -52,5 +69,8 @@ export function plainAccumulator(length: number): Accumulator {
     },
   };
 }
+
+/** The four bits of an element as the upper half of eight. */
+const elementOf = (byte: number, i: number): number => (i % 2 === 0 ? (byte << 28) >> 24 : ((byte & 0xf0) << 24) >> 24);
 
 const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

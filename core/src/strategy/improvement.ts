@@ -1,7 +1,8 @@
 import type { ExactSum } from '../aggregation/exact-sum.ts';
 import type { RobustAggregate } from '../aggregation/robust/updates.ts';
 import { invariant } from '../errors.ts';
-import { unpack, type UpdateShape } from '../weights/packed.ts';
+import { packedLength, unpack, type UpdateShape } from '../weights/packed.ts';
+import { meantBy, type UpdateFormat } from '../weights/update-format.ts';
 import type { Improvement, Strategy } from './strategy.ts';
 
 /** A version, as the round that improves it sees it. */
@@ -15,9 +16,10 @@ export function improvedBySum(
   strategy: Strategy,
   { weights, memory }: Base,
   sum: ExactSum,
-  shape: UpdateShape,
+  { shape, format }: { shape: UpdateShape; format: UpdateFormat },
 ): Improvement {
-  const { vectors, numbers } = unpack(sum.mean(), shape, weights.length, sum.grid);
+  const packed = meantBy(sum.mean(), format, packedLength(shape, weights.length, sum.grid));
+  const { vectors, numbers } = unpack(packed, shape, weights.length, sum.grid);
   const [delta, ...more] = vectors;
   invariant(delta !== undefined, 'an update has a delta');
   return strategy.improve(weights, delta, memory, {

@@ -1,21 +1,29 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { ExactSum } from '../aggregation/exact-sum.ts';
 import { seeded } from '../random/stream.ts';
-import { encodeWithFeedback, encodings, type EncodingName } from './encoding.ts';
+import {
+  encodings,
+  valueEncodings,
+  type EncodingName,
+  type StoredPayload,
+  type ValueEncodingName,
+} from './encoding.ts';
 import { gridFor } from './grid.ts';
 
 const grid = gridFor({ valueMaxExponent: 3, weightMax: 1000, cohortMax: 100 });
-const names = fc.constantFrom<EncodingName>('float32', 'mxint8', 'mxint4');
+const valueNames = Object.keys(valueEncodings) as ValueEncodingName[];
+const values = fc.constantFrom(...valueNames);
+const names = fc.constantFrom(...(Object.keys(encodings) as EncodingName[]));
+const shares = fc.constantFrom(0.01, 0.3, 1);
 const vectors = fc
   .array(fc.double({ min: -4, max: 4, noNaN: true }), { minLength: 1, maxLength: 100 })
   .map((values) => Float32Array.from(values));
 
 test('a value is off by less than one step of its block', () => {
   fc.assert(
-    fc.property(names, vectors, fc.nat(), (name, values, seed) => {
+    fc.property(values, vectors, fc.nat(), (name, values, seed) => {
       const payload = encodings[name].encode(values, grid, seeded(seed));
-      expect(payload.length).toBe(encodings[name].byteLength(values.length));
+      expect(payload.length).toBe(valueEncodings[name].byteLength(values.length));
       const decoded = encodings[name].decode(payload, values.length, grid);
       for (const [i, value] of values.entries()) {
         const block = values.subarray(i - (i % 32), i - (i % 32) + 32);
@@ -30,7 +38,7 @@ test('a value is off by less than one step of its block', () => {
 
 test('what was decoded encodes to the same values', () => {
   fc.assert(
-    fc.property(names, vectors, fc.nat(), (name, values, seed) => {
+    fc.property(values, vectors, fc.nat(), (name, values, seed) => {
       const once = encodings[name].decode(encodings[name].encode(values, grid, seeded(seed)), values.length, grid);
       const twice = encodings[name].decode(encodings[name].encode(once, grid, seeded(seed + 1)), values.length, grid);
       expect(twice).toEqual(once);
@@ -48,54 +56,24 @@ test('stochastic rounding has no bias: the mean of 20,000 draws is within four s
   expect(Math.abs(mean - Math.fround(value))).toBeLessThan((4 * deviation) / Math.sqrt(draws.length));
 });
 
-test('error feedback: what is sent plus what is left over is what was wanted', () => {
-  const random = seeded(5);
-  const delta = Float32Array.from({ length: 1000 }, () => random.normal() * 0.01);
-  let residual: Float32Array | undefined;
-  const sent = new Float32Array(1000);
-  for (let round = 0; round < 20; round++) {
-    const encoded = encodeWithFeedback({ delta, residual, encoding: encodings.mxint8, grid, random });
-    encodings.mxint8.decode(encoded.payload, 1000, grid).forEach((value, i) => (sent[i] = (sent[i] ?? 0) + value));
-    residual = encoded.residual;
-  }
-  for (const [i, value] of delta.entries()) expect((sent[i] ?? 0) + (residual?.[i] ?? 0)).toBeCloseTo(20 * value, 5);
-});
-
 test('a grid that would be too coarse to train is refused by the key to change', () => {
   expect(() => gridFor({ valueMaxExponent: 20, weightMax: 2 ** 23, cohortMax: 2 ** 30 })).toThrow(/lower weightMax/);
 });
 
-test.each<EncodingName>(['float32', 'mxint8', 'mxint4'])(
-  '%s says NaN as NaN: a sum refuses it, and the next update is free of it',
-  (name) => {
-    const encoding = encodings[name];
-    const delta = Float32Array.from({ length: 70 }, (_, i) => (i === 40 ? Number.NaN : i / 64));
-    const { payload, residual } = encodeWithFeedback({ delta, residual: undefined, encoding, grid, random: seeded(1) });
-    expect(encoding.decode(payload, 70, grid)[40]).toBeNaN();
-    expect(new ExactSum(70, grid).add(name, payload, 1)).toBe('not-finite');
-    expect(residual.every(Number.isFinite)).toBe(true);
-    const infinite = encodeWithFeedback({
-      delta: Float32Array.of(Infinity, -Infinity, 1),
-      residual: undefined,
-      encoding,
-      grid,
-      random: seeded(1),
-    });
-    expect(infinite.residual.every(Number.isFinite)).toBe(true);
-    expect(new ExactSum(3, grid).add(name, infinite.payload, 1)).toBeUndefined();
-  },
-);
+const stored = (payload: Uint8Array): StoredPayload => ({
+  bytes: payload.length,
+  read: (into, offset) => into.set(payload.subarray(offset, offset + into.length)),
+});
 
-test('the parts of a range are the payload of its values', () => {
+test('a range of a payload that is read where it is kept is that of the whole', () => {
   fc.assert(
-    fc.property(names, vectors, fc.nat(3), fc.nat(100), fc.nat(), (name, values, block, more, seed) => {
-      const start = Math.min(32 * block, 32 * Math.floor(values.length / 32));
-      const end = Math.min(start + more, values.length);
-      const payload = encodings[name].encode(values, grid, seeded(seed));
-      const parts = encodings[name].partsOf(values.length, start, end);
-      const cut = Buffer.concat(parts.map((part) => payload.subarray(part.start, part.end)));
-      const whole = encodings[name].decode(payload, values.length, grid);
-      expect(encodings[name].decode(cut, end - start, grid)).toEqual(whole.slice(start, end));
+    fc.property(names, vectors, fc.nat(3), fc.nat(100), fc.nat(), shares, (name, some, block, more, seed, topK) => {
+      const start = Math.min(32 * block, 32 * Math.floor(some.length / 32));
+      const end = Math.min(start + more, some.length);
+      const payload = encodings[name].encode(some, grid, seeded(seed), topK);
+      const whole = encodings[name].decode(payload, some.length, grid);
+      const ranges = encodings[name].open(stored(payload), some.length, grid);
+      expect(ranges(start, end)).toEqual(whole.slice(start, end));
     }),
   );
 });

@@ -2,51 +2,57 @@ import type { RandomStream } from '../random/stream.ts';
 import { float32 } from './float32.ts';
 import type { GridSpec } from './grid.ts';
 import { mxint4, mxint8 } from './mxint.ts';
+import { topK } from './top-k.ts';
 
-export type EncodingName = 'float32' | 'mxint8' | 'mxint4';
+/** How single values are put into bytes. */
+export type ValueEncodingName = 'float32' | 'mxint8' | 'mxint4';
 
-/** A range of bytes, without its end. */
-export interface BytePart {
-  start: number;
-  end: number;
+/** How a parameter vector is: all of its values, or only the largest of them. */
+export type EncodingName = ValueEncodingName | `topk-${ValueEncodingName}`;
+
+/** A payload that is read where it is kept, since it may be as large as the model. */
+export interface StoredPayload {
+  /** Of the whole. */
+  bytes: number;
+  /** Fills `into` with the bytes from an offset on. */
+  read(into: Uint8Array, offset: number): void;
 }
+
+/** Values `start` (a multiple of 32) to `end` (without) of a payload. */
+export type ReadValues = (start: number, end: number) => Float32Array;
 
 /** How a parameter vector is put into bytes. Every decoded value is an integer times the grid's step. */
 export interface Encoding {
   name: EncodingName;
-  /** Bytes of a payload of `length` values. */
-  byteLength(length: number): number;
+  /** The encoding of the values that are sent: of all of them, or of the largest alone. */
+  values: ValueEncodingName;
+  sends: 'all' | 'largest';
+  /** Bytes that a payload of `length` values may have where at most the share `topK` of them is sent. */
+  bytesMin(length: number): number;
+  bytesMax(length: number, topK: number): number;
   /**
-   * Where in a payload of `length` values those from `start` (a multiple of 32) to `end` stand: these bytes, one part after the other,
-   * are the payload of just these values.
+   * Rounds stochastically (hence without bias) onto the grid; values beyond the grid's cap are clipped to it. Of an encoding that sends the
+   * largest alone, `topK` is their share.
    */
-  partsOf(length: number, start: number, end: number): readonly BytePart[];
-  /** Rounds stochastically (hence without bias) onto the grid; values beyond the grid's cap are clipped to it. */
-  encode(values: Float32Array, grid: GridSpec, random: RandomStream): Uint8Array;
-  /** Throws CodecError where the payload has not the size of `length` values. */
+  encode(values: Float32Array, grid: GridSpec, random: RandomStream, topK?: number): Uint8Array;
+  /** Throws CodecError where the payload is none of `length` values. */
   decode(payload: Uint8Array, length: number, grid: GridSpec): Float32Array;
+  /** Reads a payload range by range. Throws CodecError, as what it gives does, where the payload is none of `length` values. */
+  open(payload: StoredPayload, length: number, grid: GridSpec): ReadValues;
 }
 
-export const encodings: Record<EncodingName, Encoding> = { float32, mxint8, mxint4 };
-
-/**
- * Encodes a delta and what earlier encodings left over; gives the payload and what this one leaves over.
- * Source: Seide et al. 2014, "1-bit stochastic gradient descent" (error feedback).
- */
-export function encodeWithFeedback(input: {
-  delta: Float32Array;
-  residual: Float32Array | undefined;
-  encoding: Encoding;
-  grid: GridSpec;
-  random: RandomStream;
-}): { payload: Uint8Array; residual: Float32Array } {
-  const { delta, residual, encoding, grid, random } = input;
-  const wanted = residual === undefined ? delta : delta.map((value, i) => value + (residual[i] ?? 0));
-  const payload = encoding.encode(wanted, grid, random);
-  const sent = encoding.decode(payload, wanted.length, grid);
-  // What is not finite is not carried on: it would spoil every later update of the agent.
-  const leftOver = (value: number, i: number): number => finiteOr0(value - (sent[i] ?? 0));
-  return { payload, residual: wanted.map(leftOver) };
+/** An encoding of all values, each in the same number of bits: the payload is the exponents that values share, then the values. */
+export interface ValueEncoding extends Encoding {
+  name: ValueEncodingName;
+  byteLength(length: number): number;
+  exponentBytes(length: number): number;
 }
 
-const finiteOr0 = (value: number): number => (Number.isFinite(value) ? value : 0);
+export const valueEncodings: Record<ValueEncodingName, ValueEncoding> = { float32, mxint8, mxint4 };
+
+export const encodings: Record<EncodingName, Encoding> = {
+  ...valueEncodings,
+  'topk-float32': topK(float32),
+  'topk-mxint8': topK(mxint8),
+  'topk-mxint4': topK(mxint4),
+};

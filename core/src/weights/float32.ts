@@ -1,12 +1,12 @@
-import { CodecError } from '../errors.ts';
 import { weightsFromBytes, weightsToBytes } from './bytes.ts';
-import type { Encoding } from './encoding.ts';
+import { dense } from './dense.ts';
+import type { ValueEncoding } from './encoding.ts';
 
 /** IEEE 754 binary32, little endian. Values are rounded onto the grid, which drops only bits below its step. */
-export const float32: Encoding = {
+export const float32: ValueEncoding = dense({
   name: 'float32',
   byteLength: (length) => 4 * length,
-  partsOf: (_length, start, end) => [{ start: 4 * start, end: 4 * end }],
+  exponentBytes: () => 0,
   encode: (values, grid, random) => {
     const perStep = 2 ** -grid.lsbExponent;
     const step = 2 ** grid.lsbExponent;
@@ -18,10 +18,5 @@ export const float32: Encoding = {
     });
     return weightsToBytes(rounded);
   },
-  decode: (payload, length) => {
-    if (payload.length !== 4 * length) {
-      throw new CodecError(`a float32 payload of ${length} values has ${4 * length} bytes, this one ${payload.length}`);
-    }
-    return weightsFromBytes(payload);
-  },
-};
+  valuesIn: weightsFromBytes,
+});

@@ -1,6 +1,6 @@
-import { CodecError } from '../errors.ts';
 import type { RandomStream } from '../random/stream.ts';
-import type { Encoding } from './encoding.ts';
+import { dense } from './dense.ts';
+import type { ValueEncoding } from './encoding.ts';
 import type { GridSpec } from './grid.ts';
 
 /** Values that share one exponent. */
@@ -55,23 +55,17 @@ const inHalves: Elements = {
  * MXINT8: blocks of 32 values, one shared power-of-two exponent each. The payload is all exponents, then all elements.
  * Source: OCP Microscaling Formats (MX) specification 1.0, section 5.3.
  */
-export const mxint8: Encoding = encodingOf(bytewise);
+export const mxint8: ValueEncoding = encodingOf(bytewise);
 
 /** MXINT4: the same with elements of four bits, integers from -7 to 7 times 2^-2; 4.25 bits a value. The specification stops at eight. */
-export const mxint4: Encoding = encodingOf(inHalves);
+export const mxint4: ValueEncoding = encodingOf(inHalves);
 
-function encodingOf(kind: Elements): Encoding {
+function encodingOf(kind: Elements): ValueEncoding {
   const byteLength = (length: number): number => mxBlocks(length) + kind.bytes(length);
-  return {
+  return dense({
     name: kind.name,
     byteLength,
-    partsOf: (length, start, end) => {
-      const blocks = mxBlocks(length);
-      return [
-        { start: start / MX_BLOCK, end: mxBlocks(end) },
-        { start: blocks + kind.bytes(start), end: blocks + kind.bytes(end) },
-      ];
-    },
+    exponentBytes: mxBlocks,
     encode: (values, grid, random) => {
       const payload = new Uint8Array(byteLength(values.length));
       const elements = payload.subarray(mxBlocks(values.length));
@@ -82,12 +76,7 @@ function encodingOf(kind: Elements): Encoding {
       }
       return payload;
     },
-    decode: (payload, length) => {
-      if (payload.length !== byteLength(length)) {
-        throw new CodecError(
-          `an ${kind.name} payload of ${length} values has ${byteLength(length)} bytes, this one ${payload.length}`,
-        );
-      }
+    valuesIn: (payload, length) => {
       const elements = payload.subarray(mxBlocks(length));
       const values = new Float32Array(length);
       for (let start = 0; start < length; start += MX_BLOCK) {
@@ -98,7 +87,7 @@ function encodingOf(kind: Elements): Encoding {
       }
       return values;
     },
-  };
+  });
 }
 
 /** Values of one block, and where its elements go. */

@@ -45,6 +45,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
         { ...options, agentId },
         {
           crypto: webCrypto,
+          deflate: undefined,
           place,
           openLink: () => new NatsAgentLink(coordinator, agentId),
           openDisk: (onDamaged) => openAgentFiles(storage, webCrypto, onDamaged),

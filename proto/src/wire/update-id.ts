@@ -23,16 +23,18 @@ export function updateId<Digest>(update: UpdateIdentity, sha256: (bytes: Uint8Ar
 }
 
 /**
- * The digest of a header: SHA-256(update id ‖ encoding ‖ weight ‖ payload size ‖ invitation ‖ name and value of each metric by name), each part
- * behind its length as in an update id; whole numbers as decimal text, values as float64, big-endian. What the id covers is not covered
- * again.
+ * The digest of a header: SHA-256(update id ‖ encoding ‖ weight ‖ payload size ‖ raw size, where there is one ‖ invitation ‖ name and value
+ * of each metric by name), each part behind its length as in an update id; whole numbers as decimal text, values as float64, big-endian.
+ * What the id covers is not covered again.
  */
 export function headerDigest<Digest>(header: UpdateHeader, sha256: (bytes: Uint8Array) => Digest): Digest {
-  const { encoding, invitation, metrics, payloadSize, updateId: id, weight } = header;
+  const { encoding, invitation, metrics, payloadSize, rawSize, updateId: id, weight } = header;
   const named = Object.entries(metrics)
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
     .flatMap(([name, value]) => [utf8(name), float64(value)]);
-  const numbers = [encoding, weight, payloadSize].map((part) => utf8(String(part)));
+  // One part more, and an even number of them: no other header has the same parts.
+  const sizes = rawSize === 0n ? [payloadSize] : [payloadSize, rawSize];
+  const numbers = [encoding, weight, ...sizes].map((part) => utf8(String(part)));
   return digestOf([id, ...numbers, invitation, ...named], sha256);
 }
 

@@ -1,31 +1,25 @@
-import { encodings, type EncodingName } from '../../weights/encoding.ts';
+import { invariant } from '../../errors.ts';
+import { encodings, type EncodingName, type StoredPayload } from '../../weights/encoding.ts';
 import type { GridSpec } from '../../weights/grid.ts';
 import type { UpdateBlocks } from './updates.ts';
 
-/** Encoded updates as a rule reads them. `readBytes` fills bytes of an update's payload from an offset. */
+/** Encoded updates as a rule reads them. */
 export function payloadBlocks(input: {
   encoding: EncodingName;
   grid: GridSpec;
   length: number;
-  weights: readonly number[];
-  readBytes(update: number, into: Uint8Array, offset: number): void;
+  updates: readonly (StoredPayload & { weight: number })[];
 }): UpdateBlocks {
-  const { encoding, grid, length, weights, readBytes } = input;
-  const { partsOf, decode } = encodings[encoding];
+  const { encoding, grid, length, updates } = input;
+  const opened = updates.map((update) => encodings[encoding].open(update, length, grid));
   return {
-    count: weights.length,
+    count: updates.length,
     length,
-    weights,
+    weights: updates.map(({ weight }) => weight),
     read: (update, start, end) => {
-      const parts = partsOf(length, start, end);
-      const payload = new Uint8Array(parts.reduce((bytes, part) => bytes + part.end - part.start, 0));
-      let filled = 0;
-      for (const part of parts) {
-        const next = filled + part.end - part.start;
-        readBytes(update, payload.subarray(filled, next), part.start);
-        filled = next;
-      }
-      return decode(payload, end - start, grid);
+      const values = opened[update];
+      invariant(values !== undefined, 'rules read the updates that there are');
+      return values(start, end);
     },
   };
 }

@@ -100,6 +100,57 @@ export function foldMxint4(
   }
 }
 
+/** sums[positions[i]] += weight x round-half-even(source[i] x scale). */
+export function foldSparseFloat32(sums: usize, positions: usize, source: usize, n: i32, scale: f64, weight: f64): void {
+  for (let i = 0; i < n; i++) {
+    const steps = nearest<f64>(<f64>load<f32>(source + ((<usize>i) << 2)) * scale);
+    const at = sums + ((<usize>load<u16>(positions + ((<usize>i) << 1))) << 3);
+    store<i64>(at, load<i64>(at) + <i64>(steps * weight));
+  }
+}
+
+/** sums[positions[i]] += (weight x source[i]) << shift, 32 elements to an exponent. */
+export function foldSparseMxint8(
+  sums: usize,
+  positions: usize,
+  exponents: usize,
+  elements: usize,
+  n: i32,
+  weight: i32,
+  shiftBase: i32,
+): void {
+  for (let start = 0; start < n; start += 32) {
+    const shift = <i64>(<i32>load<u8>(exponents + ((<usize>start) >> 5)) + shiftBase);
+    const end = min<i32>(start + 32, n);
+    for (let i = start; i < end; i++) {
+      const at = sums + ((<usize>load<u16>(positions + ((<usize>i) << 1))) << 3);
+      store<i64>(at, load<i64>(at) + ((<i64>load<i8>(elements + <usize>i) * <i64>weight) << shift));
+    }
+  }
+}
+
+/** The same for elements of four bits, the first in the lower half of a byte. */
+export function foldSparseMxint4(
+  sums: usize,
+  positions: usize,
+  exponents: usize,
+  halves: usize,
+  n: i32,
+  weight: i32,
+  shiftBase: i32,
+): void {
+  for (let start = 0; start < n; start += 32) {
+    const shift = <i64>(<i32>load<u8>(exponents + ((<usize>start) >> 5)) + shiftBase);
+    const end = min<i32>(start + 32, n);
+    for (let i = start; i < end; i++) {
+      const both = <i32>load<u8>(halves + ((<usize>i) >> 1));
+      const element = <i64>(<i8>((i & 1) == 0 ? both << 4 : both & 0xf0));
+      const at = sums + ((<usize>load<u16>(positions + ((<usize>i) << 1))) << 3);
+      store<i64>(at, load<i64>(at) + ((element * <i64>weight) << shift));
+    }
+  }
+}
+
 /** sums[i] += other[i]. */
 export function foldSums(sums: usize, other: usize, n: i32): void {
   for (let i = 0; i < n; i++) {

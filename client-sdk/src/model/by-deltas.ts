@@ -1,0 +1,62 @@
+import { CodecError, stepping, weightsFromBytes, weightsToBytes } from '@commonweight/core';
+import { deltaPaths, type Artifact, type DeltaPath, type Manifest } from '@commonweight/proto';
+import type { BlobCache } from '../cache/blob-cache.ts';
+import { asError, ModelError, TransportError } from '../errors.ts';
+
+/** What deltas are made to weights with. */
+export interface DeltaSources {
+  blobs: Pick<BlobCache, 'get' | 'has' | 'isOf'>;
+  /** A delta's bytes, checked against its digest; it is one of those on the way. */
+  download(delta: Artifact, way: DeltaPath): Promise<Uint8Array>;
+  /** Hears why deltas that were there could not be used: the weights are fetched whole then. */
+  onFault(error: Error): void;
+}
+
+/** Milliseconds of work before others get their turn. */
+const TURN_MS = 8;
+
+/**
+ * The weights of a version, made of older ones that are here and of deltas, where those are fewer bytes; undefined where there is no such
+ * way, or where what came of it are not the weights of the manifest. Throws TransportError where a link that breaks may hold again.
+ */
+export async function weightsByDeltas(
+  manifest: Pick<Manifest, 'artifacts' | 'earlierDeltas' | 'version' | 'model'>,
+  weights: Artifact,
+  { blobs, download, onFault }: DeltaSources,
+): Promise<Uint8Array | undefined> {
+  for (const way of deltaPaths(manifest, weights)) {
+    const base = (await blobs.has(way.from)) ? await blobs.get(way.from) : undefined;
+    if (base === undefined) continue;
+    try {
+      let made = weightsFromBytes(base);
+      for (const delta of way.deltas) made = await inTurns(stepping(made, await download(delta, way)));
+      const bytes = weightsToBytes(made);
+      if (await blobs.isOf(weights.digest, bytes)) return bytes;
+      throw new CodecError('they lead to other weights');
+    } catch (cause) {
+      // What is gone or damaged there is not to be had by trying again; a link is.
+      if (!isFault(cause)) throw cause;
+      const name = `version ${manifest.version} of '${manifest.model}'`;
+      onFault(
+        new ModelError(`${name} is fetched whole, for its deltas are no use: ${asError(cause).message}`, { cause }),
+      );
+      return undefined;
+    }
+  }
+  return undefined;
+}
+
+const isFault = (cause: unknown): boolean =>
+  cause instanceof CodecError || (cause instanceof TransportError && (!cause.passing || cause.code === 'corrupted'));
+
+/** Large models take a while: an app has other things to do. */
+async function inTurns<T>(work: Generator<void, T>): Promise<T> {
+  let startMs = performance.now();
+  for (;;) {
+    const { done, value } = work.next();
+    if (done === true) return value;
+    if (performance.now() - startMs < TURN_MS) continue;
+    await new Promise((resolve) => setTimeout(resolve));
+    startMs = performance.now();
+  }
+}
