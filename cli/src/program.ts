@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { addAgent } from './commands/agent.ts';
 import { addCoordinator } from './commands/coordinator.ts';
 import { addDemo } from './commands/demo.ts';
+import { addExplain } from './commands/explain.ts';
 import { addModel } from './commands/model.ts';
 import { addPredict } from './commands/predict.ts';
 import { addSimulate } from './commands/simulate.ts';
@@ -22,6 +23,7 @@ export function commandLine(): Command {
   addModel(program);
   addTask(program);
   addPredict(program);
+  addExplain(program);
   addSimulate(program);
   addServe(program);
   addUpkeep(program);

@@ -13,7 +13,10 @@ import { within } from './model/shadow.ts';
 import type { Platform, TrustCrypto } from './platform/platform.ts';
 import type { Storage } from './platform/storage.ts';
 import { Reporter, type ReportOptions } from './reports/reporter.ts';
-import type { Engine } from './runtime/engine.ts';
+import type { ChooserParts } from './runtime/choose-variant.ts';
+import type { Engine, EngineName } from './runtime/engine.ts';
+import { Engines, enginesFor, type EngineSource } from './runtime/engines.ts';
+import { Measurements } from './runtime/measurements.ts';
 import type { VariantOptions } from './runtime/variant.ts';
 import { ChannelRatchet } from './trust/channel-ratchet.ts';
 import { KeyPin } from './trust/key-pin.ts';
@@ -37,8 +40,15 @@ export interface ConnectOptions extends Omit<ModelOptions, 'bootstrap' | 'golden
   reports?: boolean | ReportOptions;
   /** Threads of one prediction. */
   threads?: number;
-  /** Which form of each version serves; without it, the one that was published. In Node only. */
+  /** Which form of each version serves; without it, the one that was published. */
   variant?: VariantOptions;
+  /**
+   * What runs models: by default `ort-cpu`, in a browser `ort-web`. With `auto`, whichever of those that work here is fastest for the model;
+   * another that does not work is an error.
+   */
+  engine?: EngineName | 'auto';
+  /** Further engines to choose from: in a browser `webGpu` of `@commonweight/client-sdk/webgpu`. */
+  engines?: readonly EngineSource[];
 }
 
 /** What a client is made of. */
@@ -46,6 +56,8 @@ export interface ClientParts {
   link: ModelLink;
   pin: KeyPin;
   engine: Engine;
+  /** Another one beside it. */
+  openEngine(): Engine;
   storage: Storage;
   crypto: TrustCrypto;
   decodeImage?: DecodeImage;
@@ -98,7 +110,7 @@ export class Client {
   }
 
   async #open(name: string, channel: string, options: ModelOptions): Promise<Model> {
-    const { link, pin, engine, storage, crypto, variants, who, decodeImage } = this.#parts;
+    const { link, pin, engine, storage, crypto, variants, who, openEngine, decodeImage } = this.#parts;
     const isLatest = channel === LATEST;
     const folder = isLatest ? `models/${name}` : `models/${name}/channels/${channel}`;
     const ratchet = isLatest
@@ -110,6 +122,7 @@ export class Client {
         name,
         link,
         engine,
+        openEngine,
         pin,
         crypto,
         ratchet: await Ratchet.open({ storage, path: `${folder}/highest` }),
@@ -185,15 +198,16 @@ export class Client {
 /** A client made of what a platform has. */
 export async function connectOn(platform: Platform, url: string, options: ConnectOptions): Promise<Client> {
   const { cacheDir, trustKey, threads = 1, variant, clientId, labels = {} } = options;
+  const { engine = platform.engines[0].name } = options;
   requireLabels(labels);
-  if (variant !== undefined && platform.openVariants === undefined)
-    throw new TypeError('forms of a version are made and measured in Node only: leave out `variant`');
+  const engines = await enginesFor(engine, [...platform.engines, ...(options.engines ?? [])]);
   const storage = platform.openStorage(cacheDir);
   const kept = cacheDir === undefined ? {} : { storage };
   const pin = await KeyPin.open({ given: trustKey, ...kept });
   const who = { clientId: await openClientId(clientId, storage), labels };
-  const parts = { link: platform.openLink(url), pin, engine: platform.openEngine({ threads }), storage, who };
-  const openShadowEngine = (): Engine => platform.openEngine({ threads: 1 });
+  const openEngine = (): Engine => new Engines(engines, { threads });
+  const openShadowEngine = (): Engine => new Engines(engines, { threads: 1 });
+  const parts = { link: platform.openLink(url), pin, engine: openEngine(), openEngine, openShadowEngine, storage, who };
   const openFeedback = (model: string, { folder, diskBytesMax }: FeedbackOptions): FeedbackStore | undefined => {
     if (folder !== undefined && platform.openFeedback === undefined)
       throw new ModelError('a browser has no folder for feedback: leave `folder` out, and accuracy is still reported');
@@ -202,12 +216,27 @@ export async function connectOn(platform: Platform, url: string, options: Connec
   };
   const { decodeImage } = platform;
   const decoding = decodeImage === undefined ? {} : { decodeImage };
-  const variants = variant && platform.openVariants?.(variant, { threads, place: cacheDir });
-  return new Client(
-    { ...parts, ...decoding, openShadowEngine, openFeedback, crypto: platform.crypto, ...(variants && { variants }) },
-    options,
-  );
+  const variants =
+    variant === undefined && engines.length === 1
+      ? {}
+      : {
+          variants: variantsBy({
+            choice: 'fp32',
+            ...variant,
+            threads,
+            engines,
+            makeInt8: platform.makeInt8,
+            measurements: new Measurements(storage, platform.crypto.sha256),
+          }),
+        };
+  return new Client({ ...parts, ...decoding, openFeedback, crypto: platform.crypto, ...variants }, options);
 }
+
+/** What measures is loaded where there is something to measure. */
+const variantsBy = (parts: ChooserParts): Variants => ({
+  choose: async (subject) => (await import('./runtime/choose-variant.ts')).chooseVariant(subject, parts),
+  needsExamples: parts.choice !== 'fp32',
+});
 
 function requireLabels(labels: Readonly<Record<string, string>>): void {
   const all = Object.entries(labels);

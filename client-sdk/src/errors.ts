@@ -51,6 +51,11 @@ export class WorkerLostError extends ModelError {
   override name = 'WorkerLostError';
 }
 
+/** The model's answers have no gradients by which they could be explained. */
+export class ExplainError extends ModelError {
+  override name = 'ExplainError';
+}
+
 /** A release would break the app that it is offered to. */
 export class ContractError extends ModelError {
   override name = 'ContractError';

@@ -5,6 +5,9 @@ export type { ReportOptions } from './reports/reporter.ts';
 export { Model } from './model/model.ts';
 export type { AnyModel, Held, ModelStatus, ModelTypes, Prediction } from './model/model.ts';
 export type { ModelOptions, ModelParts } from './model/life.ts';
+export { permutationImportance } from './explain/permutation-importance.ts';
+export type { ImportanceOptions, Importances, LabelledTable } from './explain/permutation-importance.ts';
+export type { ExplainedRow, ExplainOptions, Explanation } from './explain/explanation.ts';
 export type { Bundle } from './model/bundle.ts';
 export type { Golden } from './model/golden.ts';
 export type { ProbationPolicy } from './model/probation.ts';
@@ -23,6 +26,7 @@ export { madeUpInputs } from './runtime/example-inputs.ts';
 export {
   asError,
   ContractError,
+  ExplainError,
   InputError,
   ModelError,
   TransportError,
@@ -73,6 +77,7 @@ export { nodePlatform } from './platform/node.ts';
 export { halfTensor } from './runtime/half-tensor.ts';
 export { webCrypto } from './platform/web-crypto.ts';
 export { OrtEngine } from './runtime/ort-engine.ts';
-export type { Engine, Session } from './runtime/engine.ts';
+export type { Engine, EngineName, Session } from './runtime/engine.ts';
+export type { EngineSource } from './runtime/engines.ts';
 export { elementKind, zeros } from './runtime/tensor.ts';
 export type { ElementType, TypedTensor } from './runtime/tensor.ts';

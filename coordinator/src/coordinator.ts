@@ -57,6 +57,7 @@ import { PostgresReads } from './store/postgres-store.ts';
 import { startBackups, type BackupSchedule } from './store/scheduled-backups.ts';
 import { SqliteStore } from './store/sqlite-store.ts';
 import { StoreError, type Commit, type Store } from './store/store.ts';
+import { Calibrations } from './variants/calibrations.ts';
 import type { VariantPolicy } from './variants/forms.ts';
 import { Variants, type VariantReport } from './variants/variants.ts';
 
@@ -171,6 +172,7 @@ export class Coordinator implements CoordinatorService {
   readonly #channelReads: ChannelReads;
   readonly #channels: Channels;
   readonly #reports: FleetReports;
+  readonly #calibrations: Calibrations;
   readonly #fleet = new Fleet();
   readonly #sessions: AgentSessions;
   readonly #drivers = new Map<string, TaskDriver>();
@@ -209,11 +211,19 @@ export class Coordinator implements CoordinatorService {
     this.#signer = signer;
     this.#registry = new Registry(store, signer);
     this.#releases = new Releases(store, this.#registry, log);
+    this.#calibrations = new Calibrations({
+      clock,
+      log,
+      isTrained: (model) => this.#trainingOf(model).length > 0,
+      agentsFor: (model) => this.#freeFor(model),
+      send: (agentId, message) => this.#fleet.send(agentId, message),
+    });
     this.#variants = new Variants({
       store,
       registry: this.#registry,
       signer,
       log,
+      calibrate: (wish, signal) => this.#calibrations.gather(wish, signal),
       failed: (error) => this.#failed(error),
     });
     this.#reports = new FleetReports(reportWindowMs === undefined ? {} : { windowMs: reportWindowMs });
@@ -271,6 +281,7 @@ export class Coordinator implements CoordinatorService {
       task: (name) => this.#drivers.get(name),
       receipt: (updateId) => store.receipt(updateId),
       ofNoTask: (offered) => this.#ofNoTask(offered),
+      calibrations: this.#calibrations,
       refusesUploads: () =>
         this.diskIsFull ? `the disk of the coordinator is full: try again in ${FULL_RETRY_MS / 1000} s` : undefined,
     });
@@ -508,6 +519,16 @@ export class Coordinator implements CoordinatorService {
     return this.#variants.report(report);
   }
 
+  /** Agents that are free, are connected to this coordinator, and train the model. Those of other replicas are not asked. */
+  #freeFor(model: string): string[] {
+    const agents = new Set(this.#trainingOf(model).flatMap((task) => task.readyAgents));
+    return [...agents].filter((agentId) => this.#fleet.hasSession(agentId));
+  }
+
+  #trainingOf(model: string): TaskDriver[] {
+    return [...this.#drivers.values()].filter(({ config }) => config.model === model && !('kind' in config));
+  }
+
   #wantVariants({ config }: TaskDriver): void {
     if ('variants' in config && config.variants !== undefined) this.#variants.want(config.model, config.variants);
   }
@@ -614,6 +635,7 @@ export class Coordinator implements CoordinatorService {
       await this.#variants.close();
       await this.#channels.close();
       await this.#keepReports();
+      this.#calibrations.close();
       for (const driver of this.#drivers.values()) await driver.close();
       await this.#collector?.close();
     } finally {

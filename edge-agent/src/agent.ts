@@ -1,8 +1,10 @@
-import { create } from '@bufbuild/protobuf';
+import { create, toBinary } from '@bufbuild/protobuf';
 import {
   CodecError,
+  coarseHistograms as coarse,
   contractOf,
   invariant,
+  joinModel,
   layoutOf,
   localMethodOf,
   packedLength,
@@ -10,6 +12,7 @@ import {
   parseStatisticsPlan,
   readModel,
   weightsFromBytes,
+  type HistogramState,
 } from '@commonweight/core';
 import {
   asError,
@@ -23,10 +26,14 @@ import {
   weightsByDeltas,
 } from '@commonweight/client-sdk';
 import {
+  CALIBRATION_BINS_MAX,
+  CALIBRATION_REPORT_BYTES_MAX,
+  CalibrationReportSchema,
   equalBytes,
   formatFromWire,
   gridFromWire,
   HelloSchema,
+  histogramsToWire,
   isName,
   OFFER_UPDATES_MAX,
   openCandidate,
@@ -36,13 +43,17 @@ import {
   signedBytes,
   type Artifact,
   type Assignment,
+  type CalibrationReport,
+  type CalibrationRequest,
   type Candidate,
   type Manifest,
   type SessionResponse,
   type SignedCandidate,
   type SignedReceipt,
+  type ValueHistogram,
   type Welcome,
 } from '@commonweight/proto';
+import type { CalibrationJob, CalibrationOutcome } from './calibration/messages.ts';
 import type { Deflate } from './deflate.ts';
 import { unknownDevice, type Device } from './device/device.ts';
 import type { AgentDisk } from './disk.ts';
@@ -59,7 +70,7 @@ import {
   type Work,
 } from './session/session.ts';
 import type { EvaluationAsked, ReportJob } from './training/reports.ts';
-import type { Trainer } from './training/trainer.ts';
+import type { TeacherSource, Trainer } from './training/trainer.ts';
 import { makeReport, makeUpdate } from './update.ts';
 
 const SOFTWARE = '0.1.0';
@@ -74,8 +85,10 @@ const RETURN_MS_MIN = 500;
 const RETURN_MS_MAX = 600_000;
 /** Tries of one upload before the next session offers the update again. */
 const UPLOAD_TRIES = 5;
-/** Versions whose graph and weights stay in the cache. */
-const DIGESTS_KEPT = 4;
+/** Graphs and weights that stay in the cache: of two versions, and of a teacher. */
+const DIGESTS_KEPT = 6;
+/** Examples that a coordinator may ask to calibrate on. */
+const CALIBRATION_EXAMPLES_MAX = 4096;
 
 /** Who an agent is, and until when. */
 export interface AgentIdentity {
@@ -105,7 +118,12 @@ export interface AgentParts {
   device?: Device;
   examples: number;
   tell(event: AgentEvent): void;
+  /** Runs a version on the agent's data; an agent without it does not calibrate. */
+  calibrate?: Calibrate;
 }
+
+/** Runs a version on some of an agent's data. Throws an Error that says what went wrong. */
+export type Calibrate = (job: Pick<CalibrationJob, 'onnx' | 'examplesMax' | 'binsMax'>) => Promise<CalibrationOutcome>;
 
 /** What is needed to make an update. */
 type Trained = Pick<Parameters<typeof makeUpdate>[0], 'assignment' | 'baseVersion'> & {
@@ -130,6 +148,7 @@ export class Agent {
   #state: SessionState = firstState;
   #session: OpenSession | undefined;
   #digests: Uint8Array[] = [];
+  #isCalibrating = false;
   /** How long the agent rests after failures. */
   readonly #rests = new Backoff();
   /** What trained last, and what of it ran elsewhere; the CPU alone is nothing to speak of. */
@@ -280,6 +299,8 @@ export class Agent {
         return this.#do({ type: 'Over', ...workOf(message.value) });
       case 'receipt':
         return this.#track(this.#end(message.value));
+      case 'calibrationRequest':
+        return this.#track(this.#calibrate(message.value));
       case 'wanted': {
         const entry = this.#parts.disk.outbox.get(message.value.updateId);
         if (entry !== undefined) this.#track(this.#upload(entry));
@@ -394,13 +415,14 @@ export class Agent {
       throw new CodecError(`version ${version} has ${base.length} weights and a graph of ${length}`);
     const plan = parsePlan(JSON.parse(assignment.planJson));
     const { shape, needsMemory } = localMethodOf(plan);
+    const teacher = plan.distillation === undefined ? undefined : await this.#teacher(assignment);
     const memory = needsMemory === true ? await this.#memory(manifest, work.task, length) : [];
     let leftMs = Number(assignment.deadlineInMs);
     const outcome = await localRound(
       { graph, base, memory, plan, seed: assignment.seed },
       (name, ownLength) => this.#parts.disk.own(work.task, name, ownLength),
       async (job) => {
-        const trained = await trainer.train(job, leftMs, signal);
+        const trained = await trainer.train(job, leftMs, { signal, teacher });
         leftMs = Math.max(0, leftMs - trained.ms);
         return trained;
       },
@@ -416,6 +438,24 @@ export class Agent {
       baseVersion: version,
       outcome,
       length: packedLength(shape, length, gridFromWire(assignment.grid)),
+    };
+  }
+
+  /** The version that the plan's distillation learns from. It may be as old as it likes, but not unsigned. */
+  async #teacher({ teacher }: Assignment): Promise<TeacherSource> {
+    const { key } = this.#parts.disk.pin;
+    if (teacher === undefined || key === undefined) {
+      throw new CodecError('the plan learns from a teacher, and the assignment names none');
+    }
+    const isGenuine = await this.#verified('Manifest', teacher.manifest, teacher);
+    const manifest = openManifest(teacher, key, () => isGenuine);
+    const [graph, weights] = [artifactOf(manifest, 'graph'), artifactOf(manifest, 'weights')];
+    return {
+      key: `${hex(graph.digest)} ${hex(weights.digest)}`,
+      read: async () => {
+        this.#parts.tell({ type: 'teacher', model: manifest.model, version: Number(manifest.version) });
+        return joinModel(readModel(await this.#blob(graph)), weightsFromBytes(await this.#blob(weights)));
+      },
     };
   }
 
@@ -469,6 +509,40 @@ export class Agent {
     if (values.length % length !== 0)
       throw new CodecError(`the memory of version ${manifest.version} has another length`);
     return Array.from({ length: values.length / length }, (_, i) => values.slice(i * length, (i + 1) * length));
+  }
+
+  /** Answers how large a version's activations are on the agent's data, and nothing else of the data. One at a time. */
+  async #calibrate({ requestId, release, examplesMax, binsMax }: CalibrationRequest): Promise<void> {
+    const { calibrate: run, disk, tell } = this.#parts;
+    const answer = (report: Partial<Pick<CalibrationReport, 'examples' | 'values' | 'failure'>>): void =>
+      this.#session?.send({ case: 'calibrationReport', value: { requestId, ...report } });
+    if (run === undefined) return answer({ failure: 'it does not calibrate' });
+    if (this.#isCalibrating) return answer({ failure: 'it calibrates another version at the moment' });
+    this.#isCalibrating = true;
+    try {
+      const { key } = disk.pin;
+      if (release === undefined || key === undefined) throw new CodecError('the request names no version');
+      const isGenuine = await this.#verified('Manifest', release.manifest, release);
+      const manifest = openManifest(release, key, () => isGenuine);
+      const graph = await this.#blob(artifactOf(manifest, 'graph'));
+      const weights = weightsFromBytes(await this.#blob(artifactOf(manifest, 'weights')));
+      const outcome = await run({
+        onnx: joinModel(readModel(graph), weights),
+        examplesMax: Math.min(Math.max(1, examplesMax), CALIBRATION_EXAMPLES_MAX),
+        binsMax: Math.min(Math.max(2, binsMax), CALIBRATION_BINS_MAX),
+      });
+      answer({ examples: BigInt(outcome.examples), values: fitting(outcome.states) });
+      tell({
+        type: 'calibrated',
+        model: manifest.model,
+        version: Number(manifest.version),
+        examples: outcome.examples,
+      });
+    } catch (error) {
+      answer({ failure: asError(error).message.slice(0, 500) });
+    } finally {
+      this.#isCalibrating = false;
+    }
   }
 
   /** Makes the update and puts it into the outbox: from here on no crash loses it. */
@@ -643,6 +717,17 @@ export class Agent {
       .catch((error: unknown) => this.#parts.tell({ type: 'warning', text: asError(error).message }))
       .finally(() => this.#working.delete(tracked));
     this.#working.add(tracked);
+  }
+}
+
+/** The histograms as a report takes them: with wider bins where they would be too many bytes. */
+function fitting(states: ReadonlyMap<string, HistogramState>): ValueHistogram[] {
+  const largest = Math.max(2, ...Array.from(states.values(), ({ counts }) => counts.length));
+  for (let binsMax = largest; ; binsMax = Math.ceil(binsMax / 2)) {
+    const values = histogramsToWire(coarse(states, binsMax));
+    const { length } = toBinary(CalibrationReportSchema, create(CalibrationReportSchema, { values }));
+    if (length <= CALIBRATION_REPORT_BYTES_MAX - 1024) return values;
+    if (binsMax <= 2) throw new CodecError(`the model has ${values.length} values to calibrate, too many for a report`);
   }
 }
 

@@ -9,6 +9,10 @@ export type AgentEvent =
   | { type: 'away'; coordinator: string; why: string; returnMs: number }
   /** `work` is 'train', 'evaluate' or 'statistics'. */
   | { type: 'assignment'; model: string; task: string; round: number; version: number; work: string }
+  /** The teacher of a task was handed to the process that trains. */
+  | { type: 'teacher'; model: string; version: number }
+  /** The coordinator was told how large a version's activations are here. */
+  | { type: 'calibrated'; model: string; version: number; examples: number }
   | { type: 'trained'; task: string; round: number; loss: number; examples: number; steps: number; trainMs: number }
   | { type: 'reported'; task: string; round: number; work: string; version: number; examples: number; ms: number }
   | { type: 'counted'; task: string; round: number; updateId: string }

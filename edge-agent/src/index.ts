@@ -6,7 +6,7 @@ export { exampleInputs } from './data/example-inputs.ts';
 export { measurable, type ConditionOptions, type ConditionSetting } from './device/conditions.ts';
 export type { DeviceOptions } from './device/own-device.ts';
 export { dealOut, type Dealing } from './data/partition.ts';
-export { loadDataset } from './data/load-dataset.ts';
+export { loadDataset, valueNames } from './data/load-dataset.ts';
 export { localRound, type OwnName } from './local-round.ts';
 export { evaluate, type Evaluation, type MeasuredBy } from './training/evaluate.ts';
 export { Evaluator } from './training/evaluator.ts';
@@ -16,6 +16,7 @@ export { probeLoading, type LoadJob, type LoadReport } from './training/engines/
 export { engineNames } from './training/engines/names.ts';
 export { openEngine } from './training/engines/open.ts';
 export { probeEngine, type EngineReport } from './training/engines/probe.ts';
+export { LoadedTeacher } from './training/teacher-answers.ts';
 export { LoadedGraphs, LocalTrainer } from './training/train.ts';
 export { deflated } from './deflate.ts';
 export { makeUpdate, type UpdateAssignment } from './update.ts';

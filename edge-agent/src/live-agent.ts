@@ -1,7 +1,7 @@
 import type { TrustCrypto } from '@commonweight/client-sdk';
 import { ConfigError } from '@commonweight/core';
 import { isName } from '@commonweight/proto';
-import { Agent, type AgentIdentity } from './agent.ts';
+import { Agent, type AgentIdentity, type Calibrate } from './agent.ts';
 import type { Deflate } from './deflate.ts';
 import type { WatchedDevice } from './device/device.ts';
 import type { AgentDisk } from './disk.ts';
@@ -20,6 +20,8 @@ export interface AgentPlatform {
   /** Where its files are, for people to read. */
   place: string;
   openLink(): AgentLink;
+  /** An agent of a platform without it does not calibrate. */
+  calibrate?: Calibrate;
   openDisk(onDamaged: (path: string) => void): Promise<AgentDisk>;
   openTrainer(warn: (text: string) => void): Promise<{ trainer: OpenTrainer; examples: number }>;
   /** `engine` says what trains: where one fails another takes its place. */
@@ -29,7 +31,7 @@ export interface AgentPlatform {
 /** An agent's life on a platform: opens what it works with, and lets go of it in the end. Throws where it cannot begin. */
 export async function liveAgent(
   options: AgentIdentity & { onEvent?: (event: AgentEvent) => void },
-  { crypto, deflate, place, openLink, openDisk, openTrainer, openDevice }: AgentPlatform,
+  { crypto, deflate, place, openLink, openDisk, openTrainer, openDevice, calibrate }: AgentPlatform,
 ): Promise<void> {
   if (!isName(options.agentId)) {
     throw new ConfigError(`agent id "${options.agentId}" may have up to 64 letters, digits, - and _ only`, 'id');
@@ -46,7 +48,8 @@ export async function liveAgent(
     const { trainer, examples } = await openTrainer(warn);
     tell({ type: 'data', examples });
     const device = await openDevice(() => trainer.engine, warn);
-    const agent = new Agent({ options, crypto, deflate, link, disk, trainer, device, examples, tell });
+    const willing = calibrate === undefined ? {} : { calibrate };
+    const agent = new Agent({ options, crypto, deflate, link, disk, trainer, device, examples, tell, ...willing });
     device.watch(agent);
     try {
       await agent.run();

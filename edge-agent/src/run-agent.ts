@@ -1,4 +1,5 @@
 import { nodePlatform } from '@commonweight/client-sdk';
+import { calibrate } from './calibration/calibrate.ts';
 import { deflated } from './deflate.ts';
 import { OwnDevice, type DeviceOptions } from './device/own-device.ts';
 import { liveAgent } from './live-agent.ts';
@@ -23,6 +24,8 @@ export interface AgentOptions extends AgentIdentity {
   cpuShare?: number;
   /** What trains; without it, or with `auto`, what is fastest here. One that does not work makes way for another. */
   engine?: EngineName | 'auto';
+  /** Say how large activations are on the data when a coordinator asks for it; true by default. */
+  calibrates?: boolean;
   /** What it says of the device that it runs on. */
   device?: DeviceOptions;
   onEvent?: (event: AgentEvent) => void;
@@ -30,11 +33,13 @@ export interface AgentOptions extends AgentIdentity {
 
 /** Runs an agent until its signal aborts. Throws DataError or ConfigError where it cannot begin; else it goes on for ever. */
 export function runAgent(options: AgentOptions): Promise<void> {
-  const { coordinator, agentId, data, dataDir, engine = 'auto', threads, cpuShare: share } = options;
+  const { coordinator, agentId, data, dataDir, engine = 'auto', threads, cpuShare: share, signal } = options;
+  const willing = options.calibrates ?? true;
   return liveAgent(options, {
     crypto: nodePlatform.crypto,
     deflate: deflated,
     place: dataDir,
+    ...(willing ? { calibrate: (job) => calibrate({ ...job, data, threads: threads ?? 1 }, signal) } : {}),
     openLink: () => openAgentLink(coordinator, agentId),
     openDisk: (onDamaged) => openAgentDisk(dataDir, onDamaged),
     openTrainer: (warn) => {

@@ -39,6 +39,11 @@ function draw({ buttons, offsetX, offsetY, movementX, movementY }) {
   void guess();
 }
 
+/** Pixels as they are: the model's contract says what it takes them as. */
+function drawn() {
+  return paper.getImageData(0, 0, 28, 28);
+}
+
 /** Predicts what is drawn now; while a prediction runs, the next one waits for its end. */
 async function guess() {
   isDue = true;
@@ -46,8 +51,7 @@ async function guess() {
   isBusy = true;
   while (isDue) {
     isDue = false;
-    // Pixels as they are: the model's contract says what it takes them as.
-    const { outputs, version } = await model.predict({ input: paper.getImageData(0, 0, 28, 28) });
+    const { outputs, version } = await model.predict({ input: drawn() });
     const scores = Object.values(outputs)[0].data;
     $('guess').textContent = isEmpty() ? '' : String(scores.indexOf(Math.max(...scores)));
     document.body.dataset.predictedBy = String(version);
@@ -55,9 +59,26 @@ async function guess() {
   isBusy = false;
 }
 
+/** Shows which pixels made the guess what it is. */
+async function explain() {
+  const { rows, attributions } = await model.explain({ input: drawn() });
+  const shares = attributions.input.data;
+  const most = Math.max(...shares.map(Math.abs)) || 1;
+  const map = $('because').getContext('2d');
+  const image = map.createImageData(28, 28);
+  shares.forEach((share, i) => {
+    const colour = share > 0 ? [245, 140, 50] : [80, 150, 240];
+    image.data.set([...colour.map((part) => part * Math.sqrt(Math.abs(share) / most)), 255], 4 * i);
+  });
+  map.putImageData(image, 0, 0);
+  $('explained').textContent = String(rows[0].index);
+  $('reason').hidden = false;
+}
+
 canvas.addEventListener('pointermove', draw);
 $('clear').addEventListener('click', () => {
   paper.clearRect(0, 0, 28, 28);
   void guess();
 });
+$('why').addEventListener('click', () => explain().catch((error) => say(error.message)));
 $('bad').addEventListener('click', () => model.reportFailure('the person who drew said so'));

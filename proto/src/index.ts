@@ -12,3 +12,4 @@ export * from './wire/update-id.ts';
 export * from './wire/grid.ts';
 export * from './wire/deltas.ts';
 export * from './wire/grpc-methods.ts';
+export * from './wire/histograms.ts';

@@ -23,15 +23,17 @@ import {
   subset,
 } from '@commonweight/edge-agent';
 import { ManifestSchema } from '@commonweight/proto';
+import { quantile } from '../chaos/quantiles.ts';
 import { freePort } from '../support/free-port.ts';
 import { listening, natsServer, temporaryFolder, until } from '../support/processes.ts';
 import { publishNext } from '../support/publish-next.ts';
 import { Publisher } from '../support/publisher.ts';
+import { followedByMany } from './sdk-fleet.ts';
+import { overSlowLinks } from './sdk-links.ts';
+import { killedAtRandom, liedTo } from './sdk-trust.ts';
 
-/** Apps that follow one model, a third of them over each link. */
-const CLIENTS = 24;
-const VERSIONS = 20;
-const WARM_UP = 2;
+/** Apps that wait for a coordinator that is away, a third of them over each link. */
+const WAITING = 24;
 /** 10,187 parameters. */
 const MODEL = { inputs: 784, hidden: [12, 33], outputs: 10, seed: 1 };
 /** Versions of the model whose outputs are its version, swapped while predictions run. */
@@ -39,11 +41,12 @@ const SWAPS = 40;
 const CALLERS = 8;
 
 /**
- * Apps and coordinator on loopback, in one process: from the call that commits a version to its serving in each app;
- * predictions that fail or mix versions while one is swapped in after the other; how long after the coordinator is
- * back all apps serve the version that it commits then; and how many bytes a version is to who has the one before.
+ * On loopback: from the commit of a version to its serving in a thousand apps; predictions that fail or mix versions while one is swapped in
+ * after the other; how long after the coordinator is back all apps serve the version that it commits then; how many bytes a version is to
+ * who has the one before; how fast bytes go over a link with a long way; what apps take of a coordinator that lies; and whether they start
+ * after SIGKILL.
  */
-export async function run(): Promise<Record<string, number | null>> {
+export async function run({ quick }: { quick: boolean }): Promise<Record<string, number | null>> {
   const folder = temporaryFolder('bench-sdk');
   const [grpc, http, natsPort] = [await freePort(), await freePort(), await freePort()];
   const nats = natsServer(natsPort);
@@ -57,8 +60,15 @@ export async function run(): Promise<Record<string, number | null>> {
         nats: `nats://127.0.0.1:${natsPort}`,
       });
     const urls = [`grpc://127.0.0.1:${grpc}`, `nats://127.0.0.1:${natsPort}`, `http://127.0.0.1:${http}`];
-    const followed = await follow(start, urls);
-    return { ...followed, ...(await swapUnderLoad(await portsWith(natsPort))), ...(await deltaRatios()) };
+    return {
+      ...(await followedByMany(quick)),
+      ...(await recovered(start, urls)),
+      ...(await swapUnderLoad(await portsWith(natsPort))),
+      ...(await deltaRatios()),
+      ...(await overSlowLinks(quick)),
+      ...(await liedTo(await portsWith(natsPort), quick)),
+      ...(await killedAtRandom(quick)),
+    };
   } finally {
     await nats.end('SIGTERM');
     rmSync(folder, { recursive: true, force: true });
@@ -71,7 +81,8 @@ const portsWith = async (nats: number): Promise<{ grpc: number; http: number; na
   nats,
 });
 
-async function follow(
+/** Until all apps serve what a coordinator commits that was away. */
+async function recovered(
   start: () => Promise<RunningCoordinator>,
   urls: readonly string[],
 ): Promise<Record<string, number>> {
@@ -79,33 +90,15 @@ async function follow(
   const clients: Client[] = [];
   try {
     await coordinator.service.importModel('bench', writeModel(mlp(MODEL)));
-    for (let i = 0; i < CLIENTS; i += 1)
+    for (let i = 0; i < WAITING; i += 1)
       clients.push(await connect(urls[i % urls.length] ?? '', { probation: { probationMs: 0 } }));
     const models = await Promise.all(clients.map((client) => client.model('bench')));
-    const times: number[] = [];
-    for (let version = 2; version <= VERSIONS + WARM_UP + 1; version += 1) {
-      const committed = Promise.withResolvers<number>();
-      const stop = coordinator.service.watchReleases(() => committed.resolve(performance.now()));
-      const active = models.map((model) => activeAt(model, version));
-      await publishNext(coordinator.service, 'bench', 0.001);
-      const committedAt = await committed.promise;
-      const served = await Promise.all(active);
-      stop();
-      if (version > WARM_UP + 1) times.push(...served.map((at) => at - committedAt));
-    }
     await coordinator.close();
-    const missed = VERSIONS + WARM_UP + 2;
     coordinator = await start();
     const backAt = performance.now();
-    const active = models.map((model) => activeAt(model, missed));
+    const active = models.map((model) => activeAt(model, 2));
     await publishNext(coordinator.service, 'bench', 0.001);
-    const recovered = Math.max(...(await Promise.all(active))) - backAt;
-    return {
-      clients: CLIENTS,
-      commit_to_active_p50_ms: percentile(times, 0.5),
-      commit_to_active_p99_ms: percentile(times, 0.99),
-      partition_recovery_s: recovered / 1000,
-    };
+    return { partition_recovery_s: (Math.max(...(await Promise.all(active))) - backAt) / 1000 };
   } finally {
     await Promise.all(clients.map((client) => client.close()));
     await coordinator.close();
@@ -174,7 +167,7 @@ async function swapUnderLoad(ports: {
       failed_predictions: failed,
       wrong_version: wrong,
       // What a swap adds to the wait of the slowest of a hundred predictions.
-      swap_pause_p99_ms: Math.max(0, percentile(swapping, 0.99) - percentile(calm, 0.99)),
+      swap_pause_p99_ms: Math.max(0, quantile(swapping, 0.99) - quantile(calm, 0.99)),
       rss_growth_mib: (after - before) / 2 ** 20,
     };
   } finally {
@@ -272,9 +265,4 @@ class Federation {
     }
     return mean;
   }
-}
-
-function percentile(times: readonly number[], q: number): number {
-  const sorted = times.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? Number.NaN;
 }

@@ -148,6 +148,17 @@ describe.each([
   });
 });
 
+test('a page explains what was drawn, by gradients that its own runtime takes', async () => {
+  await coordinator.service.importModel('explained', writeModel(fedAvg2nn(1)));
+  const page = await open(`http://127.0.0.1:${coordinator.httpPort}`, 'explained');
+  await serves(page, 1);
+  const guess = await drawOne(page);
+  await page.click('#why');
+  await page.locator('#reason').waitFor();
+  expect(await page.locator('#explained').textContent()).toBe(guess);
+  expect(await page.locator('#log li').allTextContents()).toEqual(['version 1 (current)']);
+});
+
 test.each([
   ['http', () => `http://127.0.0.1:${coordinator.httpPort}`],
   ['ws', () => `ws://127.0.0.1:${webSocketPort}`],

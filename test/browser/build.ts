@@ -4,20 +4,14 @@ import { build, type InlineConfig, type Plugin, type Rolldown } from 'vite';
 
 const root = join(import.meta.dirname, '../..');
 
-/** Who starts a worker, and its file. */
-const WORKERS = [
-  ['web-engine.ts', 'ort-web-worker'],
-  ['worker-trainer.ts', 'training-worker'],
-] as const;
-
-/** The sources name workers as the build will: in the sources they are a `.ts`. */
+/** The sources name workers as the build will: in the sources each is a `.ts`. */
 const workerFromSource: Plugin = {
   name: 'worker-from-source',
   enforce: 'pre',
-  transform: (code, id) => {
-    const [, worker] = WORKERS.find(([starter]) => id.endsWith(starter)) ?? [];
-    return worker === undefined ? undefined : code.replace(`./${worker}.js`, `./${worker}.ts`);
-  },
+  transform: (code, id) =>
+    /(client-sdk|edge-agent)\/src\/.*\.ts$/.test(id)
+      ? code.replaceAll(/new URL\('(\.\/[^']*-worker)\.js'/g, "new URL('$1.ts'")
+      : undefined,
 };
 
 const FROM_SOURCE = {
@@ -29,13 +23,17 @@ const FROM_SOURCE = {
 } satisfies InlineConfig;
 
 /** An example page as `vite build` makes it, but from the sources of the SDK. */
-export async function buildExample(outDir: string, name: 'digits' | 'react' | 'teach' = 'digits'): Promise<void> {
+export const buildExample = (outDir: string, name: 'digits' | 'react' | 'teach' = 'digits'): Promise<void> =>
+  buildPage(join('examples', name), outDir);
+
+/** A page of this repository. */
+export async function buildPage(folder: string, outDir: string): Promise<void> {
   const options = { outDir, emptyOutDir: true, target: 'es2024' } as const;
-  await build({ ...FROM_SOURCE, plugins: [workerFromSource], root: join(root, 'examples', name), build: options });
+  await build({ ...FROM_SOURCE, plugins: [workerFromSource], root: join(root, folder), build: options });
 }
 
-/** Bytes after gzip of what a page has to load before it can connect by HTTP, and of what NATS adds. */
-export async function sdkSizes(): Promise<{ start: number; nats: number }> {
+/** Bytes after gzip of what a page has to load before it can connect by HTTP, and of what NATS and explanations add. */
+export async function sdkSizes(): Promise<{ start: number; nats: number; explain: number }> {
   const built = await build({
     ...FROM_SOURCE,
     plugins: [workerFromSource],
@@ -63,6 +61,10 @@ export async function sdkSizes(): Promise<{ start: number; nats: number }> {
   const bytes = (names: Iterable<string>): number =>
     [...names].reduce((sum, name) => sum + gzipSync(byName.get(name)?.code ?? '', { level: 9 }).length, 0);
   const start = closure(entry.fileName);
-  const later = new Set(entry.dynamicImports.flatMap((name) => [...closure(name)]).filter((name) => !start.has(name)));
-  return { start: bytes(start), nats: bytes(later) };
+  const later = (hint: string): number => {
+    const name = entry.dynamicImports.find((one) => one.includes(hint));
+    if (name === undefined) throw new Error(`the build has no part of its own for ${hint}`);
+    return bytes([...closure(name)].filter((one) => !start.has(one)));
+  };
+  return { start: bytes(start), nats: later('nats'), explain: later('explainer') };
 }

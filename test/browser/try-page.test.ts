@@ -108,6 +108,67 @@ test('a CSV file with a header and labels is read row by row', async () => {
   await page.getByText(first!.toPrecision(3)).waitFor();
 });
 
+/** Pixels of a canvas that are clearly of one colour, by how much red is above blue. */
+const coloured = (page: Page): Promise<{ orange: number; blue: number }> =>
+  page.locator('#heat').evaluate((element) => {
+    interface Canvas {
+      getContext(kind: '2d'): { getImageData(...box: number[]): { data: Uint8ClampedArray } };
+    }
+    const { data } = (element as unknown as Canvas).getContext('2d').getImageData(0, 0, 280, 280);
+    let [orange, blue] = [0, 0];
+    for (let at = 0; at < data.length; at += 4) {
+      const warmth = data[at]! - data[at + 2]!;
+      if (warmth > 60) orange += 1;
+      if (warmth < -60) blue += 1;
+    }
+    return { orange, blue };
+  });
+
+test('a drawn digit is explained by a heat map, and the next stroke takes it away', async () => {
+  const page = await open('digits');
+  const pad = await page.locator('#pad').boundingBox();
+  const [x, y] = [pad!.x + 140, pad!.y + 50];
+  const draw = async (): Promise<void> => {
+    await page.mouse.move(x, y);
+    await page.mouse.down();
+    await page.mouse.move(x, y + 180, { steps: 10 });
+    await page.mouse.up();
+  };
+  await draw();
+  await page.getByText('largest at 1').waitFor();
+  expect(await page.locator('#why').isHidden()).toBe(true);
+  await page.getByRole('button', { name: 'Explain' }).click();
+  await page.getByText('logits 1 is').waitFor();
+  // The stroke speaks for a one, and is what most of the colour is for.
+  const { orange, blue } = await coloured(page);
+  expect(orange).toBeGreaterThan(500);
+  expect(orange).toBeGreaterThan(blue);
+  await page.locator('#heat').and(page.getByLabel('Which pixels made output 1 what it is')).waitFor();
+  await page.mouse.move(0, 0);
+  await draw();
+  await page.locator('#why').waitFor({ state: 'hidden' });
+});
+
+test('a row of a CSV file is explained by its columns, as a program hears it', async () => {
+  const file = join(folder, 'named.csv');
+  await writeFile(file, 'sepal length,sepal width,petal length,petal width,kind\n6.3,2.5,5,1.9,virginica\n');
+  const page = await open('flowers');
+  await page.getByLabel('or a CSV file').setInputFiles(file);
+  await page.getByText('row 1 of 1').waitFor();
+  await page.getByRole('button', { name: 'Explain' }).click();
+  await page.getByText('the 4 of 4 values that count most').waitFor();
+  expect(await page.locator('#heat').isHidden()).toBe(true);
+  const inputs = [{ name: 'input', datatype: 'FP32', shape: [1, 4], data: [6.3, 2.5, 5, 1.9] }];
+  const response = await fetch(`${url()}/api/models/flowers/explain`, {
+    method: 'POST',
+    body: JSON.stringify({ inputs }),
+  });
+  const { attributions } = (await response.json()) as { attributions: { data: number[] }[] };
+  const text = (await page.locator('#reasons').textContent()) ?? '';
+  expect(text).toContain('petal length: 5');
+  for (const share of attributions[0]!.data) expect(text).toContain(share.toPrecision(3));
+});
+
 test('what is wrong is said in the words of the endpoint, and the next try is answered', async () => {
   const page = await open('flowers');
   const row = page.getByLabel('Numbers of one row');

@@ -72,6 +72,7 @@ function scalar(type: ScalarType, { name, number }: DescField): unknown {
     case ScalarType.DOUBLE:
       return number + 0.1;
     case ScalarType.INT64:
+    case ScalarType.SINT64:
       return -BigInt(number) * 2n ** 40n;
     case ScalarType.UINT64:
       return BigInt(number) + 2n ** 40n;

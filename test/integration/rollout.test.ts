@@ -1,7 +1,7 @@
 // A rollout as it goes with real apps over every link: what they report takes a bad version back, and leaves a good one alone.
 import { join } from 'node:path';
 import type { Client, Engine, Model, ModelOptions, Prediction, Session, Tensor } from '@commonweight/client-sdk';
-import { connect, nodePlatform, OrtEngine } from '@commonweight/client-sdk';
+import { connect, OrtEngine } from '@commonweight/client-sdk';
 import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
 import { logistic, writeModel } from '@commonweight/core';
 import type { ChannelStatus, FleetStatus } from '@commonweight/proto';
@@ -11,6 +11,7 @@ import { GUARD } from '../../coordinator/src/channels/guard.ts';
 import { freePort } from '../support/free-port.ts';
 import { listening, natsServer, temporaryFolder, until, type Program } from '../support/processes.ts';
 import { publishNext } from '../support/publish-next.ts';
+import { withEngine } from '../support/with-engine.ts';
 
 let nats: Program;
 let natsPort = 0;
@@ -45,6 +46,7 @@ const CLIENTS = 12;
 
 /** One runtime for all apps of this process, whose sessions a test may change. */
 const shared = (odd: (session: Session) => Session = (session) => session): Engine => ({
+  name: 'ort-cpu',
   runtime: () => ort.runtime(),
   load: async (onnx) => odd(await ort.load(onnx)),
   close: () => Promise.resolve(),
@@ -61,7 +63,7 @@ async function apps(
   calling = true;
   return Promise.all(
     Array.from({ length: CLIENTS }, async (_, i) => {
-      const platform = { ...nodePlatform, openEngine: engine };
+      const platform = withEngine(engine);
       const connecting = { clientId: `app ${i}`, reports: { everyMs: 300 }, readyTimeoutMs: 30_000 };
       const client = await connectOn(platform, url, connecting);
       clients.push(client);
@@ -230,7 +232,7 @@ test('what a version does beside the one that serves is told, and taking it then
 test('an app that does not want to tells nobody', async () => {
   const name = 'silent';
   await twoVersions(name);
-  const platform = { ...nodePlatform, openEngine: () => shared() };
+  const platform = withEngine(() => shared());
   const client = await connectOn(platform, `grpc://127.0.0.1:${coordinator.grpcPort}`, { reports: false });
   const taken = coordinator.service.reportCounts.taken;
   const model = await client.model(name);

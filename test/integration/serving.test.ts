@@ -338,9 +338,25 @@ test('int8 serves where it is asked for, and says so', async () => {
     expect.objectContaining({ type: 'version', model: 'digits', variant: 'int8-dynamic', why: 'int8 was asked for' }),
   );
   expect(await (await fetch(`${url}/metrics`)).text()).toContain(
-    'commonweight_serving_variant_info{model="digits",variant="int8-dynamic"} 1',
+    'commonweight_serving_variant_info{model="digits",variant="int8-dynamic",engine="ort-cpu"} 1',
   );
 });
+
+test('another engine serves where it is asked for, and one that does not work here is an error that says why', async () => {
+  const { url, events } = await endpoint({ engine: 'ort-web', models: ['digits'] });
+  expect(events).toContainEqual(expect.objectContaining({ type: 'version', variant: 'fp32', engine: 'ort-web' }));
+  const body = { inputs: [{ name: 'input', datatype: 'FP32', shape: [1, 784], data: Array(784).fill(0.5) }] };
+  const answers = async (at: string): Promise<number[]> => {
+    const response = await fetch(`${at}/v2/models/digits/infer`, { method: 'POST', body: JSON.stringify(body) });
+    return ((await response.json()) as { outputs: { data: number[] }[] }).outputs[0]!.data;
+  };
+  const [own, usual] = [await answers(url), await answers((await endpoint({ models: ['digits'] })).url)];
+  own.forEach((value, index) => expect(value).toBeCloseTo(usual[index]!, 4));
+  const missing = process.platform === 'darwin' ? 'ort-dml' : 'ort-coreml';
+  await expect(endpoint({ engine: missing })).rejects.toThrow(
+    `${missing} does not work here: the installed onnxruntime-node does not have it; 'auto' takes what works`,
+  );
+}, 120_000);
 
 test('a model that comes later is served without a restart', async () => {
   const { url, serving } = await endpoint({ models: [] });

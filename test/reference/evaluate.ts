@@ -2,7 +2,7 @@
 import { blockedDomain } from '../../core/src/autodiff/blocked-convolution.ts';
 import type { NodeProto } from '../../core/src/onnx/gen/onnx/onnx_pb.ts';
 import type { GraphBuilder } from '../../core/src/onnx/graph-builder.ts';
-import { floatAttribute, intAttribute } from '../../core/src/onnx/nodes.ts';
+import { findAttribute, floatAttribute, intAttribute } from '../../core/src/onnx/nodes.ts';
 import { permutationOf, reducedAxes } from '../../core/src/onnx/shapes.ts';
 import { floatValues, integerValues } from '../../core/src/onnx/tensor-data.ts';
 import { transposedWindowsOf, windowsOf } from '../../core/src/onnx/windows.ts';
@@ -52,6 +52,11 @@ const copy: Kernel = ({ inputs }) => [inputs[0]!.data.slice()];
 
 const kernels: Readonly<Record<string, Kernel>> = {
   ...movingKernels,
+  ConstantOfShape: ({ node, output }) => {
+    const value = findAttribute(node, 'value')?.t;
+    const [number = 0] = value === undefined ? [] : value.dataType === 1 ? floatValues(value) : integerValues(value);
+    return [new Float64Array(sizeOf(output)).fill(number)];
+  },
   Identity: copy,
   Dropout: copy,
   Cast: copy,
@@ -59,6 +64,7 @@ const kernels: Readonly<Record<string, Kernel>> = {
   Flatten: copy,
   Squeeze: copy,
   Unsqueeze: copy,
+  Not: unary((x) => Number(x === 0)),
   Neg: unary((x) => -x),
   Exp: unary(Math.exp),
   Log: unary(Math.log),

@@ -5,6 +5,7 @@ import { deflated } from '../../edge-agent/src/deflate.ts';
 import type { Device } from '../../edge-agent/src/device/device.ts';
 import type { TrainingJob, TrainingResult } from '../../edge-agent/src/training/messages.ts';
 import type { MadeReport, ReportJob } from '../../edge-agent/src/training/reports.ts';
+import type { TrainingOptions } from '../../edge-agent/src/training/trainer.ts';
 import type { OutboxEntry } from '../../edge-agent/src/outbox/outbox.ts';
 import { hex, openDisk, type Durable } from './agent-disk.ts';
 import { SimulatedLink, type LinkWorld } from './link.ts';
@@ -72,7 +73,11 @@ export class SimulatedAgent {
       },
     });
     const training = random.fork('training');
-    const train = async ({ weights }: TrainingJob, timeMs: number, signal?: AbortSignal): Promise<TrainingResult> => {
+    const train = async (
+      { weights }: TrainingJob,
+      timeMs: number,
+      { signal }: TrainingOptions = {},
+    ): Promise<TrainingResult> => {
       const isSlow = world.isStormy() && training.uniform() < 0.1;
       const ms = 200 + training.uniform() * (isSlow ? SLOW_MS : TRAIN_MS);
       const isFailing = world.isStormy() && training.uniform() < 0.05;

@@ -80,11 +80,18 @@ export class SimulatedApp {
 
   async #begin(durable: Storage): Promise<void> {
     const { name, trace, onVersion, onCommitted, coordinatorKey } = this.#world;
+    const engine: Engine = {
+      name: 'ort-cpu',
+      runtime: async () => 'simulated 1',
+      load: (onnx) => this.#load(onnx),
+      close: async () => {},
+    };
     const client = new Client(
       {
         link: this.link,
         pin: await KeyPin.open({ given: coordinatorKey }),
-        engine: { runtime: async () => 'simulated 1', load: (onnx) => this.#load(onnx), close: async () => {} },
+        engine,
+        openEngine: () => engine,
         storage: this.#disk(durable),
         crypto: { sha256, verifyEd25519 },
         who: { clientId: name, labels: {} },

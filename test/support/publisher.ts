@@ -147,6 +147,13 @@ export class Publisher {
     });
   }
 
+  /** A version that was published. */
+  released(version: number, model: string = 'm'): SignedManifest {
+    const signed = this.#versions.get(`${model} ${version}`);
+    if (signed === undefined) throw new Error(`version ${version} of ${model} was not published`);
+    return signed;
+  }
+
   /** Says that this is the newest, whatever it is. */
   announce(signed: SignedManifest, model: string = 'm'): void {
     this.#newest.set(model, signed);

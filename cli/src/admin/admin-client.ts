@@ -122,9 +122,9 @@ export class AdminClient {
   async makeVariants(
     model: string,
     version: number,
-    { forms, accuracyDropPointsMax }: { forms: readonly string[]; accuracyDropPointsMax: number },
+    policy: { forms: readonly string[]; accuracyDropPointsMax: number; calibrationAgentsMin?: number },
   ): Promise<SignedVariantList> {
-    const request = { model, version: BigInt(version), forms: [...forms], accuracyDropPointsMax };
+    const request = { model, version: BigInt(version), ...policy, forms: [...policy.forms] };
     const { makeVariants } = AdminService.method;
     return given(
       (await this.#channel.unary(makeVariants, request, { deadlineMs: VARIANTS_DEADLINE_MS })).variants,

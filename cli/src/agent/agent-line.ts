@@ -20,6 +20,10 @@ export function agentLine(event: AgentEvent): string {
       return `away: ${event.why}; back in ${(event.returnMs / 1000).toFixed(1)} s`;
     case 'assignment':
       return `${event.task} round ${event.round}: ${WORK[event.work] ?? event.work} version ${event.version}`;
+    case 'teacher':
+      return `learning from ${event.model} version ${event.version}`;
+    case 'calibrated':
+      return `measured the activations of ${event.model} version ${event.version} on ${event.examples} examples`;
     case 'trained':
       return `${event.task} round ${event.round}: trained ${event.steps} steps on ${event.examples} examples in ${event.trainMs} ms, loss ${event.loss.toPrecision(4)}`;
     case 'reported':

@@ -1,3 +1,4 @@
+import type { EngineName as ServingEngine } from '@commonweight/client-sdk';
 import type {
   AgentEvent,
   ConditionSetting,
@@ -16,7 +17,7 @@ import { standardOutput, type Output } from '../output/output.ts';
 import { stopSignal, tellParent } from '../output/stop-signal.ts';
 import { agentLine } from '../agent/agent-line.ts';
 import { condition } from '../agent/device-flags.ts';
-import { servingFlags, servingOptions, type ServingFlags } from '../serving/serving-flags.ts';
+import { servingEngines, servingFlags, servingOptions, type ServingFlags } from '../serving/serving-flags.ts';
 import { servingLine } from '../serving/serving-line.ts';
 
 interface Options extends ServingFlags {
@@ -32,9 +33,11 @@ interface Options extends ServingFlags {
   threads?: number;
   cpuShare?: number;
   engine: EngineName | 'auto';
+  calibration: boolean;
   serve?: string;
   serveGrpc?: string;
   serveModel: string[];
+  serveEngine: ServingEngine | 'auto';
   json?: boolean;
 }
 
@@ -65,9 +68,11 @@ export function addAgent(program: Command): void {
     .option('--threads <n>', 'threads of the training (else one for each core but one)', whole(1, 1024))
     .option('--cpu-share <share>', 'how much of all cores training may keep busy, such as 0.5', share)
     .option('--engine <name>', `what trains: auto, ${engines.join(', ')}`, oneOf('auto', ...engines), 'auto')
+    .option('--no-calibration', 'do not tell the coordinator how large activations are on the data')
     .option('--serve <address>', 'serve predictions here as well, such as 127.0.0.1:8000')
     .option('--serve-grpc <address>', 'and here over gRPC')
-    .option('--serve-model <name>', 'a model to serve, else those it trains; may be repeated', names, []);
+    .option('--serve-model <name>', 'a model to serve, else those it trains; may be repeated', names, [])
+    .option('--serve-engine <name>', `what serves: ${servingEngines.join(', ')}`, oneOf(...servingEngines), 'ort-cpu');
   servingFlags(command, 'what tasks may choose by, and rollouts may know of what it serves').action(agent);
   addDoctor(command);
 }
@@ -80,7 +85,7 @@ const deviceOf = ({ condition: set, conditionsFile: file, label: labels = {} }: 
 const names = (text: string, before: string[]): string[] => [...before, name(text)];
 
 async function agent(options: Options): Promise<void> {
-  const { coordinator, data, engine, id, task, threads, cpuShare } = options;
+  const { coordinator, data, engine, id, task, threads, cpuShare, calibration: calibrates } = options;
   if (data === undefined) {
     throw new UsageError('--data is missing: say what it trains on, such as --data csv:readings.csv or --data mnist');
   }
@@ -102,6 +107,7 @@ async function agent(options: Options): Promise<void> {
       agentId: id,
       dataDir,
       engine,
+      calibrates,
       leavesBetweenRounds: options.betweenRounds === 'leave',
       isEvaluator: options.evaluator === true,
       device: deviceOf(options),
@@ -121,7 +127,7 @@ async function endpointOf(
   dataDir: string,
   output: Output,
 ): Promise<Serving | undefined> {
-  const { serve: http, serveGrpc: grpc, serveModel: models, coordinator } = options;
+  const { serve: http, serveGrpc: grpc, serveModel: models, serveEngine: engine, coordinator } = options;
   if (http === undefined) {
     if (grpc === undefined && models.length === 0) return undefined;
     throw new UsageError('--serve is missing: say where HTTP listens, such as --serve 127.0.0.1:8000');
@@ -138,6 +144,7 @@ async function endpointOf(
     coordinator,
     http,
     models,
+    engine,
     cacheDir: join(dataDir, 'serving'),
     onEvent,
     ...(grpc === undefined ? {} : { grpc }),

@@ -1,12 +1,12 @@
 import {
-  calibrationGraph,
-  Calibrator,
   excludeUntil,
+  keptRanges,
   NoiseMeter,
   noiseProbe,
   QuantizeError,
   quantizedForms,
   quantizeModel,
+  rangesIn,
   readModel,
   writeModel,
   type CalibrationMethod,
@@ -15,9 +15,11 @@ import {
   type QuantizedForm,
   type QuantizedModel,
   type QuantizeOptions,
+  type WeightBits,
 } from '@commonweight/core';
 import { readFile, writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
+import { calibrated } from '../model/calibrate.ts';
 import { compareModels, latenciesOf, type Comparison } from '../model/compare-models.ts';
 import { ModelRunner, type Samples } from '../model/run-model.ts';
 import { madeUpSamples, readSamples } from '../model/samples.ts';
@@ -33,7 +35,7 @@ interface Options {
   examples: number;
   method: string;
   activations: string;
-  weightBits: string;
+  weightBits: number;
   blockSize: number;
   exclude: string[];
   accuracyDropMax?: number;
@@ -51,7 +53,7 @@ export function addModelQuantize(model: Command): void {
     .requiredOption('--out <file>', 'where to write')
     .option(
       '--calibrate <data>',
-      'data to measure with, such as "mnist?split=train", or inputs.json; static-int8 needs it',
+      'data to measure with, such as "mnist?split=train", or inputs.json; static-int8 needs it, unless the model keeps ranges',
     )
     .option('--examples <n>', 'how many examples of the data', whole(1, 1e6), 512)
     .option('--method <name>', `how ranges are chosen: ${METHODS.join(', ')}`, oneOf(...METHODS), 'minmax')
@@ -61,7 +63,12 @@ export function addModelQuantize(model: Command): void {
       oneOf('uint8', 'int8'),
       'uint8',
     )
-    .option('--weight-bits <n>', '8, or 7 for CPUs with AVX2 or AVX-512 but no VNNI', oneOf('7', '8'), '8')
+    .option(
+      '--weight-bits <n>',
+      '8, or 7 for CPUs with AVX2 or AVX-512 but no VNNI; fewer for models that were trained for it (int8 forms)',
+      whole(2, 8),
+      8,
+    )
     .option('--block-size <n>', 'numbers that share a scale in the block forms', whole(16, 256), 32)
     .option('--exclude <pattern>', 'leave nodes alone, by name or operator, with *; may be repeated', collected, [])
     .option('--accuracy-drop-max <points>', 'leave out the noisiest layers until the drop is at most this', number(0))
@@ -73,15 +80,16 @@ const collected = (pattern: string, before: string[]): string[] => [...before, p
 
 async function quantizeFile(file: string, options: Options): Promise<void> {
   const { form, calibrate, accuracyDropMax } = options;
-  if (form === 'static-int8' && calibrate === undefined) {
-    throw new UsageError('static-int8 needs data: add --calibrate, such as --calibrate "mnist?split=train"');
-  }
   if (accuracyDropMax !== undefined && (calibrate === undefined || calibrate.endsWith('.json'))) {
     throw new UsageError('--accuracy-drop-max needs data with labels: add --calibrate, such as "mnist?split=train"');
   }
   const output = standardOutput(options);
   const before = await readFile(file);
   const model = readModel(before);
+  if (form === 'static-int8' && calibrate === undefined && rangesIn(model) === undefined) {
+    const why = keptRanges(model).length === 0 ? '' : ', for the ranges that it keeps were not trained yet';
+    throw new UsageError(`static-int8 needs data${why}: add --calibrate, such as --calibrate "mnist?split=train"`);
+  }
   const samples =
     calibrate === undefined ? madeUpSamples(model) : await readSamples(model, calibrate, options.examples);
   const runner = new ModelRunner();
@@ -130,14 +138,18 @@ class Quantizing {
     const settings: QuantizeOptions = {
       exclude,
       activations: activations as 'int8' | 'uint8',
-      weightBits: weightBits === '7' ? 7 : 8,
+      weightBits: weightBits as WeightBits,
       blockSize,
     };
     if (form !== 'static-int8') return settings;
-    const { model, values } = calibrationGraph(this.#model, settings);
-    const calibrator = new Calibrator(values);
-    await this.#each('calibrating', model, (tensors) => calibrator.add(tensors));
-    return { ...settings, ranges: calibrator.ranges({ method: method as CalibrationMethod }) };
+    const kept = this.#options.calibrate === undefined ? rangesIn(this.#model) : undefined;
+    if (kept !== undefined) return { ...settings, ranges: kept };
+    const ranges = await calibrated(this.#runner, this.#model, this.#samples, {
+      ...settings,
+      method: method as CalibrationMethod,
+      onBatch: (done, of) => this.#batch('calibrating', done, of),
+    });
+    return { ...settings, ranges };
   }
 
   async #noise(form: QuantizedForm, settings: QuantizeOptions): Promise<LayerNoise[]> {
@@ -179,9 +191,12 @@ class Quantizing {
     let done = 0;
     for await (const tensors of this.#runner.run(model, this.#samples)) {
       take(tensors);
-      done += 1;
-      if (done === of || done % 16 === 0) this.#progress(`${stage}: ${done} of ${of} batches`, { stage, done, of });
+      this.#batch(stage, (done += 1), of);
     }
+  }
+
+  #batch(stage: string, done: number, of: number): void {
+    if (done === of || done % 16 === 0) this.#progress(`${stage}: ${done} of ${of} batches`, { stage, done, of });
   }
 
   /** On the error stream for people, so that what is piped is the result alone. */

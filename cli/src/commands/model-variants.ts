@@ -1,6 +1,6 @@
 import { openModelLink, verifyEd25519, type ModelLink } from '@commonweight/client-sdk';
 import { parseVariantPolicy } from '@commonweight/coordinator';
-import { joinModel, readModel, weightsFromBytes, type ModelProto } from '@commonweight/core';
+import { readModel } from '@commonweight/core';
 import {
   openManifest,
   openVariantList,
@@ -13,6 +13,7 @@ import {
 import type { Command } from 'commander';
 import { AdminClient, withAdmin } from '../admin/admin-client.ts';
 import { compareModels } from '../model/compare-models.ts';
+import { fetchModel } from '../model/registered-model.ts';
 import { ModelRunner, type Samples } from '../model/run-model.ts';
 import { madeUpRows, readSamples } from '../model/samples.ts';
 import { names, number, talking, versionedName, whole, type VersionedName } from '../output/arguments.ts';
@@ -25,6 +26,7 @@ interface Options {
   json?: boolean;
   make?: string[];
   dropMax?: number;
+  calibrationAgentsMin?: number;
   measure?: boolean;
   data?: string;
   examples: number;
@@ -34,7 +36,8 @@ export function addModelVariants(model: Command): void {
   talking(model.command('variants'), 'grpc')
     .description('the forms of a version: list them, have them made, measure them so that they are published')
     .argument('<name>', 'a model, and with @ a version: digits@3', versionedName)
-    .option('--make <forms>', 'have the coordinator make int8-dynamic, int8-blocks, or both with a comma', names)
+    .option('--make <forms>', 'have the coordinator make int8-dynamic, int8-blocks, int8-static, with commas', names)
+    .option('--calibration-agents-min <n>', 'agents whose data the ranges of int8-static come from (3)', whole(2, 16))
     .option('--drop-max <points>', 'points of accuracy that a form may lose (default: 0.5)', number(0))
     .option('--measure', 'run every form and float32 here, and report what was found')
     .option('--data <spec>', 'data to measure on, such as "mnist?split=test"; without it, made-up rows')
@@ -43,13 +46,16 @@ export function addModelVariants(model: Command): void {
 }
 
 async function showVariants({ name: model, version }: VersionedName, options: Options): Promise<void> {
-  const { make, dropMax, measure, data } = options;
+  const { make, dropMax, calibrationAgentsMin, measure, data } = options;
   if (make === undefined && dropMax !== undefined) throw new UsageError('--drop-max goes with --make');
+  if (make?.includes('int8-static') !== true && calibrationAgentsMin !== undefined) {
+    throw new UsageError('--calibration-agents-min goes with --make int8-static');
+  }
   if (measure !== true && data !== undefined) throw new UsageError('--data goes with --measure');
   const link = openModelLink(options.coordinator);
   try {
     const manifest = opened(await link.getModel(model, version));
-    if (make !== undefined) await makeForms(options.coordinator, manifest, make, dropMax);
+    if (make !== undefined) await makeForms(options.coordinator, manifest, make, dropMax, calibrationAgentsMin);
     if (measure === true) await measureForms(link, manifest, options);
     say(manifest, listIn(await link.getVariants?.(model, Number(manifest.version))), options);
   } finally {
@@ -57,8 +63,18 @@ async function showVariants({ name: model, version }: VersionedName, options: Op
   }
 }
 
-async function makeForms(url: string, manifest: Manifest, forms: string[], dropMax: number | undefined): Promise<void> {
-  const policy = parseVariantPolicy({ forms, ...(dropMax === undefined ? {} : { accuracyDropPointsMax: dropMax }) });
+async function makeForms(
+  url: string,
+  manifest: Manifest,
+  forms: string[],
+  dropMax: number | undefined,
+  calibrationAgentsMin: number | undefined,
+): Promise<void> {
+  const policy = parseVariantPolicy({
+    forms,
+    ...(dropMax === undefined ? {} : { accuracyDropPointsMax: dropMax }),
+    ...(calibrationAgentsMin === undefined ? {} : { calibrationAgentsMin }),
+  });
   await withAdmin(url, (admin) => admin.makeVariants(manifest.model, Number(manifest.version), policy));
 }
 
@@ -72,7 +88,7 @@ async function measureForms(link: ModelLink, manifest: Manifest, options: Option
       `version ${version} of ${model} has no forms to measure: add --make int8-dynamic,int8-blocks`,
     );
   }
-  const float32 = await modelOf(link, manifest);
+  const float32 = await fetchModel(link, manifest);
   const samples =
     options.data === undefined ? madeUpRows(float32) : await readSamples(float32, options.data, options.examples);
   const runner = new ModelRunner();
@@ -101,15 +117,6 @@ async function measureForms(link: ModelLink, manifest: Manifest, options: Option
   }
 }
 
-async function modelOf(link: ModelLink, manifest: Manifest): Promise<ModelProto> {
-  const part = async (role: string): Promise<Uint8Array> => {
-    const artifact = manifest.artifacts.find((one) => one.role === role);
-    if (artifact === undefined) throw new CommandError(`version ${manifest.version} has no ${role}`);
-    return await link.download(artifact.digest, Number(artifact.size));
-  };
-  return readModel(joinModel(readModel(await part('graph')), weightsFromBytes(await part('weights'))));
-}
-
 const examplesIn = ({ batches }: Samples): bigint =>
   batches.reduce((sum, { feeds, labels }) => sum + BigInt(labels?.length ?? Object.values(feeds)[0]?.dims[0] ?? 1), 0n);
 
@@ -130,7 +137,7 @@ function say(manifest: Manifest, list: VariantList | undefined, options: Options
     variant.size === 0n ? '' : bytes(Number(variant.size)),
     digestOf(variant).slice(0, 16),
     accuracyOf(variant),
-    variant.why,
+    `${variant.why}${calibrationOf(variant)}`,
   ]);
   const float32 = ['fp32', 'published', bytes(size), '', '', 'the version as it was committed'];
   output.say(
@@ -154,6 +161,9 @@ const accuracyOf = ({ measurement }: Variant): string => {
   return accuracy === undefined ? '' : `${percent(accuracy.variant)} (fp32 ${percent(accuracy.float32)})`;
 };
 
+const calibrationOf = ({ calibration }: Variant): string =>
+  calibration === undefined ? '' : `; ranges from ${calibration.examples} examples of ${calibration.agents} agents`;
+
 const recordOf = (variant: Variant): object => {
   const { name, state, why, size, measurement } = variant;
   const { data, examples, difference, agreement, accuracy } = measurement ?? {};
@@ -165,6 +175,9 @@ const recordOf = (variant: Variant): object => {
     digest: digestOf(variant),
     ...(measurement === undefined ? {} : { measuredOn: data, examples, difference, agreement }),
     ...(accuracy === undefined ? {} : { accuracyFp32: accuracy.float32, accuracy: accuracy.variant }),
+    ...(variant.calibration === undefined
+      ? {}
+      : { calibrationAgents: variant.calibration.agents, calibrationExamples: variant.calibration.examples }),
   };
 };
 

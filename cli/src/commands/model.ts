@@ -9,6 +9,7 @@ import {
   weightsToSafetensors,
   writeModel,
   type ModelProto,
+  type Range,
   type TensorSpec,
 } from '@commonweight/core';
 import {
@@ -28,9 +29,12 @@ import { withAdmin } from '../admin/admin-client.ts';
 import { sourceOf, withFile, type FileSource } from '../admin/file-source.ts';
 import { behind } from '../model/behind.ts';
 import { adapted, adapts, type AdaptFlags } from '../model/adapted.ts';
+import { calibrated } from '../model/calibrate.ts';
 import { contractTypes } from '../model/contract-types.ts';
 import { builtModel, modelKinds, type ModelShape } from '../model/model-kinds.ts';
 import { readOnnx, understood } from '../model/read-onnx.ts';
+import { ModelRunner } from '../model/run-model.ts';
+import { readSamples } from '../model/samples.ts';
 import { gathered, name, number, oneOf, talking, whole, wholes } from '../output/arguments.ts';
 import { CommandError, refusedIsUsage, UsageError } from '../output/failure.ts';
 import { bytes, percent, table, time } from '../output/format.ts';
@@ -39,10 +43,15 @@ import { addModelChannel } from './model-channel.ts';
 import { addModelCheck, showSpec } from './model-check.ts';
 import { addModelAudit, modelVersion, type ModelVersion } from './model-audit.ts';
 import { addModelCandidates, candidateOf } from './model-candidates.ts';
+import { addModelDistill } from './model-distill.ts';
 import { addModelFleet } from './model-fleet.ts';
+import { addModelPrune } from './model-prune.ts';
 import { addModelQuantize } from './model-quantize.ts';
 import { addModelPreprocess } from './model-preprocess.ts';
 import { addModelVariants } from './model-variants.ts';
+
+/** Examples that first ranges are measured on. */
+const CALIBRATION_EXAMPLES = 512;
 
 interface Options {
   coordinator: string;
@@ -53,7 +62,7 @@ export function addModel(program: Command): void {
   const model = program
     .command('model')
     .description(
-      'the registry: make, import, list, show, export, check, audit and quantize models, their forms and their channels',
+      'the registry: make, import, list, show, export, check, audit, quantize, prune and distill models, their forms and channels',
     );
   talking(model.command('create'), 'grpc')
     .description(`make a fresh model (${Object.keys(modelKinds).join(', ')}) and import it`)
@@ -83,6 +92,8 @@ export function addModel(program: Command): void {
     )
     .option('--lora-rank <n>', 'width of the adapters (8)', whole(1, 4096))
     .option('--lora-alpha <x>', 'the adapters count alpha/rank (the rank)', number(0))
+    .option('--keep-ranges', 'add tensors for the ranges of activations, which quantization-aware training fills')
+    .option('--calibrate <data>', 'of --keep-ranges: measure first ranges here, on data such as "mnist?split=train"')
     .option('--seed <n>', 'of a new head and of adapters', whole(0), 1)
     .option('--preprocess <file>', 'an ONNX graph that stands in front of it and is shipped with it (model preprocess)')
     .option('--file <file>', 'write an ONNX file instead of importing')
@@ -125,6 +136,8 @@ export function addModel(program: Command): void {
   addModelPreprocess(model);
   addModelAudit(model);
   addModelQuantize(model);
+  addModelPrune(model);
+  addModelDistill(model);
   addModelVariants(model);
   addModelCandidates(model);
   addModelChannel(model);
@@ -140,17 +153,25 @@ async function createModel(
   await writeOrImport(model, onnx, options, standardOutput(options));
 }
 
-type ImportFlags = AdaptFlags & { name?: string; preprocess?: string; file?: string };
+type ImportFlags = AdaptFlags & { name?: string; preprocess?: string; file?: string; calibrate?: string };
 
 async function importModel(file: string, options: Options & ImportFlags): Promise<void> {
   const model = name(options.name ?? basename(file, extname(file)));
   const output = standardOutput(options);
-  const { preprocess } = options;
+  const { preprocess, calibrate } = options;
+  if (calibrate !== undefined && options.keepRanges !== true) {
+    throw new UsageError('--calibrate goes with --keep-ranges: say that the model is to keep what is measured');
+  }
   const isAdapted = adapts(options);
   if (!isAdapted && preprocess === undefined && options.file === undefined)
     return await withFile(file, (source) => importFrom(model, source, options, output));
   const read = await readOnnx(file);
-  const changed = isAdapted ? understood(file, () => adapted(read, options)) : read;
+  const { keepRanges: _, ...others } = options;
+  const ranges =
+    calibrate === undefined
+      ? undefined
+      : await rangesOn(calibrate, adapts(others) ? understood(file, () => adapted(read, others)) : read);
+  const changed = isAdapted ? understood(file, () => adapted(read, options, ranges)) : read;
   const composed = preprocess === undefined ? changed : await behind(preprocess, changed);
   await writeOrImport(model, writeModel(composed), options, output);
   if (!isAdapted) return;
@@ -160,6 +181,16 @@ async function importModel(file: string, options: Options & ImportFlags): Promis
     `${trained.toLocaleString('en')} numbers are trained and travel in updates (${percent(trained / all)} of what the file would train)`,
     { event: 'adapted', model, trained, parameters: all },
   );
+}
+
+/** Ranges of activations, measured on this machine. */
+async function rangesOn(data: string, model: ModelProto): Promise<Map<string, Range>> {
+  const runner = new ModelRunner();
+  try {
+    return await calibrated(runner, model, await readSamples(model, data, CALIBRATION_EXAMPLES));
+  } finally {
+    await runner.close();
+  }
 }
 
 async function writeOrImport(

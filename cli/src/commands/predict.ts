@@ -1,11 +1,10 @@
-import { connect, type Inputs, type InputValue, type Tensor } from '@commonweight/client-sdk';
-import type { TensorSpec } from '@commonweight/core';
-import { readFile } from 'node:fs/promises';
+import { connect, type Tensor } from '@commonweight/client-sdk';
 import type { Command } from 'commander';
+import { explanationRecord, explanationText } from '../explain/explanation-view.ts';
+import { exampleFrom } from '../model/example.ts';
 import { gathered, name, talking, whole } from '../output/arguments.ts';
 import { UsageError } from '../output/failure.ts';
 import { standardOutput } from '../output/output.ts';
-import { inputsFrom } from '../model/json-inputs.ts';
 
 interface Options {
   coordinator: string;
@@ -14,6 +13,7 @@ interface Options {
   image?: string[];
   data?: string;
   index: number;
+  explain?: boolean;
   timeout: number;
   json?: boolean;
 }
@@ -27,62 +27,39 @@ export function addPredict(program: Command): void {
     .option('--image <file>', 'an image instead (needs the package sharp); repeatable, for more rows', gathered)
     .option('--data <spec>', 'an example of a data set instead, such as "mnist?split=test"')
     .option('--index <n>', 'which example of the data set', whole(0), 0)
+    .option('--explain', 'which of its inputs made the answer what it is (commonweight explain has more)')
     .option('--timeout <seconds>', 'how long to wait for the coordinator and the model', whole(1, 3600), 10)
     .action(predict);
 }
 
 async function predict(model: string, options: Options): Promise<void> {
-  const ways = [options.input, options.image, options.data].filter((way) => way !== undefined);
-  if (ways.length !== 1) throw new UsageError('give either --input FILE, --image FILE or --data SPEC');
-  const given = options.data !== undefined ? await exampleIn(options.data, options.index) : undefined;
-  const json: unknown = options.input === undefined ? undefined : JSON.parse(await readFile(options.input, 'utf8'));
+  if (options.explain === true && (options.image?.length ?? 1) > 1)
+    throw new UsageError('--explain explains one example: give one --image');
+  const exampleOf = await exampleFrom(options);
   const client = await connect(options.coordinator, { readyTimeoutMs: options.timeout * 1000, reports: false });
   try {
     const { channel } = options;
     const live = await client.model(model, channel === undefined ? {} : { channel });
-    const specs = live.contract?.inputs ?? [];
-    const inputs = inputsOf(options, specs, given, json);
+    const { inputs, label, columns } = exampleOf(live);
     const { outputs, version } = await live.predict(inputs);
+    const explanation = options.explain === true ? await live.explain(inputs) : undefined;
     const lines = Object.entries(outputs).map(([output, tensor]) => describe(output, tensor));
-    const label = given?.label === undefined ? [] : [`label     ${given.label}`];
-    standardOutput(options).say([`${model} version ${version}`, ...lines, ...label].join('\n'), {
+    const known = label === undefined ? [] : [`label     ${label}`];
+    const why =
+      explanation === undefined ? [] : [explanationText(explanation, { columns, baseline: 'zeros', top: 10 })];
+    standardOutput(options).say([`${model} version ${version}`, ...lines, ...known, ...why].join('\n'), {
       event: 'prediction',
       model,
       version,
       outputs: Object.fromEntries(
         Object.entries(outputs).map(([key, { data, dims }]) => [key, { dims, data: [...data] }]),
       ),
-      ...(given?.label === undefined ? {} : { label: given.label }),
+      ...(label === undefined ? {} : { label }),
+      ...(explanation === undefined ? {} : { explanation: explanationRecord(explanation) }),
     });
   } finally {
     await client.close();
   }
-}
-
-interface Example {
-  inputsFor(specs: readonly TensorSpec[]): Inputs;
-  /** What it is in truth, where the data knows. */
-  label: number | string | undefined;
-}
-
-function inputsOf({ image }: Options, specs: readonly TensorSpec[], given: Example | undefined, json: unknown): Inputs {
-  if (given !== undefined) return given.inputsFor(specs);
-  if (image === undefined) return inputsFrom(json, specs);
-  const images: InputValue = image.map((path) => ({ image: path }));
-  return { [specs[0]?.name ?? 'input']: images };
-}
-
-async function exampleIn(spec: string, index: number): Promise<Example> {
-  const { exampleInputs, labelsOf, loadDataset } = await import('@commonweight/edge-agent');
-  const data = await loadDataset(spec);
-  if (index >= data.examples) {
-    throw new UsageError(`--index ${index} is past the end: ${spec} has ${data.examples} examples`);
-  }
-  const label = labelsOf(data)?.[index];
-  return {
-    inputsFor: (specs) => exampleInputs(data, specs, [index]),
-    label: label === undefined ? undefined : (data.classes?.[label] ?? label),
-  };
 }
 
 /** An output in words: the largest value of each row where it looks like classes. */

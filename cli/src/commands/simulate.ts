@@ -1,9 +1,19 @@
-import { downlinkNames, lossNames, optimizerNames, valueEncodings, type ModelProto } from '@commonweight/core';
+import {
+  downlinkNames,
+  lossNames,
+  optimizerNames,
+  readModel,
+  requireTeacher,
+  valueEncodings,
+  type ModelProto,
+} from '@commonweight/core';
 import type { Dataset, Dealing } from '@commonweight/edge-agent';
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { builtModel, modelKinds, type ModelShape } from '../model/model-kinds.ts';
-import { readOnnx } from '../model/read-onnx.ts';
+import { readOnnx, understood } from '../model/read-onnx.ts';
 import { gathered, number, oneOf, openSize, option, reporting, share, whole, wholes } from '../output/arguments.ts';
 import { CommandError, UsageError } from '../output/failure.ts';
 import { bar, bytes, clock, percent } from '../output/format.ts';
@@ -18,7 +28,10 @@ import { namedStrategy } from '../task/named-strategy.ts';
 import { ownLoss } from '../task/own-loss.ts';
 import { taskConfig, type TaskFlags } from '../task/task-flags.ts';
 
-interface Options extends Omit<TaskFlags, 'model' | 'seed' | 'rounds' | 'cohortMin' | 'cohortMax' | 'lossGraph'> {
+interface Options extends Omit<
+  TaskFlags,
+  'model' | 'seed' | 'rounds' | 'cohortMin' | 'cohortMax' | 'lossGraph' | 'distillFrom'
+> {
   /** A file; in the settings what is in it. */
   lossGraph?: string;
   data: string;
@@ -37,6 +50,8 @@ interface Options extends Omit<TaskFlags, 'model' | 'seed' | 'rounds' | 'cohortM
   attackers?: number;
   attackScale?: number;
   threads?: number;
+  distillFrom?: string;
+  distillAlpha?: number;
   out?: string;
   json?: boolean;
 }
@@ -78,6 +93,9 @@ export function addSimulate(program: Command): void {
     .option('--loss <name>', 'what training makes small', oneOf(...lossNames))
     .option('--loss-graph <file>', 'a loss of your own: an ONNX graph of predictions, target and sampleWeights')
     .option('--size <name=n>', 'a size that the model leaves open besides the batch; repeatable', openSize)
+    .option('--distill-from <file>', "an .onnx file: learn from this model's answers besides the labels")
+    .option('--temperature <x>', 'of --distill-from: how much is said of unlikely classes (2)', number(0))
+    .option('--distill-alpha <share>', 'of --distill-from: share of the loss that comes from labels (0.5)', number(0))
     .option(
       '--encoding <name>',
       'how updates are encoded: float32, mxint8 (the default) or mxint4',
@@ -108,18 +126,23 @@ export function addSimulate(program: Command): void {
 async function simulate(options: Options): Promise<void> {
   const { loadDataset } = await import('@commonweight/edge-agent');
   const { runSimulation } = await import('../simulate/run-simulation.ts');
+  const teacher = options.distillFrom === undefined ? undefined : await readFile(options.distillFrom);
   const own = { ...(await namedStrategy(options.strategy)), ...(await ownLoss(options.lossGraph)) };
-  const settings = settingsOf({ ...options, ...own });
+  const settings = settingsOf({ ...options, ...own }, teacher);
   // Refused before data is read.
   taskOf(settings);
   const [train, test] = [await loadDataset(settings.data), await loadDataset(settings.test)];
   const model = await modelOf(options, train);
+  if (teacher !== undefined) {
+    understood(options.distillFrom!, () => requireTeacher(model, readModel(teacher), taskOf(settings).plan.loss));
+  }
   const output = standardOutput(options);
   const show = !output.json && process.stdout.isTTY ? drawn(settings) : printed(options);
   const signal = stopSignal();
   const out = options.out === undefined ? {} : { out: resolve(options.out) };
   const threads = options.threads === undefined ? {} : { threads: options.threads };
-  const input = { settings, model, train, test, signal, onRound: show.round, onClient: show.client };
+  const taught = teacher === undefined ? {} : { teacher };
+  const input = { settings, model, ...taught, train, test, signal, onRound: show.round, onClient: show.client };
   const { results } = await runSimulation({ ...input, ...out, ...threads });
   show.end();
   const { rounds: _, ...summary } = results;
@@ -130,15 +153,20 @@ async function simulate(options: Options): Promise<void> {
   }
 }
 
-function settingsOf(options: Options): Settings {
+function settingsOf(options: Options, teacher: Uint8Array | undefined): Settings {
   const { data, clients, fraction, rounds, seed, evaluateEvery, model, attack, attackers, attackScale } = options;
   if (attack === undefined && (attackers !== undefined || attackScale !== undefined)) {
     throw new UsageError(`--attackers and --attack-scale need --attack: choose one of ${attackNames.join(', ')}`);
   }
   if (/[?&]partition=/.test(data)) throw new UsageError('--data is dealt out by --split: leave its partition away');
   // A run may be made longer, and is the same one then.
-  const { rounds: _, seed: __, ...flags } = options;
-  const taskFlags: TaskFlags = { ...flags, model: 'model' };
+  const { rounds: _, seed: __, distillFrom: ___, distillAlpha, alpha: ____, ...flags } = options;
+  const distillation = {
+    ...(teacher === undefined ? {} : { distillFrom: { name: 'teacher', version: 1 } }),
+    // The other alpha is that of the split.
+    ...(distillAlpha === undefined ? {} : { alpha: distillAlpha }),
+  };
+  const taskFlags: TaskFlags = { ...flags, ...distillation, model: 'model' };
   const isSplit = /[?&]split=/.test(data);
   if (isSplit && options.test === undefined) {
     throw new UsageError('--data names a split: say with --test what versions are measured on');
@@ -163,6 +191,7 @@ function settingsOf(options: Options): Settings {
             ...(attackScale === undefined ? {} : { scale: attackScale }),
           },
         }),
+    ...(teacher === undefined ? {} : { teacher: createHash('sha256').update(teacher).digest('hex') }),
     task: taskConfig(taskFlags),
   };
 }

@@ -5,7 +5,19 @@ import type { TaskStatus } from '@commonweight/proto';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { withAdmin } from '../admin/admin-client.ts';
-import { gathered, name, names, number, oneOf, openSize, option, share, talking, whole } from '../output/arguments.ts';
+import {
+  gathered,
+  name,
+  names,
+  number,
+  oneOf,
+  openSize,
+  option,
+  share,
+  talking,
+  versionedName,
+  whole,
+} from '../output/arguments.ts';
 import { CommandError, describeError, refusedIsUsage } from '../output/failure.ts';
 import { table } from '../output/format.ts';
 import { LiveView } from '../output/live-view.ts';
@@ -105,9 +117,13 @@ export function addTask(program: Command): void {
     .option('--seed <n>', 'of all randomness of the task', whole(0))
     .option(
       '--variants <forms>',
-      'have forms of each version made: int8-dynamic, int8-blocks, or both with a comma',
+      'have forms of each version made: int8-dynamic, int8-blocks, int8-static, with commas',
       names,
     )
+    .option('--calibration-agents-min <n>', 'agents whose data the ranges of int8-static come from (3)', whole(2, 16))
+    .option('--distill-from <model[@version]>', "learn from another model's answers besides the labels", versionedName)
+    .option('--temperature <x>', 'of --distill-from: how much is said of unlikely classes (2)', number(0))
+    .option('--alpha <share>', 'of --distill-from: share of the loss that comes from labels (0.5)', number(0))
     .option('--variants-drop-max <points>', 'points of accuracy that a form may lose', number(0))
     .option('--start', 'start it at once')
     .action(createTask);

@@ -1,3 +1,4 @@
+import type { EngineName } from '@commonweight/client-sdk';
 import type { ServingOptions } from '@commonweight/edge-agent';
 import { InvalidArgumentError, type Command } from 'commander';
 import { label, name, number, oneOf, share as shadowShare, whole } from '../output/arguments.ts';
@@ -17,6 +18,17 @@ export interface ServingFlags {
   variantMemory?: number;
   variantData?: string;
 }
+
+/** What may run the models of an endpoint. */
+export const servingEngines: readonly (EngineName | 'auto')[] = [
+  'auto',
+  'ort-cpu',
+  'ort-cuda',
+  'ort-webgpu',
+  'ort-dml',
+  'ort-coreml',
+  'ort-web',
+];
 
 /** The options of both commands that serve. `labels` says what their labels are for. */
 export const servingFlags = (command: Command, labels = 'what rollouts may know of this endpoint'): Command =>

@@ -8,7 +8,7 @@ export function servingLine(event: ServingEvent): string {
         '\n',
       );
     case 'version':
-      return `${event.model}: version ${event.version} serves as ${event.variant}, ${event.why}`;
+      return `${event.model}: version ${event.version} serves as ${event.variant} on ${event.engine}, ${event.why}`;
     case 'batching':
       return event.isBatchable
         ? `${event.model}: version ${event.version} predicts requests together`

@@ -18,6 +18,7 @@ import {
   Evaluator,
   labelsOf,
   LoadedGraphs,
+  LoadedTeacher,
   localRound,
   LocalTrainer,
   makeUpdate,
@@ -38,6 +39,8 @@ const setup = workerData as WorkerSetup;
 const engine = await openEngine('ort-cpu', { threads: 1 });
 const graphs = new LoadedGraphs(engine, GRAPHS_MAX);
 const evaluator = new Evaluator(engine);
+const loadedTeacher = new LoadedTeacher(engine);
+const teacher = setup.teacher === undefined ? {} : { teacher: { key: 'teacher', onnx: setup.teacher } };
 const { length } = layoutOf(readModel(setup.graph));
 const classes = classCount(setup.train) ?? 0;
 
@@ -46,11 +49,11 @@ async function play(job: ClientJob): Promise<ClientResult> {
   const plan = parsePlan(JSON.parse(assignment.planJson));
   if (assignment.grid === undefined) throw new Error('an assignment has a grid');
   const { memory, base } = job;
-  const trainer = new LocalTrainer(dataOf(job.client), graphs);
+  const trainer = new LocalTrainer(dataOf(job.client), graphs, loadedTeacher);
   const outcome = await localRound(
     { graph: setup.graph, base, memory, plan, seed: assignment.seed },
     (name, ownLength) => kept(job.kept[name], ownLength),
-    (training) => trainer.train(training),
+    (training) => trainer.train({ ...training, ...teacher }),
   );
   const values = packedLength(localMethodOf(plan).shape, length, gridFromWire(assignment.grid));
   const residual = await kept(job.kept['residual'], values);

@@ -11,6 +11,8 @@ export interface WorkerSetup {
   flipped: readonly number[];
   /** How versions are measured. */
   plan: MeasuredBy;
+  /** An ONNX file whose answers clients learn from. */
+  teacher?: Uint8Array;
 }
 
 /** One client's part of a round. */

@@ -51,6 +51,8 @@ const MEASURED_TOGETHER = 500;
 export interface SimulationInput {
   settings: Settings;
   model: ModelProto;
+  /** An ONNX file that the clients learn from, where the plan has a distillation. */
+  teacher?: Uint8Array;
   train: Dataset;
   test: Dataset;
   /** Examples of each client, where they are not dealt out by the settings. */
@@ -149,6 +151,7 @@ class Simulation {
         parts: this.#parts,
         flipped: this.#settings.attack?.name === 'label-flip' ? [...this.#attackers] : [],
         plan: this.#plan,
+        ...(this.#input.teacher === undefined ? {} : { teacher: sharedBytes(this.#input.teacher) }),
       },
       threads,
     );

@@ -19,6 +19,8 @@ export interface Settings {
   /** Rounds from one measurement to the next. */
   evaluateEvery: number;
   attack?: { name: AttackName; share: number; scale?: number };
+  /** Digest of the model whose answers clients learn from. */
+  teacher?: string;
   /** Strategy, plan, encoding and caps, as a task has them. */
   task: Record<string, unknown>;
 }

@@ -120,3 +120,30 @@ test('a missing model and a cohort upside down are wrong usage', () => {
     '--cohort-min 3 is more than --cohort-max 2',
   );
 });
+
+test('a teacher goes into the configuration with how its answers are learnt', () => {
+  const taught = taskConfig({ model: 'm', distillFrom: { name: 'big', version: 3 }, temperature: 4 });
+  expect(taught).toMatchObject({ teacher: { model: 'big', version: 3 }, plan: { distillation: { temperature: 4 } } });
+  const config = parseTaskConfig(JSON.stringify(taught));
+  expect(config.plan.distillation).toEqual({ temperature: 4, alpha: 0.5 });
+  expect(() => taskConfig({ model: 'm', alpha: 0.5 })).toThrow('--temperature and --alpha go with --distill-from');
+  // A file may name the teacher.
+  expect(taskConfig({ model: 'm', alpha: 0.2 }, { teacher: { model: 'big' } })).toMatchObject({
+    plan: { distillation: { alpha: 0.2 } },
+  });
+});
+
+test.each<[object, object, string]>([
+  [{ model: 'big' }, {}, 'plan.distillation is missing'],
+  [{ model: 'a b' }, { distillation: {} }, 'teacher.model must be the name of a model'],
+  [{ model: 'big', version: -1 }, { distillation: {} }, 'teacher.version must be a whole number from 0'],
+  [{ model: 'big', weight: 1 }, { distillation: {} }, 'teacher.weight is not known: the keys are model, version'],
+])('a teacher %j with a plan of %j is refused', (teacher, plan, words) => {
+  const config = taskConfig({ model: 'm' }, { teacher, plan });
+  expect(() => parseTaskConfig(JSON.stringify(config))).toThrow(words);
+});
+
+test('a distillation without a teacher is refused', () => {
+  const config = taskConfig({ model: 'm' }, { plan: { distillation: {} } });
+  expect(() => parseTaskConfig(JSON.stringify(config))).toThrow('teacher is missing: the plan has a distillation');
+});

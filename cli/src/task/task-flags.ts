@@ -1,4 +1,5 @@
 import { strategies } from '@commonweight/core';
+import type { VersionedName } from '../output/arguments.ts';
 import { UsageError } from '../output/failure.ts';
 import { cohortOf, given, lossIn, requireNone, sizesOf, whereIn, type Config } from './config-parts.ts';
 import { gatesOf } from './gate-flags.ts';
@@ -43,6 +44,10 @@ export interface TaskFlags {
   stalenessMax?: number;
   variants?: string[];
   variantsDropMax?: number;
+  calibrationAgentsMin?: number;
+  distillFrom?: VersionedName;
+  temperature?: number;
+  alpha?: number;
   kind?: string;
   evaluator?: string[];
   gateNorm?: number;
@@ -94,7 +99,8 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
       seed: flags.seed,
     }),
     ...given({ retainUpdates: flags.retainUpdates }),
-    ...given({ asynchronous, evaluators: flags.evaluator, gates: gatesOf((file['gates'] ?? {}) as Config, flags) }),
+    ...given({ asynchronous, teacher: teacherOf(flags) }),
+    ...given({ evaluators: flags.evaluator, gates: gatesOf((file['gates'] ?? {}) as Config, flags) }),
     strategy: {
       ...strategy,
       ...own,
@@ -107,6 +113,7 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
       batchSize: 10,
       ...plan,
       ...evaluationOf((plan['evaluation'] ?? {}) as Config, flags),
+      ...distillationOf((plan['distillation'] ?? {}) as Config, file['teacher'] !== undefined, flags),
       ...given({
         ...lossIn(flags),
         epochs: flags.epochs,
@@ -147,10 +154,27 @@ function evaluationOf(file: Config, { metrics, holdOut }: TaskFlags): Config {
   return { evaluation };
 }
 
+const teacherOf = ({ distillFrom }: TaskFlags): Config | undefined =>
+  distillFrom === undefined ? undefined : { model: distillFrom.name, version: distillFrom.version };
+
+/** How a teacher's answers are learnt; nothing where there is no teacher. */
+function distillationOf(file: Config, hasTeacher: boolean, { distillFrom, temperature, alpha }: TaskFlags): Config {
+  const distillation = { ...file, ...given({ temperature, alpha }) };
+  if (distillFrom !== undefined) return { distillation };
+  if (Object.keys(distillation).length === 0) return {};
+  if (!hasTeacher) throw new UsageError('--temperature and --alpha go with --distill-from: say which model teaches');
+  return { distillation };
+}
+
 /** Forms that each version is to have; nothing where nobody asked for them. */
-function variantsOf(file: Config, { variants, variantsDropMax }: TaskFlags): Config {
-  const config = { ...file, ...given({ forms: variants, accuracyDropPointsMax: variantsDropMax }) };
+function variantsOf(file: Config, { variants, variantsDropMax, calibrationAgentsMin }: TaskFlags): Config {
+  const config = {
+    ...file,
+    ...given({ forms: variants, accuracyDropPointsMax: variantsDropMax, calibrationAgentsMin }),
+  };
   if (Object.keys(config).length === 0) return {};
-  if (config['forms'] === undefined) throw new UsageError('--variants-drop-max goes with --variants');
+  if (config['forms'] === undefined) {
+    throw new UsageError('--variants-drop-max and --calibration-agents-min go with --variants');
+  }
   return { variants: config };
 }

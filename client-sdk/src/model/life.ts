@@ -75,6 +75,8 @@ export interface ModelParts {
   shadow?: { engine: Engine; quarantine: Quarantine; ratchet: ChannelRatchet | undefined };
   /** Which form of each version serves; without it, the one that was published. */
   variants?: Variants;
+  /** A worker of its own for explanations, which must not hold up predictions. */
+  openEngine(): Engine;
 }
 
 /** What all that happens to one model has in common, from its opening to its end. */

@@ -5,6 +5,7 @@ import type { Worker } from 'node:worker_threads';
 import { logistic, mlp, type ModelProto } from '@commonweight/core';
 import { afterEach, expect, test } from 'vitest';
 import { MemoryLink } from '../../../test/support/memory-link.ts';
+import { withEngine } from '../../../test/support/with-engine.ts';
 import { connectOn, type Client } from '../client.ts';
 import { sleep } from '../connection/backoff.ts';
 import type { ModelLink } from '../connection/model-link.ts';
@@ -118,7 +119,7 @@ test('a model whose thread ended is loaded again, and never takes another model 
   const engine = new OrtEngine();
   const opened = await Promise.all(
     links.map(async (link) => {
-      const client = await connectOn({ ...nodePlatform, openLink: () => link, openEngine: () => engine }, '', {});
+      const client = await connectOn({ ...withEngine(() => engine), openLink: () => link }, '', {});
       clients.push(client);
       return client.model('m');
     }),

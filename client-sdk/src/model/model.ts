@@ -1,13 +1,16 @@
 /** The handle that an app holds on a model: what serves is swapped underneath (swaps.ts), tried and taken back (standing.ts). */
 import { fromBinary } from '@bufbuild/protobuf';
+import { joinModel, readModel, weightsFromBytes } from '@commonweight/core';
 import { equalBytes, LATEST, SignedManifestSchema, type SignedChannel, type SignedManifest } from '@commonweight/proto';
 import { sleep } from '../connection/backoff.ts';
 import { asError, ModelError, TransportError, TrustError, WorkerLostError } from '../errors.ts';
+import type { Explainer, ExplainSubject } from '../explain/explainer.ts';
+import type { ExplainOptions, Explanation } from '../explain/explanation.ts';
 import { decoded, hasFiles } from '../images/encoded.ts';
 import { UseCounts } from '../reports/use-counts.ts';
 import { RecentInputs } from '../runtime/example-inputs.ts';
 import { isFinite, type Feeds, type Tensor, type TypedTensor } from '../runtime/tensor.ts';
-import { PLAIN_VARIANT, type ServedVariant } from '../runtime/variant.ts';
+import { plainVariant, type ServedVariant } from '../runtime/variant.ts';
 import { openRelease, type Release } from '../trust/release.ts';
 import type { Contract } from './contract.ts';
 import { ModelEmitter, type ModelEvents, type ModelListener } from './events.ts';
@@ -73,6 +76,7 @@ export class Model<T extends ModelTypes = AnyModel> {
   readonly #shadow: Shadow | undefined;
   readonly #feedback: Feedback | undefined;
   #unwatch: (() => void)[] = [];
+  #explainer: Promise<Explainer> | undefined;
 
   constructor(parts: ModelParts, options: ModelOptions = {}) {
     this.name = parts.name;
@@ -142,9 +146,9 @@ export class Model<T extends ModelTypes = AnyModel> {
     return this.#serving.active?.contract;
   }
 
-  /** The form of the version that serves, and why it was taken. */
+  /** The form of the version that serves and the engine that runs it, and why they were taken. */
   get variant(): ServedVariant {
-    return this.#serving.active?.variant ?? PLAIN_VARIANT;
+    return this.#serving.active?.variant ?? plainVariant(this.#life.engine.name);
   }
 
   get status(): ModelStatus {
@@ -296,6 +300,40 @@ export class Model<T extends ModelTypes = AnyModel> {
     await this.#feedback.give(id, truth);
   }
 
+  /**
+   * Says which inputs made the answers of the version that serves what they are. Gradients are those of the float32 version, whichever form of
+   * it serves. At most 64 examples; throws InputError, or ExplainError where the model has no gradient.
+   */
+  async explain(inputs: T['inputs'], options: ExplainOptions = {}): Promise<Explanation> {
+    const { decodeImage } = this.#life;
+    const { baseline } = options;
+    const given = await decoded(inputs as Inputs, decodeImage);
+    const from = typeof baseline === 'object' ? { baseline: await decoded(baseline, decodeImage) } : {};
+    if (this.#serving.isGated) await this.#serving.turn();
+    const active = this.#serving.now();
+    const outputs = await run(active, feedsFor(active.contract.inputs, given));
+    // A page that explains nothing need not load what writes gradients.
+    this.#explainer ??= import('../explain/explainer.ts').then(
+      ({ Explainer: Kind }) => new Kind(() => this.#life.openEngine()),
+    );
+    const answered = { inputs: given, outputs };
+    return await (await this.#explainer).explain(this.#subject(active), answered, { ...options, ...from });
+  }
+
+  #subject({ release, contract }: Staged): ExplainSubject {
+    const { cache, link } = this.#life;
+    return {
+      name: this.name,
+      version: release.version,
+      content: release.content,
+      contract,
+      model: async () => {
+        const { graph, weights } = await fetchRelease(release, cache.blobs, link);
+        return readModel(joinModel(readModel(graph), weightsFromBytes(weights)));
+      },
+    };
+  }
+
   /** The app says that the version that serves is bad: the one before serves again, and this one never does. */
   async reportFailure(reason: string): Promise<void> {
     if (this.#serving.isGated) await this.#serving.turn();
@@ -349,6 +387,7 @@ export class Model<T extends ModelTypes = AnyModel> {
     await this.#swaps.settled();
     await this.#standing.settled();
     await this.#shadow?.close();
+    await (await this.#explainer?.catch(() => undefined))?.close();
     await this.#feedback?.close();
     await this.#serving.close();
   }

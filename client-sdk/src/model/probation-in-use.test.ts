@@ -1,9 +1,10 @@
 import { logistic, type ModelProto } from '@commonweight/core';
 import { afterAll, afterEach, expect, test } from 'vitest';
 import { MemoryLink } from '../../../test/support/memory-link.ts';
+import { withEngine } from '../../../test/support/with-engine.ts';
 import { connectOn, type Client } from '../client.ts';
 import { sleep } from '../connection/backoff.ts';
-import { nodePlatform } from '../platform/node.ts';
+import type { Platform } from '../platform/platform.ts';
 import { MemoryStorage, readText, type Storage } from '../platform/storage.ts';
 import type { Engine, Session } from '../runtime/engine.ts';
 import { OrtEngine } from '../runtime/ort-engine.ts';
@@ -19,6 +20,7 @@ type Run = Session['run'];
 
 /** ONNX Runtime, with something done to what the n-th loaded model answers. */
 class OddEngine implements Engine {
+  readonly name = 'ort-cpu';
   loads = 0;
   released = 0;
   readonly #odd: (run: Run, nth: number) => Run;
@@ -52,14 +54,19 @@ const clients: Client[] = [];
 const closeAll = async (): Promise<void> => void (await Promise.all(clients.splice(0).map((client) => client.close())));
 afterEach(closeAll);
 
+const platformOf = (link: MemoryLink, engine: Engine, storage: Storage): Platform => ({
+  ...withEngine(() => engine),
+  openLink: () => link,
+  openStorage: () => storage,
+});
+
 async function open(
   link: MemoryLink,
   engine: Engine,
   options: ModelOptions = {},
   storage: Storage = new MemoryStorage(),
 ): Promise<Model> {
-  const platform = { ...nodePlatform, openLink: () => link, openEngine: () => engine, openStorage: () => storage };
-  const client = await connectOn(platform, '', { readyTimeoutMs: 5000, ...options });
+  const client = await connectOn(platformOf(link, engine, storage), '', { readyTimeoutMs: 5000, ...options });
   clients.push(client);
   return client.model('m');
 }
@@ -203,8 +210,7 @@ test('a release that ends the process twice while it is activated is not tried a
   const deadly = new DeadlyEngine();
   const tries = async (): Promise<string | undefined> => await readText(storage, 'models/m/activating');
   for (let crash = 1; crash <= 2; crash += 1) {
-    const platform = { ...nodePlatform, openLink: () => link, openEngine: () => deadly, openStorage: () => storage };
-    void (await connectOn(platform, '', {})).model('m');
+    void (await connectOn(platformOf(link, deadly, storage), '', {})).model('m');
     await expect.poll(tries, { interval: 5 }).toContain(`"tries":${crash}`);
   }
   link.online = false;
@@ -279,12 +285,7 @@ test('whenever the process is killed, what is on disk starts without a network',
     await closeAll();
 
     const storage = new MortalStorage(disk, operations);
-    const platform = {
-      ...nodePlatform,
-      openLink: () => link,
-      openEngine: () => new OddEngine(),
-      openStorage: () => storage,
-    };
+    const platform = platformOf(link, new OddEngine(), storage);
     const life = async (): Promise<boolean> => {
       const model = await (await connectOn(platform, '', {})).model('m');
       for (const version of [2, 3]) {

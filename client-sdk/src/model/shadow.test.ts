@@ -2,9 +2,9 @@ import { logistic, type ModelProto } from '@commonweight/core';
 import type { ShadowUse } from '@commonweight/proto';
 import { afterAll, afterEach, expect, test } from 'vitest';
 import { MemoryLink } from '../../../test/support/memory-link.ts';
+import { withEngine } from '../../../test/support/with-engine.ts';
 import { connectOn, type Client, type ConnectOptions } from '../client.ts';
 import { sleep } from '../connection/backoff.ts';
-import { nodePlatform } from '../platform/node.ts';
 import type { Engine, Session } from '../runtime/engine.ts';
 import { OrtEngine } from '../runtime/ort-engine.ts';
 import type { ModelOptions } from './life.ts';
@@ -29,12 +29,13 @@ async function open(
   const openEngine = (): Engine => {
     const isShadow = (engines += 1) > 1;
     return {
+      name: 'ort-cpu',
       runtime: () => ort.runtime(),
       load: async (onnx) => (isShadow ? odd(await ort.load(onnx)) : await ort.load(onnx)),
       close: () => Promise.resolve(),
     };
   };
-  const platform = { ...nodePlatform, openLink: () => link, openEngine };
+  const platform = { ...withEngine(openEngine), openLink: () => link };
   const client = await connectOn(platform, '', { readyTimeoutMs: 10_000, clientId: 'c', ...connecting });
   clients.push(client);
   return client.model('m', { channel: 'stable', shadow, ...options });

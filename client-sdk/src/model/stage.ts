@@ -7,7 +7,7 @@ import type { ChosenVariant } from '../runtime/choose-variant.ts';
 import type { Engine, Session } from '../runtime/engine.ts';
 import { Leased } from '../runtime/lease.ts';
 import { isFinite, type Tensor } from '../runtime/tensor.ts';
-import { PLAIN_VARIANT, type ServedVariant } from '../runtime/variant.ts';
+import { plainVariant, type ServedVariant } from '../runtime/variant.ts';
 import type { Release } from '../trust/release.ts';
 import { weightsByDeltas } from './by-deltas.ts';
 import { contractIn, type Contract } from './contract.ts';
@@ -81,7 +81,10 @@ export async function stage(
   release: Release,
   { graph, weights }: ReleaseBytes,
   engine: Engine,
-  { golden, takeVariant = asPublished }: { golden?: Golden | undefined; takeVariant?: TakeVariant | undefined } = {},
+  {
+    golden,
+    takeVariant = asPublished(engine),
+  }: { golden?: Golden | undefined; takeVariant?: TakeVariant | undefined } = {},
 ): Promise<Staged> {
   const name = `version ${release.version} of '${release.model}'`;
   const contract = contractIn(release.manifest);
@@ -91,7 +94,7 @@ export async function stage(
     const published = joinModel(readModel(graph), weightsFromBytes(weights));
     const { onnx, ...chosen } = await takeVariant(release, published, contract);
     variant = chosen;
-    session = await engine.load(onnx);
+    session = await engine.load(onnx, chosen.engine);
   } catch (cause) {
     // No fault of the version: it may be tried again.
     if (cause instanceof WorkerLostError) throw cause;
@@ -112,7 +115,10 @@ export async function stage(
   return { release, contract, session: new Leased(session, (each) => each.release()), variant };
 }
 
-const asPublished: TakeVariant = (_, onnx) => Promise.resolve({ ...PLAIN_VARIANT, onnx });
+const asPublished =
+  ({ name }: Engine): TakeVariant =>
+  (_, onnx) =>
+    Promise.resolve({ ...plainVariant(name), onnx });
 
 async function warmUp(session: Session, { inputs, outputs: wanted }: Contract): Promise<void> {
   const outputs = await session.run(zerosFor(inputs));

@@ -4,7 +4,7 @@ import type { ModelLink } from '../connection/model-link.ts';
 import { requireLoopback } from '../connection/url.ts';
 import { TransportError } from '../errors.ts';
 import { decodeInPage } from '../images/decode-in-page.ts';
-import { WebEngine } from '../runtime/web-engine.ts';
+import { wasmInPage } from '../runtime/web-engines.ts';
 import { CacheStorage } from './cache-storage.ts';
 import type { Platform } from './platform.ts';
 import { MemoryStorage } from './storage.ts';
@@ -13,12 +13,13 @@ import { webCrypto } from './web-crypto.ts';
 /** Of the six connections that a browser opens to an HTTP/1.1 host, two are left for downloads. */
 const STREAMS_MAX = 4;
 
-/** A browser: the Cache API, WebCrypto, ONNX Runtime Web in a worker, HTTP or NATS by WebSocket. */
+/** A browser: the Cache API, WebCrypto, ONNX Runtime Web in workers, HTTP or NATS by WebSocket. */
 export const browserPlatform: Platform = {
   crypto: webCrypto,
   openStorage: (place) => (place === undefined ? new MemoryStorage() : new CacheStorage(place)),
-  openEngine: (options) => new WebEngine(options),
+  engines: [wasmInPage],
   openLink,
+  makeInt8: async (job) => (await import('../runtime/web-quantize.ts')).quantizedToInt8(job),
   decodeImage: decodeInPage,
 };
 

@@ -1,9 +1,8 @@
 import type { ModelLink } from '../connection/model-link.ts';
 import type { FeedbackStore } from '../feedback/feedback-folder.ts';
 import type { DecodeImage } from '../images/encoded.ts';
-import type { Variants } from '../model/life.ts';
-import type { Engine } from '../runtime/engine.ts';
-import type { VariantOptions } from '../runtime/variant.ts';
+import type { EngineSources } from '../runtime/engines.ts';
+import type { MakeInt8 } from '../runtime/int8-forms.ts';
 import type { Storage } from './storage.ts';
 
 /** SHA-256 as 32 bytes; in a browser there is only the kind that one waits for. */
@@ -21,12 +20,13 @@ export interface Platform {
   crypto: TrustCrypto;
   /** Where releases are kept; without a place, in memory. */
   openStorage(place: string | undefined): Storage;
-  openEngine(options: { threads: number }): Engine;
+  /** What may run models; the first is for those who ask for none. */
+  engines: EngineSources;
   openLink(url: string): ModelLink;
+  /** Makes int8 forms of a version beside what the app does. */
+  makeInt8: MakeInt8;
   /** The pixels of an image file. */
   decodeImage?: DecodeImage;
   /** Where labelled examples are kept for an agent of this device. */
   openFeedback?(folder: string, diskBytesMax: number | undefined): FeedbackStore;
-  /** What takes the form that each version serves in; measurements are kept in `place`. */
-  openVariants?(options: VariantOptions, machine: { threads: number; place: string | undefined }): Variants;
 }

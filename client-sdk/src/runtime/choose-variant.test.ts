@@ -5,19 +5,35 @@ import { contractOf, mlp, quantizeModel, readModel, writeModel } from '@commonwe
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { madeUpInputs } from './example-inputs.ts';
 import { chooseVariant, inaccuracy, verdictOn } from './choose-variant.ts';
-import { deviceName, Measurements, runtimeName, type Timings } from './measurements.ts';
+import { nodePlatform } from '../platform/node.ts';
+import { FolderStorage } from '../platform/folder-storage.ts';
+import { MemoryStorage } from '../platform/storage.ts';
+import { sha256 } from '../trust/sha256.ts';
+import type { EngineSource } from './engines.ts';
+import { Measurements, type Timings } from './measurements.ts';
+import { nodeEngines } from './node-engines.ts';
 import type { VariantOptions } from './variant.ts';
 
 let folder: string;
+let runtime: string;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'commonweight-variants-'));
+  const engine = cpu.open({ threads: 1 });
+  runtime = await engine.runtime();
+  await engine.close();
 });
 afterAll(() => rm(folder, { recursive: true }));
 
+const [cpu] = nodeEngines;
+const device = cpu.device(1) as string;
+const inMemory = (): Measurements => new Measurements(new MemoryStorage(), sha256);
+const inFolder = (): Measurements => new Measurements(new FolderStorage(folder), sha256);
+const machine = { threads: 1, engines: [cpu], makeInt8: nodePlatform.makeInt8 } as const;
+
 const onnx = writeModel(mlp({ inputs: 32, hidden: [64], outputs: 4, seed: 1 }));
 const subject = { family: 'm', onnx, contract: contractOf(readModel(onnx)), recent: [] };
-const choose = (options: VariantOptions, measurements = new Measurements()) =>
-  chooseVariant(subject, { threads: 1, measurements, ...options });
+const choose = (options: VariantOptions, measurements = inMemory()) =>
+  chooseVariant(subject, { ...machine, measurements, ...options });
 
 const timings = (fp32: readonly [number, number], int8: readonly [number, number]): Timings => ({
   fp32: [
@@ -64,30 +80,30 @@ test('a form that takes too much memory is not taken', async () => {
 });
 
 test('what was timed before decides, also after a restart', async () => {
-  const key = { family: 'm', runtime: runtimeName(), device: deviceName(1) };
-  await new Measurements(folder).put(key, timings([2, 8], [1, 4]));
-  expect(await choose({ choice: 'auto' }, new Measurements(folder))).toMatchObject({
+  const key = { family: 'm', runtime, device };
+  await inFolder().put(key, timings([2, 8], [1, 4]));
+  expect(await choose({ choice: 'auto' }, inFolder())).toMatchObject({
     name: 'int8-dynamic',
     why: 'int8-dynamic is 2.00 times as fast with 1 row and 2.00 times as fast with 16 rows',
   });
-  await new Measurements(folder).put(key, timings([2, 4], [1, 5]));
-  expect(await choose({ choice: 'auto' }, new Measurements(folder))).toMatchObject({
+  await inFolder().put(key, timings([2, 4], [1, 5]));
+  expect(await choose({ choice: 'auto' }, inFolder())).toMatchObject({
     name: 'fp32',
     why: 'int8-dynamic is only 0.80 times as fast with 16 rows',
   });
 });
 
 test('a measurement that is damaged is made anew', async () => {
-  const [file] = await readdir(folder);
-  const measurements = new Measurements(folder);
-  const key = { family: 'm', runtime: runtimeName(), device: deviceName(1) };
+  const [file] = await readdir(join(folder, 'measured'));
+  const measurements = inFolder();
+  const key = { family: 'm', runtime, device };
   for (const text of [
     '{"cut',
     'null',
     '{}',
     JSON.stringify({ ...key, timings: { fp32: [], 'int8-dynamic': [{ rows: 1 }] } }),
   ]) {
-    await writeFile(join(folder, file!), text);
+    await writeFile(join(folder, 'measured', file!), text);
     expect((await measurements.get(key)) ?? {}).toEqual({});
   }
   const { candidates } = await choose({ choice: 'auto' }, measurements);
@@ -104,8 +120,8 @@ test('with examples, ranges are fixed by one half and outputs compared on the ot
   const recent = Array.from({ length: 64 }, (_, seed) =>
     madeUpInputs(subject.contract.inputs, { rows: 1, seed: `${seed}` }),
   );
-  const measurements = new Measurements();
-  const key = { family: 'm', runtime: runtimeName(), device: deviceName(1) };
+  const measurements = inMemory();
+  const key = { family: 'm', runtime, device };
   const both = {
     ...timings([2, 8], [1, 4]),
     'int8-static': [
@@ -114,7 +130,7 @@ test('with examples, ranges are fixed by one half and outputs compared on the ot
     ],
   };
   await measurements.put(key, both);
-  const parts = { threads: 1, measurements, choice: 'auto', batches: true, differenceMax: 0.2 } as const;
+  const parts = { ...machine, measurements, choice: 'auto', batches: true, differenceMax: 0.2 } as const;
   const { name, why, candidates } = await chooseVariant({ ...subject, recent }, parts);
   expect({ name, why }).toEqual({
     name: 'int8-static',
@@ -133,7 +149,7 @@ test('a form that is published is taken as it is, and none is made beside it', a
   };
   const chosen = await chooseVariant(
     { ...subject, published },
-    { threads: 1, measurements: new Measurements(), choice: 'int8' },
+    { ...machine, measurements: inMemory(), choice: 'int8' },
   );
   expect(chosen.name).toBe('int8-dynamic');
   expect(chosen.onnx).toBe(int8);
@@ -150,14 +166,14 @@ test('a form that is published and still differs too much here is not taken', as
     withheld: new Map(),
   };
   expect(
-    await chooseVariant({ ...subject, published }, { threads: 1, measurements: new Measurements(), choice: 'int8' }),
+    await chooseVariant({ ...subject, published }, { ...machine, measurements: inMemory(), choice: 'int8' }),
   ).toMatchObject({ name: 'fp32', why: expect.stringMatching(/^outputs of int8-dynamic differ/) as string });
 });
 
 test('a form that is withheld is not made here either', async () => {
   const published = { forms: [], withheld: new Map([['int8-dynamic', 'loses 3.00 points of accuracy']]) };
   expect(
-    await chooseVariant({ ...subject, published }, { threads: 1, measurements: new Measurements(), choice: 'int8' }),
+    await chooseVariant({ ...subject, published }, { ...machine, measurements: inMemory(), choice: 'int8' }),
   ).toMatchObject({
     name: 'fp32',
     why: 'int8-dynamic is withheld: loses 3.00 points of accuracy',
@@ -169,14 +185,121 @@ test('what cannot be tried leaves float32, and says why', async () => {
   const examples = () => Promise.reject(new Error('there is no such data'));
   expect(await choose({ choice: 'auto', examples })).toMatchObject({
     name: 'fp32',
-    why: 'int8 cannot be tried: there is no such data',
+    why: 'nothing else can be tried: there is no such data',
   });
 });
 
 test('a measurement of another runtime or processor does not count', async () => {
-  const measurements = new Measurements();
-  await measurements.put({ family: 'm', runtime: 'other', device: deviceName(1) }, timings([2, 8], [1, 4]));
-  expect(await measurements.get({ family: 'm', runtime: runtimeName(), device: deviceName(1) })).toBeUndefined();
+  const measurements = inMemory();
+  await measurements.put({ family: 'm', runtime: 'other', device }, timings([2, 8], [1, 4]));
+  expect(await measurements.get({ family: 'm', runtime, device })).toBeUndefined();
+});
+
+const web = nodeEngines.find(({ name }) => name === 'ort-web')!;
+
+/** Speeds that were measured before, of float32 and of int8, on each of two engines. */
+async function measuredOn(ofCpu: Timings, ofWeb: Timings): Promise<Measurements> {
+  const measurements = inMemory();
+  const engine = web.open({ threads: 1 });
+  await measurements.put({ family: 'm', runtime, device }, ofCpu);
+  await measurements.put({ family: 'm', runtime: await engine.runtime(), device }, ofWeb);
+  await engine.close();
+  return measurements;
+}
+
+test.each<[string, VariantOptions, Timings, object]>([
+  [
+    'float32 on another engine, where it is fastest',
+    { choice: 'auto' },
+    timings([0.5, 2], [1, 3]),
+    {
+      name: 'fp32',
+      engine: 'ort-web',
+      why: 'fp32 on ort-web is 4.00 times as fast with 1 row and 4.00 times as fast with 16 rows',
+    },
+  ],
+  ['int8 on another', { choice: 'auto' }, timings([3, 9], [0.5, 1]), { name: 'int8-dynamic', engine: 'ort-web' }],
+  ['int8 on the first', { choice: 'auto' }, timings([3, 9], [2, 9]), { name: 'int8-dynamic', engine: 'ort-cpu' }],
+  ['no int8 where nobody asked', { choice: 'fp32' }, timings([3, 9], [0.5, 1]), { name: 'fp32', engine: 'ort-cpu' }],
+  [
+    'float32 on another, without int8',
+    { choice: 'fp32' },
+    timings([1, 4], [0.5, 1]),
+    { name: 'fp32', engine: 'ort-web' },
+  ],
+  [
+    'int8 where that was asked',
+    { choice: 'int8' },
+    timings([0.1, 0.4], [1.5, 6]),
+    { name: 'int8-dynamic', engine: 'ort-cpu' },
+  ],
+])('of forms and engines the fastest is taken: %s', async (_, options, ofWeb, chosen) => {
+  const measurements = await measuredOn(timings([2, 8], [1, 4]), ofWeb);
+  const engines = [cpu, web] as const;
+  expect(await chooseVariant(subject, { ...machine, engines, measurements, ...options })).toMatchObject(chosen);
+});
+
+test('every form is tried on every engine, timed turn by turn, and that is kept for each engine', async () => {
+  const measurements = inMemory();
+  const parts = { ...machine, engines: [cpu, web] as const, measurements, choice: 'auto', patience: Infinity } as const;
+  const { candidates } = await chooseVariant(subject, parts);
+  expect(candidates.map(({ name, engine, medianMs }) => [name, engine, medianMs?.length])).toEqual([
+    ['fp32', 'ort-cpu', 2],
+    ['int8-dynamic', 'ort-cpu', 2],
+    ['fp32', 'ort-web', 2],
+    ['int8-dynamic', 'ort-web', 2],
+  ]);
+  // Both runtimes say nearly the same.
+  expect(candidates[2]!.difference).toBeLessThan(1e-5);
+  const again = await chooseVariant(subject, parts);
+  expect(again.candidates.map(({ medianMs }) => medianMs)).toEqual(candidates.map(({ medianMs }) => medianMs));
+});
+
+test('an engine that is much slower is tried no further', async () => {
+  const slow: EngineSource = {
+    ...web,
+    open: (options) => {
+      const engine = web.open(options);
+      return {
+        name: 'ort-web',
+        runtime: () => engine.runtime(),
+        load: async (model) => {
+          const session = await engine.load(model);
+          const wait = () => new Promise((resolve) => setTimeout(resolve, 100));
+          return { run: async (feeds) => (await wait(), session.run(feeds)), release: () => session.release() };
+        },
+        close: () => engine.close(),
+      };
+    },
+  };
+  const parts = { ...machine, engines: [cpu, slow] as const, measurements: inMemory(), choice: 'fp32' } as const;
+  expect(await chooseVariant(subject, parts)).toMatchObject({
+    engine: 'ort-cpu',
+    why: expect.stringMatching(/^fp32 on ort-web takes \d+\.\d times as long with 1 row$/) as string,
+  });
+});
+
+test('an engine that cannot load a form is no reason to have none', async () => {
+  const broken: EngineSource = {
+    ...web,
+    name: 'ort-dml',
+    open: (options) => {
+      const engine = web.open(options);
+      return Object.assign(Object.create(engine) as typeof engine, {
+        name: 'ort-dml',
+        load: () => Promise.reject(new Error('the device was removed')),
+        runtime: () => engine.runtime(),
+        close: () => engine.close(),
+      });
+    },
+  };
+  const { name, engine, why } = await chooseVariant(subject, {
+    ...machine,
+    engines: [cpu, broken] as const,
+    measurements: inMemory(),
+    choice: 'int8',
+  });
+  expect([name, engine, why]).toEqual(['int8-dynamic', 'ort-cpu', 'int8 was asked for']);
 });
 
 test.each<[string, Timings, boolean, boolean]>([
@@ -188,7 +311,10 @@ test.each<[string, Timings, boolean, boolean]>([
   ['faster, but not row by row where float32 has batches', timings([2, 8], [1, 4]), true, false],
   ['faster even row by row', timings([2, 17], [1, 4]), true, true],
 ])('a form that is %s', (_, measured, batches, isFaster) => {
-  expect(verdictOn('int8-dynamic', measured, batches).isFaster).toBe(isFaster);
+  const [int8Ms, plainMs] = [measured['int8-dynamic']!, measured.fp32!];
+  expect(verdictOn({ name: 'int8-dynamic', medianMs: int8Ms }, { medianMs: plainMs }, { batches }).isFaster).toBe(
+    isFaster,
+  );
 });
 
 test('outputs that are no numbers are never near enough', () => {

@@ -1,17 +1,17 @@
 /**
- * Which form of a version serves here. Int8 forms are the published ones, or else made on this machine from the float32 version. One is taken where
- * it is not slower at any number of rows that was timed, fits the memory, and gives nearly the same outputs. Speed is
- * timed once for all versions of a family; outputs are compared for every version, because they hang on its weights.
+ * Which form of a version serves here, and on which engine. Int8 forms are the published ones, or else made on this machine from the float32 version.
+ * One is taken where it is not slower than float32 on the first engine at any number of rows that was timed, fits the memory, and gives nearly the same
+ * outputs. Speed is timed once for all versions of a family; outputs are compared for every version, because they hang on its weights.
  */
 import { asError } from '../errors.ts';
 import type { Contract } from '../model/contract.ts';
 import { madeUpInputs } from './example-inputs.ts';
 import type { Deviation } from './deviation.ts';
-import { compareSessions, timeSessions } from './measure-variants.ts';
-import { deviceName, runtimeName, type Measurements, type Timings } from './measurements.ts';
-import type { Session } from './engine.ts';
-import { OrtEngine } from './ort-engine.ts';
-import { quantizedToInt8 } from './quantize.ts';
+import { compareSessions, quickMs, timeSessions } from './measure-variants.ts';
+import type { Engine, EngineName, Session } from './engine.ts';
+import { Engines, type EngineSources } from './engines.ts';
+import type { MakeInt8 } from './int8-forms.ts';
+import type { MeasurementKey, Measurements, Timings } from './measurements.ts';
 import type { Feeds } from './tensor.ts';
 import type {
   CandidateReport,
@@ -28,6 +28,8 @@ const DIFFERENCE_MAX = 0.05;
 const AGREEMENT_MIN = 0.95;
 /** Rows that are timed, where the model takes more than one. */
 const ROWS = [1, 16];
+/** Slower engines than this may take seconds for what is to be found out. */
+const PATIENCE = 4;
 /** Made-up examples that outputs are compared on, where there are no others. */
 const MADE_UP = 64;
 /** Fewer examples than this say too little of ranges. */
@@ -49,11 +51,17 @@ export interface ChosenVariant extends ServedVariant {
   onnx: Uint8Array;
 }
 
-interface ChooserParts extends VariantOptions {
+export interface ChooserParts extends VariantOptions {
   threads: number;
   measurements: Measurements;
+  /** What is tried; the first is what others have to beat. */
+  engines: EngineSources;
+  makeInt8: MakeInt8;
+  /** Times as long as the first one that another engine may take for one row, to be tried further. */
+  patience?: number;
 }
 
+/** A form on an engine. */
 interface Candidate {
   report: CandidateReport;
   onnx: Uint8Array;
@@ -65,14 +73,17 @@ interface Loaded extends Candidate {
 
 /** Takes a form for the version, and says why. Throws where the memory that was given holds none. */
 export async function chooseVariant(subject: VariantSubject, parts: ChooserParts): Promise<ChosenVariant> {
-  const { bytesMax = Infinity } = parts;
+  const { bytesMax = Infinity, choice, engines } = parts;
   const trial = new Trial(subject, parts);
   const { candidate, why } =
-    parts.choice === 'fp32' ? { candidate: trial.plain, why: 'fp32 was asked for' } : await trial.run();
+    choice === 'fp32' && engines.length === 1
+      ? { candidate: trial.plain, why: 'fp32 was asked for' }
+      : await trial.run();
+  const { name, engine } = candidate.report;
   if (candidate.onnx.length > bytesMax) {
-    throw new Error(`${candidate.report.name} takes ${candidate.onnx.length} of at most ${bytesMax} bytes: ${why}`);
+    throw new Error(`${name} takes ${candidate.onnx.length} of at most ${bytesMax} bytes: ${why}`);
   }
-  return { name: candidate.report.name, onnx: candidate.onnx, why, candidates: trial.reports };
+  return { name, engine, onnx: candidate.onnx, why, candidates: trial.reports };
 }
 
 interface Choice {
@@ -90,24 +101,26 @@ class Trial {
   constructor(subject: VariantSubject, parts: ChooserParts) {
     this.#subject = subject;
     this.#parts = parts;
-    this.plain = { report: { name: 'fp32', bytes: subject.onnx.length }, onnx: subject.onnx };
+    const [{ name: engine }] = parts.engines;
+    this.plain = { report: { name: 'fp32', engine, bytes: subject.onnx.length }, onnx: subject.onnx };
     this.reports = [this.plain.report];
   }
 
-  /** What cannot be tried is not taken: float32 serves, and says why. */
+  /** What cannot be tried is not taken: float32 serves on the first engine, and says why. */
   async run(): Promise<Choice> {
-    // An engine of its own: what is measured must not hold up what is served, nor be slowed by it more than need be.
-    const engine = new OrtEngine({ threads: this.#parts.threads });
+    const { engines, threads } = this.#parts;
+    // Engines of its own: what is measured must not hold up what is served, nor be slowed by it more than need be.
+    const trying = new Engines(engines, { threads });
     try {
-      return await this.#choose(engine);
+      return await this.#choose(trying);
     } catch (error) {
-      return { candidate: this.plain, why: `int8 cannot be tried: ${asError(error).message}` };
+      return { candidate: this.plain, why: `nothing else can be tried: ${asError(error).message}` };
     } finally {
-      await engine.close();
+      await trying.close();
     }
   }
 
-  async #choose(engine: OrtEngine): Promise<Choice> {
+  async #choose(engine: Engine): Promise<Choice> {
     const { choice, examples: provided, bytesMax = Infinity } = this.#parts;
     const { contract, onnx, recent } = this.#subject;
     const rows = (await provided?.(contract)) ?? [];
@@ -117,14 +130,17 @@ class Trial {
     const known = given.filter((_, index) => index % 2 === 0);
     const unseen = given.filter((_, index) => index % 2 === 1);
     const whys: string[] = [];
-    const candidates = await this.#made(enough ? known : [], bytesMax, whys);
+    const forms = choice === 'fp32' ? [] : await this.#made(enough ? known : [], bytesMax, whys);
     const plain: Loaded = { ...this.plain, session: await engine.load(onnx) };
+    const before = await this.#measuredBefore(engine);
     const accurate: Loaded[] = [];
-    for (const candidate of candidates) {
-      const loaded = { ...candidate, session: await engine.load(candidate.onnx) };
+    for (const candidate of this.#onEngines(forms)) {
+      const loaded = await loadedOn(engine, candidate, whys);
+      if (loaded === undefined) continue;
+      if (timingsIn(before, loaded) === undefined && (await this.#isHopeless(plain, loaded, whys))) continue;
       const deviation = await compareSessions(plain.session, loaded.session, enough ? unseen : this.#madeUp());
       Object.assign(candidate.report, deviation);
-      const inaccurate = inaccuracy(candidate.report.name, deviation, this.#parts);
+      const inaccurate = inaccuracy(this.#nameOf(candidate), deviation, this.#parts);
       if (inaccurate === undefined) accurate.push(loaded);
       else whys.push(inaccurate);
     }
@@ -132,15 +148,11 @@ class Trial {
     if (only === undefined) return { candidate: this.plain, why: whys.join('; ') };
     const isForced = choice === 'int8' || onnx.length > bytesMax;
     if (isForced && others.length === 0) return { candidate: only, why: this.#whyForced() };
-    const timings = await this.#timed([plain, ...accurate]);
-    for (const report of this.reports) {
-      const medianMs = timings[report.name];
-      if (medianMs !== undefined) report.medianMs = medianMs;
-    }
+    await this.#time(engine, [plain, ...accurate], before);
     const batches = this.#parts.batches ?? false;
     const verdicts = accurate.map((candidate) => ({
       candidate,
-      ...verdictOn(candidate.report.name, timings, batches),
+      ...verdictOn(candidate.report, plain.report, { called: this.#nameOf(candidate), batches }),
     }));
     const faster = verdicts.filter(({ isFaster }) => isFaster);
     const best = (faster.length > 0 ? faster : verdicts).reduce((most, each) => (each.gain > most.gain ? each : most));
@@ -149,12 +161,43 @@ class Trial {
     return { candidate: this.plain, why: [...whys, ...verdicts.map(({ why }) => why)].join('; ') };
   }
 
+  /** Each form on each engine, but for the one that all are compared with. Float32 that was not asked for, or is too large, is none. */
+  #onEngines(forms: readonly Candidate[]): Candidate[] {
+    const { choice, bytesMax = Infinity, engines } = this.#parts;
+    const [first, ...others] = engines;
+    const mayBePlain = choice !== 'int8' && this.plain.onnx.length <= bytesMax;
+    const elsewhere = others.flatMap(({ name: engine }) =>
+      [...(mayBePlain ? [this.plain] : []), ...forms].map(({ report: { name, bytes, published }, onnx }): Candidate => {
+        const report = { name, engine, bytes, ...(published === undefined ? {} : { published }) };
+        return { report, onnx };
+      }),
+    );
+    this.reports.push(...elsewhere.map(({ report }) => report));
+    return [...forms.filter(({ report }) => report.engine === first.name), ...elsewhere];
+  }
+
+  /** Whether another engine is so slow that there is nothing to find out. It would have to be no slower with one row. */
+  async #isHopeless(plain: Loaded, loaded: Loaded, whys: string[]): Promise<boolean> {
+    if (loaded.report.engine === plain.report.engine) return false;
+    const feeds = madeUpInputs(this.#subject.contract.inputs, { rows: 1, seed: 'timing' });
+    const [own, others] = [await quickMs(plain.session, feeds), await quickMs(loaded.session, feeds)];
+    if (others <= (this.#parts.patience ?? PATIENCE) * own) return false;
+    whys.push(`${this.#nameOf(loaded)} takes ${(others / own).toFixed(1)} times as long with 1 row`);
+    return true;
+  }
+
+  /** As reasons speak of it. */
+  #nameOf({ report: { name, engine } }: Candidate): string {
+    return engine === this.#parts.engines[0].name ? name : `${name} on ${engine}`;
+  }
+
   /** The int8 forms that fit the memory, published or made here; why others are not there is added to the reasons. */
   async #made(examples: readonly Feeds[], bytesMax: number, whys: string[]): Promise<Candidate[]> {
     const { published } = this.#subject;
+    const { engine } = this.plain.report;
     const withheld = published?.withheld ?? new Map<string, string>();
     const candidates = (published?.forms ?? []).map(({ name, why, onnx }): Candidate => ({
-      report: { name, bytes: onnx.length, published: why },
+      report: { name, engine, bytes: onnx.length, published: why },
       onnx,
     }));
     for (const [name, why] of withheld) whys.push(`${name} is withheld: ${why}`);
@@ -162,11 +205,11 @@ class Trial {
       withheld.has(name) || candidates.some(({ report }) => report.name === name);
     // Without examples there is only one form to make.
     if (examples.length > 0 || !isSettled('int8-dynamic')) {
-      for (const made of await quantizedToInt8({ onnx: this.#subject.onnx, examples })) {
+      for (const made of await this.#parts.makeInt8({ onnx: this.#subject.onnx, examples })) {
         const { name } = made;
         if (isSettled(name)) continue;
         if ('refused' in made) whys.push(`${name} cannot be made: ${made.refused}`);
-        else candidates.push({ report: { name, bytes: made.onnx.length }, onnx: made.onnx });
+        else candidates.push({ report: { name, engine, bytes: made.onnx.length }, onnx: made.onnx });
       }
     }
     this.reports.push(...candidates.map(({ report }) => report));
@@ -188,27 +231,63 @@ class Trial {
     return Array.from({ length: MADE_UP }, (_, seed) => madeUpInputs(inputs, { rows: 1, seed: String(seed) }));
   }
 
-  /** As the cache has it, or else measured now. */
-  async #timed(candidates: readonly Loaded[]): Promise<Timings> {
-    const { measurements, threads } = this.#parts;
-    const { family, contract } = this.#subject;
-    const key = { family, runtime: runtimeName(), device: deviceName(threads) };
-    const known = await measurements.get(key);
-    if (known !== undefined && candidates.every(({ report }) => known[report.name] !== undefined)) return known;
-    const isOpen = contract.inputs.every(({ dims }) => dims.length > 0 && dims[0]! < 0);
-    const inputs = (isOpen ? ROWS : [1]).map((rows) => ({
+  async #measuredBefore(engine: Engine): Promise<Map<EngineName, Timings>> {
+    const known = new Map<EngineName, Timings>();
+    for (const { name } of this.#parts.engines) {
+      known.set(name, (await this.#parts.measurements.get(await this.#keyOf(engine, name))) ?? {});
+    }
+    return known;
+  }
+
+  /** Says of each how fast it is: as it was measured before, or else all of them now. */
+  async #time(engine: Engine, candidates: readonly Loaded[], before: Map<EngineName, Timings>): Promise<void> {
+    const known = candidates.map((candidate) => timingsIn(before, candidate));
+    const areKnown = known.every((each) => each !== undefined);
+    const times = areKnown ? known : await this.#timed(candidates);
+    for (const [index, { report }] of candidates.entries()) {
+      report.medianMs = times[index]!;
+      before.set(report.engine, { ...before.get(report.engine), [report.name]: times[index]! });
+    }
+    if (areKnown) return;
+    for (const [name, timings] of before) {
+      await this.#parts.measurements.put(await this.#keyOf(engine, name), timings);
+    }
+  }
+
+  #timed(candidates: readonly Loaded[]): Promise<RowTiming[][]> {
+    const { inputs } = this.#subject.contract;
+    const isOpen = inputs.every(({ dims }) => dims.length > 0 && dims[0]! < 0);
+    const given = (isOpen ? ROWS : [1]).map((rows) => ({
       rows,
-      feeds: madeUpInputs(contract.inputs, { rows, seed: 'timing' }),
+      feeds: madeUpInputs(inputs, { rows, seed: 'timing' }),
     }));
-    const times = await timeSessions(
+    return timeSessions(
       candidates.map(({ session }) => session),
-      inputs,
+      given,
     );
-    const timings = Object.fromEntries(
-      candidates.map(({ report }, index): [VariantName, RowTiming[]] => [report.name, times[index]!]),
-    ) as Timings;
-    await measurements.put(key, timings);
-    return timings;
+  }
+
+  async #keyOf(engine: Engine, name: EngineName): Promise<MeasurementKey> {
+    const { engines, threads } = this.#parts;
+    const source = engines.find((each) => each.name === name);
+    const device = (await source?.device(threads)) ?? 'unknown';
+    return { family: this.#subject.family, runtime: await engine.runtime(name), device };
+  }
+}
+
+const timingsIn = (
+  before: ReadonlyMap<EngineName, Timings>,
+  { report: { name, engine } }: Candidate,
+): readonly RowTiming[] | undefined => before.get(engine)?.[name];
+
+/** A form that an engine cannot load is none. */
+async function loadedOn(engine: Engine, candidate: Candidate, whys: string[]): Promise<Loaded | undefined> {
+  const { report, onnx } = candidate;
+  try {
+    return { ...candidate, session: await engine.load(onnx, report.engine) };
+  } catch (error) {
+    whys.push(`${report.name} cannot be loaded by ${report.engine}: ${asError(error).message}`);
+    return undefined;
   }
 }
 
@@ -223,10 +302,13 @@ interface Verdict {
  * A form is taken where it is not slower at any number of rows, and faster by enough at one of them. Where requests are
  * batched, int8-dynamic is reckoned row by row: it would mix what different requests brought.
  */
-export function verdictOn(name: VariantName, timings: Timings, batches: boolean): Verdict {
+export function verdictOn(
+  { name, medianMs: own = [] }: Pick<CandidateReport, 'name' | 'medianMs'>,
+  { medianMs: plain = [] }: Pick<CandidateReport, 'medianMs'>,
+  { called = name, batches }: { called?: string; batches: boolean },
+): Verdict {
   const isRowByRow = batches && name === 'int8-dynamic';
-  const [fp32 = [], own = []] = [timings.fp32, timings[name]];
-  const gains = fp32.map(({ rows, ms }, index) => {
+  const gains = plain.map(({ rows, ms }, index) => {
     const ownMs = isRowByRow ? rows * (own[0]?.ms ?? NaN) : (own[index]?.ms ?? NaN);
     return { rows, gain: ms / ownMs };
   });
@@ -234,15 +316,15 @@ export function verdictOn(name: VariantName, timings: Timings, batches: boolean)
     `${gain.toFixed(2)} times as fast with ${rows} ${rows === 1 ? 'row' : `rows${isRowByRow ? ', which it has to run one by one' : ''}`}`;
   const worst = gains.reduce((least, each) => (each.gain >= least.gain ? least : each), { rows: 0, gain: Infinity });
   const best = gains.reduce((most, each) => (each.gain > most.gain ? each : most), { rows: 0, gain: 0 });
-  if (!(worst.gain >= 1)) return { isFaster: false, gain: worst.gain || 0, why: `${name} is only ${show(worst)}` };
+  if (!(worst.gain >= 1)) return { isFaster: false, gain: worst.gain || 0, why: `${called} is only ${show(worst)}` };
   if (best.gain < GAIN_MIN)
-    return { isFaster: false, gain: worst.gain, why: `${name} is hardly faster: ${show(best)}` };
-  return { isFaster: true, gain: worst.gain, why: `${name} is ${gains.map(show).join(' and ')}` };
+    return { isFaster: false, gain: worst.gain, why: `${called} is hardly faster: ${show(best)}` };
+  return { isFaster: true, gain: worst.gain, why: `${called} is ${gains.map(show).join(' and ')}` };
 }
 
 /** Why the outputs are too far apart, or undefined where they are not. */
 export function inaccuracy(
-  name: VariantName,
+  name: string,
   { difference, agreement }: Deviation,
   {
     differenceMax = DIFFERENCE_MAX,

@@ -1,5 +1,8 @@
 import type { TypedTensor } from './tensor.ts';
 
+/** What runs models: ONNX Runtime on the CPU or by the name of a provider, or in WebAssembly. */
+export type EngineName = 'ort-cpu' | 'ort-cuda' | 'ort-webgpu' | 'ort-dml' | 'ort-coreml' | 'ort-web';
+
 /** A loaded model. */
 export interface Session {
   /** The buffers of the feeds are handed over: they cannot be used afterwards. */
@@ -9,8 +12,10 @@ export interface Session {
 
 /** What loads and runs models. */
 export interface Engine {
+  /** Where models are loaded that are said to be for no other. */
+  readonly name: EngineName;
   /** Name and version of the runtime: what fails in one may work in another. */
-  runtime(): Promise<string>;
-  load(onnx: Uint8Array): Promise<Session>;
+  runtime(on?: EngineName): Promise<string>;
+  load(onnx: Uint8Array, on?: EngineName): Promise<Session>;
   close(): Promise<void>;
 }

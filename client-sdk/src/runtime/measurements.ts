@@ -1,15 +1,14 @@
-/** What was measured on this machine before, by what was measured: in a folder, one file each, or in memory. */
-import { createHash } from 'node:crypto';
-import { cpus } from 'node:os';
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
-import { readIfThere, writeAtomic } from '../cache/atomic-file.ts';
+/** What was measured on this machine before, by what was measured: one file each. */
+import { hex } from '../hex.ts';
+import type { Sha256 } from '../platform/platform.ts';
+import type { Storage } from '../platform/storage.ts';
 import type { RowTiming, VariantName } from './variant.ts';
 
 /** Speed hangs on these and not on the values of the weights, so a family's next version need not be timed. */
 export interface MeasurementKey {
   /** Which models are alike: name and graph. */
   family: string;
+  /** Name and version of the runtime, and the engine. */
   runtime: string;
   device: string;
 }
@@ -17,29 +16,34 @@ export interface MeasurementKey {
 /** Median runs by form; forms that were not tried are missing. */
 export type Timings = Readonly<Partial<Record<VariantName, readonly RowTiming[]>>>;
 
-export class Measurements {
-  readonly #folder: string | undefined;
-  readonly #inMemory = new Map<string, Timings>();
+const FOLDER = 'measured';
 
-  constructor(folder?: string) {
-    this.#folder = folder;
+export class Measurements {
+  readonly #storage: Storage;
+  readonly #sha256: Sha256;
+
+  constructor(storage: Storage, sha256: Sha256) {
+    this.#storage = storage;
+    this.#sha256 = sha256;
   }
 
   /** Undefined where nothing was measured, or the file is damaged: then it is measured again. */
   async get(key: MeasurementKey): Promise<Timings | undefined> {
-    if (this.#folder === undefined) return this.#inMemory.get(textOf(key));
-    const bytes = await readIfThere(join(this.#folder, fileOf(key)));
+    const bytes = await this.#storage.read(await this.#pathOf(key));
     return bytes === undefined ? undefined : parsed(bytes, key);
   }
 
   async put(key: MeasurementKey, timings: Timings): Promise<void> {
-    if (this.#folder === undefined) this.#inMemory.set(textOf(key), timings);
-    else await writeAtomic(join(this.#folder, fileOf(key)), `${JSON.stringify({ ...key, timings })}\n`);
+    const text = `${JSON.stringify({ ...key, timings })}\n`;
+    await this.#storage.write(await this.#pathOf(key), new TextEncoder().encode(text));
+  }
+
+  async #pathOf(key: MeasurementKey): Promise<string> {
+    return `${FOLDER}/${hex(await this.#sha256(new TextEncoder().encode(textOf(key))))}.json`;
   }
 }
 
 const textOf = ({ family, runtime, device }: MeasurementKey): string => JSON.stringify([family, runtime, device]);
-const fileOf = (key: MeasurementKey): string => `${createHash('sha256').update(textOf(key)).digest('hex')}.json`;
 
 function parsed(bytes: Uint8Array, key: MeasurementKey): Timings | undefined {
   let json: Partial<MeasurementKey & { timings: Partial<Record<VariantName, unknown>> }>;
@@ -60,13 +64,3 @@ const isTimings = (value: unknown): value is RowTiming[] =>
   Array.isArray(value) &&
   value.length > 0 &&
   value.every((each: Partial<RowTiming> | null) => Number.isInteger(each?.rows) && Number.isFinite(each?.ms));
-
-/** The runtime's name and version. */
-export function runtimeName(): string {
-  const { version } = createRequire(import.meta.url)('onnxruntime-node/package.json') as { version: string };
-  return `onnxruntime-node ${version}`;
-}
-
-/** The processor, and how many of its threads one prediction gets. */
-export const deviceName = (threads: number): string =>
-  `${process.arch} ${cpus()[0]?.model.trim() ?? 'unknown'}, ${threads} ${threads === 1 ? 'thread' : 'threads'}`;

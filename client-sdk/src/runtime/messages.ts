@@ -1,9 +1,10 @@
+import type { EngineName } from './engine.ts';
 import type { TypedTensor } from './tensor.ts';
 
 /** What the worker is asked to do. */
 export type WorkerRequest =
   | { kind: 'about' }
-  | { kind: 'load'; model: string | Uint8Array; threads: number }
+  | { kind: 'load'; model: string | Uint8Array; threads: number; engine: EngineName }
   | { kind: 'run'; session: number; feeds: Record<string, TypedTensor> }
   | { kind: 'release'; session: number }
   | { kind: 'shut-down' };

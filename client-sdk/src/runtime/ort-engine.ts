@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Session } from './engine.ts';
+import type { NativeEngine } from './engine-probe.ts';
 import type { WorkerReply } from './messages.ts';
 import { workerAt } from './worker-at.ts';
 import { WorkerEngine, type StartWorker } from './worker-engine.ts';
@@ -9,10 +10,10 @@ import { WorkerEngine, type StartWorker } from './worker-engine.ts';
 /** Models of this size and more are loaded from a file, which takes the runtime half the memory. */
 const FILE_BYTES_MIN = 1024 * 1024;
 
-/** ONNX Runtime in one worker thread, started with the first model. */
+/** ONNX Runtime in one worker thread, started with the first model. Operators that a provider lacks run on the CPU. */
 export class OrtEngine extends WorkerEngine {
-  constructor(options: { threads?: number } = {}) {
-    super(startThread, options);
+  constructor({ engine = 'ort-cpu', ...options }: { engine?: NativeEngine; threads?: number } = {}) {
+    super(engine, startThread('ort-worker'), options);
   }
 
   override async load(onnx: Uint8Array): Promise<Session> {
@@ -28,13 +29,22 @@ export class OrtEngine extends WorkerEngine {
   }
 }
 
-const startThread: StartWorker = (onReply, onEnd) => {
-  const worker = workerAt('ort-worker');
-  worker.on('message', (reply: WorkerReply) => onReply(reply));
-  worker.on('error', (error) => onEnd(`the inference worker failed: ${error.message}`));
-  worker.on('exit', () => onEnd('the inference worker ended'));
-  return {
-    post: (message, transfer) => worker.postMessage(message, transfer),
-    gone: () => new Promise((resolve) => worker.once('exit', () => resolve())),
+/** ONNX Runtime in WebAssembly, in one worker thread: for where there is no native one. */
+export class NodeWebEngine extends WorkerEngine {
+  constructor(options: { threads?: number } = {}) {
+    super('ort-web', startThread('ort-node-web-worker'), options);
+  }
+}
+
+const startThread =
+  (file: string): StartWorker =>
+  (onReply, onEnd) => {
+    const worker = workerAt(file);
+    worker.on('message', (reply: WorkerReply) => onReply(reply));
+    worker.on('error', (error) => onEnd(`the inference worker failed: ${error.message}`));
+    worker.on('exit', () => onEnd('the inference worker ended'));
+    return {
+      post: (message, transfer) => worker.postMessage(message, transfer),
+      gone: () => new Promise((resolve) => worker.once('exit', () => resolve())),
+    };
   };
-};

@@ -1,6 +1,7 @@
 /** Owns the ONNX Runtime sessions of a process: a run would hold up the event loop of the app. */
 import { parentPort } from 'node:worker_threads';
 import { env, InferenceSession, Tensor } from 'onnxruntime-node';
+import { providersOf } from './engine-probe.ts';
 import type { WorkerRequest } from './messages.ts';
 import { serveSessions } from './serve-sessions.ts';
 
@@ -10,8 +11,9 @@ if (port === null) throw new Error('this file is a worker');
 const perform = serveSessions({
   name: `onnxruntime-node ${env.versions.node ?? env.versions.common} ${process.platform}-${process.arch}`,
   Tensor,
-  create: (model, threads) => {
+  create: (model, { threads, engine }) => {
     const options: InferenceSession.SessionOptions = {
+      executionProviders: providersOf(engine),
       intraOpNumThreads: threads,
       interOpNumThreads: 1,
       // Only errors: a warning about a model belongs in the thrown error, not on the app's console.

@@ -1,5 +1,6 @@
 import type { InferenceSession, Tensor as OrtTensor, TensorConstructor } from 'onnxruntime-node';
 import { float16Bits, float16Value } from '@commonweight/core';
+import type { EngineName } from './engine.ts';
 import { halfTensor } from './half-tensor.ts';
 import type { WorkerReply, WorkerRequest, WorkerResult } from './messages.ts';
 import type { TypedTensor } from './tensor.ts';
@@ -7,7 +8,7 @@ import type { TypedTensor } from './tensor.ts';
 /** What of ONNX Runtime's JavaScript API a worker needs: the same on every platform. */
 export interface Runtime {
   name: string;
-  create(model: string | Uint8Array, threads: number): Promise<InferenceSession>;
+  create(model: string | Uint8Array, on: { threads: number; engine: EngineName }): Promise<InferenceSession>;
   Tensor: TensorConstructor;
 }
 
@@ -33,7 +34,7 @@ export function serveSessions({
       case 'about':
         return { runtime: name };
       case 'load': {
-        const session = await create(request.model, request.threads);
+        const session = await create(request.model, request);
         sessionsMade += 1;
         sessions.set(sessionsMade, session);
         return { session: sessionsMade };

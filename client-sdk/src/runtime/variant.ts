@@ -1,4 +1,5 @@
 import type { Contract } from '../model/contract.ts';
+import type { EngineName } from './engine.ts';
 import type { Feeds } from './tensor.ts';
 
 /** A form in which a version can serve. */
@@ -7,11 +8,11 @@ export type VariantName = 'fp32' | Int8Name | PublishableName;
 /** Ranges of activations measured at every run, or fixed from examples. */
 export type Int8Name = 'int8-dynamic' | 'int8-static';
 
-/** Forms that need no data, so that the coordinator can make them: of blocks, the weights alone are codes. */
-export type PublishableName = 'int8-dynamic' | 'int8-blocks';
+/** Forms that the coordinator makes: of blocks, the weights alone are codes; ranges of the static one come from agents. */
+export type PublishableName = 'int8-dynamic' | 'int8-blocks' | 'int8-static';
 
 export const isPublishable = (name: string): name is PublishableName =>
-  name === 'int8-dynamic' || name === 'int8-blocks';
+  name === 'int8-dynamic' || name === 'int8-blocks' || name === 'int8-static';
 
 /** What the coordinator says of a version's forms. */
 export interface PublishedForms {
@@ -40,14 +41,16 @@ export interface VariantOptions {
 /** The form that serves, and why it was taken. */
 export interface ServedVariant {
   name: VariantName;
+  engine: EngineName;
   why: string;
   /** What was measured of each form, where anything was. */
   candidates: readonly CandidateReport[];
 }
 
-/** What is known of one form of a version on this machine. */
+/** What is known of one form of a version, on one engine of this machine. */
 export interface CandidateReport {
   name: VariantName;
+  engine: EngineName;
   bytes: number;
   /** What was measured of it before it was published; without it, the form was made here. */
   published?: string;
@@ -63,4 +66,9 @@ export interface RowTiming {
 }
 
 /** What serves where nobody asked for anything else. */
-export const PLAIN_VARIANT: ServedVariant = { name: 'fp32', why: 'the version as it was published', candidates: [] };
+export const plainVariant = (engine: EngineName): ServedVariant => ({
+  name: 'fp32',
+  engine,
+  why: 'the version as it was published',
+  candidates: [],
+});

@@ -1,5 +1,5 @@
 import { ModelError, WorkerLostError } from '../errors.ts';
-import type { Engine, Session } from './engine.ts';
+import type { Engine, EngineName, Session } from './engine.ts';
 import type { WorkerReply, WorkerRequest, WorkerResult } from './messages.ts';
 import type { TypedTensor } from './tensor.ts';
 
@@ -15,6 +15,7 @@ export type StartWorker = (onReply: (reply: WorkerReply) => void, onEnd: (why: s
 
 /** A runtime in one worker, started with the first request. */
 export class WorkerEngine implements Engine {
+  readonly name: EngineName;
   readonly #startWorker: StartWorker;
   readonly #threads: number;
   readonly #waiting = new Map<number, PromiseWithResolvers<WorkerResult>>();
@@ -22,13 +23,15 @@ export class WorkerEngine implements Engine {
   #requests = 0;
   #closing: Promise<void> | undefined;
 
-  constructor(startWorker: StartWorker, { threads = 1 }: { threads?: number } = {}) {
+  constructor(name: EngineName, startWorker: StartWorker, { threads = 1 }: { threads?: number } = {}) {
+    this.name = name;
     this.#startWorker = startWorker;
     this.#threads = threads;
   }
 
   async runtime(): Promise<string> {
-    return ((await this.#ask({ kind: 'about' })) as { runtime: string }).runtime;
+    const { runtime } = (await this.#ask({ kind: 'about' })) as { runtime: string };
+    return isUsual(this.name) ? runtime : `${runtime} ${this.name}`;
   }
 
   load(onnx: Uint8Array): Promise<Session> {
@@ -37,7 +40,7 @@ export class WorkerEngine implements Engine {
 
   /** Loads a model from its bytes or, where the worker can read one, from a file. */
   protected async loadFrom(model: Uint8Array | string): Promise<Session> {
-    const reply = await this.#ask({ kind: 'load', model, threads: this.#threads });
+    const reply = await this.#ask({ kind: 'load', model, threads: this.#threads, engine: this.name });
     const { session } = reply as { session: number };
     // Another worker numbers its sessions from 1 again: the number would be another model's.
     const worker = this.#worker;
@@ -110,3 +113,6 @@ export class WorkerEngine implements Engine {
     this.#waiting.clear();
   }
 }
+
+/** Those of which the worker's own name says enough. */
+const isUsual = (name: EngineName): boolean => name === 'ort-cpu' || name === 'ort-web';

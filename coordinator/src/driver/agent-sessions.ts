@@ -1,5 +1,6 @@
-import { create } from '@bufbuild/protobuf';
+import { create, toBinary } from '@bufbuild/protobuf';
 import {
+  CalibrationReportSchema,
   GetUpdateStatusResponseSchema,
   isName,
   LABELS_MAX,
@@ -17,6 +18,7 @@ import type { Signer } from '../identity/signer.ts';
 import { returnAfterMs } from '../return-time.ts';
 import { ServiceError, type AgentSession, type AgentSink } from '../service.ts';
 import type { ReceiptRecord } from '../store/store.ts';
+import type { Calibrations } from '../variants/calibrations.ts';
 import { Dismissals } from './dismissals.ts';
 import type { Fleet } from './fleet.ts';
 import { isCounted, receiptToWire } from './receipts.ts';
@@ -61,6 +63,8 @@ export interface SessionWorld {
   ofNoTask(offered: OfferedUpdate): Promise<Offered>;
   /** Agents that may be there at once; more are told when to come back. */
   sessionsMax?: number;
+  /** Where those are heard who calibrate a version for this coordinator; only the one that leads asks. */
+  calibrations?: Pick<Calibrations, 'agentReady' | 'receive'>;
   /** Why uploads are refused for now, in words; undefined where they are not. */
   refusesUploads(): string | undefined;
 }
@@ -123,6 +127,7 @@ export class AgentSessions {
     switch (message.case) {
       case 'ready':
         fleet.setReady(agentId, true, nowMs());
+        this.#world.calibrations?.agentReady();
         return this.#forTasks((task) => (task.isRunning ? task.agentReady(agentId) : Promise.resolve()));
       case 'conditions': {
         const { holding } = message.value;
@@ -142,6 +147,10 @@ export class AgentSessions {
           ?.agentOut(agentId, Number(round))
           .catch(() => {});
         return;
+      }
+      case 'calibrationReport': {
+        const bytes = toBinary(CalibrationReportSchema, message.value).length;
+        return this.#world.calibrations?.receive(agentId, message.value, bytes);
       }
       case 'goodbye':
         return closed();

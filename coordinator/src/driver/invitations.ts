@@ -90,15 +90,15 @@ export class Invitations {
   }
 
   /** What is to be done, and how it is to be sent. */
-  #asked(state: Collecting): Pick<Assignment, 'planJson' | 'grid' | 'work' | keyof FormatOnWire> {
+  #asked(state: Collecting): Pick<Assignment, 'planJson' | 'grid' | 'work' | 'teacher' | keyof FormatOnWire> {
     const { reporting, training } = this.#work;
     const work = this.#work.workOf(state);
     const format = formatToWire(this.#work.expectedOf(state).format);
     if (work === 'train') {
       invariant(training !== undefined, 'who trains has a strategy');
-      const { config, grid, strategy } = training;
+      const { config, grid, strategy, teacher } = training;
       const planJson = JSON.stringify(strategy.instruct(config.plan));
-      return { planJson, ...format, grid: gridToWire(grid), work: '' };
+      return { planJson, ...format, grid: gridToWire(grid), work: '', ...(teacher === undefined ? {} : { teacher }) };
     }
     invariant(reporting !== undefined, 'who reports has a plan for it');
     const { grid, plan } = reporting;

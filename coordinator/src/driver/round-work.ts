@@ -17,6 +17,7 @@ import {
   type Strategy,
   type UpdateFormat,
 } from '@commonweight/core';
+import type { SignedManifest } from '@commonweight/proto';
 import { anyPolicyOf, kindOf, type AnyConfig, type WorkName } from '../round/config.ts';
 import { inviteMaxOf } from '../round/cohort.ts';
 import type { EvaluationAsked } from '../round/measure.ts';
@@ -37,6 +38,16 @@ export interface Training {
   strategy: Strategy;
   sum: RoundSum;
   grid: GridSpec;
+  /** What they learn from besides their labels. */
+  teacher: SignedManifest | undefined;
+}
+
+/** What a round's work is made of. */
+interface WorkParts {
+  graph: ModelProto;
+  parameters: number;
+  spoolDir: string;
+  teacher: SignedManifest | undefined;
 }
 
 /** What an update of a round must be. */
@@ -62,11 +73,7 @@ export class RoundWork {
   readonly #task: string;
 
   /** `graph` is the model's; throws ConfigError where agents could not measure it so. */
-  constructor(
-    task: string,
-    config: AnyConfig,
-    { graph, parameters, spoolDir }: { graph: ModelProto; parameters: number; spoolDir: string },
-  ) {
+  constructor(task: string, config: AnyConfig, { graph, parameters, spoolDir, teacher }: WorkParts) {
     this.#task = task;
     this.config = config;
     this.policy = anyPolicyOf(config);
@@ -83,6 +90,7 @@ export class RoundWork {
       config,
       strategy,
       grid,
+      teacher,
       sum: new RoundSum(config, { task, strategy, grid, parameters, spoolDir }),
     };
     const asked = gateEvaluationOf(config);

@@ -50,6 +50,7 @@ import { isFinal, rejectedReceipt, type Refusal } from './receipts.ts';
 import type { FoldedSum } from './round-sum.ts';
 import { RoundWork } from './round-work.ts';
 import { SharedRound } from './shared-round.ts';
+import { teacherOf, withTeacher } from './teacher.ts';
 import {
   endedBefore,
   hex,
@@ -136,9 +137,10 @@ export class TaskDriver implements TaskWork {
 
   /** Makes a task, paused. Throws ConfigError or NotTrainableError where it cannot work. */
   static async create(world: DriverWorld, task: string, configJson: string): Promise<TaskDriver> {
-    const config = parseConfig(configJson);
-    const base = await world.registry.open(config.model);
+    const given = parseConfig(configJson);
+    const base = await world.registry.open(given.model);
     const graph = await world.registry.graph(base.manifest);
+    const config = 'kind' in given ? given : await withTeacher(world.registry, given, graph);
     if (!('kind' in config)) requireTrainable(graph, config);
     invariant(layoutOf(graph).length === base.weights.length, 'graph and weights of a version agree');
     const record: TaskRecord = {
@@ -148,9 +150,13 @@ export class TaskDriver implements TaskWork {
       roundJson: JSON.stringify(firstState(Number(base.manifest.version))),
       countersJson: JSON.stringify(noCounts()),
     };
-    const parts = { graph, parameters: base.weights.length, spoolDir: world.spoolDir };
+    const teacher = await teacherOf(world.registry, config);
+    const parts = { graph, parameters: base.weights.length, spoolDir: world.spoolDir, teacher };
     const driver = new TaskDriver(world, record, new RoundWork(task, config, parts), base);
-    await world.store.commit({ task: record, round: { task, round: 0, open: false } });
+    // The teacher has to be there as long as the task is.
+    const taught = 'kind' in config ? undefined : config.teacher;
+    const pin = taught === undefined ? {} : { pin: { ...taught, isPinned: true } };
+    await world.store.commit({ task: record, round: { task, round: 0, open: false }, ...pin });
     return driver;
   }
 
@@ -161,7 +167,8 @@ export class TaskDriver implements TaskWork {
     // A round that measures is of the version that was newest when it was opened.
     const base = await world.registry.open(config.model, 'kind' in config && phase !== 'Idle' ? version : 0);
     const graph = await world.registry.graph(base.manifest);
-    const parts = { graph, parameters: base.weights.length, spoolDir: world.spoolDir };
+    const teacher = await teacherOf(world.registry, config);
+    const parts = { graph, parameters: base.weights.length, spoolDir: world.spoolDir, teacher };
     const driver = new TaskDriver(world, record, new RoundWork(record.task, config, parts), base);
     await driver.#enqueue(() => driver.#recover());
     return driver;
@@ -409,6 +416,11 @@ export class TaskDriver implements TaskWork {
     if (!this.isRunning || !isWanted) return undefined;
     const { roundMs } = this.#counters;
     return callOf(this.#state, this.#policy, { agentId, nowMs: this.#world.nowMs(), roundMs });
+  }
+
+  /** Agents that are free and may work for this task. */
+  get readyAgents(): string[] {
+    return this.#world.fleet.readyFor(this.#work.wanting);
   }
 
   get isRunning(): boolean {

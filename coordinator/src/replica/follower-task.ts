@@ -6,6 +6,7 @@ import { isFinal, rejectedReceipt, type Refusal } from '../driver/receipts.ts';
 import type { FoldedSum } from '../driver/round-sum.ts';
 import { RoundWork } from '../driver/round-work.ts';
 import { SharedRound } from '../driver/shared-round.ts';
+import { teacherOf } from '../driver/teacher.ts';
 import {
   endedBefore,
   fromHex,
@@ -98,7 +99,8 @@ export class FollowerTask implements TaskWork {
     const { registry, spoolDir } = world;
     const base = await registry.open(config.model, baseOf(config, emptied(record)));
     const graph = await registry.graph(base.manifest);
-    const work = new RoundWork(record.task, config, { graph, parameters: base.weights.length, spoolDir });
+    const teacher = await teacherOf(registry, config);
+    const work = new RoundWork(record.task, config, { graph, parameters: base.weights.length, spoolDir, teacher });
     const task = new FollowerTask(world, record, work, base);
     task.#takeOver(task.#state);
     await task.#begin();

@@ -12,13 +12,13 @@ import {
   ReceiptSchema,
   ResultSchema,
   UpdateHeaderSchema,
-  type Manifest,
   type SignedResult,
   type UpdateHeader,
 } from '@commonweight/proto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { PostgresServer } from '../../../test/support/postgres.ts';
 import { temporaryFolder } from '../../../test/support/processes.ts';
+import { essenceOf, newestOf, spread as spreadIds } from '../../../test/support/replicas.ts';
 import { accuracyReport, reportOf, statisticsReport } from '../../../test/support/test-reports.ts';
 import {
   compressed,
@@ -76,38 +76,12 @@ async function replicas(count: number, options: Partial<CoordinatorOptions> = {}
 const fatal: Error[] = [];
 afterEach(() => expect(fatal.splice(0)).toEqual([]));
 
-const newest = async (service: CoordinatorService): Promise<Manifest> =>
-  fromBinary(ManifestSchema, (await service.getModel('flowers', 0)).manifest);
-
-const versionOf = async (service: CoordinatorService): Promise<number> => Number((await newest(service)).version);
-
-/** What of a version must not depend on who folded what. */
-async function essence(service: CoordinatorService) {
-  const { artifacts, contributionsDigest, totalWeight, metrics, round } = await newest(service);
-  const digests = artifacts.map(({ role, digest }) => `${role} ${Buffer.from(digest).toString('hex')}`);
-  return { digests, list: Buffer.from(contributionsDigest).toString('hex'), totalWeight, metrics, round };
-}
+const versionOf = async (service: CoordinatorService): Promise<number> => Number((await newestOf(service)).version);
 
 const IDS = ['a', 'b', 'c', 'd', 'e', 'f'];
 
-/** Agents that are spread over services, all of them invited to the first round. */
-async function spread(
-  services: readonly CoordinatorService[],
-  changes: object = {},
-  ids = IDS,
-): Promise<{ agents: TestAgent[]; grid: GridSpec }> {
-  const [leader] = services;
-  await leader!.importModel('flowers', writeModel(logistic({ inputs: 12, outputs: 3, seed: 1 })));
-  const cohort = { min: ids.length, max: ids.length };
-  await leader!.createTask('train', JSON.stringify({ ...config, cohort, ...changes }));
-  const agents = ids.map((id, i) => new TestAgent(services[i % services.length]!, id));
-  for (const agent of agents) agent.ready();
-  // A round opens as soon as the minimum is ready.
-  const ready = async (): Promise<number> => (await leader!.listAgents()).filter((agent) => agent.ready).length;
-  await expect.poll(ready).toBe(ids.length);
-  await leader!.startTask('train');
-  return { agents, grid: await invited(agents) };
-}
+const spread = (services: readonly CoordinatorService[], changes: object = {}, ids: readonly string[] = IDS) =>
+  spreadIds(services, changes, ids);
 
 const metricsOf = (id: string) => ({ loss: seeded(id).uniform(), accuracy: seeded(`${id} again`).uniform() });
 
@@ -143,9 +117,7 @@ describe('one round by several coordinators', () => {
         expect(await agent.submit(isCompressed ? squeezed(update) : update)).toMatchObject({ accepted: true });
       }
       await expect.poll(() => versionOf(services.at(-1)!)).toBe(2);
-      published.add(
-        JSON.stringify(await essence(services[0]!), (__, value) => (typeof value === 'bigint' ? String(value) : value)),
-      );
+      published.add(await essenceOf(services[0]!));
       for (const agent of agents) {
         await expect
           .poll(() => agent.receipts())
@@ -201,7 +173,7 @@ test('without rounds: agents of any replica are invited as they come, and a stal
     await expect
       .poll(() => c.receipts().map(({ outcome }) => outcome))
       .toEqual([{ case: 'committedVersion', value: 3n }]);
-    digests.add((await essence(services[0]!)).digests.join());
+    digests.add((JSON.parse(await essenceOf(services[0]!)) as { digests: string[] }).digests.join());
   }
   expect(digests.size).toBe(1);
 });
@@ -280,7 +252,7 @@ test.each([
       expect(await submit(agent, round, 3n)).toMatchObject({ accepted: true });
     }
     await expect.poll(() => versionOf(services[1]!)).toBe(4);
-    const { contributionsDigest } = await newest(services[1]!);
+    const { contributionsDigest } = await newestOf(services[1]!);
     const { data } = await services[1]!.readBlob(contributionsDigest, 0, 10_000);
     expect(fromBinary(ContributionListSchema, data).accepted).toHaveLength(2);
   },
@@ -296,7 +268,7 @@ test('an update that comes to two replicas counts once, and both say that it was
   expect(await elsewhere.submit(update)).toMatchObject({ accepted: true });
   for (const i of [0, 2]) await agents[i]!.submit(updateOf(agents[i]!.id, grid));
   await expect.poll(() => versionOf(services[0]!)).toBe(2);
-  expect(await newest(services[0]!)).toMatchObject({ totalWeight: 30n });
+  expect(await newestOf(services[0]!)).toMatchObject({ totalWeight: 30n });
 });
 
 test('what a follower refuses is refused for good, everywhere, and the round does not wait for its agent', async () => {
@@ -312,7 +284,7 @@ test('what a follower refuses is refused for good, everywhere, and the round doe
   expect(Buffer.from(again.receipt!.receipt)).toEqual(Buffer.from(receipt!.receipt));
   await agents[0]!.submit(updateOf('a', grid));
   await expect.poll(() => versionOf(services[0]!)).toBe(2);
-  expect(await newest(services[0]!)).toMatchObject({ totalWeight: 10n });
+  expect(await newestOf(services[0]!)).toMatchObject({ totalWeight: 10n });
 });
 
 test('over-selection: a full round is full everywhere, and what a replica took before it heard of that counts', async () => {
@@ -325,7 +297,7 @@ test('over-selection: a full round is full everywhere, and what a replica took b
   const taken = answers.filter((answer) => 'accepted' in answer && answer.accepted).length;
   expect(taken).toBeGreaterThanOrEqual(3);
   await expect.poll(() => versionOf(services[1]!), { timeout: 10_000 }).toBe(2);
-  const { contributionsDigest } = await newest(services[1]!);
+  const { contributionsDigest } = await newestOf(services[1]!);
   const { data } = await services[1]!.readBlob(contributionsDigest, 0, 10_000);
   expect(fromBinary(ContributionListSchema, data).accepted).toHaveLength(taken);
   // The one that did not deliver is at the follower.
@@ -354,7 +326,7 @@ test('a follower that ends in order leaves its part, and nobody is asked again',
   await follower!.close();
   for (const i of [0, 2]) await agents[i]!.submit(updateOf(agents[i]!.id, grid));
   await expect.poll(() => versionOf(leader!)).toBe(2);
-  expect(await newest(leader!)).toMatchObject({ totalWeight: 40n });
+  expect(await newestOf(leader!)).toMatchObject({ totalWeight: 40n });
 });
 
 test('a leader that ends in order leaves its part to the follower that leads then', async () => {
@@ -372,7 +344,7 @@ test('a leader that ends in order leaves its part to the follower that leads the
   };
   await expect.poll(submitted).toBe(true);
   await expect.poll(() => versionOf(follower!)).toBe(2);
-  const manifest = await newest(follower!);
+  const manifest = await newestOf(follower!);
   expect(manifest).toMatchObject({ totalWeight: 40n, epoch: 2n });
   const { data } = await follower!.readBlob(manifest.contributionsDigest, 0, 10_000);
   expect(fromBinary(ContributionListSchema, data).accepted).toHaveLength(4);
@@ -472,7 +444,7 @@ describe('what is measured by several coordinators', () => {
           await expect.poll(ends, { timeout: 10_000 }).toEqual([end]);
         }
       }
-      const { artifacts, evaluation } = await newest(services.at(-1)!);
+      const { artifacts, evaluation } = await newestOf(services.at(-1)!);
       expect(evaluation).toMatchObject({ reports: 4, examples: 400n, metrics: { accuracy: 0.5 } });
       digests.add(Buffer.from(artifacts.find(({ role }) => role === 'weights')!.digest).toString('hex'));
       expect(await services.at(-1)!.listCandidates('flowers')).toHaveLength(2);
@@ -507,7 +479,7 @@ describe('what is measured by several coordinators', () => {
     await judge.submit(reportOf('judge', assignment, accuracyReport(assignment, 100, [50, 60])));
     await expect.poll(() => versionOf(follower!), { timeout: 10_000 }).toBe(2);
     // With what rounding left, and the step where it is the smaller way.
-    const roles = (await newest(follower!)).artifacts.map(({ role }) => role);
+    const roles = (await newestOf(follower!)).artifacts.map(({ role }) => role);
     expect(roles).toEqual(expect.arrayContaining(['weights', 'remainder']));
     // Each update has its end, whoever asks now.
     const again = await new TestAgent(follower!, 'a').submit(updates[0]!);
@@ -622,6 +594,21 @@ test('channels are changed by any of them, told by all, and go on with whoever l
   expect(await follower!.rollbackChannel(of, undefined)).toMatchObject({ version: 1n, revision: 5n });
   await expect.poll(() => told.at(-1), { timeout: 20_000 }).toBe(5n);
   stop();
+});
+
+test('agents of any replica are told which version teaches, and it is the one of the day when the task was made', async () => {
+  const services = await replicas(2);
+  await services[0]!.importModel('big', writeModel(logistic({ inputs: 12, outputs: 3, seed: 2 })));
+  const plan = { ...config.plan, distillation: { temperature: 2, alpha: 0.5 } };
+  const { agents } = await spread(services, { plan, teacher: { model: 'big' } }, ['a', 'b']);
+  for (const agent of agents) {
+    const { teacher, planJson } = agent.assignments()[0]!;
+    expect(fromBinary(ManifestSchema, teacher!.manifest)).toMatchObject({ model: 'big', version: 1n });
+    expect(JSON.parse(planJson)).toMatchObject({ distillation: { temperature: 2 } });
+  }
+  const { configJson } = await services[1]!.getTask('train');
+  expect(JSON.parse(configJson)).toMatchObject({ teacher: { model: 'big', version: 1 } });
+  expect((await services[1]!.listKept('big')).pinned).toEqual([1]);
 });
 
 test('apps at a follower hear of new versions', async () => {

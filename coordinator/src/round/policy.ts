@@ -16,6 +16,7 @@ import {
   type Strategy,
   type TrainingPlan,
 } from '@commonweight/core';
+import { isName } from '@commonweight/proto';
 import { parseVariantPolicy, type VariantPolicy } from '../variants/forms.ts';
 import { inviteMaxOf, type CohortConfig } from './cohort.ts';
 import { parsed, record, requireKeys, whole } from './fields.ts';
@@ -50,6 +51,8 @@ export interface TaskConfig extends ScheduleConfig, FormatChoice {
   gates?: GatesConfig;
   /** Forms that each version is to have; without it, float32 alone. */
   variants?: VariantPolicy;
+  /** The version that the plan's distillation learns from; 0 is the newest there is when the task is made. */
+  teacher?: { model: string; version: number };
 }
 
 /** What a task has when nothing is said. */
@@ -81,6 +84,7 @@ const KEYS: readonly string[] = [
   'asynchronous',
   'gates',
   'variants',
+  'teacher',
 ];
 
 /** The configuration of a task that trains, from JSON text. Throws ConfigError naming the key and the mend. */
@@ -90,7 +94,7 @@ export const parseTaskConfig = (json: string): TaskConfig => parseTraining(recor
 export function parseTraining(configured: Record<string, unknown>): TaskConfig {
   const given: Record<string, unknown> = { ...taskDefaults, ...configured };
   requireKeys(given, KEYS, '');
-  const { gates, variants, asynchronous } = given;
+  const { gates, variants, asynchronous, teacher } = given;
   const downlink = downlinkNames.find((name) => name === given['downlink']);
   if (downlink === undefined) throw new ConfigError(`downlink must be one of ${downlinkNames.join(', ')}`, 'downlink');
   const strategy = record(given['strategy'], 'strategy') as TaskConfig['strategy'];
@@ -132,6 +136,7 @@ export function parseTraining(configured: Record<string, unknown>): TaskConfig {
     retainUpdates: whole(given, 'retainUpdates', 'retainUpdates', 0, 1_000_000),
     ...(gates === undefined ? {} : { gates: parseGates(gates, evaluators !== undefined) }),
     ...(variants === undefined ? {} : { variants: parseVariantPolicy(record(variants, 'variants')) }),
+    ...teacherOf(teacher, plan),
   };
   requireGates(config, recipe);
   return config;
@@ -168,6 +173,27 @@ export function policyOf(config: TaskConfig): RoundPolicy {
     ...(asynchronous === undefined ? {} : { asynchronous }),
     ...(gates?.metric === undefined ? {} : { evaluation: evaluationPolicyOf(gates.metric) }),
   };
+}
+
+/** A teacher and a distillation go together. */
+function teacherOf(value: unknown, { distillation }: TrainingPlan): Pick<TaskConfig, 'teacher'> {
+  if (value === undefined) {
+    if (distillation === undefined) return {};
+    throw new ConfigError(
+      'teacher is missing: the plan has a distillation, so say of which model, such as {"model": "big"}',
+      'teacher',
+    );
+  }
+  if (distillation === undefined) {
+    throw new ConfigError('plan.distillation is missing: there is a teacher, so say how to learn from it', 'plan');
+  }
+  const teacher = record(value, 'teacher');
+  requireKeys(teacher, ['model', 'version'], 'teacher');
+  const { model, version = 0 } = teacher;
+  if (typeof model !== 'string' || !isName(model)) {
+    throw new ConfigError('teacher.model must be the name of a model', 'teacher.model');
+  }
+  return { teacher: { model, version: whole({ version }, 'version', 'teacher.version', 0, Number.MAX_SAFE_INTEGER) } };
 }
 
 /** What agents evaluate a candidate by, where a gate asks for it. Throws ConfigError. */

@@ -14,13 +14,16 @@ import type { FormsJob, MadeForm } from './make-forms.ts';
 
 const port = parentPort;
 if (port === null) throw new Error('this file is a worker');
-const { graph, weights, forms } = workerData as FormsJob;
+const { graph, weights, forms, ranges } = workerData as FormsJob;
 const model = readModel(joinModel(readModel(graph), weightsFromBytes(weights)));
 port.postMessage(forms.map((name) => attempt(model, name)));
 
 function attempt(float32: ModelProto, name: VariantForm): MadeForm {
   try {
-    return { name, onnx: writeModel(quantizeModel(float32, variantForms[name]).model) };
+    return {
+      name,
+      onnx: writeModel(quantizeModel(float32, variantForms[name], ranges === undefined ? {} : { ranges }).model),
+    };
   } catch (error) {
     if (error instanceof QuantizeError) return { name, refused: error.message };
     throw error;

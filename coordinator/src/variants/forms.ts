@@ -1,20 +1,31 @@
 import { ConfigError, type QuantizedForm } from '@commonweight/core';
 
-/** The forms that are made without data, by the names that apps know them by. */
+/** Forms, by the names that apps know them by. */
 export const variantForms: Readonly<Record<VariantForm, QuantizedForm>> = {
   'int8-dynamic': 'dynamic-int8',
   'int8-blocks': 'int8-blocks',
+  'int8-static': 'static-int8',
 };
 
-/** Activations measured at every run, or left as they are while weights are codes in blocks. */
-export type VariantForm = 'int8-dynamic' | 'int8-blocks';
+/**
+ * Activations measured at every run, or left as they are while weights are codes in blocks, or of ranges that are fixed: those that the version
+ * keeps, or else what agents measured.
+ */
+export type VariantForm = 'int8-dynamic' | 'int8-blocks' | 'int8-static';
 
 /** Which forms a version gets, and what they may cost. */
 export interface VariantPolicy {
   forms: readonly VariantForm[];
   /** Points of accuracy, of 100. */
   accuracyDropPointsMax: number;
+  /** Agents whose data the ranges of `int8-static` have to come from. */
+  calibrationAgentsMin?: number;
 }
+
+/** With fewer, what they add up to would tell of one of them. */
+export const CALIBRATION_AGENTS_MIN = 3;
+const CALIBRATION_AGENTS_LEAST = 2;
+const CALIBRATION_AGENTS_MOST = 16;
 
 export const ACCURACY_DROP_POINTS_MAX = 0.5;
 
@@ -22,10 +33,13 @@ const isForm = (name: unknown): name is VariantForm => typeof name === 'string' 
 
 /** Forms and margin as somebody gives them. Throws ConfigError naming the key. */
 export function parseVariantPolicy(given: Record<string, unknown>): VariantPolicy {
-  const { forms, accuracyDropPointsMax = ACCURACY_DROP_POINTS_MAX, ...others } = given;
+  const { forms, accuracyDropPointsMax = ACCURACY_DROP_POINTS_MAX, calibrationAgentsMin, ...others } = given;
   const [unknown] = Object.keys(others);
   if (unknown !== undefined) {
-    throw new ConfigError(`variants has no key "${unknown}": it has forms and accuracyDropPointsMax`, 'variants');
+    throw new ConfigError(
+      `variants has no key "${unknown}": it has forms, accuracyDropPointsMax and calibrationAgentsMin`,
+      'variants',
+    );
   }
   if (!Array.isArray(forms) || forms.length === 0 || !forms.every(isForm)) {
     throw new ConfigError(`variants.forms must list some of ${Object.keys(variantForms).join(', ')}`, 'variants.forms');
@@ -36,5 +50,20 @@ export function parseVariantPolicy(given: Record<string, unknown>): VariantPolic
       'variants.accuracyDropPointsMax',
     );
   }
-  return { forms: [...new Set(forms)], accuracyDropPointsMax };
+  if (calibrationAgentsMin === undefined) return { forms: [...new Set(forms)], accuracyDropPointsMax };
+  const isCount =
+    Number.isInteger(calibrationAgentsMin) &&
+    (calibrationAgentsMin as number) >= CALIBRATION_AGENTS_LEAST &&
+    (calibrationAgentsMin as number) <= CALIBRATION_AGENTS_MOST;
+  if (!isCount) {
+    throw new ConfigError(
+      `variants.calibrationAgentsMin must be a whole number from ${CALIBRATION_AGENTS_LEAST} to ${CALIBRATION_AGENTS_MOST}: the ranges of one agent alone would tell of its data`,
+      'variants.calibrationAgentsMin',
+    );
+  }
+  return {
+    forms: [...new Set(forms)],
+    accuracyDropPointsMax,
+    calibrationAgentsMin: calibrationAgentsMin as number,
+  };
 }

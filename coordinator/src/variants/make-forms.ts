@@ -1,4 +1,5 @@
 import { Worker } from 'node:worker_threads';
+import type { Range } from '@commonweight/core';
 import type { VariantForm } from './forms.ts';
 
 /** A version, and the forms that it is to have. */
@@ -6,6 +7,8 @@ export interface FormsJob {
   graph: Uint8Array;
   weights: Uint8Array;
   forms: readonly VariantForm[];
+  /** Of the values that `int8-static` rounds. */
+  ranges?: ReadonlyMap<string, Range>;
 }
 
 /** A form as an ONNX file, or why there is none. */

@@ -1,7 +1,19 @@
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { logistic, QuantizeError, quantizeModel, readModel, writeModel } from '@commonweight/core';
 import {
+  addRanges,
+  calibrationGraph,
+  Calibrator,
+  logistic,
+  QuantizeError,
+  quantizeModel,
+  rangesIn,
+  readModel,
+  writeModel,
+  type Range,
+} from '@commonweight/core';
+import {
+  histogramsToWire,
   openVariantList,
   VariantState,
   type SignedVariantList,
@@ -10,7 +22,7 @@ import {
 } from '@commonweight/proto';
 import { afterEach, expect, test } from 'vitest';
 import { temporaryFolder, until } from '../../../test/support/processes.ts';
-import { invited, sha256, startTraining, TestAgent, updateOf } from '../../../test/support/training.ts';
+import { config, invited, sha256, startTraining, TestAgent, updateOf } from '../../../test/support/training.ts';
 import { openCoordinator } from '../coordinator.ts';
 import { verifierOf } from '../identity/signer.ts';
 import type { CoordinatorService } from '../service.ts';
@@ -189,4 +201,100 @@ test('a coordinator that ends waits for no forms, and makes them when it is back
   const again = await opened(dataDir);
   await until('the forms', 10_000, async () => (await again.getVariants('flowers', 1)) !== undefined);
   expect((await formsOf(again, 'flowers')).variants).toMatchObject([{ name: 'int8-dynamic' }]);
+});
+
+/** Answers what an agent with these inputs would; gives what it was asked. */
+function calibrateWith(agent: TestAgent, inputs: readonly number[]) {
+  const request = agent.messages
+    .flatMap(({ message }) => (message.case === 'calibrationRequest' ? [message.value] : []))
+    .at(-1)!;
+  const calibrator = calibratorOf(inputs);
+  const values = histogramsToWire(calibrator.states(request.binsMax));
+  agent.say({
+    message: { case: 'calibrationReport', value: { requestId: request.requestId, examples: 4n, values } },
+  });
+  return request;
+}
+
+const flowers = readModel(writeModel(logistic({ inputs: 12, outputs: 3, seed: 1 })));
+
+/** As if these numbers had been every value that the static form of the model of `startTraining` rounds. */
+function calibratorOf(inputs: readonly number[]): Calibrator {
+  const { values } = calibrationGraph(flowers);
+  const calibrator = new Calibrator(values);
+  calibrator.add(new Map(values.map((name) => [name, Float32Array.from(inputs)])));
+  return calibrator;
+}
+
+const wasAsked = (agent: TestAgent): boolean =>
+  agent.messages.some(({ message }) => message.case === 'calibrationRequest');
+
+test('the static form of a version is made of ranges that its agents add up to, and says of how many', async () => {
+  const service = await opened();
+  await startTraining(service, { variants: { forms: ['int8-static'] }, cohort: { min: 10, max: 10 } });
+  const agents = ['a', 'b', 'c'].map((id) => new TestAgent(service, id));
+  agents.slice(0, 2).forEach((agent) => agent.ready());
+  await until('two requests', 60_000, () => Promise.resolve(agents.slice(0, 2).every(wasAsked)));
+  expect(wasAsked(agents[2]!)).toBe(false);
+  calibrateWith(agents[0]!, [-1, 2]);
+  calibrateWith(agents[1]!, [0.5]);
+  // Two are too few; the third comes, and its report is the last one.
+  expect(await service.getVariants('flowers', 1)).toBeUndefined();
+  agents[2]!.ready();
+  calibrateWith(agents[2]!, [-3, 1]);
+  await until('the form', 60_000, async () => (await service.getVariants('flowers', 1)) !== undefined);
+  const [variant] = (await formsOf(service, 'flowers')).variants;
+  expect(variant).toMatchObject({
+    name: 'int8-static',
+    state: VariantState.MADE,
+    calibration: { agents: 3n, examples: 12n },
+  });
+  const { data } = await service.readBlob(variant!.digest, 0, Number(variant!.size));
+  const ranges = calibratorOf([-1, 2, 0.5, -3, 1]).ranges();
+  expect(Buffer.from(data)).toEqual(Buffer.from(writeModel(quantizeModel(flowers, 'static-int8', { ranges }).model)));
+  // It is asked for again, and nobody is asked anew.
+  const before = agents[0]!.messages.length;
+  await service.makeVariants('flowers', 1, { forms: ['int8-static'], accuracyDropPointsMax: 0.5 });
+  expect(agents[0]!.messages.length).toBe(before);
+});
+
+test('a version that keeps its ranges has its static form made of them, and no agent is asked', async () => {
+  const service = await opened();
+  const ranges = new Map<string, Range>(calibrationGraph(flowers).values.map((name) => [name, { min: -2, max: 3 }]));
+  const kept = addRanges(flowers, ranges);
+  await service.importModel('flowers', writeModel(kept));
+  await service.createTask('train', JSON.stringify({ ...config, variants: { forms: ['int8-static'] } }));
+  const agent = new TestAgent(service, 'a');
+  agent.ready();
+  await service.startTask('train');
+  await until('the form', 60_000, async () => (await service.getVariants('flowers', 1)) !== undefined);
+  const [variant] = (await formsOf(service, 'flowers')).variants;
+  expect([variant!.name, variant!.state, variant!.calibration]).toEqual(['int8-static', VariantState.MADE, undefined]);
+  const { data } = await service.readBlob(variant!.digest, 0, Number(variant!.size));
+  const own = { ranges: rangesIn(kept)! };
+  expect(Buffer.from(data)).toEqual(Buffer.from(writeModel(quantizeModel(kept, 'static-int8', own).model)));
+  expect(wasAsked(agent)).toBe(false);
+});
+
+test('where no task trains a model its static form is refused at once, and other forms are made all the same', async () => {
+  const service = await opened();
+  await service.importModel('m', float32);
+  const both: VariantPolicy = { ...policy, forms: ['int8-dynamic', 'int8-static'] };
+  await expect(service.makeVariants('m', 1, both)).rejects.toMatchObject({
+    code: 'invalid',
+    message: expect.stringContaining('which no task trains') as string,
+  });
+  expect((await formsOf(service)).variants.map(({ name }) => name)).toEqual(['int8-dynamic']);
+});
+
+test('a coordinator that ends waits for no agents that calibrate', async () => {
+  const service = await opened();
+  await startTraining(service, { cohort: { min: 10, max: 10 } });
+  const agent = new TestAgent(service, 'a');
+  agent.ready();
+  const made = service.makeVariants('flowers', 1, { forms: ['int8-static'], accuracyDropPointsMax: 0.5 });
+  made.catch(() => {});
+  await until('the request', 60_000, () => Promise.resolve(wasAsked(agent)));
+  await closing.pop()!.close();
+  await expect(made).rejects.toThrow('this coordinator is ending');
 });

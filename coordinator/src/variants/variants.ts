@@ -1,4 +1,5 @@
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { calibrationGraph, keptRangesOf, QuantizeError, weightsFromBytes, type Range } from '@commonweight/core';
 import {
   equalBytes,
   ManifestSchema,
@@ -16,15 +17,21 @@ import type { Signer } from '../identity/signer.ts';
 import { artifact, blobOf, sha256, type RegistryReads } from '../registry/registry.ts';
 import { ServiceError } from '../service.ts';
 import { StoreError, type BlobRecord, type Store } from '../store/store.ts';
-import type { VariantPolicy } from './forms.ts';
+import type { Calibration, CalibrationWish } from './calibrations.ts';
+import { CALIBRATION_AGENTS_MIN, type VariantPolicy } from './forms.ts';
 import { makeForms, type MadeForm } from './make-forms.ts';
 import { requireMeasurement, standingOf } from './standing.ts';
+
+/** How long a version waits for agents that calibrate it. */
+const CALIBRATION_WAIT_MS = 60_000;
 
 export interface VariantsWorld {
   store: Store;
   registry: RegistryReads;
   signer: Signer;
   log(line: string): void;
+  /** Asks agents for the ranges of a version. Throws ServiceError, or the signal's reason. */
+  calibrate(wish: CalibrationWish, signal: AbortSignal): Promise<Calibration>;
   /** A commit failed. */
   failed(error: unknown): void;
 }
@@ -38,11 +45,20 @@ export interface VariantReport {
   measurement: VariantMeasurement | undefined;
 }
 
+/** What a static form rounds by, and whose data that comes from; a version's own ranges are nobody's. */
+interface StaticRanges {
+  ranges: ReadonlyMap<string, Range>;
+  calibration?: Pick<Calibration, 'agents' | 'examples'>;
+}
+
 /** Makes forms of versions that are committed, one version at a time, and decides which of them apps may take. */
 export class Variants {
   readonly #world: VariantsWorld;
   /** Models whose newest version waits for its turn. */
   readonly #wanted = new Map<string, VariantPolicy>();
+  /** Models whose static form is being made, with the policy of a version that came meanwhile. */
+  readonly #static = new Map<string, VariantPolicy | undefined>();
+  readonly #running = new Set<Promise<void>>();
   readonly #closing = new AbortController();
   #queue: Promise<unknown> = Promise.resolve();
 
@@ -52,6 +68,12 @@ export class Variants {
 
   /** The newest version of a model is to have forms. A version that is overtaken before its turn gets none. */
   want(model: string, policy: VariantPolicy): void {
+    const forms = policy.forms.filter((form) => form !== 'int8-static');
+    if (forms.length > 0) this.#wantAtOnce(model, { ...policy, forms });
+    if (forms.length < policy.forms.length) this.#wantStatic(model, policy);
+  }
+
+  #wantAtOnce(model: string, policy: VariantPolicy): void {
     const isWaiting = this.#wanted.has(model);
     this.#wanted.set(model, policy);
     if (isWaiting) return;
@@ -64,9 +86,76 @@ export class Variants {
     work.catch((error: unknown) => this.#world.log(`variants of ${model}: ${(error as Error).message}`));
   }
 
-  /** Makes what a version lacks of the forms, and decides by the margin. */
-  make(model: string, version: number, policy: VariantPolicy): Promise<SignedVariantList> {
-    return this.#enqueue(() => this.#make(model, version, policy));
+  /** One at a time for each model: agents that are asked take a while. */
+  #wantStatic(model: string, policy: VariantPolicy): void {
+    const isRunning = this.#static.has(model);
+    this.#static.set(model, policy);
+    if (isRunning) return;
+    const running = this.#makeStatics(model).finally(() => this.#running.delete(running));
+    this.#running.add(running);
+  }
+
+  async #makeStatics(model: string): Promise<void> {
+    for (let next = this.#static.get(model); next !== undefined; next = this.#static.get(model)) {
+      this.#static.set(model, undefined);
+      try {
+        await this.#makeStatic(model, 0, next);
+      } catch (error) {
+        this.#world.log(`variants of ${model}: ${(error as Error).message}`);
+      }
+      if (this.#closing.signal.aborted) break;
+    }
+    this.#static.delete(model);
+  }
+
+  /** Makes what a version lacks of the forms, and decides by the margin. Agents are asked for ranges where a form needs them. */
+  async make(model: string, version: number, policy: VariantPolicy): Promise<SignedVariantList> {
+    const forms = policy.forms.filter((form) => form !== 'int8-static');
+    if (forms.length === policy.forms.length) return this.#enqueue(() => this.#make(model, version, policy));
+    const { manifest } = await this.#world.registry.release(model, version);
+    const number = Number(fromBinary(ManifestSchema, manifest).version);
+    if (forms.length > 0) await this.#enqueue(() => this.#make(model, number, { ...policy, forms }));
+    return this.#makeStatic(model, number, policy);
+  }
+
+  /** Not in the queue, which others wait in, until the ranges are there. */
+  async #makeStatic(model: string, version: number, policy: VariantPolicy): Promise<SignedVariantList> {
+    const { signal } = this.#closing;
+    signal.throwIfAborted();
+    const release = await this.#world.registry.release(model, version);
+    const number = Number(fromBinary(ManifestSchema, release.manifest).version);
+    const isMade = (await this.#list(model, number))?.variants.some(({ name }) => name === 'int8-static');
+    const ranges = isMade === true ? undefined : await this.#rangesOf(release, policy);
+    return this.#enqueue(() => this.#make(model, number, { ...policy, forms: ['int8-static'] }, ranges));
+  }
+
+  /** Those that the version keeps, or else those that agents measure. */
+  async #rangesOf(release: SignedManifest, policy: VariantPolicy): Promise<StaticRanges> {
+    const { registry, calibrate } = this.#world;
+    const manifest = fromBinary(ManifestSchema, release.manifest);
+    const graph = await registry.graph(manifest);
+    const kept = keptRangesOf(graph, weightsFromBytes(await registry.blob(artifact(manifest, 'weights').digest)));
+    if (kept !== undefined) return { ranges: kept };
+    let values: readonly string[];
+    try {
+      values = calibrationGraph(graph).values;
+    } catch (error) {
+      // Why it cannot be made is said where it is made.
+      if (error instanceof QuantizeError) return { ranges: new Map() };
+      throw error;
+    }
+    const { agents, examples, ranges } = await calibrate(
+      {
+        model: manifest.model,
+        version: Number(manifest.version),
+        release,
+        values,
+        agentsMin: policy.calibrationAgentsMin ?? CALIBRATION_AGENTS_MIN,
+        waitMs: CALIBRATION_WAIT_MS,
+      },
+      this.#closing.signal,
+    );
+    return { ranges, calibration: { agents, examples } };
   }
 
   /** Takes what was measured of a form, and decides by it. */
@@ -101,6 +190,7 @@ export class Variants {
   async close(): Promise<void> {
     this.#closing.abort(new ServiceError('unavailable', 'this coordinator is ending: try again'));
     await this.#queue;
+    await Promise.all(this.#running);
   }
 
   #enqueue<T>(work: () => Promise<T>): Promise<T> {
@@ -112,7 +202,12 @@ export class Variants {
     return result;
   }
 
-  async #make(model: string, version: number, policy: VariantPolicy): Promise<SignedVariantList> {
+  async #make(
+    model: string,
+    version: number,
+    policy: VariantPolicy,
+    measured?: StaticRanges,
+  ): Promise<SignedVariantList> {
     const { registry } = this.#world;
     const release = await registry.release(model, version);
     const manifest = fromBinary(ManifestSchema, release.manifest);
@@ -126,10 +221,14 @@ export class Variants {
     const graph = await registry.blob(artifact(manifest, 'graph').digest);
     const weights = await registry.blob(artifact(manifest, 'weights').digest);
     const { signal } = this.#closing;
-    const made = missing.length === 0 ? [] : await makeForms({ graph, weights, forms: missing }, signal);
+    const ranges = measured === undefined ? {} : { ranges: measured.ranges };
+    const made = missing.length === 0 ? [] : await makeForms({ graph, weights, forms: missing, ...ranges }, signal);
     signal.throwIfAborted();
     const blobs = made.flatMap((form) => ('onnx' in form ? [blobOf(form.onnx)] : []));
-    return this.#commit({ ...after, variants: [...before.variants, ...made.map(variantOf)] }, blobs);
+    return this.#commit(
+      { ...after, variants: [...before.variants, ...made.map((form) => variantOf(form, measured?.calibration))] },
+      blobs,
+    );
   }
 
   async #list(model: string, version: number): Promise<VariantList | undefined> {
@@ -168,11 +267,19 @@ function ofRelease({ manifest: bytes }: SignedManifest): {
   return { model, version, manifestDigest: sha256(bytes) };
 }
 
-function variantOf(form: MadeForm): Variant {
+function variantOf(form: MadeForm, calibration: StaticRanges['calibration']): Variant {
   const { name } = form;
   if ('refused' in form) return create(VariantSchema, { name, state: VariantState.REFUSED, why: form.refused });
   const { digest, data } = blobOf(form.onnx);
-  return create(VariantSchema, { name, digest, size: BigInt(data.length) });
+  const size = BigInt(data.length);
+  if (calibration === undefined) return create(VariantSchema, { name, digest, size });
+  const { agents, examples } = calibration;
+  return create(VariantSchema, {
+    name,
+    digest,
+    size,
+    calibration: { agents: BigInt(agents), examples: BigInt(examples) },
+  });
 }
 
 const decided = (variant: Variant, accuracyDropPointsMax: number): Variant =>

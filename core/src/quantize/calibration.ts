@@ -5,7 +5,9 @@ import type { ModelProto, ValueInfoProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import type { Range } from './affine.ts';
 import { QuantizeError } from './errors.ts';
 import { GraphView } from './graph-view.ts';
+import { CodecError } from '../errors.ts';
 import { Histogram } from './histogram.ts';
+import type { HistogramState } from './histogram.ts';
 import { place } from './placement.ts';
 import { prepare } from './prepare.ts';
 import { rangeOf } from './ranges.ts';
@@ -71,6 +73,25 @@ export class Calibrator {
   /** Adds what another has seen: the sum is as if this one had seen all. */
   merge(other: Calibrator): void {
     for (const [name, histogram] of other.#histograms) this.#histograms.get(name)?.merge(histogram);
+  }
+
+  /** What was seen, by value, in at most so many bins each; values that were not seen are missing. */
+  states(binsMax: number): Map<string, HistogramState> {
+    return new Map(
+      [...this.#histograms].flatMap(([name, histogram]): [string, HistogramState][] =>
+        histogram.isEmpty ? [] : [[name, histogram.coarse(binsMax).state()]],
+      ),
+    );
+  }
+
+  /** What somebody else has seen. Throws CodecError where a value is missing, is none of these, or cannot be what it says; then nothing of it counts. */
+  addStates(states: ReadonlyMap<string, HistogramState>): void {
+    const stray = [...states.keys()].find((name) => !this.#histograms.has(name));
+    const missing = [...this.#histograms.keys()].find((name) => !states.has(name));
+    if (stray !== undefined) throw new CodecError(`value '${stray.slice(0, 80)}' was not asked for`);
+    if (missing !== undefined) throw new CodecError(`value '${missing}' is missing`);
+    const seen = [...states].map(([name, state]) => [name, Histogram.from(state)] as const);
+    for (const [name, histogram] of seen) this.#histograms.get(name)?.merge(histogram);
   }
 
   ranges(options: CalibrationOptions = {}): Map<string, Range> {

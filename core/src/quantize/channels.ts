@@ -9,9 +9,12 @@ export interface Channels {
   scales: Float32Array;
 }
 
+/** Codes are symmetric: of 8 bits from -127 to 127, of 4 from -7 to 7. */
+export type WeightBits = 2 | 3 | 4 | 5 | 6 | 7 | 8;
+
 export interface ChannelOptions {
   /** 7 leaves headroom where a CPU adds pairs of products in 16 bits (AVX2 and AVX-512 without VNNI). */
-  bits?: 7 | 8;
+  bits?: WeightBits;
   /** Smallest scale a channel may have. */
   scaleMin?: (channel: number) => number;
 }

@@ -3,6 +3,7 @@ import type { ModelProto, NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import { intAttribute } from '../onnx/nodes.ts';
 import { dimsOf, floatValues } from '../onnx/tensor-data.ts';
 import { quantizeChannels, transposed } from './channels.ts';
+import type { WeightBits } from './channels.ts';
 import { denseLayerOf, ROWS_MAX } from './dense-layer.ts';
 import type { DenseLayer } from './dense-layer.ts';
 import { isStandard } from './graph-view.ts';
@@ -15,7 +16,7 @@ import { byteTensor } from './tensors.ts';
 
 export interface DynamicOptions extends Selection {
   /** Bits of a weight; 7 for CPUs that add pairs of products in 16 bits (AVX2 and AVX-512 without VNNI). */
-  weightBits?: 7 | 8;
+  weightBits?: WeightBits;
 }
 
 /**
@@ -88,7 +89,7 @@ function dynamicCodes(activation: string, writer: GraphWriter): [string, string,
 function matrixCodes(
   { weight, rows, columns, isTransposed, alpha }: DenseLayer,
   writer: GraphWriter,
-  bits: 7 | 8,
+  bits: WeightBits,
 ): { codes: string; scales: string } {
   const key = `${weight.name} ${isTransposed} ${alpha}`;
   const [codes, scales] = [`codes of ${key}`, `scales of ${key}`];

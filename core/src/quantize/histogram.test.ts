@@ -77,3 +77,44 @@ test('a constant has the range of that number', () => {
     expect([min <= 3, max]).toEqual([true, 3]);
   }
 });
+
+test('wider bins hold the same numbers, and add up to what all of them together would be in such bins', () => {
+  fc.assert(
+    fc.property(
+      fc.array(batch, { minLength: 1, maxLength: 4 }),
+      fc.integer({ min: 3, max: 64 }),
+      (batches, binsMax) => {
+        const merged = new Histogram();
+        for (const values of batches) merged.merge(histogramOf(values).coarse(binsMax));
+        const whole = histogramOf(...batches).state();
+        const { counts, min, max, exponent } = merged.state();
+        expect(counts.reduce((sum, count) => sum + count, 0)).toBe(whole.counts.reduce((sum, count) => sum + count, 0));
+        expect([min, max]).toEqual([whole.min, whole.max]);
+        // Bins that are as wide hold as much, whoever widened them.
+        let own = histogramOf(...batches);
+        for (let bins = own.state().counts.length; own.state().exponent < exponent; bins -= 1)
+          own = own.coarse(bins - 1);
+        if (own.state().exponent === exponent) expect(merged.state()).toEqual(own.state());
+      },
+    ),
+  );
+});
+
+test.each<[object, string]>([
+  [{ exponent: 0.5 }, 'bins are 2^0.5 wide'],
+  [{ exponent: 900 }, 'bins are 2^900 wide'],
+  [{ counts: new Float64Array(0) }, 'it has 0 bins'],
+  [{ counts: new Float64Array(4096) }, 'it has 4096 bins'],
+  [{ counts: Float64Array.of(1, -1, 1) }, 'a count is no whole number'],
+  [{ counts: Float64Array.of(1, NaN, 1) }, 'a count is no whole number'],
+  [{ counts: Float64Array.of(2 ** 53 - 1, 2 ** 53 - 1, 1) }, 'it counts more than a number can say'],
+  [{ min: NaN }, 'it goes from NaN to 2.5'],
+  [{ min: 3 }, 'it goes from 3 to 2.5'],
+  [{ max: 1e300 }, 'it goes from 0.5 to 1e+300'],
+  [{ max: 7 }, 'its least or its largest number is in no bin'],
+  [{ first: 1 }, 'its least or its largest number is in no bin'],
+])('what cannot be a histogram is refused: %j', (change, words) => {
+  const state = { exponent: 0, first: 0, counts: Float64Array.of(1, 0, 1), min: 0.5, max: 2.5 };
+  expect(Histogram.from(state).state()).toEqual(state);
+  expect(() => Histogram.from({ ...state, ...change })).toThrow(words);
+});

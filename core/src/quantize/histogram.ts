@@ -1,3 +1,4 @@
+import { CodecError, invariant } from '../errors.ts';
 import type { Range } from './affine.ts';
 import { QuantizeError } from './errors.ts';
 
@@ -5,6 +6,8 @@ import { QuantizeError } from './errors.ts';
 const BINS_MAX = 2048;
 /** Below this a difference is noise: bins are never narrower than 2 to this power. */
 const EXPONENT_MIN = -60;
+/** Of all float32 numbers in one histogram. */
+const EXPONENT_MAX = 128;
 
 /** How often numbers fell into bins of one width. Bin `i` counts numbers in `[(first + i) * width, (first + i + 1) * width)`. */
 export interface HistogramState {
@@ -26,6 +29,31 @@ export class Histogram {
 
   get isEmpty(): boolean {
     return this.#state === undefined;
+  }
+
+  /** What somebody else counted. Throws CodecError where it cannot be what it says. */
+  static from(state: HistogramState): Histogram {
+    const fault = faultOf(state);
+    if (fault !== undefined) throw new CodecError(`that is no histogram: ${fault}`);
+    const histogram = new Histogram();
+    histogram.#state = { ...state, counts: state.counts.slice() };
+    return histogram;
+  }
+
+  /** The same with wider bins, so that there are no more than this: two at least, for zero parts them. Like any other it adds up exactly. */
+  coarse(binsMax: number): Histogram {
+    invariant(binsMax >= 2, 'numbers of both signs take two bins');
+    const { exponent, ...state } = this.state();
+    let wide = { ...state, exponent, counts: state.counts };
+    while (wide.counts.length > binsMax) {
+      const first = Math.floor(wide.first / 2);
+      const counts = new Float64Array(Math.floor((wide.first + wide.counts.length - 1) / 2) - first + 1);
+      wide.counts.forEach((count, index) => (counts[Math.floor((wide.first + index) / 2) - first]! += count));
+      wide = { ...wide, exponent: wide.exponent + 1, first, counts };
+    }
+    const histogram = new Histogram();
+    histogram.#state = { ...wide, counts: wide.counts.slice() };
+    return histogram;
   }
 
   /** Throws for numbers that are not finite. */
@@ -79,6 +107,28 @@ export class Histogram {
     this.#state = { exponent, first, counts, min: low, max: high };
     return this.#state;
   }
+}
+
+/** Histograms of at most so many bins each. */
+export function coarseHistograms(
+  states: ReadonlyMap<string, HistogramState>,
+  binsMax: number,
+): Map<string, HistogramState> {
+  return new Map(Array.from(states, ([name, state]) => [name, Histogram.from(state).coarse(binsMax).state()]));
+}
+
+/** What cannot be true of a histogram of float32 numbers. */
+function faultOf({ exponent, first, counts, min, max }: HistogramState): string | undefined {
+  if (!Number.isInteger(exponent) || exponent < EXPONENT_MIN || exponent > EXPONENT_MAX)
+    return `bins are 2^${exponent} wide`;
+  if (counts.length < 1 || counts.length > BINS_MAX) return `it has ${counts.length} bins`;
+  if (![min, max].every((value) => Number.isFinite(Math.fround(value))) || min > max)
+    return `it goes from ${min} to ${max}`;
+  if (!counts.every((count) => Number.isSafeInteger(count) && count >= 0)) return 'a count is no whole number';
+  if (!Number.isSafeInteger(counts.reduce((sum, count) => sum + count, 0)))
+    return 'it counts more than a number can say';
+  const isThere = (value: number): boolean => (counts[binOf(value, exponent) - first] ?? 0) > 0;
+  return isThere(min) && isThere(max) ? undefined : 'its least or its largest number is in no bin';
 }
 
 const binOf = (value: number, exponent: number): number => Math.floor(value * 2 ** -exponent);

@@ -3,6 +3,7 @@ import type { NodeProto, TensorProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import { intAttribute } from '../onnx/nodes.ts';
 import { dimsOf, floatValues } from '../onnx/tensor-data.ts';
 import { quantizeChannels, transposed } from './channels.ts';
+import type { WeightBits } from './channels.ts';
 import { labelOf } from './graph-view.ts';
 import type { GraphWriter } from './graph-writer.ts';
 import { RUNTIME_DOMAIN } from './graph-writer.ts';
@@ -12,7 +13,7 @@ import { byteTensor } from './tensors.ts';
 const LSTM_INPUTS = 8;
 
 /** Writes the LSTM with int8 weights when called, or says why it must stay. */
-export function lstmRewriteOf(node: NodeProto, writer: GraphWriter, bits: 7 | 8): (() => void) | string {
+export function lstmRewriteOf(node: NodeProto, writer: GraphWriter, bits: WeightBits): (() => void) | string {
   const weights = [1, 2].map((position) => writer.view.constants.get(node.input[position] ?? ''));
   const [input, recurrent] = weights;
   if (input === undefined || recurrent === undefined) return 'has no constant weights';
@@ -38,7 +39,7 @@ export function lstmRewriteOf(node: NodeProto, writer: GraphWriter, bits: 7 | 8)
 function gateCodes(
   weight: TensorProto,
   writer: GraphWriter,
-  bits: 7 | 8,
+  bits: WeightBits,
 ): { codes: string; scales: string; zeros: string } {
   const [directions, gates, size] = dimsOf(weight) as [number, number, number];
   const { codes, scales } = quantizeChannels(floatValues(weight), [directions * gates, size], 0, { bits });

@@ -24,7 +24,7 @@ export function prepare(model: ModelProto): ModelProto {
 }
 
 /** Constant nodes become initializers, and initializers are no inputs. */
-function promoteConstants(graph: GraphProto): GraphProto {
+export function promoteConstants(graph: GraphProto): GraphProto {
   const promoted = graph.node.flatMap((node) => {
     const [name] = node.output;
     if (!isStandard(node, 'Constant') || name === undefined) return [];

@@ -3,6 +3,7 @@ import { dimsOf, floatTensor, floatValues } from '../onnx/tensor-data.ts';
 import { affineOf, clamp, roundHalfEven } from './affine.ts';
 import type { Affine, ByteType, Range } from './affine.ts';
 import { quantizeChannels } from './channels.ts';
+import type { WeightBits } from './channels.ts';
 import { denseLayerOf } from './dense-layer.ts';
 import { QuantizeError } from './errors.ts';
 import { GraphWriter } from './graph-writer.ts';
@@ -16,8 +17,11 @@ import { byteTensor, int32Tensor } from './tensors.ts';
 export interface StaticOptions extends Selection {
   /** `uint8` is fastest on CPUs; `int8` is what TensorRT and many accelerators want. */
   activations?: ByteType;
-  /** Bits of a weight; 7 for CPUs that add pairs of products in 16 bits (AVX2 and AVX-512 without VNNI). */
-  weightBits?: 7 | 8;
+  /**
+   * Bits of a weight; 7 for CPUs that add pairs of products in 16 bits (AVX2 and AVX-512 without VNNI). Fewer are stored as int8 all the
+   * same: they are for files that are compressed, and need a model that was trained for them.
+   */
+  weightBits?: WeightBits;
 }
 
 /** Half of int32, so that a bias leaves room for the sum of the products. */
@@ -51,7 +55,7 @@ class StaticRounding {
   readonly #placement: Placement;
   readonly #ranges: ReadonlyMap<string, Range>;
   readonly #activations: ByteType;
-  readonly #weightBits: 7 | 8;
+  readonly #weightBits: WeightBits;
   /** Rounded twins of values that a float node makes: only nodes on codes read those. */
   readonly #rounded: Map<string, string> = new Map();
 

@@ -16,6 +16,7 @@ import type { NextStatistics, RealExamples } from './batch-statistics.ts';
 import { writeDropout } from './dropout.ts';
 import type { DropoutMask } from './dropout.ts';
 import { readable } from './readable.ts';
+import type { Rounding } from './rounding.ts';
 
 /** One input that a model reads its data from. */
 export interface DataInput {
@@ -100,6 +101,8 @@ interface Forward {
 interface TrainingMode {
   sampleWeights: string;
   drops: boolean;
+  /** What is rounded on the way, where training is to bear it. */
+  rounding?: Rounding | undefined;
 }
 
 /** Copies what the predictions are computed from; the rest of the model does not train. Without a training mode it predicts. */
@@ -118,8 +121,11 @@ export function writeForward(
   let real: RealExamples | undefined;
   const wholes: { from: number; to: number; whole: NodeProto }[] = [];
   const start = graph.nodes.length;
-  for (const node of nodes) {
-    if (!node.output.some((name) => needed.has(name))) continue;
+  const rounding = training?.rounding;
+  rounding?.made(graph.inputs.map(({ name }) => name));
+  for (const exact of nodes) {
+    if (!exact.output.some((name) => needed.has(name))) continue;
+    const node = rounding?.reading(exact) ?? exact;
     const running = trainedStatistics(node, nodes, (name) => parameters.has(name));
     if (running !== undefined && training !== undefined) {
       real ??= realExamples(graph, training.sampleWeights);
@@ -127,16 +133,19 @@ export function writeForward(
       const { statistics: moved, whole } = writeBatchNormalization(graph, node, running, real);
       for (const [name, next] of moved) statistics.set(name, next);
       wholes.push({ from: from - start, to: graph.nodes.length - start, whole });
+      rounding?.made(node.output);
       continue;
     }
     const drops = node.opType === 'Dropout' && training?.drops === true;
     const mask = drops ? writeDropout(graph, node, masks.length) : undefined;
     if (mask === undefined) writeNode(graph, node);
     else masks.push(mask);
+    rounding?.made(node.output);
   }
-  const forward = graph.nodes.slice(start);
-  for (const { from, to, whole } of wholes.toReversed()) forward.splice(from, to - from, whole);
-  return { forward, masks, statistics };
+  for (const [name, next] of rounding?.statistics ?? []) statistics.set(name, next);
+  const written = graph.nodes.slice(start);
+  for (const { from, to, whole } of wholes.toReversed()) written.splice(from, to - from, whole);
+  return { forward: rounding?.walked(written) ?? written, masks, statistics };
 }
 
 /** A model of the nodes that these outputs need. */

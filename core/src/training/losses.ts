@@ -132,7 +132,7 @@ export const losses: Readonly<Record<Exclude<LossName, 'graph'>, LossRow>> = {
 export const lossNames: readonly LossName[] = [...(Object.keys(losses) as LossName[]), 'graph'];
 
 /** How much each target counts: the example's share, split among its positions, times the class's weight. All together add up to one. */
-function sharesOfTargets({ graph, prediction, target, weights, options }: LossSite, classes: number): string {
+export function sharesOfTargets({ graph, prediction, target, weights, options }: LossSite, classes: number): string {
   const { classWeights, ignoreIndex } = options;
   const targets = graph.shapeOf(target);
   const column = perExample(graph, weights, prediction);

@@ -1,6 +1,8 @@
 import { ConfigError } from '../errors.ts';
 import { OnnxError } from '../onnx/errors.ts';
 import { localMethods } from '../strategy/local-methods.ts';
+import { distillationDefaults } from './distillation.ts';
+import type { Distillation } from './distillation.ts';
 import type { OpenSizes } from './forward-pass.ts';
 import { lossOf } from './loss.ts';
 import type { LossPlan } from './loss.ts';
@@ -9,6 +11,8 @@ import { lossNames } from './losses.ts';
 import type { LossName, LossOptions } from './losses.ts';
 import { metricsFor, type MetricName } from './metrics.ts';
 import type { OptimizerPlan } from './optimizers.ts';
+import { ROUNDING_BITS_MAX, ROUNDING_BITS_MIN } from './rounding.ts';
+import type { QuantizationAware } from './rounding.ts';
 import type { Schedule } from './schedule.ts';
 
 /** How one client trains in one round. */
@@ -40,6 +44,12 @@ export interface TrainingPlan {
   dropout?: boolean;
   /** Sizes that the model leaves open besides the batch, by their names in it: `{ "sequence": 128 }`. */
   sizes?: OpenSizes;
+  /** Whether weights that are zero stay zero, so that a pruned model stays as sparse as it is. */
+  keepZeros?: boolean;
+  /** What is rounded while training, so that the quantized model loses less. */
+  quantizationAware?: QuantizationAware;
+  /** What the model learns from a teacher's answers besides the labels; which teacher is said by who gives the plan. */
+  distillation?: Distillation;
 }
 
 export interface EvaluationOptions {
@@ -58,6 +68,7 @@ const limits = {
   learningRate: 1e6,
   proximalMu: 1e6,
   classes: 1_000_000,
+  temperature: 1000,
   patterns: 100,
   patternLength: 200,
   sizes: 16,
@@ -82,6 +93,9 @@ export function parsePlan(value: unknown): TrainingPlan {
     'evaluation',
     'dropout',
     'sizes',
+    'keepZeros',
+    'distillation',
+    'quantizationAware',
   ]);
   const { loss } = plan;
   if (!lossNames.some((name) => name === loss)) throw fault('loss', `must be one of ${lossNames.join(', ')}`);
@@ -116,6 +130,15 @@ export function parsePlan(value: unknown): TrainingPlan {
     ),
     ...given('dropout', flag(plan, 'dropout')),
     ...given('sizes', plan['sizes'] === undefined ? undefined : parseSizes(plan['sizes'])),
+    ...given('keepZeros', flag(plan, 'keepZeros')),
+    ...given(
+      'quantizationAware',
+      plan['quantizationAware'] === undefined ? undefined : parseQuantizationAware(plan['quantizationAware']),
+    ),
+    ...given(
+      'distillation',
+      plan['distillation'] === undefined ? undefined : parseDistillation(loss as LossName, plan['distillation']),
+    ),
   };
 }
 
@@ -216,6 +239,33 @@ function parseEvaluation(plan: LossPlan, value: unknown): EvaluationOptions {
     holdOut: optional(evaluation, 'holdOut', 'evaluation.holdOut', isShare) ?? HOLD_OUT,
     ...given('k', optional(evaluation, 'k', 'evaluation.k', isRank)),
   };
+}
+
+function parseDistillation(loss: LossName, value: unknown): Distillation {
+  if (loss !== 'cross-entropy') throw fault('distillation', `is for cross-entropy, and the loss is ${loss}`);
+  const distillation = fields(value, 'distillation', ['temperature', 'alpha']);
+  const isTemperature = (x: number): boolean => x > 0 && x <= limits.temperature;
+  const isShare = (x: number): boolean => x >= 0 && x <= 1;
+  const { temperature, alpha } = distillationDefaults;
+  return {
+    temperature: optional(distillation, 'temperature', 'distillation.temperature', isTemperature) ?? temperature,
+    alpha: optional(distillation, 'alpha', 'distillation.alpha', isShare) ?? alpha,
+  };
+}
+
+function parseQuantizationAware(value: unknown): QuantizationAware {
+  const rounded = fields(value, 'quantizationAware', ['weights', 'activations']);
+  const isWidth = (bits: number): boolean =>
+    Number.isInteger(bits) && bits >= ROUNDING_BITS_MIN && bits <= ROUNDING_BITS_MAX;
+  const bits = (key: string): number | undefined => optional(rounded, key, `quantizationAware.${key}`, isWidth);
+  const [weights, activations] = [bits('weights'), bits('activations')];
+  if (weights === undefined && activations === undefined) {
+    throw fault(
+      'quantizationAware',
+      `says nothing: give bits (${ROUNDING_BITS_MIN} to ${ROUNDING_BITS_MAX}) of weights, activations or both`,
+    );
+  }
+  return { ...given('weights', weights), ...given('activations', activations) };
 }
 
 const scheduleKeys: Readonly<Record<Schedule['name'], readonly string[]>> = {

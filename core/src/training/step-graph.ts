@@ -2,6 +2,7 @@ import { readModel, writeModel } from '../onnx/file.ts';
 import type { ModelProto, NodeProto, ValueInfoProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import { makeModel, makeNode, makeValue } from '../onnx/nodes.ts';
 import type { Shape } from '../tensor/shape.ts';
+import type { TeacherGraph } from './distillation.ts';
 import type { EvaluationGraph } from './evaluation-graph.ts';
 import type { TrainingGraph } from './training-graph.ts';
 
@@ -36,6 +37,14 @@ export function stepOfEvaluation({ model, parameters, totals }: EvaluationGraph)
   const kept = parameters.map(({ input, shape }) => ({ input, shape }));
   return { model, kept, outputs: totals.map(({ output }) => output), valueBytes: 0 };
 }
+
+/** A teacher's answers; nothing of it changes. */
+export const stepOfTeacher = ({ model, output }: TeacherGraph): StepGraph => ({
+  model,
+  kept: [],
+  outputs: [output],
+  valueBytes: 0,
+});
 
 /** The name of a value in one of several steps. */
 export const inStep = (step: number, name: string): string => `${step}/${name}`;

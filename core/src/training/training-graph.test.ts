@@ -8,6 +8,7 @@ import type { ModelProto, TensorProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import { makeModel, makeNode, makeValue } from '../onnx/nodes.ts';
 import { layoutOf, splitModel } from '../onnx/parameters.ts';
 import { floatTensor } from '../onnx/tensor-data.ts';
+import { pruneWeights } from '../prune/prune-weights.ts';
 import { seeded } from '../random/stream.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import type { TrainingPlan } from './plan.ts';
@@ -275,4 +276,20 @@ test('a dense layer is updated by the very product that makes its gradient', () 
 
 test('the models of the FedAvg paper have its parameter counts', () => {
   expect([fedAvg2nn(1), fedAvgCnn(1)].map((model) => splitModel(model).layout.length)).toEqual([199_210, 1_663_370]);
+});
+
+test.each(Object.entries(optimizers))('%s: weights that are zero stay zero where the plan says so', async (_, plan) => {
+  const { model } = pruneWeights(small(), { sparsity: 0.5 });
+  const trained = { ...sgd, ...plan, weightDecay: 0.01, keepZeros: true };
+  const { step, feeds, training } = await start(model, trained);
+  const zerosOf = (): boolean[] =>
+    training.parameters
+      .filter(({ shape }) => shape.length > 1)
+      .flatMap(({ input }) => Array.from(feeds[input]!.data as Float32Array, (value) => value === 0));
+  const before = zerosOf();
+  for (let count = 0; count < 5; count++) await step();
+  expect(before.filter(Boolean).length).toBeGreaterThan(20);
+  expect(zerosOf()).toEqual(before);
+  // Biases begin at zero, and are trained.
+  expect((feeds['hidden1.bias']!.data as Float32Array).some((value) => value !== 0)).toBe(true);
 });

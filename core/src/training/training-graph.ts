@@ -9,15 +9,19 @@ import type { ModelProto, NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import type { GraphBuilder } from '../onnx/graph-builder.ts';
 import { localMethodOf } from '../strategy/local-methods.ts';
 import { sizeOf } from '../tensor/shape.ts';
+import type { Shape } from '../tensor/shape.ts';
 import { localLayers } from '../weights/local-layers.ts';
 import type { DropoutMask } from './dropout.ts';
+import { distilled } from './distillation.ts';
 import { beginGraph, finishGraph, writeForward } from './forward-pass.ts';
 import type { DataInput } from './forward-pass.ts';
 import { lossOf } from './loss.ts';
+import { shares } from './losses.ts';
 import type { TargetInput } from './loss.ts';
 import { writeOptimizer } from './optimizers.ts';
 import type { StateSlot } from './optimizers.ts';
 import type { TrainingPlan } from './plan.ts';
+import { Rounding } from './rounding.ts';
 
 /** How an engine wants the graph of a step to be written. */
 export interface StepForms extends GradientForms {
@@ -43,6 +47,8 @@ export interface TrainingGraph {
   target: TargetInput;
   /** Where the form has gradients given: the input that each parameter's goes into. */
   gradients: { input: string; parameter: string }[];
+  /** Input that takes a teacher's answers to the batch, where the plan has a distillation. */
+  teacher?: { name: string; shape: readonly number[] };
   /** Inputs of the plan's dropout, which want a new `dropoutMask` each step. */
   masks: DropoutMask[];
   /** Input [batch]; the loss is the mean by these weights, so a partial last batch is filled up with zeros. */
@@ -63,14 +69,28 @@ export function buildTrainingGraph(
   const { graph, layout, data, sampleWeights } = beginGraph(model, batchSize, plan.sizes);
   const start = graph.nodes.length;
   if (layout.parameters.length === 0) throw new OnnxError('the graph has no parameters; split the model first');
+  const { quantizationAware } = plan;
+  const rounding =
+    quantizationAware === undefined ? undefined : new Rounding(graph, model, quantizationAware, sampleWeights);
   const ofPlan = lossOf(plan);
   // A closing Softmax is told by its own name, which an older one loses on the way.
   const predictions = ofPlan.predictions(model);
-  const mode = { sampleWeights, drops: plan.dropout === true };
+  const mode = { sampleWeights, drops: plan.dropout === true, rounding };
   const { forward, masks, statistics } = writeForward(graph, model, predictions, mode);
   writeConvolutions(graph, start, forms);
   const target = ofPlan.target(graph, predictions);
-  const { loss, gradients: seeds } = ofPlan.write(graph, { predictions, target: target.name, sampleWeights });
+  const hard = ofPlan.write(graph, { predictions, target: target.name, sampleWeights });
+  const { distillation, lossOptions = {} } = plan;
+  const [prediction] = predictions as [string];
+  const weights = shares(graph, sampleWeights);
+  const own = { loss: hard.loss, gradient: hard.gradients.get(prediction) ?? '' };
+  const soft =
+    distillation === undefined
+      ? undefined
+      : distilled({ graph, prediction, target: target.name, weights, options: lossOptions }, own, distillation);
+  const loss = soft?.loss ?? hard.loss;
+  const seeds = soft === undefined ? hard.gradients : new Map([[prediction, soft.gradient]]);
+  const teacher = soft?.teacher;
 
   const names = layout.parameters.map(({ name }) => name);
   const written = differentiate(graph, forward, seeds, names, forms);
@@ -79,7 +99,7 @@ export function buildTrainingGraph(
   const gradients = forms.gradients === 'given' ? asInputs(graph, written, names, given) : written;
 
   const state: StateSlot[] = [];
-  const anchors: TrainingGraph['anchors'] = [];
+  const anchors: TrainingGraph['anchors'] = [...(rounding?.anchors ?? [])];
   const corrections: TrainingGraph['corrections'] = [];
   const isCorrected = localMethodOf(plan).correction !== undefined;
   localLayers(layout, plan.localLayers);
@@ -97,7 +117,8 @@ export function buildTrainingGraph(
     else {
       const pulled = withProximalTerm(graph, name, clip(plain), plan.proximalMu ?? 0, anchors);
       const decayed = withWeightDecay(graph, name, pulled, plan.weightDecay ?? 0);
-      update(name, isCorrected ? withCorrection(graph, name, decayed, corrections) : decayed, output);
+      const corrected = isCorrected ? withCorrection(graph, name, decayed, corrections) : decayed;
+      update(name, plan.keepZeros === true ? withoutZeros(graph, name, shape, corrected) : corrected, output);
     }
     return { name, input: name, output, shape };
   });
@@ -120,6 +141,7 @@ export function buildTrainingGraph(
     sampleWeights,
     loss,
     ...(rate === undefined ? {} : { rate }),
+    ...(teacher === undefined ? {} : { teacher: { name: teacher, shape: graph.shapeOf(teacher) } }),
   };
 }
 
@@ -166,6 +188,13 @@ function withCorrection(
   const input = graph.input(`training/${parameter}/correction`, graph.shapeOf(parameter));
   corrections.push({ input, parameter });
   return graph.emit('Add', [gradient, input]);
+}
+
+/** A weight of zero has no gradient, so that no optimizer moves it. Vectors, such as biases, begin at zero and are trained. */
+function withoutZeros(graph: GraphBuilder, parameter: string, shape: Shape, gradient: string): string {
+  if (shape.length < 2) return gradient;
+  const isZero = graph.emit('Equal', [parameter, graph.scalar(0)]);
+  return graph.emit('Where', [isZero, graph.scalar(0), gradient]);
 }
 
 /** L2: adds decay·w to the gradient, the derivative of decay/2·‖w‖². */

@@ -53,6 +53,14 @@ export async function loadDataset(text: string): Promise<Dataset> {
   return subset(chosen, partOf(labels, chosen.examples, dealing));
 }
 
+/** What the values of an example are called, where they are columns of a table. */
+export function valueNames({ columns, label }: Dataset): string[] | undefined {
+  const read = columns.filter(({ name }) => !label.includes(name));
+  return read.every(({ shape, ends }) => shape.length === 0 && ends === undefined)
+    ? read.map(({ name }) => name)
+    : undefined;
+}
+
 /** A text that changes with the data of a specification; undefined where that never does. Throws DataError. */
 export async function dataState(text: string): Promise<string | undefined> {
   const { kind, path } = parseDataSpec(text);

@@ -18,6 +18,7 @@ export type Reason =
   | 'not-ready'
   | 'cancelled'
   | 'not-finite'
+  | 'no-gradient'
   | 'internal';
 
 /** HTTP's code, and gRPC's by number (https://grpc.github.io/grpc/core/md_doc_statuscodes.html). */
@@ -52,6 +53,7 @@ const CODES: Readonly<Record<Reason, Codes>> = {
   cancelled: { http: 499, grpc: CANCELLED },
   // The numbers that came overflow the model, or the model is broken; either way JSON has no word for the answer.
   'not-finite': { http: 422, grpc: INVALID_ARGUMENT },
+  'no-gradient': { http: 422, grpc: INVALID_ARGUMENT },
   internal: { http: 500, grpc: INTERNAL },
 };
 

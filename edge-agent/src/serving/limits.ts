@@ -20,6 +20,12 @@ export const CONNECTIONS_MAX = 1024;
 export const STREAMS_MAX = 256;
 /** How long a request may take to arrive, and its answer to be fetched. */
 export const REQUEST_MS = 60_000;
+/** Examples of one explanation. */
+export const EXPLAINED_ROWS_MAX = 16;
+/** Gradients that one explanation may take, by example. */
+export const EXPLAIN_STEPS_MAX = 256;
+/** Explanations of one model that run or wait. */
+export const EXPLANATIONS_MAX = 4;
 /** Models of one process. */
 export const MODELS_MAX = 64;
 /** Characters of a message that quotes what came. */

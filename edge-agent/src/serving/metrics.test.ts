@@ -9,7 +9,9 @@ test('figures are Prometheus text', () => {
   metrics.latency('m', 0.002);
   metrics.latency('m', 99);
   metrics.run('m', 3);
-  const lines = metrics.text([{ model: 'm', version: 4, variant: 'int8', queue: 2, batches: true }]).split('\n');
+  const lines = metrics
+    .text([{ model: 'm', version: 4, variant: 'int8', engine: 'ort-cpu', queue: 2, batches: true }])
+    .split('\n');
   expect(lines).toEqual(
     expect.arrayContaining([
       '# TYPE commonweight_serving_requests_total counter',
@@ -26,7 +28,7 @@ test('figures are Prometheus text', () => {
       'commonweight_serving_queue_length{model="m"} 2',
       'commonweight_serving_model_version{model="m"} 4',
       'commonweight_serving_batching{model="m"} 1',
-      'commonweight_serving_variant_info{model="m",variant="int8"} 1',
+      'commonweight_serving_variant_info{model="m",variant="int8",engine="ort-cpu"} 1',
     ]),
   );
 });

@@ -60,6 +60,7 @@ export interface ModelFigures {
   model: string;
   version: number | undefined;
   variant: string;
+  engine: string;
   queue: number;
   batches: boolean;
 }
@@ -67,6 +68,7 @@ export interface ModelFigures {
 export class Metrics {
   readonly #requests = new Series();
   readonly #errors = new Series();
+  readonly #explanations = new Series();
   readonly #latency = new Histogram(LATENCY_S);
   readonly #rows = new Histogram(ROWS);
 
@@ -77,6 +79,11 @@ export class Metrics {
 
   error(model: string, reason: string): void {
     this.#errors.add({ model, reason }, 1);
+  }
+
+  /** An explanation that was asked for. */
+  explanation(model: string): void {
+    this.#explanations.add({ model }, 1);
   }
 
   latency(model: string, seconds: number): void {
@@ -95,8 +102,14 @@ export class Metrics {
       [
         'errors_total',
         'counter',
-        'Requests without a prediction, by reason.',
+        'Requests without a prediction or an explanation, by reason.',
         this.#errors.lines(`${PREFIX}errors_total`),
+      ],
+      [
+        'explanations_total',
+        'counter',
+        'Explanations that were asked for.',
+        this.#explanations.lines(`${PREFIX}explanations_total`),
       ],
       [
         'latency_seconds',
@@ -121,8 +134,8 @@ export class Metrics {
       [
         'variant_info',
         'gauge',
-        'The form of the model that serves.',
-        models.map(({ model, variant }) => `${PREFIX}variant_info{${keyOf({ model, variant })}} 1`),
+        'The form of the model that serves, and what runs it.',
+        models.map(({ model, variant, engine }) => `${PREFIX}variant_info{${keyOf({ model, variant, engine })}} 1`),
       ],
     ];
     return families

@@ -1,12 +1,14 @@
 /** One live model behind the protocol: what is asked is held against its contract, then batched and run by the SDK. */
-import type { Contract, Model, Tensor } from '@commonweight/client-sdk';
+import { ExplainError, InputError, type Contract, type Model, type Tensor } from '@commonweight/client-sdk';
 import type { TensorSpec } from '@commonweight/core';
 import { Batcher, type BatcherOptions } from './batching/batcher.ts';
 import { rowIndependence, type Independence } from './batching/row-independence.ts';
 import type { ServingEvent } from './events.ts';
 import { quoted, ServingError } from './errors.ts';
+import { EXPLAINED_ROWS_MAX, EXPLANATIONS_MAX } from './limits.ts';
 import type { Metrics } from './metrics.ts';
 import { datatype, datatypeOf, showSpec } from './protocol/datatypes.ts';
+import type { ExplainAnswer, ExplainRequest } from './protocol/explain.ts';
 import type { InferAnswer, InferRequest, NamedTensor } from './protocol/request.ts';
 
 /** How a model describes itself in the protocol. */
@@ -34,6 +36,8 @@ export class ServedModel {
   readonly #batcher: Batcher;
   readonly #tell: (event: ServingEvent) => void;
   readonly #off: (() => void)[];
+  /** Explanations that are under way. */
+  #explaining = 0;
   /** What was found out about batches, and of which version. */
   #independence: { version: number; found: Independence } | undefined;
 
@@ -57,6 +61,7 @@ export class ServedModel {
           model: model.name,
           version: to,
           variant: model.variant.name,
+          engine: model.variant.engine,
           why: model.variant.why,
           reason,
         });
@@ -124,6 +129,38 @@ export class ServedModel {
       return { name, datatype: datatypeOf(dtype), shape: tensor.dims, data: tensor.data };
     });
     return { model: this.name, version: prediction.version, id: request.id, outputs };
+  }
+
+  /** Which inputs made the answers what they are. Throws ServingError. */
+  async explain({ inputs: given, baseline, ...options }: ExplainRequest): Promise<ExplainAnswer> {
+    const { inputs: specs } = this.contract;
+    const inputs = checkedInputs(specs, given);
+    const isBatched = specs.every(({ dims }) => dims.length > 0 && dims[0]! < 0);
+    const rows = isBatched ? (given[0]?.shape[0] ?? 1) : 1;
+    if (rows > EXPLAINED_ROWS_MAX) {
+      throw new ServingError('wrong-input', `${rows} examples were sent, at most ${EXPLAINED_ROWS_MAX} are explained`);
+    }
+    const from = Array.isArray(baseline) ? checkedInputs(specs, baseline) : (baseline as number | undefined);
+    if (this.#explaining >= EXPLANATIONS_MAX) {
+      throw new ServingError(
+        'queue-full',
+        `${EXPLANATIONS_MAX} explanations of '${this.name}' are under way: ask later`,
+      );
+    }
+    this.#explaining += 1;
+    try {
+      const explained = await this.#model.explain(inputs, {
+        ...options,
+        ...(from === undefined ? {} : { baseline: from }),
+      });
+      return { model: this.name, ...explained };
+    } catch (error) {
+      if (error instanceof InputError) throw new ServingError('wrong-input', error.message, { cause: error });
+      if (error instanceof ExplainError) throw new ServingError('no-gradient', error.message, { cause: error });
+      throw error;
+    } finally {
+      this.#explaining -= 1;
+    }
   }
 
   close(): void {

@@ -101,6 +101,7 @@ export class ServedModels {
         model: model.name,
         version: model.version,
         variant: model.variant.name,
+        engine: model.variant.engine,
         queue: model.queueLength,
         batches: model.batching.isBatchable,
       })),

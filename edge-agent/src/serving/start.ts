@@ -1,5 +1,5 @@
 /** Opens the SDK's client and both doors of the protocol. */
-import { connect, type ShadowOptions, type VariantOptions } from '@commonweight/client-sdk';
+import { connect, type EngineName, type ShadowOptions, type VariantOptions } from '@commonweight/client-sdk';
 import type { ServingEvent } from './events.ts';
 import { examplesFrom } from './example-rows.ts';
 import { serveGrpc } from './grpc/server.ts';
@@ -33,6 +33,8 @@ export interface ServingOptions {
   /** Requests that may wait, by model. */
   queueMax?: number;
   bodyBytesMax?: number;
+  /** What runs the models; `auto` takes whichever is fastest for a model. */
+  engine?: EngineName | 'auto';
   variant?: VariantOptions;
   /** Data specification, see loadDataset: rows that int8 forms are made and judged by. */
   variantData?: string;
@@ -54,6 +56,7 @@ export async function startServing(options: ServingOptions): Promise<Serving> {
   const {
     cacheDir,
     threads = 1,
+    engine,
     variant,
     variantData,
     onEvent: tell = () => {},
@@ -68,6 +71,7 @@ export async function startServing(options: ServingOptions): Promise<Serving> {
     ...(options.channel === undefined ? {} : { channel: options.channel }),
     ...(options.labels === undefined ? {} : { labels: options.labels }),
     ...(options.shadow === undefined ? {} : { shadow: options.shadow }),
+    ...(engine === undefined ? {} : { engine }),
     ...(variant === undefined
       ? {}
       : {

@@ -16,6 +16,16 @@ export interface TrainingJob {
   correction?: Float32Array;
   /** Whether the loss of `weights` is measured first. */
   needsBaseLoss?: boolean;
+  /** Whose answers the plan's distillation learns from. */
+  teacher?: Teacher;
+}
+
+/** A whole model whose answers a training learns from besides the labels. */
+export interface Teacher {
+  /** Equal for equal graph and weights. */
+  key: string;
+  /** The ONNX file; left out where the one who trains has it. */
+  onnx?: Uint8Array;
 }
 
 export interface TrainingResult {

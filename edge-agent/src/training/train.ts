@@ -15,11 +15,12 @@ import {
 import { equalBytes } from '@commonweight/proto';
 import { sizeOf, type Dataset } from '../data/dataset.ts';
 import { Batches } from './batches.ts';
-import { byEngine, type Engine, type Feeds, type Program } from './engine.ts';
+import { byEngine, EngineError, type Engine, type Feeds, type Program } from './engine.ts';
 import { Front } from './front.ts';
 import { HeldOut } from './held-out.ts';
-import type { TrainingJob, TrainingResult } from './messages.ts';
+import type { Teacher, TrainingJob, TrainingResult } from './messages.ts';
 import { evaluationOn, type EvaluationJob, type MadeReport } from './reports.ts';
+import { LoadedTeacher, TeacherAnswers } from './teacher-answers.ts';
 
 /** A training graph that is loaded. */
 interface Loaded {
@@ -72,6 +73,11 @@ export class LoadedGraphs {
 
   async #load(bytes: Uint8Array, plan: TrainingPlan, batchSize: number): Promise<Omit<Loaded, 'bytes' | 'key'>> {
     const model = readModel(bytes);
+    if (plan.quantizationAware !== undefined && this.engine.forms.gradients === 'given') {
+      throw new EngineError(
+        `${this.engine.name} takes gradients by itself, and a rounded number has none: ort-cpu trains for few bits`,
+      );
+    }
     const graph = buildTrainingGraph(model, plan, batchSize, this.engine.forms);
     const program = await byEngine(() => this.engine.compile(stepOfTraining(graph)));
     const classes = contractOf(model).outputs[0]?.dims.at(-1);
@@ -101,11 +107,14 @@ export class LocalTrainer {
   readonly #data: Dataset;
   readonly #graphs: LoadedGraphs;
   readonly #heldOut: HeldOut;
+  readonly #teacher: LoadedTeacher;
+  #answers: TeacherAnswers | undefined;
 
-  constructor(data: Dataset, engine: Engine | LoadedGraphs) {
+  constructor(data: Dataset, engine: Engine | LoadedGraphs, teacher?: LoadedTeacher) {
     this.#data = data;
     this.#graphs = engine instanceof LoadedGraphs ? engine : new LoadedGraphs(engine);
     this.#heldOut = new HeldOut(data, this.#graphs.engine);
+    this.#teacher = teacher ?? new LoadedTeacher(this.#graphs.engine);
   }
 
   /** Lets go of what is its own, after what is under way; graphs that it was given stay loaded. */
@@ -133,11 +142,12 @@ export class LocalTrainer {
       ...loaded,
       ignoreIndex: plan.lossOptions?.ignoreIndex,
     });
+    const examples = new Examples(loaded.graph, batches, await this.#taught(more.teacher, plan, loaded.graph));
     const metrics = held.length === 0 ? {} : await this.#heldOut.measure({ graph, weights, plan }, held);
     const random = seeded(seed);
     await byEngine(() => program.write(firstValues(loaded, weights, more)));
     await onStep?.();
-    const baseLoss = more.needsBaseLoss === true ? await this.#lossOf(loaded, plan, batches, indices) : undefined;
+    const baseLoss = more.needsBaseLoss === true ? await this.#lossOf(loaded, plan, examples, indices) : undefined;
     let loss = 0;
     let steps = 0;
     const total = plan.epochs * Math.ceil(indices.length / batchSize);
@@ -152,7 +162,7 @@ export class LocalTrainer {
           feeds.push({
             ...rateFeed(loaded.graph, plan, steps, total),
             ...maskFeeds(loaded.graph, random.fork(`dropout ${steps}`)),
-            ...(await batches.feedsOf(batch)),
+            ...(await examples.feedsOf(batch)),
           });
           taken.push(batch);
           start += batchSize;
@@ -188,21 +198,55 @@ export class LocalTrainer {
     };
   }
 
+  /** What the teacher says of the examples; undefined where the plan has none. */
+  async #taught(
+    teacher: Teacher | undefined,
+    { distillation, loss, lossOptions }: TrainingPlan,
+    student: TrainingGraph,
+  ): Promise<TeacherAnswers | undefined> {
+    if (distillation === undefined) return undefined;
+    if (teacher === undefined) throw new Error('the plan learns from a teacher, and none was given');
+    const loaded = await this.#teacher.get(teacher, loss);
+    if (this.#answers?.key !== loaded.key)
+      this.#answers = new TeacherAnswers(this.#data, loaded, student, lossOptions?.ignoreIndex);
+    return this.#answers;
+  }
+
   /** The mean loss of the weights over all examples: no step is taken. */
   async #lossOf(
     { graph, program }: Loaded,
     plan: TrainingPlan,
-    batches: Batches,
+    examples: Examples,
     indices: readonly number[],
   ): Promise<number> {
     let sum = 0;
     for (let start = 0; start < indices.length; start += graph.batchSize) {
       const batch = indices.slice(start, start + graph.batchSize);
-      const feeds = { ...rateFeed(graph, plan, 0, 1), ...keepAll(graph), ...(await batches.feedsOf(batch)) };
+      const feeds = { ...rateFeed(graph, plan, 0, 1), ...keepAll(graph), ...(await examples.feedsOf(batch)) };
       const outputs = await byEngine(() => program.measure(feeds));
       sum += (outputs[graph.loss]?.[0] ?? NaN) * batch.length;
     }
     return sum / indices.length;
+  }
+}
+
+/** What a step hears of its examples: themselves, their labels, and what a teacher says of them. */
+class Examples {
+  readonly #graph: TrainingGraph;
+  readonly #batches: Batches;
+  readonly #teacher: TeacherAnswers | undefined;
+
+  constructor(graph: TrainingGraph, batches: Batches, teacher: TeacherAnswers | undefined) {
+    this.#graph = graph;
+    this.#batches = batches;
+    this.#teacher = teacher;
+  }
+
+  async feedsOf(indices: readonly number[]): Promise<Feeds> {
+    const feeds = await this.#batches.feedsOf(indices);
+    const { teacher } = this.#graph;
+    if (teacher === undefined || this.#teacher === undefined) return feeds;
+    return { ...feeds, ...(await this.#teacher.feedsOf(teacher, indices)) };
   }
 }
 

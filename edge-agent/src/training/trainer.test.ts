@@ -92,7 +92,7 @@ describe('a training in its own process', () => {
     const { trainer } = await open(digits);
     const stop = new AbortController();
     const long = expect(
-      trainer.train(job({ plan: { ...plan, epochs: 100_000 } }), 60_000, stop.signal),
+      trainer.train(job({ plan: { ...plan, epochs: 100_000 } }), 60_000, { signal: stop.signal }),
     ).rejects.toThrow(new TrainingError('training was stopped'));
     const process = trainer.pid;
     stop.abort();
@@ -100,7 +100,7 @@ describe('a training in its own process', () => {
     await long;
     expect((await next).steps).toBeGreaterThan(0);
     expect(trainer.pid).toBe(process);
-    await expect(trainer.train(job(), 60_000, stop.signal)).rejects.toThrow();
+    await expect(trainer.train(job(), 60_000, { signal: stop.signal })).rejects.toThrow();
   });
 
   test('that is given up by closing says so', async () => {

@@ -1,7 +1,7 @@
 import { DataError } from '../data/dataset.ts';
 import type { EngineName } from './engine.ts';
 import type { EngineOrder } from './engines/engine-order.ts';
-import type { CpuBudget, FromTrainer, ToTrainer, TrainingJob, TrainingResult } from './messages.ts';
+import type { CpuBudget, FromTrainer, Teacher, ToTrainer, TrainingJob, TrainingResult } from './messages.ts';
 import type { MadeReport, ReportJob } from './reports.ts';
 
 /** A training that brought nothing: the reason is told to the coordinator. */
@@ -14,6 +14,19 @@ export class TrainingError extends Error {
     super(message, options);
     this.isEngines = isEngines;
   }
+}
+
+/** A teacher that is read where the process does not have it yet. */
+export interface TeacherSource {
+  key: string;
+  read(): Promise<Uint8Array>;
+}
+
+export interface TrainingOptions {
+  /** Stops it. */
+  signal?: AbortSignal | undefined;
+  /** What the plan's distillation learns from. */
+  teacher?: TeacherSource | undefined;
 }
 
 /** A process, or a browser's worker, that trains. */
@@ -60,6 +73,8 @@ export class Trainer<Data> {
   #waiting: Waiting | undefined;
   #stall: ReturnType<typeof setTimeout> | undefined;
   #trainings = 0;
+  /** The teacher that a process was given last. */
+  #taught: { port: TrainerPort<Data>; key: string } | undefined;
   #isClosed = false;
 
   constructor(options: TrainerOptions<Data>) {
@@ -72,16 +87,21 @@ export class Trainer<Data> {
   }
 
   /** Throws TrainingError when the process failed, died, hung, took longer than `timeMs`, or was stopped by the signal. */
-  train(job: TrainingJob, timeMs: number, signal?: AbortSignal): Promise<TrainingResult> {
-    return this.#do({ type: 'train', job }, timeMs, signal) as Promise<TrainingResult>;
+  train(job: TrainingJob, timeMs: number, { signal, teacher }: TrainingOptions = {}): Promise<TrainingResult> {
+    const asked = async (): Promise<Asked> => ({
+      type: 'train',
+      job: teacher === undefined ? job : { ...job, teacher: await this.#teacher(teacher) },
+    });
+    return this.#do(asked, timeMs, signal) as Promise<TrainingResult>;
   }
 
   /** Measures weights, or the examples themselves. Throws TrainingError as a training does. */
   report(job: ReportJob, timeMs: number, signal?: AbortSignal): Promise<MadeReport> {
-    return this.#do({ type: 'report', job }, timeMs, signal) as Promise<MadeReport>;
+    return this.#do(() => Promise.resolve({ type: 'report', job }), timeMs, signal) as Promise<MadeReport>;
   }
 
-  async #do(asked: Asked, timeMs: number, signal?: AbortSignal): Promise<Done> {
+  /** What is asked is made once there is a process to ask. */
+  async #do(ask: () => Promise<Asked>, timeMs: number, signal?: AbortSignal): Promise<Done> {
     // A process that is started now would have nobody to end it.
     if (this.#isClosed) throw new TrainingError('the agent was stopped');
     const { engines } = this.#options;
@@ -89,10 +109,14 @@ export class Trainer<Data> {
     if (this.#running !== undefined && this.#running.engine !== engine) await this.#end();
     if (this.#running === undefined) await this.#start(engine);
     try {
+      const asked = await ask();
+      if (this.#isClosed) throw new TrainingError('the agent was stopped');
       const result = await this.#done(asked, timeMs, signal);
       engines.worked(engine);
       return result;
     } catch (error) {
+      // Whether the process took the teacher in is not known: it gets it again.
+      this.#taught = undefined;
       if (!(error instanceof TrainingError) || !error.isEngines || this.#isClosed) throw error;
       await this.#setAside(engine, error);
       throw new TrainingError(`${engine} failed: ${error.message}`, { isEngines: true, cause: error });
@@ -114,6 +138,14 @@ export class Trainer<Data> {
     this.#isClosed = true;
     this.#give(new TrainingError('the agent was stopped'));
     return this.#end();
+  }
+
+  async #teacher({ key, read }: TeacherSource): Promise<Teacher> {
+    const port = this.#running?.port;
+    if (this.#taught?.port === port && this.#taught?.key === key) return { key };
+    const onnx = await read();
+    this.#taught = port === undefined ? undefined : { port, key };
+    return { key, onnx };
   }
 
   async #done(asked: Asked, timeMs: number, signal?: AbortSignal): Promise<Done> {

@@ -24,6 +24,13 @@ export const REPORT_VERSIONS_MAX = 8;
 /** Ids in one offer of an agent's outbox. */
 export const OFFER_UPDATES_MAX = 64;
 
+/** Bytes of one agent's calibration report: it goes as one message of its session. */
+export const CALIBRATION_REPORT_BYTES_MAX: number = 512 * 1024;
+/** Bins of one histogram in a calibration report. */
+export const CALIBRATION_BINS_MAX = 512;
+/** Values that one calibration report may speak of. */
+export const CALIBRATION_VALUES_MAX = 4096;
+
 /** True for names that are safe in a NATS subject, a URL and a file name: letters, digits, `-` and `_`. */
 export function isName(name: string): boolean {
   return name.length <= NAME_LENGTH_MAX && /^[A-Za-z0-9_-]+$/.test(name);

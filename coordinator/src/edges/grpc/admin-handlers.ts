@@ -107,8 +107,8 @@ export const adminHandlers = (service: CoordinatorService, closing: AbortSignal)
   getFleet: unary(async ({ model }: GetFleetRequest) =>
     create(GetFleetResponseSchema, { fleets: await service.getFleets(model) }),
   ),
-  makeVariants: unary(async ({ model, version, forms, accuracyDropPointsMax }: MakeVariantsRequest) => {
-    const variants = await service.makeVariants(model, Number(version), policyIn({ forms, accuracyDropPointsMax }));
+  makeVariants: unary(async ({ model, version, ...policy }: MakeVariantsRequest) => {
+    const variants = await service.makeVariants(model, Number(version), policyIn(policy));
     return create(MakeVariantsResponseSchema, { variants });
   }),
   reportVariant: unary(async ({ version, ...report }: ReportVariantRequest) => {
@@ -149,9 +149,14 @@ function promotionIn(request: PromoteVersionRequest): Promotion {
   };
 }
 
-function policyIn(given: { forms: string[]; accuracyDropPointsMax: number }): VariantPolicy {
+function policyIn({
+  forms,
+  accuracyDropPointsMax,
+  calibrationAgentsMin,
+}: Pick<MakeVariantsRequest, 'forms' | 'accuracyDropPointsMax' | 'calibrationAgentsMin'>): VariantPolicy {
   try {
-    return parseVariantPolicy(given);
+    const agents = calibrationAgentsMin === 0 ? {} : { calibrationAgentsMin };
+    return parseVariantPolicy({ forms, accuracyDropPointsMax, ...agents });
   } catch (cause) {
     if (cause instanceof ConfigError) throw new ServiceError('invalid', cause.message, { cause });
     throw cause;

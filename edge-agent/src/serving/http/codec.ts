@@ -50,7 +50,8 @@ export function readInferRequest(body: Uint8Array, jsonLength: string | undefine
   };
 }
 
-function inputsOf(json: unknown, binary: Uint8Array): NamedTensor[] {
+/** The tensors of a request, their numbers in the JSON or in the bytes behind it. */
+export function inputsOf(json: unknown, binary: Uint8Array): NamedTensor[] {
   if (!Array.isArray(json)) {
     throw new ServingError(
       'bad-request',

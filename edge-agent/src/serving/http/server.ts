@@ -10,6 +10,7 @@ import type { ServedModels } from '../served-models.ts';
 import { SERVER } from '../server-metadata.ts';
 import { portError, type Address, type Listening } from '../listening.ts';
 import { JSON_LENGTH_HEADER, readInferRequest, writeInferAnswer, type HttpBody } from './codec.ts';
+import { readExplainRequest, writeExplainAnswer } from './explain-codec.ts';
 import { checkHeaders, readBody } from './read-body.ts';
 
 const HEADERS = { 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer', 'Cache-Control': 'no-store' };
@@ -76,11 +77,15 @@ async function answerTo(request: IncomingMessage, context: Context): Promise<Htt
     allow(request, 'POST');
     return await infer(request, context, model, version);
   }
+  if (what === EXPLAIN) {
+    allow(request, 'POST');
+    return await explain(request, context, model);
+  }
   const route = Object.hasOwn(ROUTES, what) ? ROUTES[what] : undefined;
   if (route === undefined) {
     throw new ServingError(
       'unknown-path',
-      `there is nothing at ${quoted(path)}; there are ${Object.keys(ROUTES).join(' ')} and POST /v2/models/NAME/infer`,
+      `there is nothing at ${quoted(path)}; there are ${Object.keys(ROUTES).join(' ')} and POST /v2/models/NAME/infer ${EXPLAIN}`,
     );
   }
   allow(request, 'GET');
@@ -112,6 +117,29 @@ async function infer(request: IncomingMessage, context: Context, model: string, 
   } finally {
     release();
     socket.off('close', abort);
+  }
+}
+
+/** Not of the protocol: a path of our own. */
+const EXPLAIN = '/api/models/NAME/explain';
+
+async function explain(request: IncomingMessage, context: Context, model: string): Promise<HttpBody> {
+  const { models, bodyBytesMax, budget } = context;
+  const label = models.labelOf(model);
+  models.metrics.explanation(label);
+  let release = (): void => {};
+  try {
+    const served = models.get(model);
+    checkHeaders(request, bodyBytesMax);
+    const body = await readBody(request, bodyBytesMax, budget);
+    release = body.release;
+    return writeExplainAnswer(await served.explain(readExplainRequest(body.bytes)));
+  } catch (thrown) {
+    const error = asServingError(thrown);
+    models.metrics.error(label, error.reason);
+    throw error;
+  } finally {
+    release();
   }
 }
 
@@ -149,6 +177,8 @@ const overview = (models: ServedModels): object => ({
 
 /** `/v2/models/NAME/versions/VERSION/infer` and its relatives, taken apart. */
 function partsOf(path: string): { model: string; version: string; what: string } {
+  const [, explained] = /^\/api\/models\/([^/]+)\/explain\/?$/.exec(path) ?? [];
+  if (explained !== undefined) return { model: decoded(explained), version: '', what: EXPLAIN };
   const match = /^\/v2\/models\/([^/]+)(?:\/versions\/([^/]+))?(\/infer|\/ready)?\/?$/.exec(path);
   if (match === null) return { model: '', version: '', what: path.replace(/(?<=.)\/$/, '') };
   const [, model = '', version = '', end = ''] = match;
@@ -212,7 +242,7 @@ function refuse(request: IncomingMessage, response: ServerResponse, error: Servi
     'Content-Length': body.length,
     ...(error.passing ? { 'Retry-After': String(RETRY_AFTER_S) } : {}),
     ...(error.reason === 'wrong-method'
-      ? { Allow: request.url?.includes('/infer') === true ? 'POST' : 'GET, HEAD' }
+      ? { Allow: /\/(infer|explain)\b/.test(request.url ?? '') ? 'POST' : 'GET, HEAD' }
       : {}),
     ...(isSmall ? {} : { Connection: 'close' }),
   });

@@ -27,12 +27,17 @@ export const PAGE: string = `<!doctype html>
         <label for="file">or a CSV file</label> <input type="file" id="file" accept=".csv,.tsv,.txt,text/csv">
         <span id="line-part" hidden><label for="line">row</label> <input type="number" id="line" min="1" value="1"></span>
       </p>
-      <button>Predict</button>
+      <button>Predict</button> <button type="button" id="explain">Explain</button>
     </form>
   </section>
   <section aria-labelledby="got">
     <h2 id="got">Output</h2>
     <div id="outputs" aria-live="polite"><p class="note">nothing was asked yet</p></div>
+    <div id="why" hidden>
+      <h2>Because of</h2>
+      <canvas id="heat" width="280" height="280" role="img" hidden></canvas>
+      <div id="reasons" aria-live="polite"></div>
+    </div>
     <h2>What serves</h2>
     <dl id="facts"></dl>
   </section>

@@ -3,7 +3,7 @@ export const SCRIPT: string = String.raw`
   const at = (id) => document.getElementById(id);
   const make = (name, text = '', properties = {}) => Object.assign(document.createElement(name), { textContent: text, ...properties });
   const say = (text, bad = false) => { at('note').textContent = text; at('note').className = bad ? 'bad' : ''; };
-  const SIDE = 28, BOX = 20, OUTPUTS_SHOWN = 64, FILE_BYTES_MAX = 16 * 2 ** 20;
+  const SIDE = 28, BOX = 20, OUTPUTS_SHOWN = 64, REASONS_SHOWN = 20, FILE_BYTES_MAX = 16 * 2 ** 20;
   let models = [], waiting;
   const chosen = () => models.find(({ name }) => name === at('model').value);
 
@@ -19,12 +19,12 @@ export const SCRIPT: string = String.raw`
   const isImage = ({ inputs }) => inputs.length === 1 && inputs[0].datatype === 'FP32' && sizeOf(inputs[0]) === SIDE * SIDE;
 
   function facts(model) {
-    const measured = model.variant.candidates.map(({ name, bytes, medianMs = [], difference, published }) =>
-      name + ' ' + (bytes / 1000).toFixed(0) + ' kB' + medianMs.map(({ rows, ms }) => ', ' + ms.toFixed(2) + ' ms for ' + rows).join('')
+    const measured = model.variant.candidates.map(({ name, engine, bytes, medianMs = [], difference, published }) =>
+      name + (engine === model.variant.engine ? ' ' : ' on ' + engine + ' ') + (bytes / 1000).toFixed(0) + ' kB' + medianMs.map(({ rows, ms }) => ', ' + ms.toFixed(2) + ' ms for ' + rows).join('')
       + (difference === undefined ? '' : ', outputs differ by ' + (difference * 100).toFixed(2) + ' %')
       + (published === undefined ? '' : ', published: ' + published));
     const tensors = (list) => list.map(({ name, datatype, shape }) => name + ' ' + datatype + '[' + shape.join(', ') + ']').join('; ');
-    const rows = { version: String(model.version), variant: model.variant.name, because: model.variant.why, measured: measured.join('; ') || 'nothing',
+    const rows = { version: String(model.version), variant: model.variant.name + ' on ' + model.variant.engine, because: model.variant.why, measured: measured.join('; ') || 'nothing',
       batching: model.batching.isBatchable ? 'requests are run together' : 'each by itself: ' + model.batching.why, inputs: tensors(model.inputs), outputs: tensors(model.outputs) };
     at('facts').replaceChildren(...Object.entries(rows).flatMap(([name, value]) => [make('dt', name), make('dd', value)]));
   }
@@ -54,8 +54,11 @@ export const SCRIPT: string = String.raw`
     at('row-label').textContent = model.inputs.length === 1 ? 'Numbers of one row, with commas' : 'One line for each input: ' + model.inputs.map(({ name }) => name).join(', ');
     at('row-help').textContent = model.inputs.map((input) => input.name + ': ' + sizeOf(input) + ' values as ' + input.datatype).join('; ');
     at('outputs').replaceChildren(make('p', 'nothing was asked yet', { className: 'note' }));
+    unexplained();
     clear();
   }
+
+  const unexplained = () => { at('why').hidden = true; };
 
   function bars({ name, data, shape }) {
     const values = data.map(Number), shown = values.slice(0, OUTPUTS_SHOWN);
@@ -78,6 +81,7 @@ export const SCRIPT: string = String.raw`
   let asked = 0;
   async function predict(rows) {
     const model = chosen(), turn = ++asked, start = performance.now();
+    unexplained();
     const inputs = model.inputs.map((input, index) => ({ name: input.name, datatype: input.datatype, shape: rowShape(input), data: rows[index] }));
     try {
       const answer = await ask('/v2/models/' + model.name + '/infer', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ inputs }) });
@@ -90,21 +94,82 @@ export const SCRIPT: string = String.raw`
       if (turn === asked) failed(error);
     }
   }
+  // Orange speaks for the answer and blue against it; the stronger, the more of its colour.
+  const FOR = [245, 140, 50], AGAINST = [80, 150, 240];
+  function heat(pixels, shares, most) {
+    const small = make('canvas', '', { width: SIDE, height: SIDE }), brush = small.getContext('2d'), image = brush.createImageData(SIDE, SIDE);
+    const brightest = Math.max(...pixels, 1e-9);
+    shares.forEach((share, index) => {
+      const ink = 90 * Math.max(0, pixels[index] / brightest), weight = Math.sqrt(Math.abs(share) / most), colour = share > 0 ? FOR : AGAINST;
+      colour.forEach((part, channel) => { image.data[4 * index + channel] = ink + (part - ink) * weight; });
+      image.data[4 * index + 3] = 255;
+    });
+    brush.putImageData(image, 0, 0);
+    const paper = at('heat').getContext('2d');
+    paper.imageSmoothingEnabled = false;
+    paper.drawImage(small, 0, 0, at('heat').width, at('heat').height);
+  }
+
+  function reasons({ name, data }, given) {
+    const places = data.map((share, index) => ({ share, index })).filter(({ share }) => share !== 0).sort((a, b) => Math.abs(b.share) - Math.abs(a.share)).slice(0, REASONS_SHOWN);
+    const most = Math.max(...places.map(({ share }) => Math.abs(share)), 1e-30);
+    const box = make('div', '', { className: 'bars' });
+    for (const { share, index } of places) {
+      const track = make('div', '', { className: 'track' }), bar = make('div', '', { className: share > 0 ? 'bar for' : 'bar against' });
+      bar.style.insetInlineStart = (share > 0 ? 50 : 50 - (50 * -share) / most) + '%';
+      bar.style.width = (50 * Math.abs(share)) / most + '%';
+      track.append(bar);
+      box.append(make('span', (columns[index] || index) + ': ' + given[index]), track, make('span', (share > 0 ? '+' : '') + share.toPrecision(3)));
+    }
+    return [make('p', name + ', the ' + places.length + ' of ' + data.length + ' values that count most', { className: 'note' }), box];
+  }
+
+  function showReasons(model, answer, rows) {
+    const [{ index, value, baseline_value: from, gap }] = answer.explained;
+    const sentence = answer.output + ' ' + index + ' is ' + value.toPrecision(3) + ', and ' + from.toPrecision(3) + ' where every number is zero. Orange raised it, blue lowered it.'
+      + (Math.abs(gap) > 0.05 * Math.abs(value - from) ? ' The parts miss that difference by ' + gap.toPrecision(2) + '.' : '');
+    const [first] = answer.attributions, onImage = isImage(model);
+    at('heat').hidden = !onImage;
+    if (onImage) {
+      heat(rows[0].map(Number), first.data, Math.max(...first.data.map(Math.abs), 1e-30));
+      at('heat').setAttribute('aria-label', 'Which pixels made output ' + index + ' what it is');
+    }
+    const lists = onImage ? [] : answer.attributions.flatMap((each) => reasons(each, rows[model.inputs.findIndex(({ name }) => name === each.name)]));
+    at('reasons').replaceChildren(make('p', sentence, { className: 'note' }), ...lists);
+    at('why').hidden = false;
+  }
+
+  async function explain(rows) {
+    const model = chosen(), turn = asked, start = performance.now();
+    const inputs = model.inputs.map((input, index) => ({ name: input.name, datatype: input.datatype, shape: rowShape(input), data: rows[index] }));
+    try {
+      const answer = await ask('/api/models/' + model.name + '/explain', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ inputs }) });
+      if (turn !== asked) return;
+      say('version ' + answer.model_version + ' was explained in ' + (performance.now() - start).toFixed(0) + ' ms');
+      showReasons(model, answer, rows);
+    } catch (error) {
+      if (turn === asked) failed(error);
+    }
+  }
   const failed = (error) => say(error.message, true);
 
-  at('form').addEventListener('submit', (event) => {
-    event.preventDefault();
+  function given() {
     const lines = at('row').value.trim().split('\n');
     const model = chosen();
-    const given = model.inputs.length === 1 ? [lines.join(',')] : lines;
-    const rows = model.inputs.map(({ datatype }, index) => (given[index] ?? '').split(/[\s,;]+/).filter(Boolean).map((cell) => (datatype === 'BOOL' ? cell === '1' || cell === 'true' : Number.isNaN(Number(cell)) ? cell : Number(cell))));
-    predict(rows);
+    const texts = model.inputs.length === 1 ? [lines.join(',')] : lines;
+    return model.inputs.map(({ datatype }, index) => (texts[index] ?? '').split(/[\s,;]+/).filter(Boolean).map((cell) => (datatype === 'BOOL' ? cell === '1' || cell === 'true' : Number.isNaN(Number(cell)) ? cell : Number(cell))));
+  }
+  at('form').addEventListener('submit', (event) => { event.preventDefault(); predict(given()); });
+  at('explain').addEventListener('click', async () => {
+    const rows = given();
+    await predict(rows);
+    if (at('note').className !== 'bad') await explain(rows);
   });
 
   // A header and empty lines are no rows; of a row with a label before or behind its numbers, the numbers are taken.
-  let lines = [];
+  let lines = [], header = [], columns = [];
   function forget() {
-    lines = [];
+    [lines, header, columns] = [[], [], []];
     at('file').value = '';
     at('line-part').hidden = true;
   }
@@ -112,7 +177,9 @@ export const SCRIPT: string = String.raw`
     const [input] = chosen().inputs, size = sizeOf(input);
     const place = Math.min(Math.max(1, Number(at('line').value) || 1), lines.length);
     const cells = lines[place - 1].split(/[,;\t]/).map((cell) => cell.trim());
-    const row = cells.length === size + 1 && isNaN(cells[0]) ? cells.slice(1) : cells.length === size + 1 && isNaN(cells[size]) ? cells.slice(0, size) : cells;
+    const numbers = (list) => (cells.length === size + 1 && isNaN(cells[0]) ? list.slice(1) : cells.length === size + 1 && isNaN(cells[size]) ? list.slice(0, size) : list);
+    const row = numbers(cells);
+    columns = header.length === cells.length ? numbers(header) : [];
     at('row').value = row.join(',');
     if (row.length === size) return say('row ' + place + ' of ' + lines.length);
     say('row ' + place + ' of the file has ' + row.length + ' values, and ' + input.name + ' takes ' + size, true);
@@ -122,7 +189,10 @@ export const SCRIPT: string = String.raw`
     if (!file) return;
     if (file.size > FILE_BYTES_MAX) return say('the file has more than ' + FILE_BYTES_MAX / 2 ** 20 + ' MiB: give some of its rows', true);
     const text = await file.text();
-    lines = text.replace(/^\uFEFF/, '').split(/\r?\n/).filter((line) => line.split(/[,;\t]/).some((cell) => cell.trim() !== '' && !isNaN(cell)));
+    const all = text.replace(/^\uFEFF/, '').split(/\r?\n/);
+    const top = all[0].split(/[,;\t]/).map((cell) => cell.trim().replaceAll('"', ''));
+    header = top.every((cell) => cell === '' || isNaN(cell)) ? top : [];
+    lines = all.filter((line) => line.split(/[,;\t]/).some((cell) => cell.trim() !== '' && !isNaN(cell)));
     if (!lines.length) return say('the file has no row of numbers', true);
     at('line').max = lines.length;
     at('line').value = 1;
@@ -136,7 +206,7 @@ export const SCRIPT: string = String.raw`
     pen.fillStyle = '#000';
     pen.fillRect(0, 0, pad.width, pad.height);
   }
-  at('clear').addEventListener('click', () => { clear(); at('row').value = ''; });
+  at('clear').addEventListener('click', () => { clear(); unexplained(); at('row').value = ''; });
   Object.assign(pen, { lineCap: 'round', lineJoin: 'round', lineWidth: 20, strokeStyle: '#fff' });
   let last;
   const place = ({ offsetX, offsetY }) => [(offsetX * pad.width) / pad.clientWidth, (offsetY * pad.height) / pad.clientHeight];

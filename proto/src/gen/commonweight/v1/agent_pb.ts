@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file commonweight/v1/agent.proto.
  */
 export const file_commonweight_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWdlbnQucHJvdG8SD2NvbW1vbndlaWdodC52MSLKAgoFSGVsbG8SEAoIYWdlbnRfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIQCghzb2Z0d2FyZRgDIAEoCRIMCgR0YXNrGAQgASgJEhAKCGV4YW1wbGVzGAUgASgEEgwKBGxpbmsYBiABKAkSDgoGbGVhdmVzGAcgASgIEjIKBmxhYmVscxgIIAMoCzIiLmNvbW1vbndlaWdodC52MS5IZWxsby5MYWJlbHNFbnRyeRIzCgxjYXBhYmlsaXRpZXMYCSABKAsyHS5jb21tb253ZWlnaHQudjEuQ2FwYWJpbGl0aWVzEhIKCmNvbmRpdGlvbnMYCiADKAkSEQoJZXZhbHVhdG9yGAsgASgIEgwKBHdvcmsYDCADKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJTCgxDYXBhYmlsaXRpZXMSDgoGZW5naW5lGAEgASgJEhIKCm1lbW9yeV9taWIYAiABKA0SDQoFY29yZXMYAyABKA0SEAoIcGxhdGZvcm0YBCABKAkiHQoKQ29uZGl0aW9ucxIPCgdob2xkaW5nGAEgAygJIugCCg5TZXNzaW9uUmVxdWVzdBInCgVoZWxsbxgBIAEoCzIWLmNvbW1vbndlaWdodC52MS5IZWxsb0gAEicKBXJlYWR5GAIgASgLMhYuY29tbW9ud2VpZ2h0LnYxLlJlYWR5SAASJwoFb2ZmZXIYAyABKAsyFi5jb21tb253ZWlnaHQudjEuT2ZmZXJIABIvCgloZWFydGJlYXQYBCABKAsyGi5jb21tb253ZWlnaHQudjEuSGVhcnRiZWF0SAASKwoHZmFpbHVyZRgFIAEoCzIYLmNvbW1vbndlaWdodC52MS5GYWlsdXJlSAASKwoHZ29vZGJ5ZRgGIAEoCzIYLmNvbW1vbndlaWdodC52MS5Hb29kYnllSAASMQoKY29uZGl0aW9ucxgHIAEoCzIbLmNvbW1vbndlaWdodC52MS5Db25kaXRpb25zSAASEgoKc2Vzc2lvbl9pZBgPIAEoCUIJCgdtZXNzYWdlIgcKBVJlYWR5IgsKCUhlYXJ0YmVhdCIJCgdHb29kYnllIjYKB0ZhaWx1cmUSDAoEdGFzaxgBIAEoCRINCgVyb3VuZBgCIAEoBBIOCgZyZWFzb24YAyABKAkiOAoFT2ZmZXISLwoHdXBkYXRlcxgBIAMoCzIeLmNvbW1vbndlaWdodC52MS5PZmZlcmVkVXBkYXRlIm0KDU9mZmVyZWRVcGRhdGUSEQoJdXBkYXRlX2lkGAEgASgMEgwKBHRhc2sYAiABKAkSDQoFcm91bmQYAyABKAQSFAoMYmFzZV92ZXJzaW9uGAQgASgEEhYKDnBheWxvYWRfZGlnZXN0GAUgASgMIvkCCg9TZXNzaW9uUmVzcG9uc2USKwoHd2VsY29tZRgBIAEoCzIYLmNvbW1vbndlaWdodC52MS5XZWxjb21lSAASMQoKYXNzaWdubWVudBgCIAEoCzIbLmNvbW1vbndlaWdodC52MS5Bc3NpZ25tZW50SAASMQoHcmVjZWlwdBgDIAEoCzIeLmNvbW1vbndlaWdodC52MS5TaWduZWRSZWNlaXB0SAASKQoGd2FudGVkGAQgASgLMhcuY29tbW9ud2VpZ2h0LnYxLldhbnRlZEgAEi4KCWNvbWVfYmFjaxgFIAEoCzIZLmNvbW1vbndlaWdodC52MS5Db21lQmFja0gAEicKBWFsaXZlGAYgASgLMhYuY29tbW9ud2VpZ2h0LnYxLkFsaXZlSAASMAoKcm91bmRfb3ZlchgHIAEoCzIaLmNvbW1vbndlaWdodC52MS5Sb3VuZE92ZXJIABISCgpzZXNzaW9uX2lkGA8gASgJQgkKB21lc3NhZ2UiBwoFQWxpdmUiYAoHV2VsY29tZRISCgpwdWJsaWNfa2V5GAEgASgMEhQKDGhlYXJ0YmVhdF9tcxgCIAEoDRIPCgdyZXBsaWNhGAMgASgJEhoKEmFuc3dlcnNfaGVhcnRiZWF0cxgEIAEoCCIjChBGb3VuZENvb3JkaW5hdG9yEg8KB3JlcGxpY2EYASABKAkiGwoGV2FudGVkEhEKCXVwZGF0ZV9pZBgBIAEoDCIoCglSb3VuZE92ZXISDAoEdGFzaxgBIAEoCRINCgVyb3VuZBgCIAEoBCIsCghDb21lQmFjaxIQCghhZnRlcl9tcxgBIAEoDRIOCgZyZWFzb24YAiABKAkiYAoER3JpZBIUCgxsc2JfZXhwb25lbnQYASABKBESGgoSdmFsdWVfbWF4X2V4cG9uZW50GAIgASgREhIKCndlaWdodF9tYXgYAyABKA0SEgoKY29ob3J0X21heBgEIAEoDSKaAwoKQXNzaWdubWVudBIMCgR0YXNrGAEgASgJEg0KBXJvdW5kGAIgASgEEi0KBGJhc2UYAyABKAsyHy5jb21tb253ZWlnaHQudjEuU2lnbmVkTWFuaWZlc3QSEQoJcGxhbl9qc29uGAQgASgJEisKCGVuY29kaW5nGAUgASgOMhkuY29tbW9ud2VpZ2h0LnYxLkVuY29kaW5nEiMKBGdyaWQYBiABKAsyFS5jb21tb253ZWlnaHQudjEuR3JpZBIWCg5kZWFkbGluZV9pbl9tcxgHIAEoBBIMCgRzZWVkGAggASgEEhYKDndlaWdodHNfaW5saW5lGAkgASgMEhIKCmludml0YXRpb24YCiABKAwSEgoKY29uZGl0aW9ucxgNIAMoCRIMCgR3b3JrGA4gASgJEjMKCWNhbmRpZGF0ZRgPIAEoCzIgLmNvbW1vbndlaWdodC52MS5TaWduZWRDYW5kaWRhdGUSDQoFdG9wX2sYESABKAESFQoNcm90YXRpb25fc2VlZBgSIAEoBBIMCgR6c3RkGBMgASgIIk0KG0FnZW50U2VydmljZURvd25sb2FkUmVxdWVzdBIOCgZkaWdlc3QYASABKAwSDgoGb2Zmc2V0GAIgASgEEg4KBmxlbmd0aBgDIAEoBCJQChxBZ2VudFNlcnZpY2VEb3dubG9hZFJlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBISCgp0b3RhbF9zaXplGAIgASgEEgwKBGRhdGEYAyABKAwiKwoWR2V0VXBkYXRlU3RhdHVzUmVxdWVzdBIRCgl1cGRhdGVfaWQYASABKAwibAoXR2V0VXBkYXRlU3RhdHVzUmVzcG9uc2USDgoGb2Zmc2V0GAEgASgEEi8KB3JlY2VpcHQYAiABKAsyHi5jb21tb253ZWlnaHQudjEuU2lnbmVkUmVjZWlwdBIQCghhY2NlcHRlZBgDIAEoCCL7AgoMVXBkYXRlSGVhZGVyEhEKCXVwZGF0ZV9pZBgBIAEoDBIQCghhZ2VudF9pZBgCIAEoCRIMCgR0YXNrGAMgASgJEg0KBXJvdW5kGAQgASgEEhQKDGJhc2VfdmVyc2lvbhgFIAEoBBIrCghlbmNvZGluZxgGIAEoDjIZLmNvbW1vbndlaWdodC52MS5FbmNvZGluZxIOCgZ3ZWlnaHQYByABKAQSFgoOcGF5bG9hZF9kaWdlc3QYCCABKAwSFAoMcGF5bG9hZF9zaXplGAkgASgEEjsKB21ldHJpY3MYCiADKAsyKi5jb21tb253ZWlnaHQudjEuVXBkYXRlSGVhZGVyLk1ldHJpY3NFbnRyeRIVCg1oZWFkZXJfZGlnZXN0GAsgASgMEhIKCmludml0YXRpb24YDCABKAwSEAoIcmF3X3NpemUYDyABKAQaLgoMTWV0cmljc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEiYgoTU3VibWl0VXBkYXRlUmVxdWVzdBItCgZoZWFkZXIYASABKAsyHS5jb21tb253ZWlnaHQudjEuVXBkYXRlSGVhZGVyEg4KBm9mZnNldBgCIAEoBBIMCgRkYXRhGAMgASgMImkKFFN1Ym1pdFVwZGF0ZVJlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBIQCghhY2NlcHRlZBgCIAEoCBIvCgdyZWNlaXB0GAMgASgLMh4uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFJlY2VpcHQykAMKDEFnZW50U2VydmljZRJQCgdTZXNzaW9uEh8uY29tbW9ud2VpZ2h0LnYxLlNlc3Npb25SZXF1ZXN0GiAuY29tbW9ud2VpZ2h0LnYxLlNlc3Npb25SZXNwb25zZSgBMAESaQoIRG93bmxvYWQSLC5jb21tb253ZWlnaHQudjEuQWdlbnRTZXJ2aWNlRG93bmxvYWRSZXF1ZXN0Gi0uY29tbW9ud2VpZ2h0LnYxLkFnZW50U2VydmljZURvd25sb2FkUmVzcG9uc2UwARJkCg9HZXRVcGRhdGVTdGF0dXMSJy5jb21tb253ZWlnaHQudjEuR2V0VXBkYXRlU3RhdHVzUmVxdWVzdBooLmNvbW1vbndlaWdodC52MS5HZXRVcGRhdGVTdGF0dXNSZXNwb25zZRJdCgxTdWJtaXRVcGRhdGUSJC5jb21tb253ZWlnaHQudjEuU3VibWl0VXBkYXRlUmVxdWVzdBolLmNvbW1vbndlaWdodC52MS5TdWJtaXRVcGRhdGVSZXNwb25zZSgBYgZwcm90bzM", [file_commonweight_v1_release]);
+  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWdlbnQucHJvdG8SD2NvbW1vbndlaWdodC52MSLKAgoFSGVsbG8SEAoIYWdlbnRfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIQCghzb2Z0d2FyZRgDIAEoCRIMCgR0YXNrGAQgASgJEhAKCGV4YW1wbGVzGAUgASgEEgwKBGxpbmsYBiABKAkSDgoGbGVhdmVzGAcgASgIEjIKBmxhYmVscxgIIAMoCzIiLmNvbW1vbndlaWdodC52MS5IZWxsby5MYWJlbHNFbnRyeRIzCgxjYXBhYmlsaXRpZXMYCSABKAsyHS5jb21tb253ZWlnaHQudjEuQ2FwYWJpbGl0aWVzEhIKCmNvbmRpdGlvbnMYCiADKAkSEQoJZXZhbHVhdG9yGAsgASgIEgwKBHdvcmsYDCADKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJTCgxDYXBhYmlsaXRpZXMSDgoGZW5naW5lGAEgASgJEhIKCm1lbW9yeV9taWIYAiABKA0SDQoFY29yZXMYAyABKA0SEAoIcGxhdGZvcm0YBCABKAkiHQoKQ29uZGl0aW9ucxIPCgdob2xkaW5nGAEgAygJIqoDCg5TZXNzaW9uUmVxdWVzdBInCgVoZWxsbxgBIAEoCzIWLmNvbW1vbndlaWdodC52MS5IZWxsb0gAEicKBXJlYWR5GAIgASgLMhYuY29tbW9ud2VpZ2h0LnYxLlJlYWR5SAASJwoFb2ZmZXIYAyABKAsyFi5jb21tb253ZWlnaHQudjEuT2ZmZXJIABIvCgloZWFydGJlYXQYBCABKAsyGi5jb21tb253ZWlnaHQudjEuSGVhcnRiZWF0SAASKwoHZmFpbHVyZRgFIAEoCzIYLmNvbW1vbndlaWdodC52MS5GYWlsdXJlSAASKwoHZ29vZGJ5ZRgGIAEoCzIYLmNvbW1vbndlaWdodC52MS5Hb29kYnllSAASMQoKY29uZGl0aW9ucxgHIAEoCzIbLmNvbW1vbndlaWdodC52MS5Db25kaXRpb25zSAASQAoSY2FsaWJyYXRpb25fcmVwb3J0GAogASgLMiIuY29tbW9ud2VpZ2h0LnYxLkNhbGlicmF0aW9uUmVwb3J0SAASEgoKc2Vzc2lvbl9pZBgPIAEoCUIJCgdtZXNzYWdlIgcKBVJlYWR5IgsKCUhlYXJ0YmVhdCIJCgdHb29kYnllIjYKB0ZhaWx1cmUSDAoEdGFzaxgBIAEoCRINCgVyb3VuZBgCIAEoBBIOCgZyZWFzb24YAyABKAkiOAoFT2ZmZXISLwoHdXBkYXRlcxgBIAMoCzIeLmNvbW1vbndlaWdodC52MS5PZmZlcmVkVXBkYXRlIm0KDU9mZmVyZWRVcGRhdGUSEQoJdXBkYXRlX2lkGAEgASgMEgwKBHRhc2sYAiABKAkSDQoFcm91bmQYAyABKAQSFAoMYmFzZV92ZXJzaW9uGAQgASgEEhYKDnBheWxvYWRfZGlnZXN0GAUgASgMIr0DCg9TZXNzaW9uUmVzcG9uc2USKwoHd2VsY29tZRgBIAEoCzIYLmNvbW1vbndlaWdodC52MS5XZWxjb21lSAASMQoKYXNzaWdubWVudBgCIAEoCzIbLmNvbW1vbndlaWdodC52MS5Bc3NpZ25tZW50SAASMQoHcmVjZWlwdBgDIAEoCzIeLmNvbW1vbndlaWdodC52MS5TaWduZWRSZWNlaXB0SAASKQoGd2FudGVkGAQgASgLMhcuY29tbW9ud2VpZ2h0LnYxLldhbnRlZEgAEi4KCWNvbWVfYmFjaxgFIAEoCzIZLmNvbW1vbndlaWdodC52MS5Db21lQmFja0gAEicKBWFsaXZlGAYgASgLMhYuY29tbW9ud2VpZ2h0LnYxLkFsaXZlSAASMAoKcm91bmRfb3ZlchgHIAEoCzIaLmNvbW1vbndlaWdodC52MS5Sb3VuZE92ZXJIABJCChNjYWxpYnJhdGlvbl9yZXF1ZXN0GAogASgLMiMuY29tbW9ud2VpZ2h0LnYxLkNhbGlicmF0aW9uUmVxdWVzdEgAEhIKCnNlc3Npb25faWQYDyABKAlCCQoHbWVzc2FnZSIHCgVBbGl2ZSKCAQoSQ2FsaWJyYXRpb25SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAwSMAoHcmVsZWFzZRgCIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIUCgxleGFtcGxlc19tYXgYAyABKA0SEAoIYmluc19tYXgYBCABKA0iewoRQ2FsaWJyYXRpb25SZXBvcnQSEgoKcmVxdWVzdF9pZBgBIAEoDBIQCghleGFtcGxlcxgCIAEoBBIvCgZ2YWx1ZXMYAyADKAsyHy5jb21tb253ZWlnaHQudjEuVmFsdWVIaXN0b2dyYW0SDwoHZmFpbHVyZRgEIAEoCSJqCg5WYWx1ZUhpc3RvZ3JhbRINCgV2YWx1ZRgBIAEoCRIQCghleHBvbmVudBgCIAEoERINCgVmaXJzdBgDIAEoEhIOCgZjb3VudHMYBCADKAQSCwoDbWluGAUgASgBEgsKA21heBgGIAEoASJgCgdXZWxjb21lEhIKCnB1YmxpY19rZXkYASABKAwSFAoMaGVhcnRiZWF0X21zGAIgASgNEg8KB3JlcGxpY2EYAyABKAkSGgoSYW5zd2Vyc19oZWFydGJlYXRzGAQgASgIIiMKEEZvdW5kQ29vcmRpbmF0b3ISDwoHcmVwbGljYRgBIAEoCSIbCgZXYW50ZWQSEQoJdXBkYXRlX2lkGAEgASgMIigKCVJvdW5kT3ZlchIMCgR0YXNrGAEgASgJEg0KBXJvdW5kGAIgASgEIiwKCENvbWVCYWNrEhAKCGFmdGVyX21zGAEgASgNEg4KBnJlYXNvbhgCIAEoCSJgCgRHcmlkEhQKDGxzYl9leHBvbmVudBgBIAEoERIaChJ2YWx1ZV9tYXhfZXhwb25lbnQYAiABKBESEgoKd2VpZ2h0X21heBgDIAEoDRISCgpjb2hvcnRfbWF4GAQgASgNIswDCgpBc3NpZ25tZW50EgwKBHRhc2sYASABKAkSDQoFcm91bmQYAiABKAQSLQoEYmFzZRgDIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIRCglwbGFuX2pzb24YBCABKAkSKwoIZW5jb2RpbmcYBSABKA4yGS5jb21tb253ZWlnaHQudjEuRW5jb2RpbmcSIwoEZ3JpZBgGIAEoCzIVLmNvbW1vbndlaWdodC52MS5HcmlkEhYKDmRlYWRsaW5lX2luX21zGAcgASgEEgwKBHNlZWQYCCABKAQSFgoOd2VpZ2h0c19pbmxpbmUYCSABKAwSEgoKaW52aXRhdGlvbhgKIAEoDBISCgpjb25kaXRpb25zGA0gAygJEgwKBHdvcmsYDiABKAkSMwoJY2FuZGlkYXRlGA8gASgLMiAuY29tbW9ud2VpZ2h0LnYxLlNpZ25lZENhbmRpZGF0ZRINCgV0b3BfaxgRIAEoARIVCg1yb3RhdGlvbl9zZWVkGBIgASgEEgwKBHpzdGQYEyABKAgSMAoHdGVhY2hlchgXIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdCJNChtBZ2VudFNlcnZpY2VEb3dubG9hZFJlcXVlc3QSDgoGZGlnZXN0GAEgASgMEg4KBm9mZnNldBgCIAEoBBIOCgZsZW5ndGgYAyABKAQiUAocQWdlbnRTZXJ2aWNlRG93bmxvYWRSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSEgoKdG90YWxfc2l6ZRgCIAEoBBIMCgRkYXRhGAMgASgMIisKFkdldFVwZGF0ZVN0YXR1c1JlcXVlc3QSEQoJdXBkYXRlX2lkGAEgASgMImwKF0dldFVwZGF0ZVN0YXR1c1Jlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBIvCgdyZWNlaXB0GAIgASgLMh4uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFJlY2VpcHQSEAoIYWNjZXB0ZWQYAyABKAgi+wIKDFVwZGF0ZUhlYWRlchIRCgl1cGRhdGVfaWQYASABKAwSEAoIYWdlbnRfaWQYAiABKAkSDAoEdGFzaxgDIAEoCRINCgVyb3VuZBgEIAEoBBIUCgxiYXNlX3ZlcnNpb24YBSABKAQSKwoIZW5jb2RpbmcYBiABKA4yGS5jb21tb253ZWlnaHQudjEuRW5jb2RpbmcSDgoGd2VpZ2h0GAcgASgEEhYKDnBheWxvYWRfZGlnZXN0GAggASgMEhQKDHBheWxvYWRfc2l6ZRgJIAEoBBI7CgdtZXRyaWNzGAogAygLMiouY29tbW9ud2VpZ2h0LnYxLlVwZGF0ZUhlYWRlci5NZXRyaWNzRW50cnkSFQoNaGVhZGVyX2RpZ2VzdBgLIAEoDBISCgppbnZpdGF0aW9uGAwgASgMEhAKCHJhd19zaXplGA8gASgEGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBImIKE1N1Ym1pdFVwZGF0ZVJlcXVlc3QSLQoGaGVhZGVyGAEgASgLMh0uY29tbW9ud2VpZ2h0LnYxLlVwZGF0ZUhlYWRlchIOCgZvZmZzZXQYAiABKAQSDAoEZGF0YRgDIAEoDCJpChRTdWJtaXRVcGRhdGVSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSEAoIYWNjZXB0ZWQYAiABKAgSLwoHcmVjZWlwdBgDIAEoCzIeLmNvbW1vbndlaWdodC52MS5TaWduZWRSZWNlaXB0MpADCgxBZ2VudFNlcnZpY2USUAoHU2Vzc2lvbhIfLmNvbW1vbndlaWdodC52MS5TZXNzaW9uUmVxdWVzdBogLmNvbW1vbndlaWdodC52MS5TZXNzaW9uUmVzcG9uc2UoATABEmkKCERvd25sb2FkEiwuY29tbW9ud2VpZ2h0LnYxLkFnZW50U2VydmljZURvd25sb2FkUmVxdWVzdBotLmNvbW1vbndlaWdodC52MS5BZ2VudFNlcnZpY2VEb3dubG9hZFJlc3BvbnNlMAESZAoPR2V0VXBkYXRlU3RhdHVzEicuY29tbW9ud2VpZ2h0LnYxLkdldFVwZGF0ZVN0YXR1c1JlcXVlc3QaKC5jb21tb253ZWlnaHQudjEuR2V0VXBkYXRlU3RhdHVzUmVzcG9uc2USXQoMU3VibWl0VXBkYXRlEiQuY29tbW9ud2VpZ2h0LnYxLlN1Ym1pdFVwZGF0ZVJlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuU3VibWl0VXBkYXRlUmVzcG9uc2UoAWIGcHJvdG8z", [file_commonweight_v1_release]);
 
 /**
  * Who an agent is and what it can do.
@@ -226,6 +226,14 @@ export type SessionRequest = Message<"commonweight.v1.SessionRequest"> & {
      */
     value: Conditions;
     case: "conditions";
+  } | {
+    /**
+     * What a version's activations are on the agent's data.
+     *
+     * @generated from field: commonweight.v1.CalibrationReport calibration_report = 10;
+     */
+    value: CalibrationReport;
+    case: "calibrationReport";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -422,6 +430,14 @@ export type SessionResponse = Message<"commonweight.v1.SessionResponse"> & {
      */
     value: RoundOver;
     case: "roundOver";
+  } | {
+    /**
+     * Asks a free agent for the ranges of a version's activations. An agent of a version before does not answer.
+     *
+     * @generated from field: commonweight.v1.CalibrationRequest calibration_request = 10;
+     */
+    value: CalibrationRequest;
+    case: "calibrationRequest";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -449,6 +465,128 @@ export type Alive = Message<"commonweight.v1.Alive"> & {
  */
 export const AliveSchema: GenMessage<Alive> = /*@__PURE__*/
   messageDesc(file_commonweight_v1_agent, 11);
+
+/**
+ * @generated from message commonweight.v1.CalibrationRequest
+ */
+export type CalibrationRequest = Message<"commonweight.v1.CalibrationRequest"> & {
+  /**
+   * Goes back with the report.
+   *
+   * @generated from field: bytes request_id = 1;
+   */
+  requestId: Uint8Array;
+
+  /**
+   * The version to run.
+   *
+   * @generated from field: commonweight.v1.SignedManifest release = 2;
+   */
+  release?: SignedManifest | undefined;
+
+  /**
+   * The most examples to run it on.
+   *
+   * @generated from field: uint32 examples_max = 3;
+   */
+  examplesMax: number;
+
+  /**
+   * The most bins of a histogram.
+   *
+   * @generated from field: uint32 bins_max = 4;
+   */
+  binsMax: number;
+};
+
+/**
+ * Describes the message commonweight.v1.CalibrationRequest.
+ * Use `create(CalibrationRequestSchema)` to create a new message.
+ */
+export const CalibrationRequestSchema: GenMessage<CalibrationRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_agent, 12);
+
+/**
+ * How often activations were how large, and nothing of the examples themselves. Reports of many agents add up exactly.
+ *
+ * @generated from message commonweight.v1.CalibrationReport
+ */
+export type CalibrationReport = Message<"commonweight.v1.CalibrationReport"> & {
+  /**
+   * @generated from field: bytes request_id = 1;
+   */
+  requestId: Uint8Array;
+
+  /**
+   * @generated from field: uint64 examples = 2;
+   */
+  examples: bigint;
+
+  /**
+   * One for each value that the static int8 form rounds.
+   *
+   * @generated from field: repeated commonweight.v1.ValueHistogram values = 3;
+   */
+  values: ValueHistogram[];
+
+  /**
+   * Why there is none; the rest is empty then.
+   *
+   * @generated from field: string failure = 4;
+   */
+  failure: string;
+};
+
+/**
+ * Describes the message commonweight.v1.CalibrationReport.
+ * Use `create(CalibrationReportSchema)` to create a new message.
+ */
+export const CalibrationReportSchema: GenMessage<CalibrationReport> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_agent, 13);
+
+/**
+ * Bin i counts numbers from (first + i) * 2^exponent on, as wide as 2^exponent.
+ *
+ * @generated from message commonweight.v1.ValueHistogram
+ */
+export type ValueHistogram = Message<"commonweight.v1.ValueHistogram"> & {
+  /**
+   * @generated from field: string value = 1;
+   */
+  value: string;
+
+  /**
+   * @generated from field: sint32 exponent = 2;
+   */
+  exponent: number;
+
+  /**
+   * @generated from field: sint64 first = 3;
+   */
+  first: bigint;
+
+  /**
+   * @generated from field: repeated uint64 counts = 4;
+   */
+  counts: bigint[];
+
+  /**
+   * @generated from field: double min = 5;
+   */
+  min: number;
+
+  /**
+   * @generated from field: double max = 6;
+   */
+  max: number;
+};
+
+/**
+ * Describes the message commonweight.v1.ValueHistogram.
+ * Use `create(ValueHistogramSchema)` to create a new message.
+ */
+export const ValueHistogramSchema: GenMessage<ValueHistogram> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_agent, 14);
 
 /**
  * @generated from message commonweight.v1.Welcome
@@ -486,7 +624,7 @@ export type Welcome = Message<"commonweight.v1.Welcome"> & {
  * Use `create(WelcomeSchema)` to create a new message.
  */
 export const WelcomeSchema: GenMessage<Welcome> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 12);
+  messageDesc(file_commonweight_v1_agent, 15);
 
 /**
  * Over NATS: what each coordinator that lives says to a request to `cw.v1.coordinator.find`, which has no message of its own.
@@ -507,7 +645,7 @@ export type FoundCoordinator = Message<"commonweight.v1.FoundCoordinator"> & {
  * Use `create(FoundCoordinatorSchema)` to create a new message.
  */
 export const FoundCoordinatorSchema: GenMessage<FoundCoordinator> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 13);
+  messageDesc(file_commonweight_v1_agent, 16);
 
 /**
  * @generated from message commonweight.v1.Wanted
@@ -524,7 +662,7 @@ export type Wanted = Message<"commonweight.v1.Wanted"> & {
  * Use `create(WantedSchema)` to create a new message.
  */
 export const WantedSchema: GenMessage<Wanted> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 14);
+  messageDesc(file_commonweight_v1_agent, 17);
 
 /**
  * The round has the updates that it needs. An update that is in the outbox already is offered all the same, and ended by a receipt.
@@ -548,7 +686,7 @@ export type RoundOver = Message<"commonweight.v1.RoundOver"> & {
  * Use `create(RoundOverSchema)` to create a new message.
  */
 export const RoundOverSchema: GenMessage<RoundOver> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 15);
+  messageDesc(file_commonweight_v1_agent, 18);
 
 /**
  * @generated from message commonweight.v1.ComeBack
@@ -570,7 +708,7 @@ export type ComeBack = Message<"commonweight.v1.ComeBack"> & {
  * Use `create(ComeBackSchema)` to create a new message.
  */
 export const ComeBackSchema: GenMessage<ComeBack> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 16);
+  messageDesc(file_commonweight_v1_agent, 19);
 
 /**
  * The grid that updates of a round must lie on. Values are integers times 2^lsb_exponent.
@@ -606,7 +744,7 @@ export type Grid = Message<"commonweight.v1.Grid"> & {
  * Use `create(GridSchema)` to create a new message.
  */
 export const GridSchema: GenMessage<Grid> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 17);
+  messageDesc(file_commonweight_v1_agent, 20);
 
 /**
  * @generated from message commonweight.v1.Assignment
@@ -714,6 +852,13 @@ export type Assignment = Message<"commonweight.v1.Assignment"> & {
    * @generated from field: bool zstd = 19;
    */
   zstd: boolean;
+
+  /**
+   * The version whose answers the plan's distillation learns from.
+   *
+   * @generated from field: commonweight.v1.SignedManifest teacher = 23;
+   */
+  teacher?: SignedManifest | undefined;
 };
 
 /**
@@ -721,7 +866,7 @@ export type Assignment = Message<"commonweight.v1.Assignment"> & {
  * Use `create(AssignmentSchema)` to create a new message.
  */
 export const AssignmentSchema: GenMessage<Assignment> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 18);
+  messageDesc(file_commonweight_v1_agent, 21);
 
 /**
  * @generated from message commonweight.v1.AgentServiceDownloadRequest
@@ -750,7 +895,7 @@ export type AgentServiceDownloadRequest = Message<"commonweight.v1.AgentServiceD
  * Use `create(AgentServiceDownloadRequestSchema)` to create a new message.
  */
 export const AgentServiceDownloadRequestSchema: GenMessage<AgentServiceDownloadRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 19);
+  messageDesc(file_commonweight_v1_agent, 22);
 
 /**
  * @generated from message commonweight.v1.AgentServiceDownloadResponse
@@ -777,7 +922,7 @@ export type AgentServiceDownloadResponse = Message<"commonweight.v1.AgentService
  * Use `create(AgentServiceDownloadResponseSchema)` to create a new message.
  */
 export const AgentServiceDownloadResponseSchema: GenMessage<AgentServiceDownloadResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 20);
+  messageDesc(file_commonweight_v1_agent, 23);
 
 /**
  * @generated from message commonweight.v1.GetUpdateStatusRequest
@@ -794,7 +939,7 @@ export type GetUpdateStatusRequest = Message<"commonweight.v1.GetUpdateStatusReq
  * Use `create(GetUpdateStatusRequestSchema)` to create a new message.
  */
 export const GetUpdateStatusRequestSchema: GenMessage<GetUpdateStatusRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 21);
+  messageDesc(file_commonweight_v1_agent, 24);
 
 /**
  * @generated from message commonweight.v1.GetUpdateStatusResponse
@@ -827,7 +972,7 @@ export type GetUpdateStatusResponse = Message<"commonweight.v1.GetUpdateStatusRe
  * Use `create(GetUpdateStatusResponseSchema)` to create a new message.
  */
 export const GetUpdateStatusResponseSchema: GenMessage<GetUpdateStatusResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 22);
+  messageDesc(file_commonweight_v1_agent, 25);
 
 /**
  * @generated from message commonweight.v1.UpdateHeader
@@ -913,7 +1058,7 @@ export type UpdateHeader = Message<"commonweight.v1.UpdateHeader"> & {
  * Use `create(UpdateHeaderSchema)` to create a new message.
  */
 export const UpdateHeaderSchema: GenMessage<UpdateHeader> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 23);
+  messageDesc(file_commonweight_v1_agent, 26);
 
 /**
  * @generated from message commonweight.v1.SubmitUpdateRequest
@@ -944,7 +1089,7 @@ export type SubmitUpdateRequest = Message<"commonweight.v1.SubmitUpdateRequest">
  * Use `create(SubmitUpdateRequestSchema)` to create a new message.
  */
 export const SubmitUpdateRequestSchema: GenMessage<SubmitUpdateRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 24);
+  messageDesc(file_commonweight_v1_agent, 27);
 
 /**
  * @generated from message commonweight.v1.SubmitUpdateResponse
@@ -977,7 +1122,7 @@ export type SubmitUpdateResponse = Message<"commonweight.v1.SubmitUpdateResponse
  * Use `create(SubmitUpdateResponseSchema)` to create a new message.
  */
 export const SubmitUpdateResponseSchema: GenMessage<SubmitUpdateResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 25);
+  messageDesc(file_commonweight_v1_agent, 28);
 
 /**
  * What an edge agent speaks. Over NATS the same messages go on cw.v1.agent.<id>.* subjects.

@@ -1,0 +1,43 @@
+/** The engines that Node may have. */
+import { cpus } from 'node:os';
+import { whyNot, type NativeEngine } from './engine-probe.ts';
+import type { EngineSource, EngineSources } from './engines.ts';
+import { NodeWebEngine, OrtEngine } from './ort-engine.ts';
+
+/** The processor, and how many of its threads one prediction gets. */
+export const deviceName = (threads: number): string =>
+  `${process.arch} ${cpus()[0]?.model.trim() ?? 'unknown'}, ${threads} ${threads === 1 ? 'thread' : 'threads'}`;
+
+const native = (engine: NativeEngine): EngineSource => ({
+  name: engine,
+  open: (options) => new OrtEngine({ ...options, engine }),
+  whyNot: () => whyNot(engine),
+  device: deviceName,
+});
+
+const web: EngineSource = {
+  name: 'ort-web',
+  open: (options) => new NodeWebEngine(options),
+  whyNot: async () => {
+    const engine = new NodeWebEngine();
+    try {
+      await engine.runtime();
+      return undefined;
+    } catch (error) {
+      return (error as Error).message;
+    } finally {
+      await engine.close();
+    }
+  },
+  device: deviceName,
+  isFallback: true,
+};
+
+export const nodeEngines: EngineSources = [
+  native('ort-cpu'),
+  native('ort-cuda'),
+  native('ort-webgpu'),
+  native('ort-dml'),
+  native('ort-coreml'),
+  web,
+];

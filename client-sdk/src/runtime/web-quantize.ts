@@ -1,0 +1,26 @@
+import type { MakeInt8, QuantizeReply } from './int8-forms.ts';
+import type { WebWorker } from './web-engine.ts';
+
+export type FromQuantizer = { forms: QuantizeReply[] } | { error: string };
+
+declare const Worker: new (url: URL, options: { type: 'module' }) => WebWorker;
+
+/** In a worker of the page. */
+export const quantizedToInt8: MakeInt8 = async (job) => {
+  const worker = new Worker(new URL('./quantize-web-worker.js', import.meta.url), { type: 'module' });
+  try {
+    return await new Promise<QuantizeReply[]>((resolve, reject) => {
+      worker.addEventListener('message', ({ data }) => {
+        const reply = data as FromQuantizer;
+        if ('forms' in reply) resolve(reply.forms);
+        else reject(new Error(reply.error));
+      });
+      worker.addEventListener('error', ({ message }) =>
+        reject(new Error(`the quantizing worker failed: ${message ?? 'its script could not be loaded'}`)),
+      );
+      worker.postMessage(job, []);
+    });
+  } finally {
+    worker.terminate();
+  }
+};
