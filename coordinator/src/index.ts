@@ -20,7 +20,7 @@ export { PostgresReads } from './store/postgres-store.ts';
 export { StoreError, type StoreReads } from './store/store.ts';
 export { KEEP_VERSIONS_MIN, type KeepVersions } from './registry/collector.ts';
 export { parseConfig, type AnyConfig } from './round/config.ts';
-export { parseTaskConfig, policyOf, strategyOf, taskDefaults, type TaskConfig } from './round/policy.ts';
+export { gridOf, parseTaskConfig, policyOf, strategyOf, taskDefaults, type TaskConfig } from './round/policy.ts';
 export {
   firstState,
   step,

@@ -101,7 +101,7 @@ test.each([
   [{ cohort, strategy: { name: 'fedBuff', bufferSize: 3 } }, /cohort.overSelection is for rounds/],
   [
     { cohort: { min: 5, max: 800, overSelection: 1.3 }, strategy: { name: 'krum' } },
-    /invites up to 1040 agents, and krum takes at most 1000/,
+    /cohort.max is 800, with cohort.overSelection 1040 agents are invited, and krum takes at most 1000 updates/,
   ],
 ])('a task %j is refused by its key', async (wrong, why) => {
   const service = await opened();

@@ -113,7 +113,7 @@ test('a teacher that cannot teach is refused when the task is made', async () =>
     const found = await run('task', 'create', 'no', '--model', 'plain', ...flags);
     expect(found).toEqual({ code, text: expect.stringContaining(words) as string });
   };
-  await refused('the teacher answers with [batch, 11] and the student with [batch, 10]', 1, '--distill-from', 'eleven');
+  await refused('the teacher answers with [batch, 11] and the student with [batch, 10]', 2, '--distill-from', 'eleven');
   await refused('model "teacher" has no version 7', 1, '--distill-from', 'teacher@7');
   await refused('no model "nobody"', 1, '--distill-from', 'nobody');
   await refused('--temperature and --alpha go with --distill-from', 2, '--temperature', '3');

@@ -81,6 +81,17 @@ test('what a judge with examples of its own finds worse is never served, and tra
   expect(judging.filter(({ type }) => type === 'assignment').length).toBeGreaterThanOrEqual(3);
 }, 400_000);
 
+test('a judge trains beside the cohort where updates are held against its own', async () => {
+  const { service } = coordinator;
+  for (const [i, spec] of specs.entries()) run(`a${i}`, spec);
+  const judging = run('judge', 'mnist?partition=2/40&seed=1', true);
+  await start('trusted', { plan: sgd(0.1), cohort, rounds: 2, strategy: { name: 'flTrust' }, evaluators: ['judge'] });
+  await until('two versions', 120_000, async () => (await service.getTask('trusted')).state === 'finished');
+  expect((await service.listVersions('digits')).length).toBe(3);
+  expect(await service.getTask('trusted')).toMatchObject({ version: 3n, updatesAccepted: 6n, updatesRejected: 0n });
+  await until('its receipts', 60_000, () => judging.filter(({ type }) => type === 'receipt').length === 2);
+}, 400_000);
+
 test('statistics and an evaluation by two agents are those of their data together', async () => {
   const { service } = coordinator;
   const agents = specs.map((spec, i) => run(`a${i}`, spec));

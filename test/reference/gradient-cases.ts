@@ -85,15 +85,17 @@ export const smallConv = (dice: Dice): Case => {
 export const blockedConv =
   (block: number) =>
   (dice: Dice): Case => {
-    const kernel = [dice(1, 2, 3), dice(1, 2, 3)];
+    const kernel = [dice(1, 2, 3), dice(1, 2, 3, 5)];
     const [channels, filters] = [dice(1, block, 2 * block, block + 1), dice(block, block, 2 * block, block + 1)];
     const inputs = [
       [dice(1, block, block + 1, 2 * block), channels, dice(5, 6), dice(5, 7)],
       [filters, channels, ...kernel],
     ];
     if (dice(0, 1) === 1) inputs.push([filters]);
-    const sliding = windows(dice, kernel);
-    const dilations = kernel.map(() => ('auto_pad' in sliding ? 1 : dice(1, 1, 2)));
+    // As wide as kernels of five have it, and other borders.
+    const isWide = kernel[1] === 5;
+    const sliding = isWide ? { strides: [1, dice(1, 2)], pads: [0, 2, 0, 2] } : windows(dice, kernel);
+    const dilations = kernel.map(() => ('auto_pad' in sliding || isWide ? 1 : dice(1, 1, 2)));
     return { inputs, attributes: { dilations, ...sliding } };
   };
 

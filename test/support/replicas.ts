@@ -46,21 +46,27 @@ export class Replicas {
   }
 }
 
-/** Agents that are spread over coordinators, all of them invited to the first round of a task that is made with these changes. */
+/**
+ * Agents that are spread over coordinators, and last the evaluators, all of them invited to the first round of a task that is made with
+ * these changes.
+ */
 export async function spread(
   services: readonly CoordinatorService[],
-  changes: object,
+  changes: object & { evaluators?: readonly string[]; strategy?: object },
   ids: readonly string[],
 ): Promise<{ agents: TestAgent[]; grid: GridSpec }> {
   const leader = services[0]!;
   await leader.importModel('flowers', writeModel(logistic({ inputs: 12, outputs: 3, seed: 1 })));
   const cohort = { min: ids.length, max: ids.length };
   await leader.createTask('train', JSON.stringify({ ...config, cohort, ...changes }));
-  const agents = ids.map((id, i) => new TestAgent(services[i % services.length]!, id));
+  const { evaluators = [] } = changes;
+  const agents = [...ids, ...evaluators].map((id, i) => {
+    return new TestAgent(services[i % services.length]!, id, { evaluator: evaluators.includes(id) });
+  });
   for (const agent of agents) agent.ready();
   // A round opens as soon as the minimum is ready.
   const ready = async (): Promise<number> => (await leader.listAgents()).filter((agent) => agent.ready).length;
-  await expect.poll(ready).toBe(ids.length);
+  await expect.poll(ready).toBe(agents.length);
   await leader.startTask('train');
   return { agents, grid: await invited(agents) };
 }

@@ -1,3 +1,4 @@
+import { strategyOf } from '@commonweight/coordinator';
 import {
   downlinkNames,
   lossNames,
@@ -49,6 +50,7 @@ interface Options extends Omit<
   attack?: AttackName;
   attackers?: number;
   attackScale?: number;
+  rootExamples?: number;
   threads?: number;
   distillFrom?: string;
   distillAlpha?: number;
@@ -112,6 +114,7 @@ export function addSimulate(program: Command): void {
     .option('--attack <name>', `what hostile clients do: ${attackNames.join(', ')}`, oneOf(...attackNames))
     .option('--attackers <x>', 'share of the clients that are hostile (0.2)', share)
     .option('--attack-scale <x>', 'how strong the attack is', number(0))
+    .option('--root-examples <n>', 'examples that the evaluator of flTrust has (100)', whole(1))
     .option('--seed <n>', 'of everything', whole(0), 1)
     .option('--evaluate-every <n>', 'rounds from one measurement to the next', whole(1), 1)
     .option('--threads <n>', 'threads that play clients (else one for each core)', whole(1, 1024))
@@ -130,7 +133,9 @@ async function simulate(options: Options): Promise<void> {
   const own = { ...(await namedStrategy(options.strategy)), ...(await ownLoss(options.lossGraph)) };
   const settings = settingsOf({ ...options, ...own }, teacher);
   // Refused before data is read.
-  taskOf(settings);
+  const { robust } = strategyOf(taskOf(settings));
+  if (settings.rootExamples !== undefined && robust?.needsRoot !== true)
+    throw new UsageError('--root-examples goes with a strategy whose updates an evaluator judges, such as flTrust');
   const [train, test] = [await loadDataset(settings.data), await loadDataset(settings.test)];
   const model = await modelOf(options, train);
   if (teacher !== undefined) {
@@ -154,7 +159,8 @@ async function simulate(options: Options): Promise<void> {
 }
 
 function settingsOf(options: Options, teacher: Uint8Array | undefined): Settings {
-  const { data, clients, fraction, rounds, seed, evaluateEvery, model, attack, attackers, attackScale } = options;
+  const { data, clients, fraction, rounds, seed, evaluateEvery, model, attack, attackers, attackScale, rootExamples } =
+    options;
   if (attack === undefined && (attackers !== undefined || attackScale !== undefined)) {
     throw new UsageError(`--attackers and --attack-scale need --attack: choose one of ${attackNames.join(', ')}`);
   }
@@ -191,6 +197,7 @@ function settingsOf(options: Options, teacher: Uint8Array | undefined): Settings
             ...(attackScale === undefined ? {} : { scale: attackScale }),
           },
         }),
+    ...(rootExamples === undefined ? {} : { rootExamples }),
     ...(teacher === undefined ? {} : { teacher: createHash('sha256').update(teacher).digest('hex') }),
     task: taskConfig(taskFlags),
   };

@@ -58,6 +58,7 @@ test.each([
   { name: 'geometricMedian' },
   { name: 'centredClipping' },
   { name: 'normZeroing' },
+  { name: 'flTrust' },
 ])('$name stays within two points of what it reaches without them', async (strategy) => {
   const clean = await accuracy(strategy);
   const attacked = await accuracy(strategy, 'sign-flip');

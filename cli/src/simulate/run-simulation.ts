@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import type { TaskConfig } from '@commonweight/coordinator';
+import { gridOf, type TaskConfig } from '@commonweight/coordinator';
 import {
   ConfigError,
   decodeUpdate,
@@ -9,7 +9,6 @@ import {
   encodeUpdate,
   ExactSum,
   formatOf,
-  gridFor,
   improvedByRule,
   improvedBySum,
   localLayers,
@@ -43,7 +42,7 @@ import { Journal, type Standing } from './journal.ts';
 import type { ClientResult } from './messages.ts';
 import { ClientPool } from './pool.ts';
 import type { RoundRecord } from './records.ts';
-import { cohortOf, taskOf, type Settings } from './settings.ts';
+import { cohortOf, ROOT_EXAMPLES, taskOf, type Settings } from './settings.ts';
 
 /** Held-out examples that one thread measures in one go. */
 const MEASURED_TOGETHER = 500;
@@ -110,6 +109,8 @@ class Simulation {
   readonly #random: RandomStream;
   readonly #parts: readonly Int32Array[];
   readonly #attackers: ReadonlySet<number>;
+  /** The evaluator that the others are judged by, numbered after the clients. */
+  readonly #root: number | undefined;
   readonly #graph: Uint8Array;
   readonly #first: Float32Array;
 
@@ -121,12 +122,14 @@ class Simulation {
     this.#task = taskOf(settings);
     this.#strategy = strategyFrom(this.#task.strategy);
     this.#plan = this.#strategy.instruct(this.#task.plan);
-    this.#grid = gridFor({ ...this.#task, cohortMax: this.#task.cohort.max });
+    this.#grid = gridOf(this.#task);
     this.#shape = localMethodOf(this.#plan).shape;
     this.#format = formatOf(this.#task);
     this.#random = seeded(settings.seed).fork('simulation');
     const dealing = { ...settings.split, parts: settings.clients, seed: settings.seed };
-    this.#parts = input.parts ?? dealOut(labelsOf(train), train.examples, dealing).map((part) => Int32Array.from(part));
+    const parts = input.parts ?? dealOut(labelsOf(train), train.examples, dealing).map((part) => Int32Array.from(part));
+    this.#root = this.#strategy.robust?.needsRoot === true ? settings.clients : undefined;
+    this.#parts = this.#root === undefined ? parts : [...parts, this.#rootPart(parts)];
     if (settings.attack?.name === 'label-flip' && labelsOf(train) === undefined) {
       throw new ConfigError(
         'label-flip turns classes around, and the labels are none: choose another attack',
@@ -139,6 +142,12 @@ class Simulation {
     const { graph, weights } = splitModel(model);
     this.#graph = graph;
     this.#first = weights;
+  }
+
+  #rootPart(parts: readonly Int32Array[]): Int32Array {
+    const all = parts.flatMap((part) => [...part]);
+    const drawn = this.#random.fork('root').shuffle(all);
+    return Int32Array.from(drawn.slice(0, this.#settings.rootExamples ?? ROOT_EXAMPLES));
   }
 
   async run(): Promise<{ results: SimulationResults; weights: Float32Array }> {
@@ -187,18 +196,20 @@ class Simulation {
   async #round(pool: ClientPool, before: Standing): Promise<Standing> {
     const startMs = performance.now();
     const round = before.round + 1;
-    const everybody = Array.from(this.#parts.keys());
+    const everybody = Array.from({ length: this.#settings.clients }, (_, client) => client);
     const cohort = this.#random
       .fork(`cohort ${round}`)
       .shuffle(everybody)
       .slice(0, cohortOf(this.#settings))
       .sort((a, b) => a - b);
     const { bytes: downloadBytes, downloads } = fetched(before.downloads, cohort, round, 4 * before.weights.length);
-    const sent = await this.#collect(pool, before, round, cohort);
-    const { improvement: wanted, weights, refused, leftOut } = this.#combine(before, this.#attacked(sent, round));
+    const all = await this.#collect(pool, before, round, this.#root === undefined ? cohort : [...cohort, this.#root]);
+    const [sent, roots] = [all.filter(({ client }) => client !== this.#root), all.slice(cohort.length)];
+    const combined = this.#combine(before, [...this.#attacked(sent, round), ...roots]);
+    const { improvement: wanted, weights, refused, leftOut } = combined;
     const { stepBytes, ...improvement } = this.#rounded(before, wanted);
     const kept = { ...before.kept };
-    for (const { client, kept: files } of sent) {
+    for (const { client, kept: files } of all) {
       kept[client] = Object.fromEntries(Object.entries(files).map(([name, file]) => [name, basename(file)]));
     }
     const isMeasured = round % this.#settings.evaluateEvery === 0 || round === this.#settings.rounds;
@@ -315,15 +326,19 @@ class Simulation {
       return sum.add(this.#format.encoding, one.payload, weight) === undefined ? [{ ...one, weight }] : [];
     });
     const refused = sent.length - accepted.length;
-    // A round of which every update is refused is abandoned.
-    if (accepted.length === 0) return { improvement: before, weights: [], refused, leftOut: 0 };
+    const clients = accepted.filter(({ client }) => client !== this.#root);
+    const isJudged = this.#root === undefined || clients.length < accepted.length;
+    // A round of which every update is refused is abandoned, and one without that of its evaluator.
+    if (clients.length === 0 || !isJudged) return { improvement: before, weights: [], refused, leftOut: 0 };
     if (robust === undefined) {
       const kind = { shape: this.#shape, format: this.#format };
       const improvement = improvedBySum(this.#strategy, before, sum, kind);
       return { improvement, weights: accepted.map(({ weight }) => weight), refused, leftOut: 0 };
     }
     const ordered = accepted.toSorted((a, b) => Buffer.compare(a.updateId, b.updateId));
+    const root = ordered.findIndex(({ client }) => client === this.#root);
     const updates = payloadBlocks({
+      ...(root < 0 ? {} : { root }),
       encoding: this.#format.encoding,
       grid: this.#grid,
       length: this.#first.length,
@@ -337,10 +352,10 @@ class Simulation {
     const weight = ordered.reduce((total, one) => total + one.weight, 0);
     const kept = ordered.filter((_, i) => aggregate.kept?.includes(i) !== false);
     return {
-      improvement: improvedByRule(this.#strategy, before, aggregate, { updates: ordered.length, weight }),
+      improvement: improvedByRule(this.#strategy, before, aggregate, { updates: clients.length, weight }),
       weights: kept.map(({ weight }) => weight),
       refused,
-      leftOut: ordered.length - kept.length,
+      leftOut: clients.length - kept.length,
     };
   }
 
@@ -380,7 +395,7 @@ class Simulation {
     const measured = await Promise.all(
       Object.entries(kept).flatMap(([client, files]) => {
         const examples = Int32Array.from(parts[Number(client)] ?? []);
-        return this.#attackers.has(Number(client))
+        return this.#attackers.has(Number(client)) || Number(client) === this.#root
           ? []
           : [this.#ownModel(files, weights).then((own) => pool.evaluate({ weights: own, examples }))];
       }),

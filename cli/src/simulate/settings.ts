@@ -19,11 +19,16 @@ export interface Settings {
   /** Rounds from one measurement to the next. */
   evaluateEvery: number;
   attack?: { name: AttackName; share: number; scale?: number };
+  /** Examples of the evaluator that the others are judged by, where the strategy has one: drawn from all that clients have. */
+  rootExamples?: number;
   /** Digest of the model whose answers clients learn from. */
   teacher?: string;
   /** Strategy, plan, encoding and caps, as a task has them. */
   task: Record<string, unknown>;
 }
+
+/** As in the paper of flTrust. */
+export const ROOT_EXAMPLES = 100;
 
 /** Clients that take part in each round. */
 export const cohortOf = ({ clients, fraction }: Settings): number => Math.max(1, Math.round(clients * fraction));
@@ -33,7 +38,14 @@ export function taskOf(settings: Settings): TaskConfig {
   const cohort = cohortOf(settings);
   const { task, rounds, seed } = settings;
   const config = parseTaskConfig(
-    JSON.stringify({ ...task, model: 'model', rounds, seed, cohort: { min: cohort, max: cohort } }),
+    JSON.stringify({
+      evaluators: ['root'],
+      ...task,
+      model: 'model',
+      rounds,
+      seed,
+      cohort: { min: cohort, max: cohort },
+    }),
   );
   if (strategyOf(config).asynchronous !== undefined) {
     throw new ConfigError(

@@ -144,16 +144,20 @@ async function combined(store: StoreReads, { config, manifest, base, headers }: 
   const { task } = manifest;
   const sum = new RoundSum(config, { task, strategy, grid, parameters: base.weights.length, spoolDir });
   try {
-    const counted = new Map<string, Counted>();
+    const counted = new Map<string, Counted & { agentId: string }>();
     for (const [id, header] of headers) {
       const payload = await store.retainedPayload(header.updateId);
       requireOfRound(id, header, payload, manifest, config);
-      const one = { weight: sum.weigh(header, Number(manifest.version) - 1), metrics: properMetrics(header.metrics) };
+      const weight = sum.weigh(header, Number(manifest.version) - 1);
+      const one = { weight, metrics: properMetrics(header.metrics), agentId: header.agentId };
       const fault = await sum.fold(header, payload, one);
       if (fault !== undefined) throw new Different(`update ${id} would be refused: ${fault}`);
       counted.set(id, one);
     }
-    const made = await sum.combine(counted, ofTask(base, task));
+    const root = [...headers.values()].find(({ agentId }) => config.evaluators?.includes(agentId))?.agentId;
+    if (strategy.robust?.needsRoot === true && root === undefined)
+      throw new Different('no update of an evaluator is among those that were retained');
+    const made = await sum.combine(counted, ofTask(base, task), root);
     return { ...made, means: meansOf(counted) };
   } finally {
     await sum.close();

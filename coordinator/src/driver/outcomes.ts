@@ -97,7 +97,9 @@ export class Outcomes {
     const { training } = this.#work;
     invariant(training !== undefined, 'versions come of training');
     const { base, collected, counters, state } = closed;
-    const { improvement, rounding, weights } = await training.sum.combine(collected, ofTask(base, this.#task));
+    const root = state.phase === 'Idle' ? undefined : state.root;
+    const made = await training.sum.combine(collected, ofTask(base, this.#task), root);
+    const { improvement, rounding, weights } = made;
     const contributions = blobOf(contributionList(weights));
     const draft: CandidateDraft = {
       ...improvement,
@@ -148,7 +150,7 @@ export class Outcomes {
       return { agentId, record: committedReceipt(signer, subject, version) };
     });
     return {
-      event: { type: 'Published', nowMs: nowMs(), version, agents: updates.map(({ agentId }) => agentId) },
+      event: { type: 'Published', nowMs: nowMs(), version, agents: clientsOf(updates, config.evaluators) },
       commit: {
         version: next.version,
         blobs: [...next.blobs, ...made.blobs],
@@ -359,6 +361,10 @@ const updatesOf = (collected: Collected): PendingCandidate['updates'] =>
   [...collected]
     .map(([updateId, { agentId }]) => ({ agentId, updateId }))
     .sort((a, b) => (a.updateId < b.updateId ? -1 : 1));
+
+/** Who may be left out of the next rounds: an evaluator is in all of them. */
+const clientsOf = (updates: PendingCandidate['updates'], evaluators: readonly string[] = []): string[] =>
+  updates.map(({ agentId }) => agentId).filter((agentId) => !evaluators.includes(agentId));
 
 const passedWords = (was: number | undefined, is: number | undefined, name: string): string =>
   `${name} ${Number(is?.toPrecision(4))} against ${Number(was?.toPrecision(4))} of the version before`;

@@ -7,13 +7,26 @@ import { afterEach, describe, expect, test } from 'vitest';
 import {
   closeCoordinators,
   coordinatorIn,
+  GOAL,
   newest,
   TEN_AGENTS,
   tenAgents,
   trained,
   weightsOf,
 } from '../../../test/support/ten-agents.ts';
-import { invited, LENGTH, offerOf, TestAgent, updateOf } from '../../../test/support/training.ts';
+import { temporaryFolder } from '../../../test/support/processes.ts';
+import {
+  config,
+  invited,
+  LENGTH,
+  offerOf,
+  startTraining,
+  TestAgent,
+  updateOf,
+} from '../../../test/support/training.ts';
+import { openSigner } from '../identity/signer.ts';
+import { SqliteStore } from '../store/sqlite-store.ts';
+import { auditVersion } from './audit.ts';
 
 afterEach(closeCoordinators);
 
@@ -96,6 +109,51 @@ test('centred clipping begins each round at the delta of the one before', async 
   expect(moved[0]).toBeLessThanOrEqual(0.01 * 1.001);
   expect(moved[1]).toBeGreaterThan(0.015);
   expect(await memoryOf()).toHaveLength(3);
+});
+
+test('an evaluator with good data outweighs attackers who are more than half, and its update is listed and not counted', async () => {
+  const dataDir = temporaryFolder('ten-agents');
+  const service = await coordinatorIn(dataDir);
+  const [min, max] = [TEN_AGENTS.length, TEN_AGENTS.length];
+  const more = { strategy: { name: 'flTrust' }, evaluators: ['judge'], cohort: { min, max }, retainUpdates: 1 };
+  await startTraining(service, more);
+  const agents = TEN_AGENTS.map((id) => new TestAgent(service, id));
+  for (const agent of agents) agent.ready();
+  expect((await service.getTask('train')).waiting).toBe('waiting for an evaluator: none of judge is ready');
+  const judge = new TestAgent(service, 'judge', { evaluator: true });
+  judge.ready();
+  const grid = await invited([...agents, judge]);
+  const distance = async (): Promise<number> => Math.hypot(...(await weightsOf(service)).map((w, i) => w - GOAL[i]!));
+  const before = await distance();
+  const hostile = TEN_AGENTS.slice(0, 6);
+  const updates = agents.map((agent) => trained(agent, grid, { round: 1, hostile: hostile.includes(agent.id) }));
+  for (const [i, agent] of agents.entries()) await agent.submit(updates[i]!);
+  expect(await newest(service)).toMatchObject({ version: 1n });
+  expect((await service.getTask('train')).waiting).toBe('waiting for the evaluator judge: judge is training');
+  await judge.submit(trained(judge, grid, { round: 1, hostile: false }));
+  const { contributionsDigest, totalWeight } = await newest(service);
+  expect(totalWeight).toBe(4n);
+  expect(await distance()).toBeLessThan(0.5 * before);
+  const { data } = await service.readBlob(contributionsDigest, 0, 100_000);
+  const { accepted } = fromBinary(ContributionListSchema, data);
+  const weightOf = new Map(accepted.map(({ updateId, weight }) => [Buffer.from(updateId).toString('hex'), weight]));
+  expect(accepted).toHaveLength(11);
+  for (const { header } of updates)
+    expect(weightOf.get(Buffer.from(header.updateId).toString('hex'))).toBe(hostile.includes(header.agentId) ? 0n : 1n);
+  await service.close();
+  const store = SqliteStore.open(dataDir);
+  const audit = await auditVersion(store, openSigner(dataDir).publicKey, { model: 'flowers', version: 2 });
+  await store.close();
+  expect(audit).toMatchObject({ verdict: 'same', updates: 11, totalWeight: 4 });
+});
+
+test('who is to judge must be named, and be there in each round', async () => {
+  const { service } = await tenAgents({});
+  const make = (more: object) => service.createTask('other', JSON.stringify({ ...config, ...more }));
+  const strategy = { name: 'flTrust' };
+  await expect(make({ strategy })).rejects.toThrow(/flTrust judges updates by that of an evaluator.*--evaluator/);
+  const asynchronous = { bufferSize: 5 };
+  await expect(make({ strategy, evaluators: ['judge'], asynchronous })).rejects.toThrow(/without rounds there is none/);
 });
 
 test('a cohort that a rule cannot work with is refused by its key when the task is made', async () => {

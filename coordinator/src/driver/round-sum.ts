@@ -211,8 +211,10 @@ export class RoundSum implements FoldedSum {
   async combine(
     counted: ReadonlyMap<string, Counted & { agentId?: string }>,
     base: Base,
+    /** The agent whose update is the measure of the others, where the rule has one. */
+    root?: string,
   ): Promise<{ improvement: Improvement; rounding?: Rounding | undefined; weights: ReadonlyMap<string, number> }> {
-    const { improvement, weights } = await this.#improved(counted, base);
+    const { improvement, weights } = await this.#improved(counted, base, root);
     const published = publishedVersion(base, improvement.weights, this.#config.downlink);
     const { step, remainder } = published;
     const rounding = step === undefined ? undefined : { step: encodeStep(step), remainder };
@@ -220,8 +222,9 @@ export class RoundSum implements FoldedSum {
   }
 
   async #improved(
-    counted: ReadonlyMap<string, Counted>,
+    counted: ReadonlyMap<string, Counted & { agentId?: string }>,
     base: Base,
+    root?: string,
   ): Promise<{ improvement: Improvement; weights: ReadonlyMap<string, number> }> {
     // Sorted by id, so that the order of arrival cannot show.
     const sorted = [...counted].sort(([a], [b]) => (a < b ? -1 : 1));
@@ -240,8 +243,11 @@ export class RoundSum implements FoldedSum {
     });
     const { strategy } = this.#config;
     const own = loadedStrategy(strategy.name);
+    const rootAt = this.#strategy.robust.needsRoot === true ? sorted.findIndex(([, one]) => one.agentId === root) : -1;
+    invariant(this.#strategy.robust.needsRoot !== true || rootAt >= 0, 'who the others are judged by is among them');
     const aggregate = await runRule({
       path,
+      ...(rootAt < 0 ? {} : { root: rootAt }),
       ...(own === undefined ? {} : { own }),
       strategy,
       encoding: this.#format.encoding,

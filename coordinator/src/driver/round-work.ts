@@ -136,11 +136,13 @@ export class RoundWork {
     return { task: this.#task, where, work, ...(work === 'evaluate' ? { evaluators } : {}) };
   }
 
-  /** Who may evaluate a candidate; undefined where nobody is asked for that. */
+  /** Who may evaluate a candidate, or has what the others are judged by; undefined where nobody is asked for that. */
   get judging(): Wanting | undefined {
     const { evaluators, where = {} } = this.config;
-    if (this.policy.evaluation === undefined) return undefined;
-    return { task: this.#task, where, work: 'evaluate', evaluators };
+    if (this.policy.evaluation !== undefined) return { task: this.#task, where, work: 'evaluate', evaluators };
+    return this.policy.needsRoot === true
+      ? { task: this.#task, where, work: 'train', evaluators: evaluators ?? [] }
+      : undefined;
   }
 
   /** Empties all sums. */

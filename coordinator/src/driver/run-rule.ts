@@ -13,6 +13,8 @@ export interface RuleRequest {
   length: number;
   /** In the order in which the rule sees the updates. */
   updates: readonly (SpooledPayload & { weight: number })[];
+  /** The one of them that the others are judged by, where the rule has such. */
+  root?: number;
   /** What the strategy remembered with the base. */
   memory: readonly Float32Array[];
 }

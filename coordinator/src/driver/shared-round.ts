@@ -125,13 +125,16 @@ export class SharedRound {
 
   /**
    * Closes the round for everybody, waits for the parts of all who live and adds them to the sum. Gives all updates that are in it;
-   * where they are fewer than `atLeast`, the sum is as it was and the round is open again.
+   * where they are not enough, the sum is as it was and the round is open again.
    */
-  async collect(key: RoundKey, atLeast: number): Promise<ReadonlyMap<string, Taken>> {
+  async collect(
+    key: RoundKey,
+    isEnough: (all: ReadonlyMap<string, Taken>) => boolean,
+  ): Promise<ReadonlyMap<string, Taken>> {
     await this.#shares.setOpen(key, false);
     const all = byId(await this.#whole(key));
     this.#others = new Map([...all].filter(([id]) => !this.#sum.counted.has(id)));
-    if (all.size < atLeast) {
+    if (!isEnough(all)) {
       await this.#shares.setOpen(key, true);
       return all;
     }

@@ -532,8 +532,8 @@ export class TaskDriver implements TaskWork {
     const { judging, wanting } = this.#work;
     this.#takeTurn();
     const ready = this.#state.candidate === undefined ? fleet.readyFor(wanting) : [];
-    if (judging === undefined || this.#state.candidate === undefined) return { type: 'Tick', nowMs: nowMs(), ready };
-    return { type: 'Tick', nowMs: nowMs(), ready, judges: fleet.readyFor(judging) };
+    const isJudged = judging !== undefined && (this.#state.candidate !== undefined || this.#policy.needsRoot === true);
+    return { type: 'Tick', nowMs: nowMs(), ready, ...(isJudged ? { judges: fleet.readyFor(judging) } : {}) };
   }
 
   /** Says whether a round of this task is due: other tasks of the same agents leave it what it needs, where it has waited for longer. */
@@ -701,8 +701,9 @@ export class TaskDriver implements TaskWork {
         }),
       );
     }
-    const all = await this.#shared.collect(this.#key, this.#policy.cohortMin);
-    if (all.size >= this.#policy.cohortMin) return all;
+    const isEnough = (taken: Collected): boolean => hasMinimum(taken, this.#state, this.#policy);
+    const all = await this.#shared.collect(this.#key, isEnough);
+    if (isEnough(all)) return all;
     const updateIds = accepted.map(({ updateId }) => updateId).filter((id) => !all.has(id));
     await this.#step({ type: 'Withdrawn', nowMs: this.#world.nowMs(), updateIds });
     return undefined;
@@ -772,6 +773,14 @@ export class TaskDriver implements TaskWork {
     return `candidate ${candidate} waits for ${who}: ${ready} of at least ${cohortMin} are ready`;
   }
 
+  /** The evaluator by whose update the others are judged. */
+  #waitingForRoot(): string {
+    const { judging } = this.#work;
+    if (this.#policy.needsRoot !== true || judging === undefined) return '';
+    if (this.#world.fleet.readyFor(judging).length > 0) return '';
+    return `waiting for an evaluator: none of ${judging.evaluators?.join(', ')} is ready`;
+  }
+
   /** How many of some agents the next round leaves out, since they took part lately. */
   #resting(agents: readonly string[]): number {
     const { round, phase } = this.#state;
@@ -790,7 +799,7 @@ export class TaskDriver implements TaskWork {
       const all = this.#world.fleet.readyFor(this.#work.wanting);
       const resting = this.#resting(all);
       const ready = all.length - resting;
-      if (ready >= this.config.cohort.min) return '';
+      if (ready >= this.config.cohort.min) return this.#waitingForRoot();
       const { agents, lastMs } = this.#world.fleet.returning(this.task, this.#world.nowMs());
       const back = agents === 0 ? '' : `, ${agents} come back within ${Math.ceil(lastMs / 1000)} s`;
       const lacking = lackingWords(this.#world.fleet.unqualifiedFor(this.#work.wanting));
@@ -807,18 +816,32 @@ export class TaskDriver implements TaskWork {
       return `waiting for ${missing} of ${asynchronous.bufferSize} updates: ${who} training`;
     }
     const missing = awaited(state);
-    const [first] = missing;
+    const clients = missing.filter((agentId) => agentId !== state.root);
+    const first = clients[0] ?? missing[0];
     if (first === undefined) return '';
     const seenMs = this.#world.fleet.seenMs(first);
     const seen =
       seenMs === undefined ? 'not seen yet' : `seen ${Math.round((this.#world.nowMs() - seenMs) / 1000)} s ago`;
     const needed = this.#updatesMax(state);
-    const who =
-      needed === state.cohort.length
-        ? `${missing.length} of ${needed}`
-        : `${needed - state.accepted.length} more of ${needed} updates from ${missing.length} agents`;
+    const delivered = state.accepted.filter(({ agentId }) => agentId !== state.root).length;
+    const more = [
+      ...(clients.length > 0 && needed === state.cohort.length - (state.root === undefined ? 0 : 1)
+        ? [`${clients.length} of ${needed}`]
+        : delivered < needed
+          ? [`${needed - delivered} more of ${needed} updates from ${clients.length} agents`]
+          : []),
+      ...(missing.length > clients.length ? [`the evaluator ${state.root}`] : []),
+    ];
+    const who = more.join(' and ');
     return `waiting for ${who}: ${first} ${this.#world.fleet.isOnline(first) ? 'is training' : seen}`;
   }
+}
+
+/** Whether a version may be made of these updates: enough of clients, and that of the evaluator where one is needed. */
+function hasMinimum(taken: Collected, state: RoundState, { cohortMin }: RoundPolicy): boolean {
+  const root = state.phase === 'Idle' ? undefined : state.root;
+  const clients = [...taken.values()].filter(({ agentId }) => agentId !== root).length;
+  return clients >= cohortMin && (root === undefined || clients < taken.size);
 }
 
 /** Agents that do not qualify, by what they lack, as part of a sentence. */

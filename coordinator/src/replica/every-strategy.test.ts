@@ -54,7 +54,13 @@ test.each(Object.keys(strategies).filter((name) => name !== ONE_BY_ONE))(
     const published = new Set<string>();
     for (const count of [1, 1, 3, 5]) {
       const { services, close } = await replicas.open(count);
-      const { agents, grid } = await spread(services, { strategy: { name, ...OPTIONS[name] } }, IDS);
+      const strategy = { name, ...OPTIONS[name] };
+      const isJudged = strategyFrom(strategy).robust?.needsRoot === true;
+      const { agents, grid } = await spread(
+        services,
+        { strategy, ...(isJudged ? { evaluators: ['judge'] } : {}) },
+        IDS,
+      );
       const random = seeded(`${count} after ${published.size}`);
       const at = new Map(agents.map((agent) => [agent, random.uniform()]));
       await deliver(

@@ -123,6 +123,7 @@ export function parseTraining(configured: Record<string, unknown>): TaskConfig {
   const schedule = parseSchedule(given);
   const { cohort, evaluators } = schedule;
   requireCohort(recipe, cohort);
+  requireRoot(recipe, schedule);
   requireMemory(cohort, recipe.asynchronous?.bufferSize);
   if (recipe.asynchronous !== undefined) requireBuffer(recipe.asynchronous, schedule);
   const config: TaskConfig = {
@@ -158,18 +159,21 @@ export function strategyOf({ asynchronous, strategy }: Pick<TaskConfig, 'asynchr
 /** The grid of a task's updates. Throws ConfigError. */
 export function gridOf(config: TaskConfig): GridSpec {
   const { cohort, valueMaxExponent, weightMax } = config;
-  if (strategyOf(config).asynchronous === undefined)
+  const { asynchronous, robust } = strategyOf(config);
+  const roots = robust?.needsRoot === true ? 1 : 0;
+  if (asynchronous === undefined)
     // With several coordinators a round may take more than close it, while it is being closed: at most all that were invited.
-    return gridFor({ valueMaxExponent, weightMax, cohortMax: inviteMaxOf(cohort) });
+    return gridFor({ valueMaxExponent, weightMax, cohortMax: inviteMaxOf(cohort) + roots });
   return gridFor({ valueMaxExponent, weightMax: FRESH_WEIGHT, cohortMax: BUFFERED_UPDATES_MAX });
 }
 
 /** The part of a configuration that the round machine reads. */
 export function policyOf(config: TaskConfig): RoundPolicy {
-  const { asynchronous } = strategyOf(config);
+  const { asynchronous, robust } = strategyOf(config);
   const { gates } = config;
   return {
     ...schedulePolicyOf(config),
+    ...(robust?.needsRoot === true ? { needsRoot: true } : {}),
     ...(asynchronous === undefined ? {} : { asynchronous }),
     ...(gates?.metric === undefined ? {} : { evaluation: evaluationPolicyOf(gates.metric) }),
   };
@@ -248,6 +252,21 @@ function requireBuffer({ bufferSize }: Asynchronous, { cohort, pauseMs, collectM
     throw new ConfigError(
       'cohort.overSelection is for rounds, which wait for their slowest: a buffer does not, so leave it out',
       'cohort.overSelection',
+    );
+}
+
+/** Who is to judge must be named, and be in the round. */
+function requireRoot({ asynchronous, name, robust }: Strategy, { evaluators }: ScheduleConfig): void {
+  if (robust?.needsRoot !== true) return;
+  if (evaluators === undefined)
+    throw new ConfigError(
+      `${name} judges updates by that of an evaluator whose data are known to be good: name one (--evaluator), and start it with agent --evaluator`,
+      'evaluators',
+    );
+  if (asynchronous !== undefined)
+    throw new ConfigError(
+      `${name} needs the update of an evaluator on the same version in each round, and without rounds there is none: leave the buffer out`,
+      'asynchronous',
     );
 }
 

@@ -455,3 +455,39 @@ describe('rounds that measure', () => {
     });
   });
 });
+
+describe('an evaluator by whom the others are judged', () => {
+  const rooted: RoundPolicy = { ...policy, needsRoot: true };
+  const judged = (nowMs: number, judges: readonly string[]): RoundEvent => ({
+    type: 'Tick',
+    nowMs,
+    ready: ['a', 'b', 'c'],
+    judges,
+  });
+  const open = stepped(firstState(7), rooted, judged(0, ['y', 'x'])) as Collecting;
+
+  test('no round begins without one, and one is enough', () => {
+    expect(stepped(firstState(7), rooted, judged(0, [])).phase).toBe('Idle');
+    expect(open).toMatchObject({ root: 'x', cohort: ['a', 'b', 'c', 'x'] });
+  });
+
+  test('one that cannot train is not asked for ever: which of them it is changes with the round', () => {
+    const roots = Array.from({ length: 20 }, (_, round) => {
+      const idle: RoundState = { ...firstState(7), round };
+      return (stepped(idle, rooted, judged(0, ['y', 'x'])) as Collecting).root;
+    });
+    expect(new Set(roots)).toEqual(new Set(['x', 'y']));
+  });
+
+  test('a round needs its update besides the others', () => {
+    const three = stepped(open, rooted, update('a'), update('b'), update('c'));
+    expect(three.phase).toBe('Collecting');
+    expect(stepped(three, rooted, update('x')).phase).toBe('Publishing');
+    // It is none of those that the minimum counts.
+    expect(stepped(open, rooted, update('a'), update('x'), tick(999)).phase).toBe('Collecting');
+    expect(step(three, tick(1000), rooted).effects).toMatchObject([
+      { type: 'AbandonRound', reason: 'the update of evaluator x did not come within 1000 ms' },
+    ]);
+    expect(stepped(open, rooted, update('a'), update('b'), update('x'), tick(1000)).phase).toBe('Publishing');
+  });
+});

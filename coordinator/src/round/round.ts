@@ -37,6 +37,8 @@ export interface RoundPolicy {
   evaluation?: EvaluationPolicy;
   /** Rounds make no version but measure one: a round for each that comes. */
   oncePerVersion?: boolean;
+  /** A round needs the update of an evaluator, by which the others are judged. */
+  needsRoot?: boolean;
   seed: number;
   /** Without rounds: a buffer in place of the cohort (buffer.ts). */
   asynchronous?: Asynchronous;
@@ -110,13 +112,15 @@ export interface Collecting {
   measured?: number;
   /** The round is an evaluation of it. */
   candidate?: PendingCandidate;
+  /** The evaluator that is in the cohort, where its update is needed. */
+  root?: string;
 }
 
 /** In place of a time: for the rest of the round. */
 export const OUT = -1;
 
 export type RoundEvent =
-  /** `judges` are those who may evaluate a candidate now. */
+  /** `judges` are those who may evaluate a candidate now, or have what the others are judged by. */
   | { type: 'Tick'; nowMs: number; ready: readonly string[]; judges?: readonly string[] }
   | ({ type: 'UpdateReceived'; nowMs: number } & OfferedUpdate)
   | { type: 'AgentAway'; nowMs: number; agentId: string }
@@ -190,7 +194,7 @@ export function verdictOn(state: RoundState, update: OfferedUpdate, asynchronous
 /** How a round goes that is opened now, or is open. */
 export function policyNow(state: RoundState, policy: RoundPolicy): RoundPolicy {
   if (state.candidate === undefined || policy.evaluation === undefined) return policy;
-  const { collectMinMs: _, ...rest } = policy;
+  const { collectMinMs: _, needsRoot: __, ...rest } = policy;
   return { ...rest, ...policy.evaluation, inviteMax: policy.evaluation.cohortMax };
 }
 
@@ -279,14 +283,22 @@ function idle(state: Idle, event: Extract<RoundEvent, { type: 'Tick' }>, policy:
   const round = state.round + 1;
   const resting = candidate === undefined ? restingIn(turnOf(state) + 1, state, policy.separation) : new Set();
   const ready = all.filter((agentId) => !resting.has(agentId));
+  const isRooted = candidate === undefined && policy.needsRoot === true;
+  // Another one each round, since one may not be able to train.
+  const root = isRooted
+    ? seeded(policy.seed)
+        .fork(`root ${round}`)
+        .shuffle((event.judges ?? []).toSorted())[0]
+    : undefined;
+  if (isRooted && root === undefined) return still(state);
   if (ready.length < policy.cohortMin) return still(state);
   if (ready.length < policy.inviteMax && nowMs < state.startAtMs + policy.gatherMs) return still(state);
   // Sorted first, so that the draw does not depend on who came first.
-  const cohort = seeded(policy.seed)
+  const drawn = seeded(policy.seed)
     .fork(`cohort ${round}`)
     .shuffle([...ready].sort())
-    .slice(0, policy.inviteMax)
-    .sort();
+    .slice(0, policy.inviteMax);
+  const cohort = [...drawn, ...(root === undefined ? [] : [root])].sort();
   const { version, published, surplus } = state;
   // Where evaluations are between rounds of training, these are counted apart.
   const isTurn = candidate === undefined && policy.evaluation !== undefined;
@@ -304,6 +316,7 @@ function idle(state: Idle, event: Extract<RoundEvent, { type: 'Tick' }>, policy:
       ...kept(state),
       ...(isTurn ? { turns: turnOf(state) + 1 } : {}),
       ...(candidate === undefined ? {} : { candidate }),
+      ...(root === undefined ? {} : { root }),
     },
     effects: [{ type: 'Invite', round, version, cohort }],
   };
@@ -373,7 +386,7 @@ function closeIfDue(state: Collecting, nowMs: number, policy: RoundPolicy): Step
   if (closing === undefined) return still(state);
   if (closing === 'too-few') {
     const { candidate } = state;
-    const reason = `${accepted.length} of at least ${policy.cohortMin} updates came within ${policy.collectMs} ms`;
+    const reason = tooFew(state, policy);
     return {
       state: {
         phase: 'Idle',
@@ -393,6 +406,13 @@ function closeIfDue(state: Collecting, nowMs: number, policy: RoundPolicy): Step
     state: { ...rest, phase: 'Publishing', ...(surplus === undefined ? {} : { surplus }) },
     effects: [{ type: 'Publish', round, version, accepted }],
   };
+}
+
+/** Why a round came to nothing. */
+function tooFew({ accepted, root }: Collecting, { cohortMin, collectMs }: RoundPolicy): string {
+  const clients = accepted.filter(({ agentId }) => agentId !== root).length;
+  if (clients >= cohortMin) return `the update of evaluator ${root ?? ''} did not come within ${collectMs} ms`;
+  return `${clients} of at least ${cohortMin} updates came within ${collectMs} ms`;
 }
 
 type Publishing = Extract<RoundState, { phase: 'Publishing' }>;

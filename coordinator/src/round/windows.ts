@@ -8,17 +8,20 @@ import { OUT, type Collecting, type RoundPolicy } from './round.ts';
 export type Closing = 'full' | 'enough' | 'too-few';
 
 export function closingOf(state: Collecting, nowMs: number, policy: RoundPolicy): Closing | undefined {
-  const { accepted, deadlineMs } = state;
+  const { accepted, deadlineMs, root } = state;
+  // The evaluator's update is the measure of the others, and none of them.
+  const clients = accepted.filter(({ agentId }) => agentId !== root).length;
+  const isRooted = root === undefined || clients < accepted.length;
   // Nobody is left to wait for, or nobody more is wanted: the windows of time are for those who may still come.
-  if (accepted.length >= updatesMax(state, policy)) return 'full';
+  if (isRooted && clients >= updatesMax(state, policy)) return 'full';
   const isLate = nowMs >= deadlineMs;
-  if (accepted.length < policy.cohortMin) return isLate ? 'too-few' : undefined;
+  if (!isRooted || clients < policy.cohortMin) return isLate ? 'too-few' : undefined;
   return isLate || (isRipe(state, nowMs, policy) && isAwaitedNoMore(state, nowMs, policy)) ? 'enough' : undefined;
 }
 
 /** Updates with which a round closes at once. */
-export const updatesMax = ({ cohort }: Collecting, { cohortMax }: RoundPolicy): number =>
-  Math.min(cohortMax, cohort.length);
+export const updatesMax = ({ cohort, root }: Collecting, { cohortMax }: RoundPolicy): number =>
+  Math.min(cohortMax, cohort.length - (root === undefined ? 0 : 1));
 
 /** Whether the minimum of time has passed. What gives a round its time anew moves its deadline, and with that its beginning. */
 function isRipe({ deadlineMs }: Collecting, nowMs: number, { collectMs, collectMinMs = 0 }: RoundPolicy): boolean {

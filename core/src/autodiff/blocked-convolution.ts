@@ -97,12 +97,10 @@ export function writeBlocked(graph: GraphBuilder, node: NodeProto, windows: Wind
   const { block, image, kernel } = shapes;
   if (!isWhole(kernel[1]!, block) && kernel[1]! >= block) return false;
   const [x, w, ...bias] = node.input as [string, string];
-  const inputs = [inBlocks(graph, x, block), kernelInBlocks(graph, w, block), ...bias];
-  const pads = [...windows.padsBefore, ...windows.padsAfter];
-  const value = convolved(graph, inputs, windows.kernel, [image[0]!, kernel[0]!, ...windows.output], {
-    ...windows,
-    pads,
-  });
+  const wide = withColumns(graph, x, block, [...windows.padsBefore, ...windows.padsAfter]);
+  const inputs = [inBlocks(graph, wide.image, block), kernelInBlocks(graph, w, block), ...bias];
+  const shape = [image[0]!, kernel[0]!, ...windows.output];
+  const value = convolved(graph, inputs, windows.kernel, shape, { ...windows, pads: wide.pads });
   outOfBlocks(graph, value, node.output[0]);
   return true;
 }
@@ -136,8 +134,10 @@ export function blockedImageGradient(
           axis: 1,
         });
   const turnedKernel = reshapeTo(graph, reversed, [channels, filters, ...sizes]);
-  const sliding = { pads: [...before, ...after], strides: [1, 1], dilations };
-  return outOfBlocks(graph, convolved(graph, [inBlocks(graph, gradient, block), turnedKernel], sizes, image, sliding));
+  const wide = withColumns(graph, gradient, block, [...before, ...after]);
+  const sliding = { pads: wide.pads, strides: [1, 1], dilations };
+  const inputs = [inBlocks(graph, wide.image, block), turnedKernel];
+  return outOfBlocks(graph, convolved(graph, inputs, sizes, image, sliding));
 }
 
 /** The gradient of the kernel: the image convolved with the output's gradient, batch and channels swapped, strides and dilations too. */
@@ -180,4 +180,24 @@ export function blockedKernelGradient(
 /** Zeros around a value, or less of it where a pad is negative. */
 function padded(graph: GraphBuilder, value: string, pads: readonly number[]): string {
   return pads.every((pad) => pad === 0) ? value : graph.emit('Pad', [value, graph.integers(pads)]);
+}
+
+/** From how many columns of border on it pays to write them: measured with kernels of five, and not worth it with those of three. */
+const COLUMNS_MIN = 4;
+
+/**
+ * Writes the border's columns beforehand where they are many: the kernels are slow where a window reaches beyond an image's side. Answers
+ * the pads that are left.
+ */
+function withColumns(
+  graph: GraphBuilder,
+  image: string,
+  block: number,
+  pads: readonly number[],
+): { image: string; pads: readonly number[] } {
+  const [top, left, bottom, right] = pads as [number, number, number, number];
+  if (left + right < COLUMNS_MIN || graph.shapeOf(image)[1]! < block) return { image, pads };
+  const key = `${image} between ${left} and ${right} columns`;
+  const wide = once(graph, key, () => padded(graph, image, [0, 0, 0, left, 0, 0, 0, right]));
+  return { image: wide, pads: [top, 0, bottom, 0] };
 }

@@ -68,6 +68,8 @@ function strategyOf(made: unknown, fault: Fault): Strategy {
     if (!isCount(robust.updatesMin) || !isCount(robust.updatesMax)) {
       throw fault('robust.updatesMin and robust.updatesMax must be whole numbers from 1 on');
     }
+    if (robust.needsRoot !== undefined && typeof robust.needsRoot !== 'boolean')
+      throw fault('robust.needsRoot must be true or false');
   }
   return strategy;
 }
@@ -112,7 +114,7 @@ function tryOn({ instruct, weigh, robust, improve }: Strategy, fault: Fault): vo
     improve(base, new Float32Array(TRIED).fill(0.5), [], triedRound(shape));
     return;
   }
-  const { delta, memory = [] } = robust.rule(alike(robust.updatesMin), []);
+  const { delta, memory = [] } = robust.rule(alike(robust.updatesMin, robust.needsRoot === true), []);
   requireVector(delta, TRIED, 'the delta that robust.rule gave', fault);
   improve(base, delta, memory, {
     updates: robust.updatesMin,
@@ -129,9 +131,14 @@ const triedRound = ({ vectors, numbersMax }: UpdateShape) => ({
   numbers: numbersMax.map((max) => Math.min(1, max / 2)),
 });
 
-const alike = (count: number): UpdateBlocks => ({
-  count,
-  length: TRIED,
-  weights: Array.from({ length: count }, () => 1),
-  read: (update, start, end) => new Float32Array(end - start).fill(0.5 + update / (10 * count)),
-});
+/** The root's comes last. */
+const alike = (clients: number, isRooted: boolean): UpdateBlocks => {
+  const count = clients + (isRooted ? 1 : 0);
+  return {
+    count,
+    length: TRIED,
+    weights: Array.from({ length: count }, () => 1),
+    read: (update, start, end) => new Float32Array(end - start).fill(0.5 + update / (10 * count)),
+    ...(isRooted ? { root: clients } : {}),
+  };
+};

@@ -18,9 +18,19 @@ export function robust(
   name: string,
   rule: RobustRule,
   { serverLearningRate = 1 }: RobustOptions,
-  { updatesMin = 1, updatesMax = UPDATES_MAX }: { updatesMin?: number; updatesMax?: number } = {},
+  {
+    updatesMin = 1,
+    updatesMax = UPDATES_MAX,
+    needsRoot = false,
+  }: { updatesMin?: number; updatesMax?: number; needsRoot?: boolean } = {},
 ): Strategy {
-  return { ...fedAvg({ serverLearningRate }), name, weigh: () => 1, robust: { rule, updatesMin, updatesMax } };
+  const needs = needsRoot ? { needsRoot } : {};
+  return {
+    ...fedAvg({ serverLearningRate }),
+    name,
+    weigh: () => 1,
+    robust: { rule, updatesMin, updatesMax, ...needs },
+  };
 }
 
 /** Throws ConfigError where an option of a strategy is not a whole number in its range. */

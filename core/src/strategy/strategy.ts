@@ -16,6 +16,7 @@ import { fedDyn } from './fed-dyn.ts';
 import { fedNova } from './fed-nova.ts';
 import { fedProx } from './fed-prox.ts';
 import { fedYogi } from './fed-yogi.ts';
+import { flTrust } from './fl-trust.ts';
 import { geometricMedian } from './geometric-median.ts';
 import { krum } from './krum.ts';
 import { median } from './median.ts';
@@ -36,10 +37,10 @@ export interface Strategy {
   /** Where it works without rounds, how. */
   asynchronous?: Asynchronous;
   /**
-   * Makes the updates one delta by looking at each of them, and says how many it can work with. Without it the delta is their exact
-   * weighted mean, and no update is kept.
+   * Makes the updates one delta by looking at each of them, and says how many it can work with, and whether one more must be there that
+   * the others are judged by: an evaluator's. Without it the delta is their exact weighted mean, and no update is kept.
    */
-  robust?: { rule: RobustRule; updatesMin: number; updatesMax: number };
+  robust?: { rule: RobustRule; updatesMin: number; updatesMax: number; needsRoot?: boolean };
   /**
    * New weights from the base, the one delta of the round, what the strategy remembered with the base (vectors of the model's length,
    * none at first), and what else the round brought.
@@ -106,6 +107,7 @@ export const strategies: Record<string, StrategyRecipe> = {
   bulyan: { make: bulyan, options: ['attackers', 'serverLearningRate'] },
   geometricMedian: { make: geometricMedian, options: ['smoothing', 'iterations', 'serverLearningRate'] },
   centredClipping: { make: centredClipping, options: ['clipNorm', 'iterations', 'serverLearningRate'] },
+  flTrust: { make: flTrust, options: ['serverLearningRate'] },
   normBound: { make: normBound, options: ['normMax', 'serverLearningRate'] },
   adaptiveClipping: {
     make: adaptiveClipping,

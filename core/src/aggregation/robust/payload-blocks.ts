@@ -9,13 +9,15 @@ export function payloadBlocks(input: {
   grid: GridSpec;
   length: number;
   updates: readonly (StoredPayload & { weight: number })[];
+  root?: number;
 }): UpdateBlocks {
-  const { encoding, grid, length, updates } = input;
+  const { encoding, grid, length, updates, root } = input;
   const opened = updates.map((update) => encodings[encoding].open(update, length, grid));
   return {
     count: updates.length,
     length,
     weights: updates.map(({ weight }) => weight),
+    ...(root === undefined ? {} : { root }),
     read: (update, start, end) => {
       const values = opened[update];
       invariant(values !== undefined, 'rules read the updates that there are');

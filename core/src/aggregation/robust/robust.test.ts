@@ -7,6 +7,7 @@ import { geometricMedian } from './geometric-median.ts';
 import { multiKrum } from './krum.ts';
 import { coordinateMedian, trimmedMean } from './order-statistics.ts';
 import { plainRows } from './plain-rows.ts';
+import { trustedMean } from './trusted-mean.ts';
 import { eachBlock, type RobustAggregate, type UpdateBlocks } from './updates.ts';
 
 function updatesOf(vectors: readonly ArrayLike<number>[], weights: readonly number[] = []): UpdateBlocks {
@@ -47,6 +48,35 @@ describe('known answers', () => {
     close(trimmedMean(updatesOf(rotated), 0.25), four(0.5));
     close(trimmedMean(scalars(0.5, 1, 2, 100), 0.25), [1.5]);
     close(bulyan(scalars(0.2, 0.5, 0.7, 12, 0.1, 0.1), { attackers: 0 }), [2.2666667]);
+  });
+
+  test('trust by the formulas of its paper: as long as the root, as heavy as its cosine, and none for who points away', () => {
+    const updates = updatesOf([
+      [2, 0],
+      [6, 8],
+      [0, 5],
+      [-9, 1],
+      [0, 0],
+    ]);
+    // cos = 0.6, 0, -, and none of what has no direction: only the second counts, shortened from 10 to 2.
+    close(trustedMean({ ...updates, root: 0 }), [1.2, 1.6]);
+    expect(trustedMean({ ...updates, root: 0 }).kept).toEqual([1]);
+    const two = updatesOf([
+      [3, 4],
+      [1, 0],
+      [8, 6],
+    ]);
+    // cos = 0.6 and 0.8, and what has the length 1 there is (0.6, 0.8) and (0.8, 0.6).
+    close(trustedMean({ ...two, root: 1 }), [1 / 1.4, 0.96 / 1.4]);
+    expect(
+      trustedMean({
+        ...updatesOf([
+          [1, 0],
+          [-1, 0],
+        ]),
+        root: 0,
+      }),
+    ).toEqual({ delta: new Float32Array(2), kept: [] });
   });
 
   test('the values that ByzFL publishes', () => {

@@ -9,6 +9,8 @@ export interface UpdateBlocks {
   readonly length: number;
   /** How much each update counts, for the rules that weigh. */
   readonly weights: readonly number[];
+  /** The one that the others are judged by, where the rule has such. */
+  readonly root?: number;
   /** Values `start` to `end` (without) of an update; `start` is a multiple of 32. */
   read(update: number, start: number, end: number): Float32Array;
 }
