@@ -224,6 +224,7 @@ export async function connectOn(platform: Platform, url: string, options: Connec
             ...variant,
             threads,
             engines,
+            openEngines: (sources) => new Engines(sources, { threads }),
             makeInt8: platform.makeInt8,
             measured: { storage, sha256: platform.crypto.sha256 },
           }),
