@@ -23,7 +23,7 @@ export type { Pixels } from './images/resample.ts';
 export type { Inputs, InputValue } from './model/inputs.ts';
 export type { Nested } from './model/nested.ts';
 export type { ProbationPolicy } from './model/probation.ts';
-export type { Tensor, TypedArray } from './runtime/tensor.ts';
+export type { Tensor, TensorData, TypedArray } from './runtime/tensor.ts';
 export type { EngineName } from './runtime/engine.ts';
 export type { EngineSource } from './runtime/engines.ts';
 export type { CandidateReport, RowTiming, ServedVariant, VariantName, VariantOptions } from './runtime/variant.ts';
@@ -47,7 +47,9 @@ export type { Platform, Sha256, TrustCrypto } from './platform/platform.ts';
 export { webCrypto } from './platform/web-crypto.ts';
 export { KeyPin } from './trust/key-pin.ts';
 export { Ratchet } from './trust/ratchet.ts';
-export type { TypedTensor } from './runtime/tensor.ts';
+export { halfTensor } from './runtime/half-tensor.ts';
+export { elementKind } from './runtime/tensor.ts';
+export type { ElementType, TypedTensor } from './runtime/tensor.ts';
 
 /** Which columns of a table a model relies on. It is loaded by who asks. */
 export const permutationImportance: typeof importance = async (...asked) =>

@@ -486,9 +486,7 @@ export class Agent {
       throw new CodecError(
         `this agent does not know the work "${assignment.work.slice(0, 40)}": is it of an older version?`,
       );
-    const [, ...dims] = contractOf(readModel(graph)).inputs[0]?.dims ?? [];
-    const inputs = dims.reduce((product, dim) => product * dim, 1);
-    return { work: 'statistics', plan: parseStatisticsPlan(plan, 0), inputs };
+    return { work: 'statistics', plan: parseStatisticsPlan(plan, 0), inputs: contractOf(readModel(graph)).inputs };
   }
 
   /** The weights of what is to be evaluated beside its base, once its signature and its base were checked. */

@@ -16,7 +16,7 @@ import {
   type TrainingPlan,
 } from '@commonweight/core';
 import { describe, expect, test } from 'vitest';
-import type { Dataset } from './data/dataset.ts';
+import { arrayDataset, type Dataset } from './data/dataset.ts';
 import { localRound, type OwnName } from './local-round.ts';
 import { openEngine } from './training/engines/open.ts';
 import { LocalTrainer } from './training/train.ts';
@@ -39,8 +39,10 @@ function examplesOf(agent: number, examples: number): Dataset {
     const row = inputs.subarray(i * INPUTS, (i + 1) * INPUTS);
     return Math.round(3 * row[0]! - (agent + 1) * row[1]! + 2 * agent + random.normal());
   });
-  return { inputs, inputShape: [INPUTS], labels, classes: 1, examples };
+  return arrayDataset('plane', { values: inputs, shape: [INPUTS], labels });
 }
+
+const valuesOf = ({ columns }: Dataset): Float32Array => columns[0]!.values as Float32Array;
 
 const sets = [0, 1, 2, 3].map((agent) => examplesOf(agent, 20 + 10 * agent));
 const parameters = layoutOf(readModel(graph)).parameters;
@@ -65,10 +67,10 @@ function leastSquares(objectives: readonly Objective[], ridge = 0, anchor: reado
   );
   for (const { set, share } of objectives) {
     for (let e = 0; e < set.examples; e++) {
-      const x = [...set.inputs.subarray(e * INPUTS, (e + 1) * INPUTS), 1];
+      const x = [...valuesOf(set).subarray(e * INPUTS, (e + 1) * INPUTS), 1];
       for (let i = 0; i < size; i++) {
         for (let j = 0; j < size; j++) rows[i]![j]! += share * x[i]! * x[j]!;
-        rows[i]![size]! += share * x[i]! * set.labels[e]!;
+        rows[i]![size]! += share * x[i]! * (set.columns[1]!.values[e] as number);
       }
     }
   }
@@ -195,8 +197,8 @@ describe('what an agent keeps to itself', () => {
     const [a, b, c, bias] = coefficients(first);
     let loss = 0;
     for (let e = 0; e < set.examples; e++) {
-      const [x, y, z] = set.inputs.subarray(e * INPUTS, (e + 1) * INPUTS);
-      loss += (a! * x! + b! * y! + c! * z! + bias! - set.labels[e]!) ** 2 / set.examples;
+      const [x, y, z] = valuesOf(set).subarray(e * INPUTS, (e + 1) * INPUTS);
+      loss += (a! * x! + b! * y! + c! * z! + bias! - (set.columns[1]!.values[e] as number)) ** 2 / set.examples;
     }
     expect(result.baseLoss).toBeCloseTo(loss, 3);
   });

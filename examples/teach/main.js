@@ -1,5 +1,5 @@
 // A page that takes part: it trains on digits that are drawn in it, for a task behind a NATS server.
-import { runAgent } from '@commonweight/edge-agent';
+import { arrayDataset, runAgent } from '@commonweight/edge-agent';
 
 const parameters = new URLSearchParams(location.search);
 const coordinator = parameters.get('url') ?? 'ws://127.0.0.1:8222';
@@ -54,10 +54,9 @@ async function read(file) {
 }
 
 function dataset() {
-  const inputs = new Float32Array(examples.labels.length * PIXELS);
-  examples.pixels.forEach((pixels, i) => inputs.set(pixels, i * PIXELS));
-  const labels = Int32Array.from(examples.labels);
-  return { inputs, inputShape: [28, 28], labels, classes: 10, examples: labels.length };
+  const values = new Float32Array(examples.labels.length * PIXELS);
+  examples.pixels.forEach((pixels, i) => values.set(pixels, i * PIXELS));
+  return arrayDataset('what was drawn', { values, shape: [28, 28], labels: Int32Array.from(examples.labels) });
 }
 
 let [running, receipts, ended] = [undefined, 0, 0];

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { connect } from '@commonweight/client-sdk';
 import { mlp, seeded, writeModel } from '@commonweight/core';
 import { loadDataset } from '@commonweight/edge-agent';
+import { examplesOf } from '../support/digit-models.ts';
 import { adminOf } from '../support/admin.ts';
 import { freePort } from '../support/free-port.ts';
 import type { PacedFleet } from '../support/paced-agents.ts';
@@ -130,12 +131,11 @@ async function online(admin: ReturnType<typeof adminOf>): Promise<void> {
 
 /** Tries each new version that an app has on digits that no agent trains on, until it is right often enough. */
 async function watched(url: string, limitMs: number): Promise<Omit<Played, 'kills'>> {
-  const test = await loadDataset('mnist?split=test');
+  const test = examplesOf(await loadDataset('mnist?split=test'), 0, TEST_EXAMPLES);
   const client = await connect(url);
   try {
     const model = await client.model(TASK.model);
     const beganMs = performance.now();
-    const input = test.inputs.slice(0, TEST_EXAMPLES * 784);
     let [accuracy, failed, last] = [0, 0, 0];
     while (performance.now() - beganMs < limitMs) {
       if (model.version === last) {
@@ -143,7 +143,7 @@ async function watched(url: string, limitMs: number): Promise<Omit<Played, 'kill
         continue;
       }
       try {
-        const { outputs, version } = await model.predict({ input });
+        const { outputs, version } = await model.predict({ input: test.inputs });
         const atS = (performance.now() - beganMs) / 1000;
         last = version;
         accuracy = accuracyOf(Object.values(outputs)[0]!.data as Float32Array, test.labels);

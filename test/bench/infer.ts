@@ -15,7 +15,7 @@ import {
   type ModelProto,
   type QuantizedForm,
 } from '@commonweight/core';
-import { loadDataset, type Dataset } from '@commonweight/edge-agent';
+import { arrayDataset, loadDataset, type Dataset } from '@commonweight/edge-agent';
 import * as ort from 'onnxruntime-node';
 import { accuracyOf, examplesOf, openSession, outputsOf, trainedOn } from '../support/digit-models.ts';
 import { transformer } from '../support/transformer.ts';
@@ -73,11 +73,12 @@ async function figuresOf(
   const ranges = await rangesOf(model, dims, train);
   const forms = [form, ...others];
   const models = [model, ...forms.map((one) => quantizeModel(model, one, { ranges }).model)];
-  const times = await latencies(models, test.inputs.slice(0, 784), [1, ...dims]);
+  const { inputs, labels } = examplesOf(test, 0, test.examples);
+  const times = await latencies(models, inputs.slice(0, 784), [1, ...dims]);
   const accuracies: number[] = [];
   for (const one of models) {
-    const logits = (await outputsOf(one, test.inputs.slice(), [test.examples, ...dims])).get('logits')!;
-    accuracies.push(accuracyOf(logits, test.labels));
+    const logits = (await outputsOf(one, inputs.slice(), [test.examples, ...dims])).get('logits')!;
+    accuracies.push(accuracyOf(logits, labels));
   }
   const sizes = models.map((one) => writeModel(one).length);
   const median = (index: number): number => quantile(times[index]!, 0.5);
@@ -144,7 +145,7 @@ async function trainedTransformer(train: Dataset): Promise<ModelProto> {
   const examples = 2000;
   const { inputs, labels } = examplesOf(train, 0, examples);
   const features = (await outputsOf(encoder, inputs, [examples, 28, 28])).get('features')!;
-  const data: Dataset = { inputs: features, inputShape: [tokens * width], labels, classes: 10, examples };
+  const data = arrayDataset('features', { values: features, shape: [tokens * width], labels });
   const head = await trainedOn(data, logistic({ inputs: tokens * width, outputs: 10, seed: 1 }), 1600, 5e-4);
   const headNodes = head.graph!.node.map((node) => ({
     ...node,

@@ -13,6 +13,7 @@ const benches: Record<string, () => Promise<Bench>> = {
   asynchronous: () => import('./asynchronous.ts'),
   encodings: () => import('./encodings.ts'),
   fleet: () => import('./fleet.ts'),
+  import: () => import('./import.ts'),
   infer: () => import('./infer.ts'),
   memory: () => import('./memory.ts'),
   pace: () => import('./pace.ts'),

@@ -7,7 +7,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { fedAvg2nn, logistic } from '@commonweight/core';
-import { loadDataset, type Dataset } from '@commonweight/edge-agent';
+import { arrayDataset, loadDataset, type Dataset } from '@commonweight/edge-agent';
 import type { AttackName } from '../../cli/src/simulate/attacks.ts';
 import { roundsTo } from '../../cli/src/simulate/records.ts';
 import { runSimulation, type SimulationInput } from '../../cli/src/simulate/run-simulation.ts';
@@ -154,7 +154,7 @@ async function synthetic(folder: string, name: string, mu: number): Promise<numb
 function together(users: readonly SyntheticUser[]): Dataset {
   const rows = users.flatMap(({ x }) => x);
   const labels = Int32Array.from(users.flatMap(({ y }) => y));
-  return { inputs: Float32Array.from(rows.flat()), inputShape: [60], labels, classes: 10, examples: labels.length };
+  return arrayDataset('synthetic', { values: Float32Array.from(rows.flat()), shape: [60], labels });
 }
 
 /** Ours, with nothing published for the same setting: 20 clients of which 4 attack, on the digits that come along. */

@@ -13,7 +13,15 @@ import {
   writeModel,
   type ModelProto,
 } from '@commonweight/core';
-import { dealOut, loadDataset, LoadedGraphs, LocalTrainer, openEngine, subset } from '@commonweight/edge-agent';
+import {
+  dealOut,
+  labelsOf,
+  loadDataset,
+  LoadedGraphs,
+  LocalTrainer,
+  openEngine,
+  subset,
+} from '@commonweight/edge-agent';
 import { ManifestSchema } from '@commonweight/proto';
 import { quantile } from '../chaos/quantiles.ts';
 import { freePort } from '../support/free-port.ts';
@@ -222,7 +230,7 @@ class Federation {
 
   static async open(): Promise<Federation> {
     const data = await loadDataset('mnist');
-    const parts = dealOut(data.labels, { by: 'shards', shards: 2, parts: DELTA_CLIENTS, seed: 1 });
+    const parts = dealOut(labelsOf(data), data.examples, { by: 'shards', shards: 2, parts: DELTA_CLIENTS, seed: 1 });
     const graphs = new LoadedGraphs(await openEngine('ort-cpu', { threads: 1 }));
     const trainers = parts.map((part) => new LocalTrainer(subset(data, part), graphs));
     return new Federation(splitModel(fedAvg2nn(1)).graph, trainers);

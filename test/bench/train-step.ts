@@ -5,6 +5,7 @@ import {
   splitModel,
   stepOfTraining,
   type ModelProto,
+  type TrainingGraph,
   type TrainingPlan,
 } from '@commonweight/core';
 import { openEngine } from '../../edge-agent/src/training/engines/open.ts';
@@ -29,7 +30,8 @@ export async function ourStepper(model: ModelProto, batchSize: number): Promise<
   const engine = await openEngine('ort-cpu', { threads: 1 });
   const training = buildTrainingGraph(split, plan, batchSize, engine.forms);
   const program = await engine.compile(stepOfTraining(training));
-  const { data, target, sampleWeights } = training;
+  const { target, sampleWeights } = training;
+  const [data] = training.data as [TrainingGraph['data'][number]];
   const size = data.shape.reduce((product, axis) => product * axis, 1);
   const numbers =
     data.dtype === 'int64'

@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
 import { cnn, mlp, writeModel } from '@commonweight/core';
-import { loadDataset, runAgent } from '@commonweight/edge-agent';
+import { labelsOf, loadDataset, runAgent, valuesOfExample } from '@commonweight/edge-agent';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { preview, type PreviewServer } from 'vite';
@@ -70,9 +70,11 @@ afterEach(async () => {
 
 /** Digits as the page reads them. */
 async function csv(spec: string): Promise<string> {
-  const { inputs, labels, examples } = await loadDataset(spec);
-  const size = inputs.length / examples;
-  const lines = Array.from({ length: examples }, (_, i) => [...inputs.subarray(i * size, (i + 1) * size), labels[i]!]);
+  const data = await loadDataset(spec);
+  const size = valuesOfExample(data);
+  const pixels = data.columns[0]!.values as Float32Array;
+  const labels = labelsOf(data)!;
+  const lines = Array.from(labels, (label, i) => [...pixels.subarray(i * size, (i + 1) * size), label]);
   const header = [...Array.from({ length: size }, (_, i) => `p${i}`), 'label'];
   return [header, ...lines].map((line) => line.join()).join('\n');
 }

@@ -9,7 +9,7 @@ import { openVariantList, type VariantList } from '@commonweight/proto';
 import { Tensor } from 'onnxruntime-node';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { verifyEd25519 } from '../../client-sdk/src/trust/ed25519.ts';
-import { openSession, trainedOnDigits } from '../support/digit-models.ts';
+import { examplesOf, openSession, trainedOnDigits } from '../support/digit-models.ts';
 import { freePort } from '../support/free-port.ts';
 import { listening, natsServer, temporaryFolder, until, type Program } from '../support/processes.ts';
 
@@ -96,7 +96,9 @@ async function central(parts: readonly number[]): Promise<Uint8Array> {
   const session = await openSession(model);
   const calibrator = new Calibrator(values);
   for (const part of parts) {
-    const { inputs, examples } = await loadDataset(`mnist?partition=${part}/${PARTS}&by=iid`);
+    const data = await loadDataset(`mnist?partition=${part}/${PARTS}&by=iid`);
+    const { examples } = data;
+    const { inputs } = examplesOf(data, 0, examples);
     const feeds = { [session.inputNames[0]!]: new Tensor('float32', inputs, [examples, 1, 28, 28]) };
     const tensors = Object.entries({ ...feeds, ...(await session.run(feeds)) });
     calibrator.add(new Map(tensors.map(([name, tensor]) => [name, tensor.data as Float32Array])));
@@ -128,7 +130,7 @@ test('agents over gRPC and NATS calibrate a version, and the form is that of the
   try {
     const model = await client.model('digits');
     expect(model.variant.candidates.map(({ name }) => name)).toContain('int8-static');
-    const inputs = (await loadDataset('mnist?split=test')).inputs.subarray(0, 784);
+    const inputs = examplesOf(await loadDataset('mnist?split=test'), 0, 1).inputs;
     const { version } = await model.predict({ [model.contract!.inputs[0]!.name]: inputs });
     expect(version).toBe(1);
   } finally {

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { evaluate, loadDataset, type AgentEvent } from '@commonweight/edge-agent';
+import { evaluate, Evaluator, loadDataset, openEngine, type AgentEvent } from '@commonweight/edge-agent';
 import { cnn, mlp, readModel, splitModel, writeModel, type ModelProto } from '@commonweight/core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { adminOf } from '../support/admin.ts';
@@ -75,7 +75,12 @@ async function trained(model: string, ...flags: string[]): Promise<number> {
   await run('model', 'export', model, file);
   const { graph, weights } = splitModel(readModel(readFileSync(file)));
   const held = await loadDataset('mnist?split=test');
-  const { correct = 0, examples } = await evaluate(graph, weights, held, { loss: 'cross-entropy', threads: 1 });
+  const evaluator = new Evaluator(await openEngine('ort-cpu', { threads: 1 }));
+  const { correct = 0, examples } = await evaluate(graph, weights, held, {
+    plan: { loss: 'cross-entropy' },
+    evaluator,
+  });
+  await evaluator.release();
   return correct / examples;
 }
 
@@ -108,7 +113,7 @@ test('a teacher that cannot teach is refused when the task is made', async () =>
     const found = await run('task', 'create', 'no', '--model', 'plain', ...flags);
     expect(found).toEqual({ code, text: expect.stringContaining(words) as string });
   };
-  await refused('the teacher answers with [batch, 11] and the student with [batch, 10]', 1, '--distill-from', 'eleven');
+  await refused('the teacher answers with [batch, 11] and the student with [batch, 10]', 2, '--distill-from', 'eleven');
   await refused('model "teacher" has no version 7', 1, '--distill-from', 'teacher@7');
   await refused('no model "nobody"', 1, '--distill-from', 'nobody');
   await refused('--temperature and --alpha go with --distill-from', 2, '--temperature', '3');

@@ -1,9 +1,10 @@
 import { fromBinary } from '@bufbuild/protobuf';
 import { startCoordinator } from '@commonweight/coordinator';
 import { mlp, writeModel } from '@commonweight/core';
-import { loadDataset, runAgent, type AgentEvent } from '@commonweight/edge-agent';
+import { labelsOf, loadDataset, runAgent, type AgentEvent } from '@commonweight/edge-agent';
 import { CandidateSchema, CandidateState, ResultSchema, StatisticsSchema } from '@commonweight/proto';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { examplesOf } from '../support/digit-models.ts';
 import { temporaryFolder, until } from '../support/processes.ts';
 
 const closers: (() => Promise<void>)[] = [];
@@ -103,14 +104,14 @@ test('statistics and an evaluation by two agents are those of their data togethe
   const { data } = await service.readBlob(statisticsDigest, 0, Number(statisticsSize));
   const { examples, features, labels } = fromBinary(StatisticsSchema, data);
   const sets = await Promise.all(specs.map(loadDataset));
-  const values = sets.flatMap(({ inputs }) => [...inputs]);
+  const values = sets.flatMap((set) => [...examplesOf(set, 0, set.examples).inputs]);
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length;
   expect(Number(examples)).toBe(sets.reduce((sum, one) => sum + one.examples, 0));
   expect(features[0]).toMatchObject({ count: BigInt(values.length), missing: 0n });
   expect(features[0]?.mean).toBeCloseTo(mean, 5);
   expect(features[0]?.variance).toBeCloseTo(variance, 5);
-  const digits = sets.flatMap((one) => [...one.labels]);
+  const digits = sets.flatMap((one) => [...labelsOf(one)!]);
   expect(labels.map(Number)).toEqual([
     ...Array.from({ length: 10 }, (_, digit) => digits.filter((label) => label === digit).length),
     0,

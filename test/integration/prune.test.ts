@@ -2,10 +2,11 @@
 import { loadDataset, subset, type Dataset } from '@commonweight/edge-agent';
 import { cnn, costOf, pruneChannels, type ModelProto } from '@commonweight/core';
 import { expect, test } from 'vitest';
-import { accuracyOf, outputsOf, trainedOn } from '../support/digit-models.ts';
+import { accuracyOf, examplesOf, outputsOf, trainedOn } from '../support/digit-models.ts';
 
-async function rightOn(model: ModelProto, { inputs, labels, examples }: Dataset): Promise<number> {
-  const outputs = await outputsOf(model, inputs, [examples, 1, 28, 28]);
+async function rightOn(model: ModelProto, data: Dataset): Promise<number> {
+  const { inputs, labels } = examplesOf(data, 0, data.examples);
+  const outputs = await outputsOf(model, inputs, [data.examples, 1, 28, 28]);
   return accuracyOf([...outputs.values()][0]!, labels);
 }
 

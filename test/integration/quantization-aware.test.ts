@@ -20,7 +20,7 @@ import {
 } from '@commonweight/core';
 import { afterAll, expect, test } from 'vitest';
 import { adminOf } from '../support/admin.ts';
-import { accuracyOf, outputsOf } from '../support/digit-models.ts';
+import { accuracyOf, examplesOf, outputsOf } from '../support/digit-models.ts';
 import { freePort } from '../support/free-port.ts';
 import { commonweight, listening, temporaryFolder, until, type Program } from '../support/processes.ts';
 
@@ -40,8 +40,9 @@ const first = (data: Dataset, count: number): Dataset =>
     Array.from({ length: count }, (_, index) => index),
   );
 
-async function rightOn(model: ModelProto, { inputs, labels, examples }: Dataset): Promise<number> {
-  const outputs = await outputsOf(model, inputs, [examples, 1, 28, 28]);
+async function rightOn(model: ModelProto, data: Dataset): Promise<number> {
+  const { inputs, labels } = examplesOf(data, 0, data.examples);
+  const outputs = await outputsOf(model, inputs, [data.examples, 1, 28, 28]);
   return accuracyOf([...outputs.values()][0]!, labels);
 }
 

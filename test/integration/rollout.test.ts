@@ -1,6 +1,6 @@
 // A rollout as it goes with real apps over every link: what they report takes a bad version back, and leaves a good one alone.
 import { join } from 'node:path';
-import type { Client, Engine, Model, ModelOptions, Prediction, Session } from '@commonweight/client-sdk';
+import type { Client, Engine, Model, ModelOptions, Prediction, Session, Tensor } from '@commonweight/client-sdk';
 import { connect, OrtEngine } from '@commonweight/client-sdk';
 import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
 import { logistic, writeModel } from '@commonweight/core';
@@ -107,8 +107,8 @@ describe.each([
     let wanted: number[] = [];
     const golden = {
       inputs: input(),
-      refuse: (outputs: Record<string, { data: ArrayLike<number | bigint> }>): string | undefined => {
-        const said = Array.from(outputs['logits']!.data, Number);
+      refuse: (outputs: Record<string, Tensor>): string | undefined => {
+        const said = Array.from(outputs['logits']!.data as Float32Array);
         if (wanted.length === 0) wanted = said;
         return said.every((value, i) => Math.abs(value - wanted[i]!) < 0.01) ? undefined : 'it is off';
       },

@@ -7,6 +7,7 @@ import {
   splitModel,
   stepOfTraining,
   type StepForms,
+  type TrainingGraph,
   type TrainingPlan,
 } from '@commonweight/core';
 import type { TypedTensor } from '@commonweight/client-sdk';
@@ -73,7 +74,8 @@ test.each(pairs)('$name $way: loss and gradients are those of PyTorch', async ({
     return { type: 'int64', data: BigInt64Array.from(Array.from(values, BigInt)), dims };
   };
   const input = floats(vector.input);
-  const { data, target, sampleWeights, loss } = training;
+  const { target, sampleWeights, loss } = training;
+  const [data] = training.data as [TrainingGraph['data'][number]];
   const [values] = await program.run([
     {
       [data.name]:

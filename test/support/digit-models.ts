@@ -1,4 +1,4 @@
-import { loadDataset, type Dataset } from '@commonweight/edge-agent';
+import { exampleInputs, labelsOf, loadDataset, valuesOfExample, type Dataset } from '@commonweight/edge-agent';
 import {
   buildTrainingGraph,
   joinModel,
@@ -50,7 +50,7 @@ export async function trainedOn(
   const batches = Math.floor(data.examples / BATCH);
   for (let step = 0; step < steps; step++) {
     const { inputs, labels } = examplesOf(data, (step % batches) * BATCH, BATCH);
-    feeds[training.data.name] = new ort.Tensor('float32', inputs, training.data.shape);
+    feeds[training.data[0]!.name] = new ort.Tensor('float32', inputs, training.data[0]!.shape);
     feeds[training.target.name] = new ort.Tensor('int64', BigInt64Array.from(labels, BigInt), [BATCH]);
     const results = await session.run(feeds);
     for (const { input, output } of training.parameters) feeds[input] = results[output]!;
@@ -62,11 +62,10 @@ export async function trainedOn(
 }
 
 export function examplesOf(data: Dataset, start: number, count: number): { inputs: Float32Array; labels: Int32Array } {
-  const size = data.inputs.length / data.examples;
-  return {
-    inputs: data.inputs.slice(start * size, (start + count) * size),
-    labels: data.labels.slice(start, start + count) as Int32Array,
-  };
+  const indices = Array.from({ length: count }, (_, at) => start + at);
+  const size = valuesOfExample(data);
+  const { x } = exampleInputs(data, [{ name: 'x', dtype: 'float', dims: [-1, size] }], indices);
+  return { inputs: x!.data as Float32Array, labels: labelsOf(data)!.slice(start, start + count) };
 }
 
 /** Outputs of a model by name for these inputs of 28 by 28 pixels. */

@@ -9,7 +9,6 @@ import {
   type ReportVariantRequestSchema,
   type RollbackChannelRequestSchema,
   type SignedVariantList,
-  CHUNK_BYTES_MAX,
   type AgentStatus,
   type KeptCandidate,
   type ModelSummary,
@@ -18,23 +17,41 @@ import {
   type TaskStatus,
 } from '@commonweight/proto';
 import { CommandError } from '../output/failure.ts';
+import type { FileSource } from './file-source.ts';
 
 /** Forms of a gigabyte take about ten seconds, and others may be made before them. */
 const VARIANTS_DEADLINE_MS = 120_000;
 
+/** A coordinator puts a large model into its store in one transaction, and says nothing meanwhile. */
+const IMPORT_SILENT_MS_MAX = 120_000;
+
 /** What an administrator may ask of a coordinator. */
 export class AdminClient {
+  readonly #url: string;
   readonly #channel: GrpcChannel;
 
   constructor(url: string) {
+    this.#url = url;
     this.#channel = openGrpcChannel(url);
   }
 
-  async importModel(model: string, onnx: Uint8Array): Promise<SignedManifest> {
-    const stream = this.#channel.clientStream(AdminService.method.importModel);
-    for (let offset = 0; offset < onnx.length; offset += CHUNK_BYTES_MAX) {
-      const data = onnx.subarray(offset, offset + CHUNK_BYTES_MAX);
-      const refused = await stream.write({ model: offset === 0 ? model : '', data }).then(
+  /** Sends a model as it is read, so that no more than a chunk of it is in memory. */
+  async importModel(model: string, { size, chunks }: FileSource): Promise<SignedManifest> {
+    const channel = openGrpcChannel(this.#url, { silentMsMax: IMPORT_SILENT_MS_MAX });
+    try {
+      return await this.#sent(channel, model, { size, chunks });
+    } finally {
+      channel.close();
+    }
+  }
+
+  async #sent(channel: GrpcChannel, model: string, { size, chunks }: FileSource): Promise<SignedManifest> {
+    const stream = channel.clientStream(AdminService.method.importModel);
+    let isFirst = true;
+    for await (const data of chunks) {
+      const message = isFirst ? { model, data, size: BigInt(size) } : { data };
+      isFirst = false;
+      const refused = await stream.write(message).then(
         () => false,
         () => true,
       );

@@ -44,7 +44,10 @@ interface Options extends ServingFlags {
 export function addAgent(program: Command): void {
   const command = talking(program.command('agent'), 'grpc', 'nats')
     .description('train on data that stays here, until it is stopped')
-    .option('--data <spec>', 'mnist, idx:DIR, csv:FILE or feedback:DIR, with ?partition=I/N&alpha=A&seed=S&split=train')
+    .option(
+      '--data <spec>',
+      'mnist, idx:DIR, csv:FILE, jsonl:FILE, npz:FILE, images:DIR or feedback:DIR, with ?label=COLUMN&input.NAME=COLUMNS&partition=I/N (docs/data.md)',
+    )
     .option('--id <name>', 'its name among the agents; one program each', name, ownName())
     .option('--dir <dir>', 'folder of its outbox and cache (else .commonweight/agents/ID)')
     .option('--task <name>', 'serve only this task', name)

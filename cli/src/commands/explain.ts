@@ -149,14 +149,20 @@ async function attributionWork(options: Options, output: Output): Promise<Work> 
 }
 
 async function importanceWork(options: Options, output: Output): Promise<Work> {
-  const { columnsOf, loadDataset } = await import('@commonweight/edge-agent');
+  const { exampleInputs, labelsOf, loadDataset, valueNames, valuesOfExample } =
+    await import('@commonweight/edge-agent');
   const data = await loadDataset(options.data!);
-  const columns = await columnsOf(options.data!);
+  const columns = valueNames(data);
+  const labels = labelsOf(data);
+  if (labels === undefined)
+    throw new CommandError(`data '${options.data}' has no classes: name the column with &label=COLUMN`);
   const rows = Math.min(data.examples, options.examples);
   if (rows < 2)
     throw new CommandError(`data '${options.data}' has ${rows} rows: columns of 2 and more can be shuffled`);
-  const size = data.inputs.length / data.examples;
-  const labelled = { inputs: data.inputs.slice(0, rows * size), labels: data.labels.slice(0, rows) };
+  const size = valuesOfExample(data);
+  const first = Array.from({ length: rows }, (_, index) => index);
+  const table = exampleInputs(data, [{ name: 'input', dtype: 'float', dims: [-1, size] }], first);
+  const labelled = { inputs: table['input']!.data as Float32Array, labels: labels.slice(0, rows) };
   return async (model) => {
     const found = await permutationImportance(model, labelled, {
       repeats: options.repeats,
@@ -200,10 +206,13 @@ function sayImportances(
 
 /** The mean example. */
 async function meanOf(spec: string): Promise<Float32Array> {
-  const { loadDataset } = await import('@commonweight/edge-agent');
-  const { inputs, examples } = await loadDataset(spec);
-  const size = inputs.length / examples;
+  const { exampleInputs, loadDataset, valuesOfExample } = await import('@commonweight/edge-agent');
+  const data = await loadDataset(spec);
+  const { examples } = data;
+  const size = valuesOfExample(data);
+  const all = Array.from({ length: examples }, (_, index) => index);
+  const values = exampleInputs(data, [{ name: 'input', dtype: 'float', dims: [-1, size] }], all)['input']!.data;
   const sums = new Float64Array(size);
-  inputs.forEach((value, at) => (sums[at % size]! += value));
+  (values as Float32Array).forEach((value, at) => (sums[at % size]! += value));
   return Float32Array.from(sums, (sum) => sum / examples);
 }

@@ -103,16 +103,15 @@ async function distill(text: string, options: Options): Promise<void> {
   );
 }
 
-async function studentOf(
-  { student, hidden, seed }: Options,
-  { inputs, examples, classes }: Dataset,
-): Promise<ModelProto> {
+async function studentOf({ student, hidden, seed }: Options, data: Dataset): Promise<ModelProto> {
   if (!Object.hasOwn(modelKinds, student)) return await readOnnx(student);
+  const { classCount, valuesOfExample } = await import('@commonweight/edge-agent');
+  const classes = classCount(data);
   const sizes = modelKinds[student]?.sizes ?? [];
   const shape: ModelShape = {
     seed,
-    ...(sizes.includes('inputs') ? { inputs: inputs.length / examples } : {}),
-    ...(sizes.includes('outputs') ? { outputs: classes } : {}),
+    ...(sizes.includes('inputs') ? { inputs: valuesOfExample(data) } : {}),
+    ...(sizes.includes('outputs') && classes !== undefined ? { outputs: classes } : {}),
     ...(hidden === undefined ? {} : { hidden }),
   };
   return builtModel(student, shape);
@@ -166,9 +165,14 @@ async function measured(
   held: Dataset,
   threads: number,
 ): Promise<{ parameters: number; operations: number; accuracy: number }> {
-  const { evaluate } = await import('@commonweight/edge-agent');
+  const { evaluate, Evaluator, openEngine } = await import('@commonweight/edge-agent');
   const { graph, weights } = splitModel(model);
-  const { correct = 0, examples } = await evaluate(graph, weights, held, { loss: 'cross-entropy', threads });
+  const engine = await openEngine('ort-cpu', { threads });
+  const evaluator = new Evaluator(engine);
+  const plan = { loss: 'cross-entropy' } as const;
+  const { correct = 0, examples } = await evaluate(graph, weights, held, { plan, evaluator });
+  await evaluator.release();
+  await engine.release();
   const { parameters, operations = NaN } = costOf(model);
   return { parameters, operations, accuracy: correct / examples };
 }

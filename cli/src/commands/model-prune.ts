@@ -12,6 +12,7 @@ import { writeFile } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
 import { InvalidArgumentError, type Command } from 'commander';
 import { withAdmin } from '../admin/admin-client.ts';
+import { sourceOf } from '../admin/file-source.ts';
 import { compareModels, latenciesOf, type Comparison } from '../model/compare-models.ts';
 import { understood } from '../model/read-onnx.ts';
 import { fileOrVersion } from '../model/registered-model.ts';
@@ -106,7 +107,7 @@ function prunedModel(model: ModelProto, { sparsity, structured, scope, exclude }
 }
 
 async function importPruned(model: string, onnx: Uint8Array, options: Options): Promise<void> {
-  await withAdmin(options.coordinator, (admin) => admin.importModel(model, onnx));
+  await withAdmin(options.coordinator, (admin) => admin.importModel(model, sourceOf(onnx)));
   standardOutput(options).say(
     `registered as ${model}: train it on with \`commonweight task create NAME --model ${model}\``,
     { event: 'imported', model, version: 1, bytes: onnx.length },

@@ -99,7 +99,7 @@ test('what cannot be done is said in one line', async () => {
       await quantize(float, 'static-int8', '--calibrate', wrong),
       "3 values do not fill input 'input' of shape [?, 1, 28, 28]",
     ],
-    [await quantize(float, 'static-int8', '--calibrate', `csv:${csv}`), 'do not fill input'],
+    [await quantize(float, 'static-int8', '--calibrate', `csv:${csv}`), "input 'input' (float["],
     [await quantize(float, 'static-int8', '--calibrate', 'nonsense'), 'data "nonsense" is not understood'],
     [await quantize(join(folder, 'away.onnx'), 'fp16'), 'there is no such file'],
   ] as const;

@@ -21,11 +21,13 @@ import {
   type Result,
   type SignedManifest,
 } from '@commonweight/proto';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import { toBinary } from '@bufbuild/protobuf';
 import type { Command } from 'commander';
 import { withAdmin } from '../admin/admin-client.ts';
+import { sourceOf, withFile, type FileSource } from '../admin/file-source.ts';
+import { behind } from '../model/behind.ts';
 import { adapted, adapts, type AdaptFlags } from '../model/adapted.ts';
 import { calibrated } from '../model/calibrate.ts';
 import { contractTypes } from '../model/contract-types.ts';
@@ -34,7 +36,7 @@ import { readOnnx, understood } from '../model/read-onnx.ts';
 import { ModelRunner } from '../model/run-model.ts';
 import { readSamples } from '../model/samples.ts';
 import { gathered, name, number, oneOf, talking, whole, wholes } from '../output/arguments.ts';
-import { CommandError, UsageError } from '../output/failure.ts';
+import { CommandError, refusedIsUsage, UsageError } from '../output/failure.ts';
 import { bytes, percent, table, time } from '../output/format.ts';
 import { standardOutput, type Output } from '../output/output.ts';
 import { addModelChannel } from './model-channel.ts';
@@ -45,6 +47,7 @@ import { addModelDistill } from './model-distill.ts';
 import { addModelFleet } from './model-fleet.ts';
 import { addModelPrune } from './model-prune.ts';
 import { addModelQuantize } from './model-quantize.ts';
+import { addModelPreprocess } from './model-preprocess.ts';
 import { addModelVariants } from './model-variants.ts';
 
 /** Examples that first ranges are measured on. */
@@ -92,6 +95,8 @@ export function addModel(program: Command): void {
     .option('--keep-ranges', 'add tensors for the ranges of activations, which quantization-aware training fills')
     .option('--calibrate <data>', 'of --keep-ranges: measure first ranges here, on data such as "mnist?split=train"')
     .option('--seed <n>', 'of a new head and of adapters', whole(0), 1)
+    .option('--preprocess <file>', 'an ONNX graph that stands in front of it and is shipped with it (model preprocess)')
+    .option('--file <file>', 'write an ONNX file instead of importing')
     .action(importModel);
   talking(model.command('list'), 'grpc').description('the models of the coordinator').action(listModels);
   talking(model.command('show'), 'grpc')
@@ -128,6 +133,7 @@ export function addModel(program: Command): void {
     .option('--version <n>', 'which version; 0 is the newest', whole(0), 0)
     .action(writeTypes);
   addModelCheck(model);
+  addModelPreprocess(model);
   addModelAudit(model);
   addModelQuantize(model);
   addModelPrune(model);
@@ -144,30 +150,31 @@ async function createModel(
   options: Options & ModelShape & { file?: string },
 ): Promise<void> {
   const onnx = writeModel(builtModel(kind, options));
-  const output = standardOutput(options);
-  if (options.file === undefined) return await importBytes(model, onnx, options, output);
-  await writeFile(options.file, onnx);
-  output.say(`${options.file}: ${bytes(onnx.length)}`, { event: 'written', file: options.file, bytes: onnx.length });
+  await writeOrImport(model, onnx, options, standardOutput(options));
 }
 
-async function importModel(
-  file: string,
-  options: Options & AdaptFlags & { name?: string; calibrate?: string },
-): Promise<void> {
+type ImportFlags = AdaptFlags & { name?: string; preprocess?: string; file?: string; calibrate?: string };
+
+async function importModel(file: string, options: Options & ImportFlags): Promise<void> {
   const model = name(options.name ?? basename(file, extname(file)));
   const output = standardOutput(options);
-  if (options.calibrate !== undefined && options.keepRanges !== true) {
+  const { preprocess, calibrate } = options;
+  if (calibrate !== undefined && options.keepRanges !== true) {
     throw new UsageError('--calibrate goes with --keep-ranges: say that the model is to keep what is measured');
   }
-  if (!adapts(options)) return await importBytes(model, await readFile(file), options, output);
+  const isAdapted = adapts(options);
+  if (!isAdapted && preprocess === undefined && options.file === undefined)
+    return await withFile(file, (source) => importFrom(model, source, options, output));
   const read = await readOnnx(file);
   const { keepRanges: _, ...others } = options;
   const ranges =
-    options.calibrate === undefined
+    calibrate === undefined
       ? undefined
-      : await rangesOn(options.calibrate, adapts(others) ? understood(file, () => adapted(read, others)) : read);
-  const changed = understood(file, () => adapted(read, options, ranges));
-  await importBytes(model, writeModel(changed), options, output);
+      : await rangesOn(calibrate, adapts(others) ? understood(file, () => adapted(read, others)) : read);
+  const changed = isAdapted ? understood(file, () => adapted(read, options, ranges)) : read;
+  const composed = preprocess === undefined ? changed : await behind(preprocess, changed);
+  await writeOrImport(model, writeModel(composed), options, output);
+  if (!isAdapted) return;
   const count = (of: ModelProto): number => parametersOf(of).reduce((sum, { length }) => sum + length, 0);
   const [trained, all] = [count(changed), count(read)];
   output.say(
@@ -186,8 +193,22 @@ async function rangesOn(data: string, model: ModelProto): Promise<Map<string, Ra
   }
 }
 
-async function importBytes(model: string, onnx: Uint8Array, options: Options, output: Output): Promise<void> {
-  const release = await withAdmin(options.coordinator, (admin) => admin.importModel(model, onnx));
+async function writeOrImport(
+  model: string,
+  onnx: Uint8Array,
+  options: Options & { file?: string },
+  output: Output,
+): Promise<void> {
+  const { file } = options;
+  if (file === undefined) return await importFrom(model, sourceOf(onnx), options, output);
+  await writeFile(file, onnx);
+  output.say(`${file}: ${bytes(onnx.length)}`, { event: 'written', file, bytes: onnx.length });
+}
+
+async function importFrom(model: string, source: FileSource, options: Options, output: Output): Promise<void> {
+  const release = await withAdmin(options.coordinator, (admin) =>
+    refusedIsUsage(() => admin.importModel(model, source)),
+  );
   const { version, artifacts } = opened(release);
   const size = artifacts.reduce((sum, artifact) => sum + Number(artifact.size), 0);
   output.say(`${model} version ${version}: ${bytes(size)}`, { event: 'imported', model, version, bytes: size });

@@ -1,7 +1,7 @@
 import { strategyOf } from '@commonweight/coordinator';
 import {
   downlinkNames,
-  losses,
+  lossNames,
   optimizerNames,
   readModel,
   requireTeacher,
@@ -14,9 +14,8 @@ import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { builtModel, modelKinds, type ModelShape } from '../model/model-kinds.ts';
-import { understood } from '../model/read-onnx.ts';
-import { testSplitOf } from '../model/test-split.ts';
-import { gathered, number, oneOf, option, reporting, share, whole, wholes } from '../output/arguments.ts';
+import { readOnnx, understood } from '../model/read-onnx.ts';
+import { gathered, number, oneOf, openSize, option, reporting, share, whole, wholes } from '../output/arguments.ts';
 import { CommandError, UsageError } from '../output/failure.ts';
 import { bar, bytes, clock, percent } from '../output/format.ts';
 import { LiveView } from '../output/live-view.ts';
@@ -27,9 +26,15 @@ import type { RoundRecord } from '../simulate/records.ts';
 import type { SimulationResults } from '../simulate/run-simulation.ts';
 import { cohortOf, taskOf, type Settings } from '../simulate/settings.ts';
 import { namedStrategy } from '../task/named-strategy.ts';
+import { ownLoss } from '../task/own-loss.ts';
 import { taskConfig, type TaskFlags } from '../task/task-flags.ts';
 
-interface Options extends Omit<TaskFlags, 'model' | 'seed' | 'rounds' | 'cohortMin' | 'cohortMax' | 'distillFrom'> {
+interface Options extends Omit<
+  TaskFlags,
+  'model' | 'seed' | 'rounds' | 'cohortMin' | 'cohortMax' | 'lossGraph' | 'distillFrom'
+> {
+  /** A file; in the settings what is in it. */
+  lossGraph?: string;
   data: string;
   test?: string;
   model: string;
@@ -58,7 +63,11 @@ export function addSimulate(program: Command): void {
     .description(
       'run a federation of many clients in this process, without a network, to compare strategies and settings',
     )
-    .option('--data <spec>', 'what the clients share: mnist, idx:DIR or csv:FILE', 'mnist')
+    .option(
+      '--data <spec>',
+      'what the clients share: mnist, idx:DIR, csv:FILE, jsonl:FILE, npz:FILE or images:DIR',
+      'mnist',
+    )
     .option('--test <spec>', 'what versions are measured on (else the test split of --data)')
     .option('--model <kind or file>', `${Object.keys(modelKinds).join(', ')}, or an .onnx file`, '2nn')
     .option('--hidden <units>', 'hidden layers of mlp, such as 200,200', wholes)
@@ -83,7 +92,9 @@ export function addSimulate(program: Command): void {
     .option('--learning-rate <x>', 'of the local optimizer', number(0))
     .option('--momentum <x>', 'of sgd and nesterov', number(0))
     .option('--optimizer <name>', optimizerNames.join(', '), oneOf(...optimizerNames))
-    .option('--loss <name>', 'what training makes small', oneOf(...Object.keys(losses)))
+    .option('--loss <name>', 'what training makes small', oneOf(...lossNames))
+    .option('--loss-graph <file>', 'a loss of your own: an ONNX graph of predictions, target and sampleWeights')
+    .option('--size <name=n>', 'a size that the model leaves open besides the batch; repeatable', openSize)
     .option('--distill-from <file>', "an .onnx file: learn from this model's answers besides the labels")
     .option('--temperature <x>', 'of --distill-from: how much is said of unlikely classes (2)', number(0))
     .option('--distill-alpha <share>', 'of --distill-from: share of the loss that comes from labels (0.5)', number(0))
@@ -119,7 +130,8 @@ async function simulate(options: Options): Promise<void> {
   const { loadDataset } = await import('@commonweight/edge-agent');
   const { runSimulation } = await import('../simulate/run-simulation.ts');
   const teacher = options.distillFrom === undefined ? undefined : await readFile(options.distillFrom);
-  const settings = settingsOf({ ...options, ...(await namedStrategy(options.strategy)) }, teacher);
+  const own = { ...(await namedStrategy(options.strategy)), ...(await ownLoss(options.lossGraph)) };
+  const settings = settingsOf({ ...options, ...own }, teacher);
   // Refused before data is read.
   const { robust } = strategyOf(taskOf(settings));
   if (settings.rootExamples !== undefined && robust?.needsRoot !== true)
@@ -161,9 +173,14 @@ function settingsOf(options: Options, teacher: Uint8Array | undefined): Settings
     ...(distillAlpha === undefined ? {} : { alpha: distillAlpha }),
   };
   const taskFlags: TaskFlags = { ...flags, ...distillation, model: 'model' };
+  const isSplit = /[?&]split=/.test(data);
+  if (isSplit && options.test === undefined) {
+    throw new UsageError('--data names a split: say with --test what versions are measured on');
+  }
   return {
-    data,
-    test: options.test ?? testSplitOf(data),
+    // What is tested is trained on by nobody.
+    data: isSplit || isSplitItself(data) ? data : withOption(data, 'split=train'),
+    test: options.test ?? withOption(data, 'split=test'),
     model,
     clients,
     fraction,
@@ -186,6 +203,11 @@ function settingsOf(options: Options, teacher: Uint8Array | undefined): Settings
   };
 }
 
+const withOption = (data: string, option: string): string => `${data}${data.includes('?') ? '&' : '?'}${option}`;
+
+/** Kinds of data whose files say what is to train on. */
+const isSplitItself = (data: string): boolean => /^(mnist|idx)\b/.test(data);
+
 function splitOf({ split, alpha, shards }: Options): Dealing {
   if (alpha !== undefined && split !== 'dirichlet') throw new UsageError('--alpha goes with --split dirichlet');
   if (shards !== undefined && split !== 'shards') throw new UsageError('--shards goes with --split shards');
@@ -199,12 +221,13 @@ function splitOf({ split, alpha, shards }: Options): Dealing {
   }
 }
 
-async function modelOf({ model, hidden, seed }: Options, { inputs, examples, classes }: Dataset): Promise<ModelProto> {
-  if (!Object.hasOwn(modelKinds, model)) return readModel(await readFile(model));
+async function modelOf({ model, hidden, seed }: Options, data: Dataset): Promise<ModelProto> {
+  if (!Object.hasOwn(modelKinds, model)) return await readOnnx(model);
+  const { classCount, valuesOfExample } = await import('@commonweight/edge-agent');
   const sizes = modelKinds[model]?.sizes ?? [];
   const shape: ModelShape = { seed };
-  if (sizes.includes('inputs')) shape.inputs = inputs.length / examples;
-  if (sizes.includes('outputs')) shape.outputs = classes;
+  if (sizes.includes('inputs')) shape.inputs = valuesOfExample(data);
+  if (sizes.includes('outputs')) shape.outputs = classCount(data) ?? Math.max(1, data.label.length);
   if (hidden !== undefined) shape.hidden = hidden;
   return builtModel(model, shape);
 }
@@ -215,11 +238,15 @@ interface Show {
   end(): void;
 }
 
-const lineOf = ({ round, accuracy, loss, refused, leftOut, seconds }: RoundRecord, rounds: number): string =>
+const lineOf = ({ round, accuracy, loss, testLoss, refused, leftOut, seconds }: RoundRecord, rounds: number): string =>
   [
     `round ${round}/${rounds}`,
     `loss ${loss.toFixed(4)}`,
-    ...(accuracy === null ? [] : [`${percent(accuracy)} right`]),
+    ...(accuracy !== null
+      ? [`${percent(accuracy)} right`]
+      : testLoss === null
+        ? []
+        : [`test loss ${testLoss.toPrecision(4)}`]),
     ...(refused === 0 ? [] : [`${refused} refused`]),
     ...(leftOut === 0 ? [] : [`${leftOut} left out`]),
     `${seconds.toFixed(1)} s`,
@@ -265,8 +292,13 @@ function closing(
 ): string {
   const total = (of: (record: RoundRecord) => number): number => rounds.reduce((sum, record) => sum + of(record), 0);
   const shown = (share: number | null): string => (share === null ? 'not measured' : percent(share));
+  const testLoss = rounds.at(-1)?.testLoss ?? null;
+  const outcome =
+    finalAccuracy === null && testLoss !== null
+      ? `a loss of ${testLoss.toPrecision(4)} on what nobody trains on`
+      : `${shown(finalAccuracy)} right at the end, ${shown(bestAccuracy)} at best`;
   return [
-    `${strategy}: ${rounds.length} rounds of ${cohortOf(settings)} of ${settings.clients} clients; ${shown(finalAccuracy)} right at the end, ${shown(bestAccuracy)} at best`,
+    `${strategy}: ${rounds.length} rounds of ${cohortOf(settings)} of ${settings.clients} clients; ${outcome}`,
     `  ${bytes(total(({ payloadBytes }) => payloadBytes))} sent, ${bytes(total(({ downloadBytes }) => downloadBytes))} fetched`,
     ...(personalAccuracy === null
       ? []

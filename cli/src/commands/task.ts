@@ -1,6 +1,6 @@
 import { Backoff, sleep, TransportError } from '@commonweight/client-sdk';
 import { parseConfig } from '@commonweight/coordinator';
-import { ConfigError, downlinkNames, losses, optimizerNames, strategies, valueEncodings } from '@commonweight/core';
+import { ConfigError, downlinkNames, lossNames, optimizerNames, strategies, valueEncodings } from '@commonweight/core';
 import type { TaskStatus } from '@commonweight/proto';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
@@ -11,18 +11,20 @@ import {
   names,
   number,
   oneOf,
+  openSize,
   option,
   share,
   talking,
   versionedName,
   whole,
 } from '../output/arguments.ts';
-import { CommandError, describeError } from '../output/failure.ts';
+import { CommandError, describeError, refusedIsUsage } from '../output/failure.ts';
 import { table } from '../output/format.ts';
 import { LiveView } from '../output/live-view.ts';
 import { standardOutput, type Output } from '../output/output.ts';
 import { stopSignal } from '../output/stop-signal.ts';
 import { namedStrategy } from '../task/named-strategy.ts';
+import { ownLoss } from '../task/own-loss.ts';
 import { showResults } from '../task/results.ts';
 import { taskConfig, type TaskFlags } from '../task/task-flags.ts';
 import { taskBlock, taskLine, taskRecord } from '../task/task-view.ts';
@@ -84,7 +86,13 @@ export function addTask(program: Command): void {
     .option('--learning-rate <x>', 'of the local optimizer', number(0))
     .option('--momentum <x>', 'of sgd and nesterov', number(0))
     .option('--optimizer <name>', optimizerNames.join(', '), oneOf(...optimizerNames))
-    .option('--loss <name>', 'what training makes small', oneOf(...Object.keys(losses)))
+    .option('--loss <name>', 'what training makes small', oneOf(...lossNames))
+    .option('--loss-graph <file>', 'a loss of your own: an ONNX graph of predictions, target and sampleWeights')
+    .option(
+      '--size <name=n>',
+      'a size that the model leaves open besides the batch, such as sequence=128; repeatable',
+      openSize,
+    )
     .option('--metrics <names>', 'what agents measure of each version before they train it, such as accuracy,f1', names)
     .option('--hold-out <share>', "of an agent's examples, to measure with and never train on (0.1)", number(0))
     .option(
@@ -145,15 +153,17 @@ export function addTask(program: Command): void {
 
 async function createTask(
   task: string,
-  options: Options & TaskFlags & { config?: string; start?: boolean },
+  options: Options & Omit<TaskFlags, 'lossGraph'> & { config?: string; lossGraph?: string; start?: boolean },
 ): Promise<void> {
   const file = options.config === undefined ? {} : jsonObject(await readFile(options.config, 'utf8'), options.config);
-  const config = taskConfig({ ...options, ...(await namedStrategy(options.strategy)) }, file);
+  const { lossGraph, ...flags } = options;
+  const own = { ...(await namedStrategy(options.strategy)), ...(await ownLoss(lossGraph)) };
+  const config = taskConfig({ ...flags, ...own }, file);
   const { name: strategy } = (config['strategy'] ?? {}) as { name?: string };
   // A strategy that only the coordinator has loaded is for the coordinator to check.
   if (strategy === undefined || Object.hasOwn(strategies, strategy)) parseConfig(JSON.stringify(config));
   const status = await withAdmin(options.coordinator, async (admin) => {
-    const created = await admin.createTask(task, config);
+    const created = await refusedIsUsage(() => admin.createTask(task, config));
     return options.start === true ? await admin.startTask(task) : created;
   });
   sayTask(status, options);

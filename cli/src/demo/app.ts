@@ -1,7 +1,7 @@
 // The demo's app: a process of its own that embeds the client SDK, predicts all the time in the form of each version
 // that is fastest here, and measures each version that it serves on images no agent trains on.
-import { connect, sleep, type Model } from '@commonweight/client-sdk';
-import { loadDataset, type Dataset } from '@commonweight/edge-agent';
+import { connect, sleep, type Inputs, type Model } from '@commonweight/client-sdk';
+import { exampleInputs, labelsOf, loadDataset } from '@commonweight/edge-agent';
 import { stopSignal, tellParent } from '../output/stop-signal.ts';
 
 const PREDICT_EVERY_MS = 25;
@@ -10,7 +10,9 @@ const IMAGES_MAX = 2000;
 
 const [url = '', name = '', data = ''] = process.argv.slice(2);
 const signal = stopSignal();
-const images = firstOf(await loadDataset(data), IMAGES_MAX);
+const images = await loadDataset(data);
+const shown = Array.from({ length: Math.min(images.examples, IMAGES_MAX) }, (_, index) => index);
+const labels = labelsOf(images)!;
 // What the app asked lately is what int8 forms are made and judged by.
 const client = await connect(url, { variant: { choice: 'auto' } });
 const model = await client.model(name);
@@ -26,7 +28,7 @@ model.on('superseded', ({ version }) => tellParent({ event: 'superseded', versio
 model.on('error', (error) => process.stderr.write(`${error.message}\n`));
 
 while (!signal.aborted) {
-  await predictOne(predictions % images.examples);
+  await predictOne(predictions % shown.length);
   if (predictions % REPORT_EVERY === 0) report();
   await sleep(PREDICT_EVERY_MS, signal);
 }
@@ -39,26 +41,28 @@ function report(): void {
 }
 
 async function predictOne(index: number): Promise<void> {
-  const size = images.inputs.length / images.examples;
   predictions += 1;
-  await ask(model, images.inputs.subarray(index * size, (index + 1) * size));
+  await ask(model, [index]);
 }
 
 /** Accuracy of the version that serves; all images go in one call, so one version answers for all. */
 async function measure(): Promise<void> {
-  const answer = await ask(model, images.inputs);
+  const answer = await ask(model, shown);
   if (answer === undefined) return;
   const { values, version } = answer;
-  const classes = values.length / images.examples;
-  const right = images.labels.filter(
-    (label, index) => largest(values.subarray(index * classes, (index + 1) * classes)) === label,
+  const classes = values.length / shown.length;
+  const right = shown.filter(
+    (index) => largest(values.subarray(index * classes, (index + 1) * classes)) === labels[index],
   );
-  tellParent({ event: 'accuracy', version, accuracy: right.length / images.examples });
+  tellParent({ event: 'accuracy', version, accuracy: right.length / shown.length });
 }
 
-async function ask(from: Model, input: Float32Array): Promise<{ values: Float32Array; version: number } | undefined> {
+async function ask(
+  from: Model,
+  indices: readonly number[],
+): Promise<{ values: Float32Array; version: number } | undefined> {
   try {
-    const { outputs, version } = await from.predict({ [from.contract?.inputs[0]?.name ?? 'input']: input });
+    const { outputs, version } = await from.predict(inputsOf(from, indices));
     const [first] = Object.values(outputs);
     return { values: first?.data as Float32Array, version };
   } catch (error) {
@@ -72,14 +76,6 @@ function largest(values: Float32Array): number {
   return values.indexOf(Math.max(...values));
 }
 
-function firstOf(
-  { inputs, labels, examples }: Dataset,
-  max: number,
-): { inputs: Float32Array; labels: Int32Array; examples: number } {
-  const count = Math.min(examples, max);
-  return {
-    inputs: inputs.subarray(0, (inputs.length / examples) * count),
-    labels: labels.subarray(0, count),
-    examples: count,
-  };
+function inputsOf({ contract }: Model, indices: readonly number[]): Inputs {
+  return exampleInputs(images, contract?.inputs ?? [], indices);
 }

@@ -5,6 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AdminClient } from '../admin/admin-client.ts';
+import { sourceOf } from '../admin/file-source.ts';
 import { freePort } from '../nats/free-port.ts';
 import { NATS_MEND, provideNats } from '../nats/provide.ts';
 import { CommandError } from '../output/failure.ts';
@@ -87,7 +88,7 @@ async function run(
   const admin = new AdminClient(url);
   closers.push(() => admin.close());
   const { inputs, outputs } = await sizesOf(options);
-  await orFailure(admin.importModel(MODEL, writeModel(demoModel(inputs, outputs, options.seed))));
+  await orFailure(admin.importModel(MODEL, sourceOf(writeModel(demoModel(inputs, outputs, options.seed)))));
   await orFailure(admin.createTask(TASK, demoTask(options)));
 
   const app = begin({
@@ -143,9 +144,9 @@ function coordinatorArgs(data: string, grpcPort: number, httpPort: number, nats:
 /** Values of an image and number of classes. */
 async function sizesOf(options: DemoOptions): Promise<{ inputs: number; outputs: number }> {
   if (options.data === undefined) return { inputs: 784, outputs: 10 };
-  const { loadDataset } = await import('@commonweight/edge-agent');
-  const { inputs, examples, classes } = await loadDataset(testData(options));
-  return { inputs: inputs.length / examples, outputs: classes };
+  const { classCount, loadDataset, valuesOfExample } = await import('@commonweight/edge-agent');
+  const data = await loadDataset(testData(options));
+  return { inputs: valuesOfExample(data), outputs: classCount(data)! };
 }
 
 const online = async (admin: AdminClient): Promise<number> =>

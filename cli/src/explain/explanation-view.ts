@@ -17,12 +17,17 @@ export function explanationText(explanation: Explanation, example: ExplainedExam
   const [row] = rows;
   if (row === undefined) return '';
   const parts = Object.entries(attributions).flatMap(([name, { data, dims }]) => {
-    const shares = Array.from(data, Number);
+    const shares = Array.from(data as ArrayLike<number | bigint>, Number);
     const image = imageOf(dims, shares);
     return [
       ...(image === undefined ? [] : [heatMap(image)]),
       `${name}: the ${Math.min(example.top, shares.length)} of ${shares.length} values that count most`,
-      reasons(shares, image === undefined ? dims.slice(1) : sizesOf(dims, image), example, inputs[name]?.data ?? []),
+      reasons(
+        shares,
+        image === undefined ? dims.slice(1) : sizesOf(dims, image),
+        example,
+        (inputs[name]?.data ?? []) as ArrayLike<number | bigint>,
+      ),
     ];
   });
   return [summary(output, row, `${method}${steps > 1 ? `, ${steps} steps` : ''}`, example.baseline), ...parts].join(

@@ -45,7 +45,10 @@ function typeName(model: string): string {
 const isImage = ({ dtype, dims }: TensorSpec): boolean =>
   ['float', 'double', 'uint8'].includes(dtype) && dims.length >= 2 && dims.length <= 4;
 
-const arrayType = ({ dtype }: TensorSpec): string => elementKind(dtype)?.array.name ?? 'never';
+function arrayType({ dtype }: TensorSpec): string {
+  if (dtype === 'string') return 'string[]';
+  return elementKind(dtype)?.array.name ?? 'never';
+}
 
 function tensorType(spec: TensorSpec): string {
   const dims = spec.dims.map((dim) => (dim < 0 ? 'number' : String(dim)));

@@ -18,7 +18,8 @@ export interface ExampleFlags {
 /** One example for a model, and what is known of it. */
 export interface Example {
   inputs: Inputs;
-  label?: number;
+  /** A class, by its name where it has one. */
+  label?: number | string;
   /** Names of the values. */
   columns?: string[] | undefined;
 }
@@ -36,16 +37,15 @@ export async function exampleFrom(flags: ExampleFlags): Promise<(model: Model) =
     const images = image.map((file) => ({ image: file }));
     return (model) => ({ inputs: firstInput(model, images) });
   }
-  const { columnsOf, loadDataset } = await import('@commonweight/edge-agent');
-  const { inputs, labels, examples } = await loadDataset(data!);
+  const { exampleInputs, labelsOf, loadDataset, valueNames } = await import('@commonweight/edge-agent');
+  const set = await loadDataset(data!);
+  const { examples, classes } = set;
   if (index >= examples) throw new UsageError(`--index ${index} is past the end: ${data} has ${examples} examples`);
-  const size = inputs.length / examples;
-  const values = inputs.slice(index * size, (index + 1) * size);
-  const columns = await columnsOf(data!);
+  const label = labelsOf(set)?.[index];
   return (model) => ({
-    inputs: firstInput(model, values),
-    label: labels[index] ?? -1,
-    columns,
+    inputs: exampleInputs(set, model.contract?.inputs ?? [], [index]),
+    ...(label === undefined ? {} : { label: classes?.[label] ?? label }),
+    columns: valueNames(set),
   });
 }
 

@@ -1,9 +1,9 @@
-import type { Inputs, TypedArray } from '@commonweight/client-sdk';
+import { elementKind, zeros, type Tensor, type TensorData } from '@commonweight/client-sdk';
 import type { TensorSpec } from '@commonweight/core';
 import { UsageError } from '../output/failure.ts';
 
 /** What a JSON file gives for a model's inputs: an object of arrays by name, or one array where there is one input. */
-export function inputsFrom(json: unknown, specs: readonly TensorSpec[]): Inputs {
+export function inputsFrom(json: unknown, specs: readonly TensorSpec[]): Record<string, TensorData | Tensor> {
   const [only] = specs;
   if (Array.isArray(json)) {
     if (specs.length === 1 && only !== undefined) return { [only.name]: typed(json, only) };
@@ -23,15 +23,29 @@ export function inputsFrom(json: unknown, specs: readonly TensorSpec[]): Inputs 
   );
 }
 
-function typed(value: unknown, { name, dtype }: TensorSpec): TypedArray {
+/** Values of one input; with their shape where it could not be told from how many there are. */
+function typed(value: unknown, { name, dtype, dims }: TensorSpec): TensorData | Tensor {
   const flat: unknown[] = Array.isArray(value) ? value.flat(Infinity) : [value];
-  const wrong = flat.find((item) => typeof item !== 'number');
-  if (wrong !== undefined)
-    throw new UsageError(`input '${name}' holds ${JSON.stringify(wrong)}, which is not a number`);
-  const numbers = flat as number[];
-  if (dtype === 'int64') return BigInt64Array.from(numbers, BigInt);
-  if (dtype === 'int32') return Int32Array.from(numbers);
-  if (dtype === 'uint8') return Uint8Array.from(numbers);
-  if (dtype === 'double') return Float64Array.from(numbers);
-  return Float32Array.from(numbers);
+  const wanted = dtype === 'string' ? 'string' : 'number';
+  const values = dtype === 'bool' ? flat.map((item) => (typeof item === 'boolean' ? Number(item) : item)) : flat;
+  const wrong = values.find((item) => typeof item !== wanted);
+  if (wrong !== undefined) {
+    const what = wanted === 'string' ? 'no text' : 'not a number';
+    throw new UsageError(`input '${name}' holds ${JSON.stringify(wrong)}, which is ${what}`);
+  }
+  const kind = elementKind(dtype);
+  if (kind === undefined) throw new UsageError(`input '${name}' is of type ${dtype}, which cannot be given here`);
+  const data = zeros(kind, values.length);
+  const isLarge = data instanceof BigInt64Array || data instanceof BigUint64Array;
+  values.forEach((item, index) => {
+    if (isLarge && !Number.isSafeInteger(item)) {
+      throw new UsageError(`input '${name}' holds ${item as number}, which is no whole number up to 2^53`);
+    }
+    (data as unknown[])[index] = isLarge ? BigInt(item as number) : item;
+  });
+  if (dims.filter((dim) => dim < 0).length <= 1) return data;
+  return { data, dims: nesting(value) };
 }
+
+/** Lengths of nested arrays, the outermost first. */
+const nesting = (value: unknown): number[] => (Array.isArray(value) ? [value.length, ...nesting(value[0])] : []);

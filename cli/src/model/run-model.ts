@@ -1,4 +1,11 @@
-import { elementKind, OrtEngine, type Session, type TypedArray, type TypedTensor } from '@commonweight/client-sdk';
+import {
+  elementKind,
+  OrtEngine,
+  type Session,
+  type Tensor,
+  type TensorData,
+  type TypedTensor,
+} from '@commonweight/client-sdk';
 import { writeModel, type ModelProto, type TensorSpec } from '@commonweight/core';
 import { CommandError } from '../output/failure.ts';
 
@@ -46,8 +53,9 @@ export const copyOf = (feeds: Feeds): Record<string, TypedTensor> =>
   Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, { ...tensor, data: tensor.data.slice() }]));
 
 /** Values as the tensor that the input wants; sizes fixed only at run time follow from how many there are. */
-export function tensorFor(spec: TensorSpec, data: TypedArray): TypedTensor {
-  const { name, dtype, dims } = spec;
+export function tensorFor(spec: TensorSpec, given: TensorData | Tensor): TypedTensor {
+  const { name, dtype } = spec;
+  const { data, dims } = 'dims' in given ? given : { data: given, dims: spec.dims };
   const type = elementKind(dtype)?.type;
   if (type === undefined) throw new CommandError(`input '${name}' is of type ${dtype}, which cannot be given here`);
   const open = dims.filter((dim) => dim < 0).length;

@@ -1,5 +1,5 @@
-import type { TypedArray } from '@commonweight/client-sdk';
-import { contractOf, seeded, type ModelProto, type TensorSpec } from '@commonweight/core';
+import { madeUpInputs } from '@commonweight/client-sdk';
+import { contractOf, type ModelProto, type TensorSpec } from '@commonweight/core';
 import { readFile } from 'node:fs/promises';
 import { CommandError } from '../output/failure.ts';
 import { inputsFrom } from './json-inputs.ts';
@@ -14,25 +14,19 @@ export async function readSamples(model: ModelProto, data: string, examplesMax: 
     const feeds = await jsonFeeds(data, inputs);
     return { source: data, batches: [{ feeds }], one: feeds };
   }
-  const [only, ...others] = inputs;
-  if (only === undefined || others.length > 0 || only.dtype !== 'float') {
-    throw new CommandError(
-      `a data set fills one float input, and the model has ${inputs.map(({ name, dtype }) => `${name} ${dtype}`).join(', ')}: give a .json file with arrays by name`,
-    );
-  }
-  const { loadDataset } = await import('@commonweight/edge-agent');
+  const { exampleInputs, labelsOf, loadDataset } = await import('@commonweight/edge-agent');
   const set = await loadDataset(data);
-  const size = set.inputs.length / set.examples;
   const count = Math.min(set.examples, examplesMax);
-  const batch = only.dims.some((dim) => dim < 0) ? BATCH : 1;
+  const batch = inputs.every(({ dims }) => (dims[0] ?? 1) < 0) ? BATCH : 1;
+  const labels = labelsOf(set);
   const batches = [];
   for (let start = 0; start < count; start += batch) {
-    const end = Math.min(start + batch, count);
-    const feeds = { [only.name]: tensorFor(only, set.inputs.slice(start * size, end * size)) };
-    batches.push({ feeds, labels: set.labels.slice(start, end) });
+    const indices = Array.from({ length: Math.min(batch, count - start) }, (_, at) => start + at);
+    const known = labels === undefined ? {} : { labels: indices.map((index) => labels[index]!) };
+    batches.push({ feeds: exampleInputs(set, inputs, indices), ...known });
   }
   if (batches.length === 0) throw new CommandError(`data '${data}' holds no examples: give another set`);
-  return { source: data, batches, one: { [only.name]: tensorFor(only, set.inputs.slice(0, size)) } };
+  return { source: data, batches, one: exampleInputs(set, inputs, [0]) };
 }
 
 async function jsonFeeds(file: string, specs: readonly TensorSpec[]): Promise<Feeds> {
@@ -50,7 +44,7 @@ async function jsonFeeds(file: string, specs: readonly TensorSpec[]): Promise<Fe
     specs.map((spec) => {
       const data = given[spec.name];
       if (data === undefined) throw new CommandError(`${file} has no values for input '${spec.name}': add them`);
-      return [spec.name, tensorFor(spec, data as TypedArray)];
+      return [spec.name, tensorFor(spec, data)];
     }),
   );
 }
@@ -70,14 +64,5 @@ export function madeUpRows(model: ModelProto): Samples {
 }
 
 function madeUpFeeds(model: ModelProto, seed: string): Feeds {
-  const random = seeded(seed);
-  return Object.fromEntries(
-    contractOf(model).inputs.map((spec) => {
-      const dims = spec.dims.map((dim) => (dim < 0 ? 1 : dim));
-      const length = dims.reduce((size, dim) => size * dim, 1);
-      const data =
-        spec.dtype === 'int64' ? new BigInt64Array(length) : Float32Array.from({ length }, () => random.normal());
-      return [spec.name, tensorFor({ ...spec, dims }, spec.dtype === 'int32' ? new Int32Array(length) : data)];
-    }),
-  );
+  return madeUpInputs(contractOf(model).inputs, { rows: 1, seed });
 }

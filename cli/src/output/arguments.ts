@@ -60,6 +60,13 @@ export function option(text: string, before: Record<string, number> = {}): Recor
   throw new InvalidArgumentError('Give key=value, such as beta1=0.9.');
 }
 
+/** `sequence=128`, gathered over repeated flags. */
+export function openSize(text: string, before: Record<string, number> = {}): Record<string, number> {
+  const at = text.lastIndexOf('=');
+  if (at > 0) return { ...before, [text.slice(0, at)]: whole(1)(text.slice(at + 1)) };
+  throw new InvalidArgumentError('Give name=size, such as sequence=128.');
+}
+
 /** `region=eu`, gathered over repeated flags. */
 export function label(text: string, before: Readonly<Record<string, string>> = {}): Record<string, string> {
   const at = text.indexOf('=');

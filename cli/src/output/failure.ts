@@ -1,3 +1,4 @@
+import { TransportError } from '@commonweight/client-sdk';
 import { ConfigError } from '@commonweight/core';
 
 /** The command line itself is wrong: exit code 2. */
@@ -8,6 +9,16 @@ export class UsageError extends Error {
 /** The command could not do its work: exit code 1. The message names the cause and the mend. */
 export class CommandError extends Error {
   override name = 'CommandError';
+}
+
+/** Work that a coordinator may refuse for what it was given, which is the user's to mend: exit code 2. */
+export async function refusedIsUsage<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (cause) {
+    if (cause instanceof TransportError && cause.code === 'invalid') throw new UsageError(cause.message, { cause });
+    throw cause;
+  }
 }
 
 /** A question that cannot be answered from what is there: exit code 2, so that a script can tell it from a no. */

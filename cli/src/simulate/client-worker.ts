@@ -12,8 +12,11 @@ import {
 } from '@commonweight/core';
 import { inflated } from '@commonweight/coordinator';
 import {
+  classCount,
   deflated,
   evaluate,
+  Evaluator,
+  labelsOf,
   LoadedGraphs,
   LoadedTeacher,
   localRound,
@@ -33,10 +36,13 @@ const GRAPHS_MAX = 16;
 const port = parentPort;
 if (port === null) throw new Error('this file is a worker');
 const setup = workerData as WorkerSetup;
-const graphs = new LoadedGraphs(await openEngine('ort-cpu', { threads: 1 }), GRAPHS_MAX);
-const loadedTeacher = new LoadedTeacher(graphs.engine);
+const engine = await openEngine('ort-cpu', { threads: 1 });
+const graphs = new LoadedGraphs(engine, GRAPHS_MAX);
+const evaluator = new Evaluator(engine);
+const loadedTeacher = new LoadedTeacher(engine);
 const teacher = setup.teacher === undefined ? {} : { teacher: { key: 'teacher', onnx: setup.teacher } };
 const { length } = layoutOf(readModel(setup.graph));
+const classes = classCount(setup.train) ?? 0;
 
 async function play(job: ClientJob): Promise<ClientResult> {
   const { assignment } = job;
@@ -80,8 +86,15 @@ async function kept(file: string | undefined, values: number): Promise<Float32Ar
 
 function dataOf(client: number): Dataset {
   const data = subset(setup.train, [...(setup.parts[client] ?? [])]);
-  if (!setup.flipped.includes(client)) return data;
-  return { ...data, labels: data.labels.map((label) => data.classes - 1 - label) };
+  return setup.flipped.includes(client) ? flipped(data) : data;
+}
+
+/** The last class becomes the first, and so on. */
+function flipped(data: Dataset): Dataset {
+  const labels = labelsOf(data)!;
+  const values = labels.map((label) => classes - 1 - label);
+  const columns = data.columns.map((column) => (column.name === data.label[0] ? { ...column, values } : column));
+  return { ...data, columns };
 }
 
 async function answer(message: Exclude<ToWorker, { type: 'end' }>): Promise<void> {
@@ -89,7 +102,7 @@ async function answer(message: Exclude<ToWorker, { type: 'end' }>): Promise<void
   try {
     if (message.type === 'client') return tell({ id: message.id, result: await play(message) });
     const data = subset(setup.test, [...message.examples]);
-    const result = await evaluate(setup.graph, message.weights, data, { loss: setup.loss, threads: 1 });
+    const result = await evaluate(setup.graph, message.weights, data, { plan: setup.plan, evaluator });
     tell({ id: message.id, result });
   } catch (error) {
     tell({ id: message.id, failure: (error as Error).message });
@@ -102,6 +115,7 @@ port.on('message', (message: ToWorker) => {
   before = before.then(async () => {
     if (message.type !== 'end') return answer(message);
     await graphs.release();
+    await evaluator.release();
     port.close();
   });
 });

@@ -1,5 +1,4 @@
-import type { LossName } from '@commonweight/core';
-import type { Dataset, Evaluation, UpdateAssignment } from '@commonweight/edge-agent';
+import type { Dataset, Evaluation, MeasuredBy, UpdateAssignment } from '@commonweight/edge-agent';
 
 /** What a worker has from the beginning: graph and data are shared memory, so that no worker has a copy. */
 export interface WorkerSetup {
@@ -10,7 +9,8 @@ export interface WorkerSetup {
   parts: readonly Int32Array[];
   /** Clients whose labels are turned around. */
   flipped: readonly number[];
-  loss: LossName;
+  /** How versions are measured. */
+  plan: MeasuredBy;
   /** An ONNX file whose answers clients learn from. */
   teacher?: Uint8Array;
 }

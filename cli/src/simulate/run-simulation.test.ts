@@ -119,7 +119,7 @@ describe('a simulation', () => {
   test('whose data do not fit the model says so', async () => {
     const model = logistic({ inputs: 700, outputs: 10, seed: 1 });
     await expect(runSimulation({ ...input(), model })).rejects.toThrow(
-      /an example has 784 values and the model takes 700/,
+      /an example has 784 values \(image\) and input 'input' \(float\[700\]\) takes 700/,
     );
   });
 });

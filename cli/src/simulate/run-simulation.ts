@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { gridOf, type TaskConfig } from '@commonweight/coordinator';
 import {
+  ConfigError,
   decodeUpdate,
   encodeStep,
   encodeUpdate,
@@ -31,7 +32,8 @@ import {
   type UpdateFormat,
   type UpdateShape,
 } from '@commonweight/core';
-import { dealOut, type Dataset, type Evaluation } from '@commonweight/edge-agent';
+import { dealOut, labelsOf, type Dataset, type Evaluation } from '@commonweight/edge-agent';
+import { sharedBytes, sharedData } from './shared-data.ts';
 import { formatToWire, gridToWire } from '@commonweight/proto';
 import { readFile } from 'node:fs/promises';
 import { attacks } from './attacks.ts';
@@ -125,9 +127,15 @@ class Simulation {
     this.#format = formatOf(this.#task);
     this.#random = seeded(settings.seed).fork('simulation');
     const dealing = { ...settings.split, parts: settings.clients, seed: settings.seed };
-    const parts = input.parts ?? dealOut(train.labels, dealing).map((part) => Int32Array.from(part));
+    const parts = input.parts ?? dealOut(labelsOf(train), train.examples, dealing).map((part) => Int32Array.from(part));
     this.#root = this.#strategy.robust?.needsRoot === true ? settings.clients : undefined;
     this.#parts = this.#root === undefined ? parts : [...parts, this.#rootPart(parts)];
+    if (settings.attack?.name === 'label-flip' && labelsOf(train) === undefined) {
+      throw new ConfigError(
+        'label-flip turns classes around, and the labels are none: choose another attack',
+        'attack',
+      );
+    }
     const hostile = Math.round((settings.attack?.share ?? 0) * settings.clients);
     const clients = Array.from({ length: settings.clients }, (_, client) => client);
     this.#attackers = new Set(this.#random.fork('attackers').shuffle(clients).slice(0, hostile));
@@ -146,13 +154,13 @@ class Simulation {
     const { train, test, threads, signal } = this.#input;
     const pool = new ClientPool(
       {
-        graph: shared(this.#graph),
-        train: { ...train, inputs: sharedFloats(train.inputs) },
-        test: { ...test, inputs: sharedFloats(test.inputs) },
+        graph: sharedBytes(this.#graph),
+        train: sharedData(train),
+        test: sharedData(test),
         parts: this.#parts,
         flipped: this.#settings.attack?.name === 'label-flip' ? [...this.#attackers] : [],
-        loss: this.#plan.loss,
-        ...(this.#input.teacher === undefined ? {} : { teacher: shared(this.#input.teacher) }),
+        plan: this.#plan,
+        ...(this.#input.teacher === undefined ? {} : { teacher: sharedBytes(this.#input.teacher) }),
       },
       threads,
     );
@@ -353,7 +361,7 @@ class Simulation {
 
   /** A version on all examples that are held out, in parts that do not depend on the number of threads: sums have one order. */
   async #measure(pool: ClientPool, weights: Float32Array): Promise<Evaluation> {
-    const all = this.#input.test.labels.map((_, i) => i);
+    const all = Int32Array.from({ length: this.#input.test.examples }, (_, i) => i);
     const parts = Array.from({ length: Math.ceil(all.length / MEASURED_TOGETHER) }, (_, i) =>
       all.slice(i * MEASURED_TOGETHER, (i + 1) * MEASURED_TOGETHER),
     );
@@ -379,10 +387,11 @@ class Simulation {
   async #measureOwn(pool: ClientPool, { weights, kept }: Standing): Promise<number | null> {
     const layers = localLayers(layoutOf(readModel(this.#graph)), this.#plan.localLayers);
     const { clients, split, seed } = this.#settings;
-    const { labels } = this.#input.test;
+    const { examples: count } = this.#input.test;
+    const labels = labelsOf(this.#input.test);
     const isPersonal = layers.length > 0 || localMethodOf(this.#plan).personal !== undefined;
-    if (!isPersonal || labels.length < 10 * clients) return null;
-    const parts = dealOut(labels, { ...split, parts: clients, seed });
+    if (!isPersonal || count < 10 * clients) return null;
+    const parts = dealOut(labels, count, { ...split, parts: clients, seed });
     const measured = await Promise.all(
       Object.entries(kept).flatMap(([client, files]) => {
         const examples = Int32Array.from(parts[Number(client)] ?? []);
@@ -411,15 +420,3 @@ const total = (a: Evaluation, b: Evaluation): Evaluation => ({
 
 const accuracyOf = (measured: Evaluation | undefined): number | null =>
   measured?.correct === undefined ? null : measured.correct / measured.examples;
-
-function shared(bytes: Uint8Array): Uint8Array {
-  const copy = new Uint8Array(new SharedArrayBuffer(bytes.length));
-  copy.set(bytes);
-  return copy;
-}
-
-function sharedFloats(values: Float32Array): Float32Array {
-  const copy = new Float32Array(new SharedArrayBuffer(4 * values.length));
-  copy.set(values);
-  return copy;
-}

@@ -30,3 +30,16 @@ export function requireNone(flags: TaskFlags, keys: readonly (keyof TaskFlags)[]
   if (key === undefined) return;
   throw new UsageError(`--${key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} ${why}`);
 }
+
+/** Sizes that the model leaves open; nothing where nobody said any. */
+export function sizesOf(file: Config, { size }: TaskFlags): Config {
+  const sizes = { ...file, ...size };
+  return Object.keys(sizes).length === 0 ? {} : { sizes };
+}
+
+/** The loss: one by its name, or a graph of somebody's own. */
+export function lossIn({ loss, lossGraph }: TaskFlags): { loss?: string | undefined; lossGraph?: string | undefined } {
+  if (lossGraph === undefined) return { loss };
+  if (loss === undefined || loss === 'graph') return { loss: 'graph', lossGraph };
+  throw new UsageError(`--loss-graph is the loss: leave --loss ${loss} out`);
+}

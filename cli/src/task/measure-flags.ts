@@ -1,5 +1,5 @@
 import { UsageError } from '../output/failure.ts';
-import { cohortOf, given, requireNone, whereIn, type Config } from './config-parts.ts';
+import { cohortOf, given, lossIn, requireNone, sizesOf, whereIn, type Config } from './config-parts.ts';
 import type { TaskFlags } from './task-flags.ts';
 
 export const STATISTICS_FLAGS = ['features', 'precisionBits', 'range', 'classes'] as const;
@@ -28,15 +28,17 @@ const TRAINING_FLAGS = [
   'gateMax',
   'gateMs',
 ] as const;
-const EVALUATION_FLAGS = ['loss', 'metrics', 'holdOut'] as const;
+const EVALUATION_FLAGS = ['loss', 'lossGraph', 'metrics', 'holdOut', 'size'] as const;
 
 /** A task that measures: what it has in common with others, and what agents are asked. */
 export function measureConfig(kind: string, flags: TaskFlags, file: Config): Config {
   requireNone(flags, TRAINING_FLAGS, `is for tasks that train, and --kind is ${kind}`);
   if (kind === 'evaluate') requireNone(flags, STATISTICS_FLAGS, 'goes with --kind statistics');
   if (kind === 'statistics') requireNone(flags, EVALUATION_FLAGS, 'says nothing where agents only count');
-  const asked = { loss: flags.loss, metrics: flags.metrics, holdOut: flags.holdOut };
-  const evaluation = { loss: 'cross-entropy', ...((file['evaluation'] ?? {}) as Config), ...given(asked) };
+  const asked = { ...lossIn(flags), metrics: flags.metrics, holdOut: flags.holdOut };
+  const inFile = (file['evaluation'] ?? {}) as Config;
+  const sizes = sizesOf((inFile['sizes'] ?? {}) as Config, flags);
+  const evaluation = { loss: 'cross-entropy', ...inFile, ...given(asked), ...sizes };
   const { features, precisionBits, classes, range } = flags;
   const counted = { features, precisionBits, classes, ...(range === undefined ? {} : rangeOf(range)) };
   const config: Config = {

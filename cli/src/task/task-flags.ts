@@ -1,7 +1,7 @@
 import { strategies } from '@commonweight/core';
 import type { VersionedName } from '../output/arguments.ts';
 import { UsageError } from '../output/failure.ts';
-import { cohortOf, given, requireNone, whereIn, type Config } from './config-parts.ts';
+import { cohortOf, given, lossIn, requireNone, sizesOf, whereIn, type Config } from './config-parts.ts';
 import { gatesOf } from './gate-flags.ts';
 import { measureConfig, STATISTICS_FLAGS } from './measure-flags.ts';
 
@@ -24,6 +24,9 @@ export interface TaskFlags {
   momentum?: number;
   optimizer?: string;
   loss?: string;
+  /** In base64. */
+  lossGraph?: string;
+  size?: Record<string, number>;
   localLayers?: string[];
   encoding?: string;
   topK?: number;
@@ -111,7 +114,13 @@ export function taskConfig(flags: TaskFlags, file: Config = {}): Config {
       ...plan,
       ...evaluationOf((plan['evaluation'] ?? {}) as Config, flags),
       ...distillationOf((plan['distillation'] ?? {}) as Config, file['teacher'] !== undefined, flags),
-      ...given({ loss: flags.loss, epochs: flags.epochs, batchSize: flags.batch, localLayers: flags.localLayers }),
+      ...given({
+        ...lossIn(flags),
+        epochs: flags.epochs,
+        batchSize: flags.batch,
+        localLayers: flags.localLayers,
+      }),
+      ...sizesOf((plan['sizes'] ?? {}) as Config, flags),
       optimizer: {
         name: 'sgd',
         learningRate: /^(adam|rmsprop)/.test(flags.optimizer ?? '')

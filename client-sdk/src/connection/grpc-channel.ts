@@ -87,9 +87,15 @@ const CHANNEL_OPTIONS = {
   'grpc.use_local_subchannel_pool': 1,
 };
 
+/** How long the other side may be silent where it has large work to do at once. */
+export interface ChannelOptions {
+  silentMsMax?: number;
+}
+
 /** Opens a channel to `grpc://127.0.0.1:PORT`, or to one of several. Connecting happens with the first call. */
-export function openGrpcChannel(url: string): GrpcChannel {
-  const client = new Client(targetOf(url), plainWithin(CONNECT_TIMEOUT_MS), CHANNEL_OPTIONS);
+export function openGrpcChannel(url: string, { silentMsMax }: ChannelOptions = {}): GrpcChannel {
+  const patience = silentMsMax === undefined ? {} : { 'grpc.keepalive_timeout_ms': silentMsMax };
+  const client = new Client(targetOf(url), plainWithin(CONNECT_TIMEOUT_MS), { ...CHANNEL_OPTIONS, ...patience });
   return {
     unary(method, request, options = {}) {
       const { path, requestSerialize, responseDeserialize } = wireOf(method);

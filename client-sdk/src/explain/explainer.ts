@@ -219,6 +219,8 @@ function baselineOf({ inputs: specs }: Contract, example: Feed, given: number | 
   if (!Number.isFinite(given)) throw new InputError(`the baseline ${given} is no number to compare with`);
   return Object.fromEntries(
     Object.entries(example).map(([name, { type, data, dims }]): [string, TypedTensor] => {
+      if (!ArrayBuffer.isView(data))
+        throw new InputError(`'${name}' holds texts, which nothing can be said of by gradients`);
       const isFloat = data instanceof Float32Array || data instanceof Float64Array;
       if (!isFloat && !Number.isInteger(given))
         throw new InputError(`'${name}' holds whole numbers, and ${given} is none`);

@@ -2,7 +2,7 @@
  * One labelled example as a line of text: a JSON array of a checksum and the example, whose text the checksum is of. It is what
  * `commonweight agent --data feedback:FOLDER` reads.
  */
-import type { ElementType, Feeds, TypedArray, TypedTensor } from '../runtime/tensor.ts';
+import type { ElementType, Feeds, TensorData, TypedArray, TypedTensor } from '../runtime/tensor.ts';
 import { crc32 } from '../platform/crc32.ts';
 
 export interface LabelledExample {
@@ -21,9 +21,11 @@ export class FeedbackLineError extends Error {
   override name = 'FeedbackLineError';
 }
 
-const ARRAYS: Readonly<Record<ElementType, new (buffer: ArrayBuffer) => TypedArray>> = {
+const ARRAYS: Readonly<Record<Exclude<ElementType, 'string'>, new (buffer: ArrayBuffer) => TypedArray>> = {
   float32: Float32Array,
   float64: Float64Array,
+  // Apps have halves as floats.
+  float16: Float32Array,
   int8: Int8Array,
   uint8: Uint8Array,
   int16: Int16Array,
@@ -37,8 +39,7 @@ const ARRAYS: Readonly<Record<ElementType, new (buffer: ArrayBuffer) => TypedArr
 
 export function lineOf({ inputs, ...example }: LabelledExample): string {
   const tensors = Object.entries(inputs).map(([name, { type, data, dims }]) => {
-    const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
-    return [name, { type, dims, data: bytes.toString('base64') }];
+    return [name, { type, dims, data: textOf(data) }];
   });
   const text = JSON.stringify({ ...example, inputs: Object.fromEntries(tensors) as unknown });
   return `["${crc32(new TextEncoder().encode(text))}",${text}]`;
@@ -50,11 +51,21 @@ export function exampleIn(line: string): LabelledExample {
   if (sum === undefined) throw new FeedbackLineError('it is no feedback');
   if (crc32(new TextEncoder().encode(text)) !== sum) throw new FeedbackLineError('its checksum is wrong');
   const { inputs, ...example } = JSON.parse(text) as Omit<LabelledExample, 'inputs'> & {
-    inputs: Record<string, { type: ElementType; dims: number[]; data: string }>;
+    inputs: Record<string, { type: ElementType; dims: number[]; data: string | string[] }>;
   };
   const tensors = Object.entries(inputs).map(([name, { type, dims, data }]): [string, TypedTensor] => {
-    const bytes = Uint8Array.from(Buffer.from(data, 'base64'));
-    return [name, { type, dims, data: new ARRAYS[type](bytes.buffer) }];
+    return [name, { type, dims, data: valuesIn(type, data) }];
   });
   return { ...example, guess: example.guess, inputs: Object.fromEntries(tensors) };
+}
+
+/** Numbers by their bytes, in base64; texts as they are. */
+function textOf(data: TensorData): string | string[] {
+  if (!ArrayBuffer.isView(data)) return data;
+  return Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('base64');
+}
+
+function valuesIn(type: ElementType, data: string | string[]): TensorData {
+  if (type === 'string' || typeof data !== 'string') return [...data];
+  return new ARRAYS[type](Uint8Array.from(Buffer.from(data, 'base64')).buffer);
 }

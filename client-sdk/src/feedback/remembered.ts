@@ -1,7 +1,7 @@
 import { hex } from '../hex.ts';
 import { ModelError } from '../errors.ts';
 import { placeOfLargest } from '../runtime/deviation.ts';
-import type { Feeds, Tensor, TypedTensor } from '../runtime/tensor.ts';
+import { bytesIn, type Feeds, type Tensor, type TypedTensor } from '../runtime/tensor.ts';
 
 /** A prediction of which the app may say later what would have been right. */
 export interface Remembered {
@@ -54,7 +54,7 @@ export class RememberedPredictions {
   }
 
   remember(number: number, remembered: Remembered): void {
-    const bytes = Object.values(remembered.feeds).reduce((sum, { data }) => sum + data.byteLength, 0);
+    const bytes = Object.values(remembered.feeds).reduce((sum, { data }) => sum + bytesIn(data), 0);
     this.#entries.set(number, { remembered, bytes, atMs: this.#nowMs() });
     this.#bytes += bytes;
     const { predictionsMax, inputBytesMax } = this.#options;

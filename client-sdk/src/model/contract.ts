@@ -9,7 +9,12 @@ export interface Contract {
 
 /** The contract in a manifest. */
 export function contractIn(manifest: { inputs: TensorContract[]; outputs: TensorContract[] }): Contract {
-  const spec = ({ name, dtype, dims }: TensorContract): TensorSpec => ({ name, dtype, dims: dims.map(Number) });
+  const spec = ({ name, dtype, dims, symbols }: TensorContract): TensorSpec => ({
+    name,
+    dtype,
+    dims: dims.map(Number),
+    ...(symbols.length === 0 ? {} : { symbols }),
+  });
   return { inputs: manifest.inputs.map(spec), outputs: manifest.outputs.map(spec) };
 }
 

@@ -26,6 +26,23 @@ test.each([
   ['a shape for other values', { input: { data: new Float32Array(4), dims: [2, 2, 2] } }, 'has 4 values'],
 ])('%s is refused', (_, inputs, message) => expect(() => feedsFor([image], inputs)).toThrow(message));
 
+test('texts are given as arrays of them', () => {
+  const city = { name: 'city', dtype: 'string', dims: [-1, 1] };
+  expect(feedsFor([city], { city: ['Rome', 'Oslo'] })).toEqual({
+    city: { type: 'string', data: ['Rome', 'Oslo'], dims: [2, 1] },
+  });
+  expect(zerosFor([city])['city']).toEqual({ type: 'string', data: [''], dims: [1, 1] });
+  const refused = (data: unknown) => () => feedsFor([city], { city: data as string[] });
+  expect(refused(['Rome', 3])).toThrow("input 'city' is string[?, 1] and takes texts in arrays: it holds number");
+  expect(refused({ data: ['Rome', 3], dims: [2, 1] })).toThrow("input 'city' takes texts, and value 1 is none");
+  expect(feedsFor([city], { city: [['Rome'], ['Oslo']] })['city']).toEqual({
+    type: 'string',
+    data: ['Rome', 'Oslo'],
+    dims: [2, 1],
+  });
+  expect(refused(new Float32Array(1))).toThrow('takes an array of texts, not a Float32Array');
+});
+
 test('a warm-up runs a batch of one', () => {
   expect(zerosFor([image])['input']?.dims).toEqual([1, 2, 2]);
 });

@@ -1,6 +1,6 @@
 import type { TensorSpec } from '@commonweight/core';
 import { InputError } from '../errors.ts';
-import { elementKind, sizeOf, type Tensor, type TypedArray, type TypedTensor } from '../runtime/tensor.ts';
+import { elementKind, sizeOf, zeros, type Tensor, type TensorData, type TypedTensor } from '../runtime/tensor.ts';
 import { imagesIn, type ImageInput } from '../images/encoded.ts';
 import { imagesAsTensor, type DecodedImage } from '../images/image-input.ts';
 import type { Pixels } from '../images/resample.ts';
@@ -8,10 +8,10 @@ import { show } from './contract.ts';
 import { fromNested, type Nested } from './nested.ts';
 
 /**
- * What an app may give for an input: values alone where the shape follows from their number, or with their shape; numbers in arrays in
- * arrays; an image, or several that are rows of a batch.
+ * What an app may give for an input: values alone where the shape follows from their number, or with their shape; numbers or texts in
+ * arrays in arrays; an image, or several that are rows of a batch.
  */
-export type InputValue = TypedArray | Tensor | Nested | Pixels | ImageInput | readonly (Pixels | ImageInput)[];
+export type InputValue = TensorData | Tensor | Nested | Pixels | ImageInput | readonly (Pixels | ImageInput)[];
 
 export type Inputs = Record<string, InputValue>;
 
@@ -30,9 +30,9 @@ export function feedsFor(inputs: readonly TensorSpec[], given: Inputs): Record<s
 export function zerosFor(inputs: readonly TensorSpec[]): Record<string, TypedTensor> {
   return Object.fromEntries(
     inputs.map((input) => {
-      const { type, array } = kindOf(input);
+      const kind = kindOf(input);
       const dims = input.dims.map((dim) => (dim < 0 ? 1 : dim));
-      return [input.name, { type, data: new array(sizeOf(dims)), dims }];
+      return [input.name, { type: kind.type, data: zeros(kind, sizeOf(dims)), dims }];
     }),
   );
 }
@@ -43,10 +43,13 @@ function feedFor(input: TensorSpec, given: InputValue | undefined): TypedTensor 
   if (given === undefined) throw new InputError(`input '${name}' is missing: ${show(input)}`);
   const images = imagesIn(given);
   if (images !== undefined) return checked(input, imagesAsTensor(input, images as readonly DecodedImage[]));
-  const { data, dims } = valuesIn(input, given as TypedArray | Tensor | Nested, array);
+  const { data, dims } = valuesIn(input, given as TensorData | Tensor | Nested, array);
   if (!(data instanceof array)) {
-    throw new InputError(`input '${name}' is ${show(input)} and takes a ${array.name}, not a ${typeName(data)}`);
+    const wanted = type === 'string' ? 'an array of texts' : `a ${array.name}`;
+    throw new InputError(`input '${name}' is ${show(input)} and takes ${wanted}, not a ${typeName(data)}`);
   }
+  const odd = Array.isArray(data) ? data.findIndex((text: unknown) => typeof text !== 'string') : -1;
+  if (odd >= 0) throw new InputError(`input '${name}' takes texts, and value ${odd} is none`);
   checkDims(input, dims);
   if (data.length !== sizeOf(dims)) {
     throw new InputError(
@@ -59,9 +62,9 @@ function feedFor(input: TensorSpec, given: InputValue | undefined): TypedTensor 
 
 function valuesIn(
   input: TensorSpec,
-  given: TypedArray | Tensor | Nested,
-  array: new (length: number) => TypedArray,
-): { data: TypedArray; dims: readonly number[] } {
+  given: TensorData | Tensor | Nested,
+  array: new (length: number) => TensorData,
+): { data: TensorData; dims: readonly number[] } {
   if (ArrayBuffer.isView(given)) return { data: given, dims: inferDims(input, given.length) };
   if (!Array.isArray(given)) return given as Tensor;
   const { data, dims } = fromNested(input, given as Nested, (length) => new array(length));
@@ -102,4 +105,5 @@ function checkDims(input: TensorSpec, dims: readonly number[]): void {
   if (!fits) throw new InputError(`input '${input.name}' is ${show(input)}, not [${dims.join(', ')}]`);
 }
 
-const typeName = (value: unknown): string => (ArrayBuffer.isView(value) ? value.constructor.name : typeof value);
+const typeName = (value: unknown): string =>
+  ArrayBuffer.isView(value) || Array.isArray(value) ? value.constructor.name : typeof value;

@@ -1,5 +1,5 @@
 import { InputError, ModelError } from '../errors.ts';
-import { sizeOf, type Feeds, type Tensor, type TypedTensor } from '../runtime/tensor.ts';
+import { sizeOf, type Feeds, type Tensor, type TensorData, type TypedTensor } from '../runtime/tensor.ts';
 import type { Contract } from './contract.ts';
 
 /** Rows of one run, for all that is asked together. */
@@ -15,22 +15,32 @@ export function joinedFeeds(
   const rows = all.map((feeds) => rowsOf(feeds));
   const total = rows.reduce((sum, count) => sum + count, 0);
   if (total > ROWS_MAX) throw new InputError(`${total} rows are too many at once: ask for up to ${ROWS_MAX}`);
-  const joined = contract.inputs.map(({ name }): [string, TypedTensor] => {
+  const tensors = contract.inputs.map(({ name }): [string, TypedTensor] => {
     const parts = all.map((feeds) => feeds[name]!);
     const [first] = parts as [TypedTensor];
     const rest = first.dims.slice(1);
     if (parts.some(({ dims }) => String(dims.slice(1)) !== String(rest)))
       throw new InputError(`input '${name}' has other sizes in one example than in another: ask for them one by one`);
-    const make = first.data.constructor as new (length: number) => typeof first.data;
-    const data = new make(total * sizeOf(rest));
-    let at = 0;
-    for (const part of parts) {
-      data.set(part.data as never, at);
-      at += part.data.length;
-    }
+    const data = joined(
+      parts.map((part) => part.data),
+      total * sizeOf(rest),
+    );
     return [name, { type: first.type, data, dims: [total, ...rest] }];
   });
-  return { feeds: Object.fromEntries(joined), rows };
+  return { feeds: Object.fromEntries(tensors), rows };
+}
+
+/** Values of one kind, one after the other. */
+function joined(parts: readonly TensorData[], length: number): TensorData {
+  const [first] = parts;
+  if (!ArrayBuffer.isView(first)) return (parts as readonly string[][]).flat();
+  const data = new (first.constructor as new (length: number) => Float32Array)(length);
+  let at = 0;
+  for (const part of parts) {
+    data.set(part as Float32Array, at);
+    at += part.length;
+  }
+  return data;
 }
 
 function rowsOf(feeds: Feeds): number {

@@ -1,29 +1,33 @@
 import type { TensorSpec } from '@commonweight/core';
 import { InputError } from '../errors.ts';
-import type { TypedArray } from '../runtime/tensor.ts';
+import type { TensorData, TypedArray } from '../runtime/tensor.ts';
 import { show } from './contract.ts';
 
-/** Numbers in arrays in arrays. */
-export type Nested = readonly (number | bigint | boolean | Nested)[];
+/** Numbers or texts in arrays in arrays. */
+export type Nested = readonly (number | bigint | boolean | string | Nested)[];
 
 /** Values and their shape, from arrays in arrays; the dimension of rows may be left out. Throws InputError. */
 export function fromNested(
   input: TensorSpec,
   given: Nested,
-  make: (length: number) => TypedArray,
-): { data: TypedArray; dims: number[] | undefined } {
+  make: (length: number) => TensorData,
+): { data: TensorData; dims: number[] | undefined } {
   const dims = shapeOf(given);
   const flat: unknown[] = [];
   flatten(given, flat);
   const size = dims.reduce((product, dim) => product * dim, 1);
-  const isNumber = (value: unknown): boolean => ['number', 'bigint', 'boolean'].includes(typeof value);
-  const wrong = flat.find((value) => !isNumber(value));
+  const isText = input.dtype === 'string';
+  const kinds = isText ? ['string'] : ['number', 'bigint', 'boolean'];
+  const wrong = flat.find((value) => !kinds.includes(typeof value));
   if (wrong !== undefined || flat.length !== size) {
     const what = wrong === undefined ? 'its arrays have different lengths' : `it holds ${typeof wrong}`;
-    throw new InputError(`input '${input.name}' is ${show(input)} and takes numbers in arrays: ${what}`);
+    throw new InputError(
+      `input '${input.name}' is ${show(input)} and takes ${isText ? 'texts' : 'numbers'} in arrays: ${what}`,
+    );
   }
   const data = make(flat.length);
-  flat.forEach((value, i) => setIn(input, data, i, value as number | bigint | boolean));
+  if (!ArrayBuffer.isView(data)) flat.forEach((value, i) => (data[i] = value as string));
+  else flat.forEach((value, i) => setIn(input, data, i, value as number | bigint | boolean));
   if (dims.length === 1 && input.dims.length !== 1) return { data, dims: undefined };
   const isRow = dims.length === input.dims.length - 1 && (input.dims[0] ?? 0) < 0;
   return { data, dims: isRow ? [1, ...dims] : dims };

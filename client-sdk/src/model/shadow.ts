@@ -14,7 +14,7 @@ import { asError, ModelError } from '../errors.ts';
 import { MemoryStorage } from '../platform/storage.ts';
 import { Deviations } from '../runtime/deviation.ts';
 import type { Engine } from '../runtime/engine.ts';
-import type { Feeds, Tensor, TypedTensor } from '../runtime/tensor.ts';
+import { bytesIn, type Feeds, type Tensor, type TypedTensor } from '../runtime/tensor.ts';
 import type { NamedVersion } from '../trust/channel.ts';
 import { sizeOf, type Release } from '../trust/release.ts';
 import { contractBreak } from './contract.ts';
@@ -84,7 +84,7 @@ export class Shadow {
     const staged = this.#staged;
     if (staged === undefined || this.#isBusy || performance.now() < this.#restsUntilMs) return undefined;
     if (staged.release.version === champion.release.version || Math.random() >= this.#options.share) return undefined;
-    const bytes = Object.values(feeds).reduce((sum, { data }) => sum + data.byteLength, 0);
+    const bytes = Object.values(feeds).reduce((sum, { data }) => sum + bytesIn(data), 0);
     if (bytes > INPUT_BYTES_MAX || contractBreak(champion.contract, staged.contract) !== undefined) return undefined;
     const inputs = copyOf(feeds);
     return (outputs) => {

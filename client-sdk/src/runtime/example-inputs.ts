@@ -1,6 +1,6 @@
 /** Inputs to try a model on: what apps asked lately, or else made-up numbers. */
 import { seeded, type TensorSpec } from '@commonweight/core';
-import { elementKind, sizeOf, type Feeds, type TypedTensor } from './tensor.ts';
+import { bytesIn, elementKind, sizeOf, type Feeds, type TypedTensor } from './tensor.ts';
 
 /** Examples that are kept. */
 const EXAMPLES_MAX = 64;
@@ -18,7 +18,7 @@ export class RecentInputs {
 
   add(specs: readonly TensorSpec[], feeds: Feeds): void {
     const row = firstRow(specs, feeds);
-    const bytes = Object.values(row).reduce((sum, { data }) => sum + data.byteLength, 0);
+    const bytes = Object.values(row).reduce((sum, { data }) => sum + bytesIn(data), 0);
     if (bytes > BYTES_MAX / 4) return;
     this.#examples.push({ feeds: row, bytes });
     this.#bytes += bytes;
@@ -37,7 +37,8 @@ export function madeUpInputs(specs: readonly TensorSpec[], { rows, seed }: { row
       const dims = open.map((dim, axis) => (dim >= 0 ? dim : axis === 0 ? rows : 1));
       const data = new kind.array(sizeOf(dims));
       for (let index = 0; index < data.length; index++) {
-        if (data instanceof Float32Array || data instanceof Float64Array) data[index] = random.normal();
+        if (Array.isArray(data)) data[index] = `text ${random.integer(2)}`;
+        else if (data instanceof Float32Array || data instanceof Float64Array) data[index] = random.normal();
         else if (data instanceof BigInt64Array || data instanceof BigUint64Array)
           data[index] = BigInt(random.integer(2));
         else data[index] = random.integer(2);

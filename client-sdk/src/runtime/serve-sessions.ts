@@ -1,5 +1,7 @@
 import type { InferenceSession, Tensor as OrtTensor, TensorConstructor } from 'onnxruntime-node';
+import { float16Bits, float16Value } from '@commonweight/core';
 import type { EngineName } from './engine.ts';
+import { halfTensor } from './half-tensor.ts';
 import type { WorkerReply, WorkerRequest, WorkerResult } from './messages.ts';
 import type { TypedTensor } from './tensor.ts';
 
@@ -40,10 +42,7 @@ export function serveSessions({
       case 'run': {
         const session = sessions.get(request.session);
         if (session === undefined) throw new Error('the session was released');
-        const feeds = Object.entries(request.feeds).map(([input, { type, data, dims }]) => [
-          input,
-          new Tensor(type as 'float32', data as Float32Array, dims),
-        ]);
+        const feeds = Object.entries(request.feeds).map(([input, tensor]) => [input, inRuntime(Tensor, tensor)]);
         return { outputs: outputsOf(await session.run(Object.fromEntries(feeds) as Record<string, OrtTensor>)) };
       }
       case 'release': {
@@ -61,15 +60,29 @@ export function serveSessions({
   }
 }
 
+function inRuntime(Tensor: TensorConstructor, { type, data, dims }: TypedTensor): OrtTensor {
+  if (type === 'float16') return halfTensor(Tensor, Uint16Array.from(data as Float32Array, float16Bits), dims);
+  return new Tensor(type as 'float32', data as Float32Array, dims);
+}
+
 function outputsOf(results: InferenceSession.OnnxValueMapType): Record<string, TypedTensor> {
   const outputs: Record<string, TypedTensor> = {};
   for (const [name, value] of Object.entries(results)) {
     const { type, data, dims } = value as OrtTensor;
     // A copy of its own: the runtime's buffer may not be transferred.
-    outputs[name] = { type: type as TypedTensor['type'], data: (data as Float32Array).slice(), dims };
+    const own = type === 'float16' ? floatsOf(data as ArrayLike<number>) : (data as Float32Array).slice();
+    outputs[name] = { type: type as TypedTensor['type'], data: own, dims };
   }
   return outputs;
 }
 
+/** Halves come as numbers where JavaScript has an array for them, and else as their bits. */
+const floatsOf = (halves: ArrayLike<number>): Float32Array =>
+  halves instanceof Uint16Array ? Float32Array.from(halves, float16Value) : Float32Array.from(halves);
+
 const buffersOf = (result: WorkerResult): ArrayBuffer[] =>
-  'outputs' in result ? Object.values(result.outputs).map(({ data }) => data.buffer as ArrayBuffer) : [];
+  'outputs' in result
+    ? Object.values(result.outputs).flatMap(({ data }) =>
+        ArrayBuffer.isView(data) ? [data.buffer as ArrayBuffer] : [],
+      )
+    : [];

@@ -47,7 +47,9 @@ export class WorkerEngine implements Engine {
     return {
       run: async (feeds) => {
         if (this.#worker !== worker) throw new WorkerLostError('the inference worker ended, and the model with it');
-        const buffers = Object.values(feeds).map(({ data }) => data.buffer as ArrayBuffer);
+        const buffers = Object.values(feeds).flatMap(({ data }) =>
+          ArrayBuffer.isView(data) ? [data.buffer as ArrayBuffer] : [],
+        );
         const answer = await this.#ask({ kind: 'run', session, feeds }, [...new Set(buffers)]);
         return (answer as { outputs: Record<string, TypedTensor> }).outputs;
       },

@@ -3,6 +3,7 @@ import {
   contractOf,
   invariant,
   readModel,
+  requireRunnable,
   splitModel,
   weightsFromBytes,
   weightsToBytes,
@@ -148,10 +149,14 @@ export class Registry extends RegistryReads {
   /** Reads an ONNX file and commits it as the model's first version. */
   async importModel(model: string, onnx: Uint8Array, createdMs: number): Promise<SignedManifest> {
     if ((await this.#store.newestVersion(model)) !== undefined) throw isThere(model);
-    const { graph, weights } = splitModel(readModel(onnx));
+    const whole = readModel(onnx);
+    requireRunnable(whole);
+    const { graph, weights } = splitModel(whole);
     const { inputs, outputs } = contractOf(readModel(graph));
     const tensors = (specs: typeof inputs) =>
-      specs.map(({ name, dtype, dims }) => create(TensorContractSchema, { name, dtype, dims: dims.map(BigInt) }));
+      specs.map(({ name, dtype, dims, symbols = [] }) =>
+        create(TensorContractSchema, { name, dtype, dims: dims.map(BigInt), symbols: [...symbols] }),
+      );
     const blobs = [blobOf(graph), blobOf(weightsToBytes(weights))];
     const manifest = create(ManifestSchema, {
       model,

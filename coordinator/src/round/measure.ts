@@ -1,5 +1,6 @@
 import {
   ConfigError,
+  evaluationOf,
   parsePlan,
   parseStatisticsPlan,
   type EvaluationPlan,
@@ -13,13 +14,17 @@ export interface EvaluationAsked extends EvaluationPlan {
   holdOut: number;
 }
 
-const EVALUATION_KEYS = ['loss', 'metrics', 'holdOut', 'k', 'ignoreIndex'];
+const EVALUATION_KEYS = ['loss', 'lossOptions', 'lossGraph', 'metrics', 'holdOut', 'k', 'ignoreIndex', 'sizes'];
 
 /** Checks what a task evaluates by. Throws ConfigError naming the key. */
 export function parseEvaluation(value: unknown): EvaluationAsked {
   const given = record(value, 'evaluation');
   requireKeys(given, EVALUATION_KEYS, 'evaluation');
-  const { loss, metrics = ['accuracy'], holdOut, k, ignoreIndex } = given;
+  const { loss, lossGraph, sizes, metrics = ['accuracy'], holdOut, k, ignoreIndex } = given;
+  const lossOptions = {
+    ...(given['lossOptions'] === undefined ? {} : record(given['lossOptions'], 'evaluation.lossOptions')),
+    ...(ignoreIndex === undefined ? {} : { ignoreIndex }),
+  };
   // A plan that trains nothing: what is asked is checked as where it comes with a training.
   const plan = parsePlan({
     loss,
@@ -27,16 +32,12 @@ export function parseEvaluation(value: unknown): EvaluationAsked {
     epochs: 1,
     batchSize: 1,
     evaluation: { metrics, ...(holdOut === undefined ? {} : { holdOut }), ...(k === undefined ? {} : { k }) },
-    ...(ignoreIndex === undefined ? {} : { lossOptions: { ignoreIndex } }),
+    ...(Object.keys(lossOptions).length === 0 ? {} : { lossOptions }),
+    ...(lossGraph === undefined ? {} : { lossGraph }),
+    ...(sizes === undefined ? {} : { sizes }),
   });
   if (plan.evaluation === undefined) throw new ConfigError('evaluation.metrics is missing', 'evaluation.metrics');
-  return {
-    loss: plan.loss,
-    metrics: plan.evaluation.metrics,
-    holdOut: plan.evaluation.holdOut,
-    ...(plan.evaluation.k === undefined ? {} : { k: plan.evaluation.k }),
-    ...(plan.lossOptions?.ignoreIndex === undefined ? {} : { ignoreIndex: plan.lossOptions.ignoreIndex }),
-  };
+  return { ...evaluationOf(plan)!, holdOut: plan.evaluation.holdOut };
 }
 
 /** Checks what a task counts, as far as that can be without the model, which has the number of classes. Throws ConfigError. */

@@ -204,13 +204,15 @@ function teacherOf(value: unknown, { distillation }: TrainingPlan): Pick<TaskCon
 export function gateEvaluationOf({ evaluators, gates, plan }: TaskConfig): EvaluationAsked | undefined {
   const metric = gates?.metric;
   if (metric === undefined) return undefined;
-  const { evaluation, loss, lossOptions } = plan;
+  const { evaluation, loss, lossGraph, lossOptions, sizes } = plan;
   const asked = parseEvaluation({
     loss,
     metrics: [...new Set([metric.name, ...(evaluation?.metrics ?? [])])],
     ...(evaluation?.holdOut === undefined ? {} : { holdOut: evaluation.holdOut }),
     ...(evaluation?.k === undefined ? {} : { k: evaluation.k }),
-    ...(lossOptions?.ignoreIndex === undefined ? {} : { ignoreIndex: lossOptions.ignoreIndex }),
+    ...(lossOptions === undefined ? {} : { lossOptions }),
+    ...(lossGraph === undefined ? {} : { lossGraph }),
+    ...(sizes === undefined ? {} : { sizes }),
   });
   if (evaluators !== undefined || evaluation?.metrics.includes(metric.name) === true) return asked;
   throw new ConfigError(

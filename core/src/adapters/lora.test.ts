@@ -147,7 +147,7 @@ test('a step trains the adapters alone', async () => {
       shape,
     );
   const feeds: Record<string, ort.Tensor> = {
-    [training.data.name]: tensor(training.data.shape, Math.sin),
+    [training.data[0]!.name]: tensor(training.data[0]!.shape, Math.sin),
     [training.target.name]: tensor(training.target.shape, Math.cos),
     [training.sampleWeights]: tensor([2], () => 1),
   };

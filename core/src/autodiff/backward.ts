@@ -1,4 +1,5 @@
 import type { NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
+import { TensorProto_DataType } from '../onnx/gen/onnx/onnx_pb.ts';
 import { NotTrainableError } from '../onnx/errors.ts';
 import type { GraphBuilder } from '../onnx/graph-builder.ts';
 import type { GradientForms } from './forms.ts';
@@ -27,6 +28,8 @@ export function differentiate(
     const ofOutputs = node.output.map((name) => result.get(name));
     const positions = node.input.flatMap((name, position) => (isActive(name) ? [position] : []));
     // A Shape, say, is read on the way to the loss, and is no function of the numbers.
+    const isOnTheWay = node.output.some((name) => moving.has(name) && heard.has(name));
+    if (isOnTheWay && node.output.some((name) => isOtherFloat(graph, name))) throw inOtherFloat(node);
     if (positions.length === 0 || !node.output.some(isActive)) continue;
     const rule = gradientRule(node);
     if (rule === undefined) throw notDifferentiable(node);
@@ -44,6 +47,20 @@ export function differentiate(
     }
   }
   return result;
+}
+
+const { BFLOAT16, DOUBLE, FLOAT16 } = TensorProto_DataType;
+const otherFloats: readonly number[] = [BFLOAT16, DOUBLE, FLOAT16];
+
+const isOtherFloat = (graph: GraphBuilder, name: string): boolean =>
+  graph.has(name) && otherFloats.includes(graph.typeOf(name).elemType);
+
+/** Else its gradient would be taken for none. */
+function inOtherFloat(node: NodeProto): NotTrainableError {
+  return new NotTrainableError(
+    `operator ${node.opType} of node '${node.name}' computes in another type than float32; export the trained part in float32`,
+    { node: node.name, operator: node.opType },
+  );
 }
 
 function notDifferentiable(node: NodeProto, position?: number): NotTrainableError {

@@ -1,3 +1,5 @@
+import { TensorProto_DataType } from '../onnx/gen/onnx/onnx_pb.ts';
+import type { GraphBuilder } from '../onnx/graph-builder.ts';
 import { intAttribute, stringAttribute } from '../onnx/nodes.ts';
 import { sizeOf, wrapAxis } from '../tensor/shape.ts';
 import { inputShape, refuse, reshapeTo, transpose, zeros } from './rule.ts';
@@ -19,7 +21,7 @@ export const indexing: GradientTable = {
       const rest = Array.from({ length: rank }, (_, at) => at).filter((at) => !moved.includes(at));
       const rows = reshapeTo(graph, transpose(graph, gradient, [...moved, ...rest]), [count, ...others]);
       const size = graph.integers([shape[axis]!]);
-      const raw = reshapeTo(graph, node.input[1]!, [count, 1]);
+      const raw = reshapeTo(graph, asInt64(graph, node.input[1]!), [count, 1]);
       const isNegative = graph.emit('Less', [raw, graph.integers([0])]);
       const index = graph.emit('Where', [isNegative, graph.emit('Add', [raw, size]), raw]);
       const scattered = graph.emit('ScatterND', [zeros(graph, [shape[axis]!, ...others]), index, rows], {
@@ -59,6 +61,12 @@ export const indexing: GradientTable = {
     clear: (empty) => site.graph.emit('ScatterND', [site.gradient, site.node.input[1]!, empty]),
   })),
 };
+
+/** A Gather takes either kind of index, a ScatterND this one alone. */
+function asInt64(graph: GraphBuilder, index: string): string {
+  const { INT64 } = TensorProto_DataType;
+  return graph.typeOf(index).elemType === INT64 ? index : graph.emit('Cast', [index], { to: INT64 });
+}
 
 /** What was put there has the gradient now, and what it replaced has none. */
 function scattering(

@@ -12,7 +12,8 @@ import { GraphBuilder } from '../onnx/graph-builder.ts';
 import { toInference } from '../onnx/training-mode.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import type { Shape } from '../tensor/shape.ts';
-import { finishGraph, readable } from '../training/forward-pass.ts';
+import { finishGraph } from '../training/forward-pass.ts';
+import { readable } from '../training/readable.ts';
 import { embeddingsOf } from './embeddings.ts';
 import type { Embedding } from './embeddings.ts';
 

@@ -8,6 +8,8 @@ export interface TensorSpec {
   name: string;
   dtype: string;
   dims: readonly number[];
+  /** Names of the sizes, '' where one is fixed or has none; only where more than the batch is open. */
+  symbols?: readonly string[];
 }
 
 /** What callers may rely on across versions of a model. */
@@ -26,9 +28,16 @@ export function contractOf(model: ModelProto): ModelContract {
   };
 }
 
-const dtypeNames: ReadonlyMap<number, string> = new Map(
-  Object.entries(TensorProto_DataType).map(([name, code]) => [code, name.toLowerCase()]),
+const elemTypes: ReadonlyMap<string, number> = new Map(
+  Object.entries(TensorProto_DataType).map(([name, code]) => [name.toLowerCase(), code]),
 );
+
+const dtypeNames: ReadonlyMap<number, string> = new Map([...elemTypes].map(([name, code]) => [code, name]));
+
+/** ONNX's code of an element type by its name in a contract. */
+export function elemTypeOf(dtype: string): number {
+  return elemTypes.get(dtype) ?? TensorProto_DataType.UNDEFINED;
+}
 
 function specOf({ name, type }: ValueInfoProto): TensorSpec {
   if (type?.value.case !== 'tensorType') {
@@ -36,5 +45,8 @@ function specOf({ name, type }: ValueInfoProto): TensorSpec {
   }
   const { elemType, shape } = type.value.value;
   const dims = (shape?.dim ?? []).map(({ value }) => (value.case === 'dimValue' ? Number(value.value) : -1));
-  return { name, dtype: dtypeNames.get(elemType) ?? 'undefined', dims };
+  const dtype = dtypeNames.get(elemType) ?? 'undefined';
+  if (!dims.some((size, axis) => axis > 0 && size < 0)) return { name, dtype, dims };
+  const symbols = (shape?.dim ?? []).map(({ value }) => (value.case === 'dimParam' ? value.value : ''));
+  return { name, dtype, dims, symbols };
 }

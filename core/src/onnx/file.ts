@@ -2,10 +2,12 @@ import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import { ModelProtoSchema } from './gen/onnx/onnx_pb.ts';
 import type { GraphProto, ModelProto } from './gen/onnx/onnx_pb.ts';
 import { OnnxError } from './errors.ts';
-import { requireSound } from './tensor-data.ts';
+import { scanModel } from './scan.ts';
+import { requireWellFormed } from './well-formed.ts';
 
 /** Reads a `.onnx` file, or a split model's graph; throws OnnxError when it cannot be a whole model. */
 export function readModel(bytes: Uint8Array): ModelProto {
+  scanModel(bytes);
   const model = parse(bytes);
   const graph = graphOf(model);
   if (model.irVersion <= 0n || model.opsetImport.length === 0) {
@@ -14,7 +16,7 @@ export function readModel(bytes: Uint8Array): ModelProto {
   if (graph.node.length === 0 || graph.output.length === 0) {
     throw new OnnxError('the ONNX graph has no nodes or no outputs; export the model again');
   }
-  graph.initializer.forEach(requireSound);
+  requireWellFormed(graph);
   return model;
 }
 

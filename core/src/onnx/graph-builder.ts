@@ -24,6 +24,9 @@ export class GraphBuilder {
   readonly #floats: Map<string, readonly number[]> = new Map();
   readonly #scalars: Map<number, string> = new Map();
   readonly #names: Set<string> = new Set();
+  /** How many nodes read a value, and which makes it as its first output. */
+  readonly #readers: Map<string, number> = new Map();
+  readonly #makers: Map<string, NodeProto> = new Map();
   readonly #prefix: string;
   #count = 0;
 
@@ -125,6 +128,8 @@ export class GraphBuilder {
       const floats = types[0]!.elemType === TensorProto_DataType.FLOAT ? foldFloats(this.site(node)) : undefined;
       if (floats !== undefined) this.#floats.set(output, floats);
     }
+    for (const name of node.input) this.#readers.set(name, (this.#readers.get(name) ?? 0) + 1);
+    this.#makers.set(output, node);
     this.nodes.push(node);
   }
 
@@ -141,8 +146,7 @@ export class GraphBuilder {
 
   /** The node that makes a value, if the value has just one reader at most: the one about to be written. */
   soleMaker(value: string): NodeProto | undefined {
-    if (this.nodes.some((node) => node.input.includes(value))) return undefined;
-    return this.nodes.find((node) => node.output[0] === value);
+    return (this.#readers.get(value) ?? 0) > 0 ? undefined : this.#makers.get(value);
   }
 
   /** The node that makes a value, if `reader` is the only one that reads it. */
@@ -159,6 +163,8 @@ export class GraphBuilder {
   remove(node: NodeProto): void {
     this.nodes.splice(this.nodes.indexOf(node), 1);
     for (const name of node.output) this.#types.delete(name);
+    for (const name of node.input) this.#readers.set(name, this.#readers.get(name)! - 1);
+    this.#makers.delete(node.output[0]!);
   }
 
   site(node: NodeProto): ShapeSite {

@@ -1,4 +1,5 @@
 import { create } from '@bufbuild/protobuf';
+import { getTextEncoding } from '@bufbuild/protobuf/wire';
 import {
   AttributeProto_AttributeType,
   AttributeProtoSchema,
@@ -10,7 +11,7 @@ import {
 import type { AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto } from './gen/onnx/onnx_pb.ts';
 
 /** ONNX knows floats from integers by declaration, so a float attribute is written `{ float: 0.5 }`. */
-export type AttributeValue = number | readonly number[] | string | { float: number };
+export type AttributeValue = number | readonly number[] | string | { float: number } | { strings: readonly string[] };
 export type Attributes = Readonly<Record<string, AttributeValue>>;
 
 export function makeNode(
@@ -86,12 +87,16 @@ export function findAttribute(node: NodeProto, name: string): AttributeProto | u
   return node.attribute.find((attribute) => attribute.name === name);
 }
 
+const utf8 = (text: string): Uint8Array<ArrayBuffer> => getTextEncoding().encodeUtf8(text);
+
 function makeAttribute(name: string, value: AttributeValue): AttributeProto {
   const type = AttributeProto_AttributeType;
   if (typeof value === 'number') return create(AttributeProtoSchema, { name, type: type.INT, i: BigInt(value) });
   if (typeof value === 'string') {
-    const s = Uint8Array.from(value, (letter) => letter.charCodeAt(0));
-    return create(AttributeProtoSchema, { name, type: type.STRING, s });
+    return create(AttributeProtoSchema, { name, type: type.STRING, s: utf8(value) });
+  }
+  if ('strings' in value) {
+    return create(AttributeProtoSchema, { name, type: type.STRINGS, strings: value.strings.map(utf8) });
   }
   if ('float' in value) return create(AttributeProtoSchema, { name, type: type.FLOAT, f: value.float });
   return create(AttributeProtoSchema, { name, type: type.INTS, ints: value.map(BigInt) });

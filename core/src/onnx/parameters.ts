@@ -1,10 +1,11 @@
 import { create } from '@bufbuild/protobuf';
 import { TensorProto_DataType, TensorProtoSchema } from './gen/onnx/onnx_pb.ts';
-import type { GraphProto, ModelProto, TensorProto } from './gen/onnx/onnx_pb.ts';
+import type { ModelProto, TensorProto } from './gen/onnx/onnx_pb.ts';
 import { OnnxError } from './errors.ts';
 import { graphOf, writeModel } from './file.ts';
+import { trainedPart } from './border.ts';
 import { trainedNames } from './metadata.ts';
-import { dimsOf, floatTensor, floatValues, isEmptyShell } from './tensor-data.ts';
+import { dimsOf, floatTensor, isEmptyShell, putFloats } from './tensor-data.ts';
 import { toInference } from './training-mode.ts';
 import { sizeOf } from '../tensor/shape.ts';
 
@@ -31,7 +32,7 @@ export interface SplitModel {
 /** Separates what changes every round (weights) from what never does (graph); what is frozen stays in the graph. */
 export function splitModel(model: ModelProto): SplitModel {
   const graph = toInference(graphOf(model));
-  const isParameter = parameterTest(graph, trainedNames(model));
+  const isParameter = parameterTest(model);
   const emptied = withInitializers({ ...model, graph }, (tensor) => (isParameter(tensor) ? shellOf(tensor) : tensor));
   const layout = layoutOf(emptied);
   const parameters = graph.initializer.filter(isParameter);
@@ -39,9 +40,7 @@ export function splitModel(model: ModelProto): SplitModel {
   const shell = parameters.find(isEmptyShell);
   if (shell !== undefined) throw new OnnxError(`parameter '${shell.name}' has no values; join weights to it first`);
   const weights = new Float32Array(layout.length);
-  parameters.forEach((tensor, index) => {
-    weights.set(floatValues(tensor), layout.parameters[index]!.offset);
-  });
+  parameters.forEach((tensor, index) => putFloats(tensor, weights, layout.parameters[index]!.offset));
   return { graph: writeModel(emptied), weights, layout };
 }
 
@@ -49,7 +48,7 @@ export function splitModel(model: ModelProto): SplitModel {
 export function parametersOf(model: ModelProto): { name: string; length: number }[] {
   const graph = toInference(graphOf(model));
   return graph.initializer
-    .filter(parameterTest(graph, trainedNames(model)))
+    .filter(parameterTest(model))
     .map((tensor) => ({ name: tensor.name, length: sizeOf(dimsOf(tensor)) }));
 }
 
@@ -96,7 +95,10 @@ const settingInputs: Readonly<Record<string, readonly number[]>> = {
   OneHot: [2],
 };
 
-function parameterTest(graph: GraphProto, trained?: readonly string[]): (tensor: TensorProto) => boolean {
+function parameterTest(model: ModelProto): (tensor: TensorProto) => boolean {
+  // What stands in front of the trained part has numbers of its own, such as means.
+  const graph = toInference(graphOf(trainedPart(model)));
+  const trained = trainedNames(model);
   const weightInputs = new Set(
     graph.node.flatMap((node) => node.input.filter((_, position) => !settingInputs[node.opType]?.includes(position))),
   );

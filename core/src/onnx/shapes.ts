@@ -1,6 +1,7 @@
 import type { NodeProto } from './gen/onnx/onnx_pb.ts';
 import { TensorProto_DataType } from './gen/onnx/onnx_pb.ts';
 import { OnnxError } from './errors.ts';
+import { requireInputs } from './arity.ts';
 import { movingShapes } from './moving-shapes.ts';
 import { findAttribute, intAttribute, intsAttribute } from './nodes.ts';
 import { hasInput, misfit, requiredIntegers } from './shape-rule.ts';
@@ -15,8 +16,13 @@ export function inferTypes(site: ShapeSite): ValueType[] {
   if (rule === undefined) {
     throw new OnnxError(`no shape rule for operator ${site.node.opType} of node '${site.node.name}'; leave it out`);
   }
-  return rule(site);
+  requireInputs(site.node);
+  const types = rule(site);
+  const odd = types.find(({ shape }) => !shape.every(isSize) || !Number.isSafeInteger(sizeOf(shape)));
+  return odd === undefined ? types : misfit(site.node, site.inputs);
 }
+
+const isSize = (size: number | undefined): boolean => Number.isSafeInteger(size) && size! >= 0;
 
 const { BOOL, FLOAT, INT64 } = TensorProto_DataType;
 

@@ -36,6 +36,13 @@ export function floatValues(tensor: TensorProto): Float32Array {
   return Float32Array.from(tensor.floatData);
 }
 
+/** Puts the numbers of a float32 tensor into an array, without a copy in between. */
+export function putFloats(tensor: TensorProto, into: Float32Array, offset: number): void {
+  const { rawData } = tensor;
+  if (rawData.length === 0 || !littleEndianHost) into.set(floatValues(tensor), offset);
+  else new Uint8Array(into.buffer, into.byteOffset + 4 * offset, rawData.length).set(rawData);
+}
+
 /** The numbers of an int64 or int32 tensor as doubles: shapes, axes and indices fit. */
 export function integerValues(tensor: TensorProto): number[] {
   const { rawData } = tensor;
@@ -46,6 +53,19 @@ export function integerValues(tensor: TensorProto): number[] {
     : Array.from({ length: rawData.length / 4 }, (_, index) => view.getInt32(index * 4, true));
 }
 
+/** Axes of a tensor. */
+const AXES_MAX = 32;
+
+/** Bits of one number by type; others are not held against their shape. */
+const elementBits: Readonly<Record<number, number>> = Object.fromEntries(
+  Object.entries({
+    8: ['UINT8', 'INT8', 'BOOL'],
+    16: ['UINT16', 'INT16', 'FLOAT16', 'BFLOAT16'],
+    32: ['FLOAT', 'INT32', 'UINT32'],
+    64: ['INT64', 'DOUBLE', 'UINT64'],
+  }).flatMap(([bits, types]) => types.map((type) => [TensorProto_DataType[type as 'FLOAT'], Number(bits)])),
+);
+
 /** Throws unless the tensor's numbers are inside the file and as many as its shape says. */
 export function requireSound(tensor: TensorProto): void {
   if (tensor.dataLocation === TensorProto_DataLocation.EXTERNAL || tensor.externalData.length > 0) {
@@ -53,18 +73,34 @@ export function requireSound(tensor: TensorProto): void {
       `tensor '${tensor.name}' keeps its data in another file; save the model again with all data in one file (PyTorch: external_data=False)`,
     );
   }
+  if (tensor.dims.length > AXES_MAX) {
+    throw new OnnxError(
+      `tensor '${tensor.name}' has ${tensor.dims.length} dimensions, up to ${AXES_MAX} are read; export the model again`,
+    );
+  }
   if (dimsOf(tensor).some((size) => size < 0)) {
     throw new OnnxError(`tensor '${tensor.name}' has a negative dimension; export the model again`);
   }
-  if (tensor.dataType !== TensorProto_DataType.FLOAT || isEmptyShell(tensor)) return;
-  const stored = tensor.rawData.length > 0 ? tensor.rawData.length / 4 : tensor.floatData.length;
   const expected = sizeOf(dimsOf(tensor));
+  if (!Number.isSafeInteger(expected)) {
+    throw new OnnxError(
+      `tensor '${tensor.name}' has the shape [${dimsOf(tensor).join()}], which no memory holds; export the model again`,
+    );
+  }
+  const bits = elementBits[tensor.dataType];
+  if (bits === undefined || isEmptyShell(tensor)) return;
+  const stored = tensor.rawData.length > 0 ? (tensor.rawData.length * 8) / bits : listedOf(tensor);
   if (stored !== expected) {
     throw new OnnxError(
       `tensor '${tensor.name}' has ${stored} values where its shape [${dimsOf(tensor).join()}] needs ${expected}; ` +
         'the file is damaged or cut short: fetch or export it again',
     );
   }
+}
+
+/** Values that are written one by one; ONNX keeps small types among the 32-bit integers. */
+function listedOf({ floatData, int32Data, int64Data, doubleData, uint64Data }: TensorProto): number {
+  return floatData.length + int32Data.length + int64Data.length + doubleData.length + uint64Data.length;
 }
 
 const littleEndianHost = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;

@@ -5,7 +5,7 @@ import type { ModelProto, NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import { intAttribute } from '../onnx/nodes.ts';
 import { dimsOf, floatValues } from '../onnx/tensor-data.ts';
 import { sizeOf } from '../tensor/shape.ts';
-import { readable } from '../training/forward-pass.ts';
+import { readable } from '../training/readable.ts';
 import type { KnownShapes } from './follower.ts';
 import { BATCH, shapesOf } from './shapes.ts';
 

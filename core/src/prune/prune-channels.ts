@@ -7,7 +7,7 @@ import { promoteConstants } from '../quantize/prepare.ts';
 import { excluder } from '../quantize/select.ts';
 import type { KeptLayer } from '../quantize/select.ts';
 import { sameShape } from '../tensor/shape.ts';
-import { readable } from '../training/forward-pass.ts';
+import { readable } from '../training/readable.ts';
 import type { Channel } from './channels.ts';
 import { Follower } from './follower.ts';
 import { importances } from './importance.ts';

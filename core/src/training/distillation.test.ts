@@ -164,10 +164,12 @@ test('a training graph takes the answers of a teacher graph, whose closing Softm
   const data = floats([1, -2, 0.5, 3, 0, 1, 2, -1], [2, 4]);
   const weights = floats([1, 1], [2]);
   const asked = await open(teacher.model);
-  const answers = (await asked.run({ [teacher.data.name]: data, [teacher.sampleWeights]: weights }))[teacher.output]!;
+  const answers = (await asked.run({ [teacher.data[0]!.name]: data, [teacher.sampleWeights]: weights }))[
+    teacher.output
+  ]!;
   const session = await open(training.model);
   let feeds: Record<string, ort.Tensor> = {
-    [training.data.name]: data,
+    [training.data[0]!.name]: data,
     [training.target.name]: new ort.Tensor('int64', new BigInt64Array(2), [2]),
     [training.sampleWeights]: weights,
     [training.teacher!.name]: answers,

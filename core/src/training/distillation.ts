@@ -1,10 +1,14 @@
 import { ConfigError } from '../errors.ts';
+import { trainedPart } from '../onnx/border.ts';
+import { contractOf } from '../onnx/contract.ts';
+import type { TensorSpec } from '../onnx/contract.ts';
 import { writeModel } from '../onnx/file.ts';
 import type { ModelProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import { sameShape, sizeOf } from '../tensor/shape.ts';
 import type { Shape } from '../tensor/shape.ts';
 import { beginGraph, finishGraph, writeForward } from './forward-pass.ts';
 import type { DataInput } from './forward-pass.ts';
+import { lossOf } from './loss.ts';
 import { sharesOfTargets } from './losses.ts';
 import type { LossName, LossSite } from './losses.ts';
 
@@ -61,7 +65,7 @@ export function distilled(
 export interface TeacherGraph {
   model: Uint8Array;
   batchSize: number;
-  data: DataInput;
+  data: DataInput[];
   sampleWeights: string;
   /** The answers, as the loss reads them: logits. */
   output: string;
@@ -69,9 +73,11 @@ export interface TeacherGraph {
 }
 
 /** Writes the forward pass of a whole model. A closing Softmax is left out, for the loss has one. */
-export function buildTeacherGraph(model: ModelProto, loss: LossName, batchSize: number): TeacherGraph {
+export function buildTeacherGraph(whole: ModelProto, loss: LossName, batchSize: number): TeacherGraph {
+  const model = trainedPart(whole);
   const { graph, data, sampleWeights } = beginGraph(model, batchSize);
-  const { prediction } = writeForward(graph, model, loss);
+  const [prediction] = lossOf({ loss }).predictions(model) as [string];
+  writeForward(graph, model, [prediction]);
   return {
     model: writeModel(finishGraph(graph, [prediction])),
     batchSize,
@@ -85,9 +91,9 @@ export function buildTeacherGraph(model: ModelProto, loss: LossName, batchSize: 
 /** Throws ConfigError where a teacher's answers say nothing of what the student is asked. Graphs without weights will do. */
 export function requireTeacher(student: ModelProto, teacher: ModelProto, loss: LossName): void {
   const [own, other] = [answersOf(student, loss), answersOf(teacher, loss)];
-  if (sizeOf(own.data.shape) !== sizeOf(other.data.shape) || own.data.dtype !== other.data.dtype) {
+  if (!sameExamples(own.inputs, other.inputs)) {
     throw new ConfigError(
-      `the teacher takes ${show(other.data)} and the student ${show(own.data)}: choose a teacher that reads the same examples`,
+      `the teacher takes ${other.inputs.map(show).join(', ')} and the student ${own.inputs.map(show).join(', ')}: choose a teacher that reads the same examples`,
       'teacher',
     );
   }
@@ -98,10 +104,19 @@ export function requireTeacher(student: ModelProto, teacher: ModelProto, loss: L
   );
 }
 
-function answersOf(model: ModelProto, loss: LossName): { data: DataInput; shape: Shape } {
-  const { graph, data } = beginGraph(model, 1);
-  const { prediction } = writeForward(graph, model, loss);
-  return { data, shape: graph.shapeOf(prediction) };
+function answersOf(whole: ModelProto, loss: LossName): { inputs: readonly TensorSpec[]; shape: Shape } {
+  const model = trainedPart(whole);
+  const { graph } = beginGraph(model, 1);
+  const [prediction] = lossOf({ loss }).predictions(model) as [string];
+  writeForward(graph, model, [prediction]);
+  return { inputs: contractOf(whole).inputs, shape: graph.shapeOf(prediction) };
 }
 
-const show = ({ shape, dtype }: DataInput): string => `${dtype}[${['batch', ...shape.slice(1)].join(', ')}]`;
+/** Whether both take as many numbers of the same types, in whatever shapes. */
+const sameExamples = (own: readonly TensorSpec[], other: readonly TensorSpec[]): boolean =>
+  own.length === other.length &&
+  own.every(
+    ({ dtype, dims }, i) => dtype === other[i]!.dtype && sizeOf(dims.slice(1)) === sizeOf(other[i]!.dims.slice(1)),
+  );
+
+const show = ({ dims, dtype }: TensorSpec): string => `${dtype}[${['batch', ...dims.slice(1)].join(', ')}]`;

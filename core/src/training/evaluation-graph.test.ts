@@ -99,7 +99,7 @@ test('of a sequence each position counts, but for the class to be ignored', asyn
   const predictions = [3, 0, 0, 3, 3, 0, 3, 0];
   const examples = { shape: [2, 2], predictions, targets: [0, 1, 1, -100], count: 2 };
   const found = await measure(
-    { loss: 'cross-entropy', metrics: ['accuracy', 'perplexity'], ignoreIndex: -100 },
+    { loss: 'cross-entropy', metrics: ['accuracy', 'perplexity'], lossOptions: { ignoreIndex: -100 } },
     examples,
   );
   const [near, far] = [Math.log(1 + Math.exp(-3)), Math.log(1 + Math.exp(3))];
@@ -137,8 +137,8 @@ test('of nothing there is no value', () => {
 });
 
 test.each([
-  [{ loss: 'mse', metrics: ['accuracy'] }, 'metrics', /accuracy is not for mse; use mae/],
-  [{ loss: 'mse', metrics: ['mae'], ignoreIndex: 0 }, 'ignoreIndex', /for cross-entropy/],
+  [{ loss: 'mse', metrics: ['accuracy'] }, 'metrics', /accuracy is not for mse; use loss, mae/],
+  [{ loss: 'triplet', metrics: ['accuracy'] }, 'metrics', /accuracy is not for triplet; use loss/],
 ] as [EvaluationPlan, string, RegExp][])(
   'a plan that cannot be measured is refused: %j',
   async (plan, key, message) => {

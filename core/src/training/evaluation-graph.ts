@@ -1,37 +1,40 @@
-import { ConfigError } from '../errors.ts';
+import { ConfigError, invariant } from '../errors.ts';
+import { trainedPart } from '../onnx/border.ts';
 import { writeModel } from '../onnx/file.ts';
 import type { ModelProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import { TensorProto_DataType } from '../onnx/gen/onnx/onnx_pb.ts';
 import type { GraphBuilder } from '../onnx/graph-builder.ts';
-import { sizeOf } from '../tensor/shape.ts';
+import { sameShape, sizeOf } from '../tensor/shape.ts';
 import { beginGraph, finishGraph, writeForward } from './forward-pass.ts';
-import type { DataInput } from './forward-pass.ts';
-import { elemTypes, losses } from './losses.ts';
-import type { LossName } from './losses.ts';
-import { metrics } from './metrics.ts';
-import type { MetricName, Totals } from './metrics.ts';
+import type { DataInput, OpenSizes } from './forward-pass.ts';
+import type { TargetKind } from './losses.ts';
+import { lossOf } from './loss.ts';
+import type { LossPlan, TargetInput } from './loss.ts';
+import { metrics, metricsFor } from './metrics.ts';
+import type { MetricName, MetricSite, Totals } from './metrics.ts';
 import type { TrainingPlan } from './plan.ts';
 
 /** What an evaluation measures. */
-export interface EvaluationPlan {
-  loss: LossName;
+export interface EvaluationPlan extends LossPlan {
   metrics: readonly MetricName[];
   /** Of top-k; 5 where nobody says otherwise. */
   k?: number;
-  /** Targets of this class count for nothing. */
-  ignoreIndex?: number;
+  /** Sizes that the model leaves open. */
+  sizes?: OpenSizes;
 }
 
 /** What a training plan asks agents to measure; undefined where that is nothing. */
-export function evaluationOf({ evaluation, loss, lossOptions }: TrainingPlan): EvaluationPlan | undefined {
+export function evaluationOf(plan: TrainingPlan): EvaluationPlan | undefined {
+  const { evaluation, loss, lossOptions, lossGraph, sizes } = plan;
   if (evaluation === undefined) return undefined;
   const { k, metrics: names } = evaluation;
-  const ignoreIndex = lossOptions?.ignoreIndex;
   return {
     loss,
     metrics: names,
+    ...(lossOptions === undefined ? {} : { lossOptions }),
+    ...(lossGraph === undefined ? {} : { lossGraph }),
     ...(k === undefined ? {} : { k }),
-    ...(ignoreIndex === undefined ? {} : { ignoreIndex }),
+    ...(sizes === undefined ? {} : { sizes }),
   };
 }
 
@@ -40,8 +43,9 @@ export interface EvaluationGraph {
   model: Uint8Array;
   batchSize: number;
   parameters: { name: string; input: string; shape: readonly number[] }[];
-  data: DataInput;
-  target: { name: string; shape: readonly number[]; dtype: 'int64' | 'float' };
+  /** What the model reads, in its order. */
+  data: DataInput[];
+  target: TargetInput;
   /** Input [batch]; zeros fill a partial last batch up. */
   sampleWeights: string;
   /** Outputs by metric and name of the sum: add those of all batches up, and `MetricSums` reads them. */
@@ -49,23 +53,35 @@ export interface EvaluationGraph {
 }
 
 /** Writes the forward pass, as it is served, and the sums that the metrics are made of as one graph. */
-export function buildEvaluationGraph(model: ModelProto, plan: EvaluationPlan, batchSize: number): EvaluationGraph {
-  const wrong = plan.metrics.find((name) => !Object.hasOwn(metrics, name) || !metrics[name].losses.includes(plan.loss));
-  if (wrong !== undefined) {
-    const fitting = Object.entries(metrics).flatMap(([name, row]) => (row.losses.includes(plan.loss) ? [name] : []));
+export function buildEvaluationGraph(whole: ModelProto, plan: EvaluationPlan, batchSize: number): EvaluationGraph {
+  const ofPlan = lossOf(plan);
+  const fitting = metricsFor(ofPlan.kind);
+  const wrong = plan.metrics.find((name) => !fitting.includes(name));
+  if (wrong !== undefined)
     throw new ConfigError(`metric ${wrong} is not for ${plan.loss}; use ${fitting.join(', ')}`, 'metrics');
-  }
-  if (plan.ignoreIndex !== undefined && plan.loss !== 'cross-entropy') {
-    throw new ConfigError(`ignoreIndex is for cross-entropy, and the loss is ${plan.loss}`, 'ignoreIndex');
-  }
-  const { graph, layout, data, sampleWeights } = beginGraph(model, batchSize);
-  const { prediction } = writeForward(graph, model, plan.loss);
-  const row = losses[plan.loss];
-  const shape = row.targetShape(graph.shapeOf(prediction));
-  const target = graph.input('training/target', shape, elemTypes[row.targetType]);
-  const counts = countsOf(graph, sampleWeights, target, plan.ignoreIndex);
+  const model = trainedPart(whole);
+  const { graph, layout, data, sampleWeights } = beginGraph(model, batchSize, plan.sizes);
+  const predictions = ofPlan.predictions(model);
+  writeForward(graph, model, predictions);
+  const [prediction] = predictions as [string];
+  const targetInput = ofPlan.target(graph, predictions);
+  const target = targetInput.name;
+  requireAlike(graph, { prediction, target, plan, kind: ofPlan.kind });
+  const counts = countsOf(graph, sampleWeights, target, plan.lossOptions?.ignoreIndex);
+  const site: MetricSite = {
+    graph,
+    prediction,
+    target,
+    counts,
+    k: plan.k ?? 5,
+    loss: () => {
+      const { loss } = ofPlan.write(graph, { predictions, target, sampleWeights });
+      const examples = graph.emit('ReduceSum', [sampleWeights], { keepdims: 0 });
+      return { loss, examples };
+    },
+  };
   const totals = plan.metrics.flatMap((metric) => {
-    const written = metrics[metric].write({ graph, prediction, target, counts, k: plan.k ?? 5 });
+    const written = metrics[metric].write(site);
     return Object.entries(written).map(([name, value]) => {
       const output = graph.emit('Identity', [value], {}, `training/${metric}/${name}`);
       return { metric, name, output, shape: graph.shapeOf(output) };
@@ -81,7 +97,7 @@ export function buildEvaluationGraph(model: ModelProto, plan: EvaluationPlan, ba
     batchSize,
     parameters: layout.parameters.map(({ name, shape: size }) => ({ name, input: name, shape: size })),
     data,
-    target: { name: target, shape, dtype: row.targetType },
+    target: targetInput,
     sampleWeights,
     totals,
   };
@@ -108,6 +124,13 @@ export class MetricSums {
     }
   }
 
+  /** One of a metric's sums, by its name. */
+  sums(metric: MetricName, name: string): Float64Array {
+    const total = this.#graph.totals.find((one) => one.metric === metric && one.name === name);
+    invariant(total !== undefined, 'only sums that the graph writes are asked for');
+    return this.#sums.get(total.output) ?? new Float64Array(sizeOf(total.shape));
+  }
+
   /** By metric; NaN where nothing was counted. */
   values(): Partial<Record<MetricName, number>> {
     const names = [...new Set(this.#graph.totals.map(({ metric }) => metric))];
@@ -121,6 +144,21 @@ export class MetricSums {
       }),
     );
   }
+}
+
+/** A loss of somebody's own may have a target that no other metric can read. */
+function requireAlike(
+  graph: GraphBuilder,
+  { prediction, target, plan, kind }: { prediction: string; target: string; plan: EvaluationPlan; kind: TargetKind },
+): void {
+  const other = plan.metrics.find((name) => name !== 'loss');
+  if (plan.loss !== 'graph' || other === undefined) return;
+  const [given, wanted] = [graph.shapeOf(target), graph.shapeOf(prediction)];
+  if (sameShape(given, kind === 'classes' ? wanted.slice(0, -1) : wanted)) return;
+  throw new ConfigError(
+    `metric ${other} holds targets [${given.join()}] against predictions [${wanted.join()}], which this loss makes of another kind: measure the loss alone`,
+    'metrics',
+  );
 }
 
 /** How much each target counts: its example's weight, or nothing where its class is to be ignored. */

@@ -1,9 +1,9 @@
 import { ancestors } from '../autodiff/reachability.ts';
 import { writeNode } from '../autodiff/rewrite/write-node.ts';
-import { contractOf } from '../onnx/contract.ts';
+import { contractOf, elemTypeOf } from '../onnx/contract.ts';
 import type { TensorSpec } from '../onnx/contract.ts';
 import { OnnxError } from '../onnx/errors.ts';
-import { graphOf, opsetOf } from '../onnx/file.ts';
+import { graphOf } from '../onnx/file.ts';
 import type { ModelProto, NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import { GraphBuilder } from '../onnx/graph-builder.ts';
 import { makeModel, makeValue } from '../onnx/nodes.ts';
@@ -11,85 +11,87 @@ import { layoutOf } from '../onnx/parameters.ts';
 import type { WeightLayout } from '../onnx/parameters.ts';
 import { isEmptyShell } from '../onnx/tensor-data.ts';
 import { trainedStatistics } from '../onnx/training-mode.ts';
-import { QuantizeError } from '../quantize/errors.ts';
-import { raiseOpset } from '../quantize/raise-opset.ts';
 import { realExamples, writeBatchNormalization } from './batch-statistics.ts';
 import type { NextStatistics, RealExamples } from './batch-statistics.ts';
 import { writeDropout } from './dropout.ts';
 import type { DropoutMask } from './dropout.ts';
-import { elemTypes, predictionOf } from './losses.ts';
-import type { LossName } from './losses.ts';
+import { readable } from './readable.ts';
 import type { Rounding } from './rounding.ts';
 
-const opsetMax = 23;
-
-/** The model's one data input: numbers or tokens. */
+/** One input that a model reads its data from. */
 export interface DataInput {
   name: string;
+  /** The batch first. */
   shape: readonly number[];
-  dtype: 'float' | 'int64';
+  /** As a contract names it: float, int64, ... */
+  dtype: string;
 }
+
+/** Sizes that a model leaves open, by their names in it. */
+export type OpenSizes = Readonly<Record<string, number>>;
 
 /** A graph that has the model's data, its parameters and the examples' weights as inputs, and nothing else yet. */
 interface Begun {
   graph: GraphBuilder;
   layout: WeightLayout;
-  data: DataInput;
+  data: DataInput[];
   /** [batch] */
   sampleWeights: string;
 }
 
-export function beginGraph(model: ModelProto, batchSize: number): Begun {
+export function beginGraph(model: ModelProto, batchSize: number, sizes: OpenSizes = {}): Begun {
   const graph = new GraphBuilder('training/');
   const layout = layoutOf(model);
-  const data = declareData(graph, model, batchSize);
+  const { node: nodes, output } = graphOf(model);
+  const read = ancestors(
+    nodes,
+    output.map(({ name }) => name),
+  );
+  const inputs = contractOf(model).inputs.filter(({ name }) => read.has(name));
+  if (inputs.length === 0)
+    throw new OnnxError('the model reads no input, so there is nothing to learn from; export it again');
+  const data = inputs.map((input) => declareData(graph, input, batchSize, sizes));
   for (const { name, shape } of layout.parameters) graph.input(name, shape);
   return { graph, layout, data, sampleWeights: graph.input('training/weights', [batchSize]) };
 }
 
-/** The model in an operator set that gradients are written for: older nodes are written as 13 has them. */
-export function readable(model: ModelProto): ModelProto {
-  const version = opsetOf(model);
-  if (version > opsetMax) {
-    throw new OnnxError(
-      `the model uses ONNX operator set ${version}; training reads up to ${opsetMax}: export it for 17`,
-    );
-  }
-  try {
-    return raiseOpset(model);
-  } catch (cause) {
-    if (cause instanceof QuantizeError) throw new OnnxError(cause.message, { cause });
-    throw cause;
-  }
-}
+/** What examples are made of. Others, such as bfloat16, no JavaScript array holds. */
+const dataTypes: readonly string[] = [
+  ...['float', 'double', 'float16', 'bool'],
+  ...['int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64'],
+];
 
-/** The model's one data input, with the batch in place of its first dimension. */
-function declareData(graph: GraphBuilder, model: ModelProto, batchSize: number): DataInput {
-  const { inputs } = contractOf(model);
-  const [input, second] = inputs;
-  const dtype = input?.dtype;
-  if (input === undefined || second !== undefined || (dtype !== 'float' && dtype !== 'int64')) {
+/** An input of the graph that is one of the model's, with the batch in place of its first dimension. */
+function declareData(graph: GraphBuilder, input: TensorSpec, batchSize: number, sizes: OpenSizes): DataInput {
+  const { name, dtype, dims, symbols } = input;
+  if (!dataTypes.includes(dtype)) {
+    const mend = dtype === 'string' ? 'put what reads texts into a graph in front (--preprocess)' : 'cast it';
+    throw new OnnxError(`input '${name}' is of type ${dtype}, and training takes ${dataTypes.join(', ')}; ${mend}`);
+  }
+  if (dims.length === 0) {
     throw new OnnxError(
-      `training needs a model with one input of float or int64 and this one has [${inputs.map(describe).join(', ')}]`,
+      `input '${name}' has no batch: it is one ${dtype}; export it with the batch as first dimension`,
     );
   }
-  const shape = input.dims.map((size, axis) => (axis === 0 ? batchSize : size));
-  if (shape.includes(-1)) {
-    throw new OnnxError(
-      `input '${input.name}' leaves more than the batch open: [${input.dims.join()}]; export it with fixed sizes`,
-    );
+  const shape = dims.map((size, axis) => {
+    if (axis === 0) return batchSize;
+    return size < 0 ? (sizes[symbols?.[axis] ?? ''] ?? size) : size;
+  });
+  const open = shape.findIndex((size) => size < 0);
+  if (open > 0) {
+    const symbol = symbols?.[open] ?? '';
+    const mend =
+      symbol === ''
+        ? 'export it with fixed sizes'
+        : `say how long with --size ${symbol}=N, or export it with fixed sizes`;
+    throw new OnnxError(`input '${name}' leaves more than the batch open: [${dims.join()}]; ${mend}`);
   }
-  graph.input(input.name, shape, elemTypes[dtype]);
-  return { name: input.name, shape, dtype };
-}
-
-function describe({ name, dtype }: TensorSpec): string {
-  return `${name}: ${dtype}`;
+  graph.input(name, shape, elemTypeOf(dtype));
+  return { name, shape, dtype };
 }
 
 interface Forward {
   forward: NodeProto[];
-  prediction: string;
   masks: DropoutMask[];
   /** Running statistics by parameter as they are after the step. */
   statistics: NextStatistics;
@@ -103,12 +105,15 @@ interface TrainingMode {
   rounding?: Rounding | undefined;
 }
 
-/** Copies what the prediction is computed from; the rest of the model does not train. Without a training mode it predicts. */
-export function writeForward(graph: GraphBuilder, model: ModelProto, loss: LossName, training?: TrainingMode): Forward {
-  // A closing Softmax is told by its own name, which an older one loses on the way.
-  const prediction = predictionOf(graphOf(model).output[0]!.name, graphOf(model).node, loss);
+/** Copies what the predictions are computed from; the rest of the model does not train. Without a training mode it predicts. */
+export function writeForward(
+  graph: GraphBuilder,
+  model: ModelProto,
+  predictions: readonly string[],
+  training?: TrainingMode,
+): Forward {
   const { node: nodes, initializer } = graphOf(readable(model));
-  const needed = ancestors(nodes, [prediction]);
+  const needed = ancestors(nodes, predictions);
   for (const tensor of initializer) if (needed.has(tensor.name) && !isEmptyShell(tensor)) graph.initializer(tensor);
   const parameters = new Set(layoutOf(model).parameters.map(({ name }) => name));
   const masks: DropoutMask[] = [];
@@ -140,7 +145,7 @@ export function writeForward(graph: GraphBuilder, model: ModelProto, loss: LossN
   for (const [name, next] of rounding?.statistics ?? []) statistics.set(name, next);
   const written = graph.nodes.slice(start);
   for (const { from, to, whole } of wholes.toReversed()) written.splice(from, to - from, whole);
-  return { forward: rounding?.walked(written) ?? written, prediction, masks, statistics };
+  return { forward: rounding?.walked(written) ?? written, masks, statistics };
 }
 
 /** A model of the nodes that these outputs need. */

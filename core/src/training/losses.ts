@@ -3,9 +3,14 @@ import { TensorProto_DataType } from '../onnx/gen/onnx/onnx_pb.ts';
 import { OnnxError } from '../onnx/errors.ts';
 import type { GraphBuilder } from '../onnx/graph-builder.ts';
 import { sizeOf } from '../tensor/shape.ts';
+import { embeddingLosses } from './embedding-losses.ts';
 import type { Shape } from '../tensor/shape.ts';
 
-export type LossName = 'cross-entropy' | 'bce-with-logits' | 'mse' | 'mae' | 'huber';
+/** `graph` is one of somebody's own, see loss-graph.ts. */
+export type LossName = 'cross-entropy' | 'bce-with-logits' | 'mse' | 'mae' | 'huber' | 'cosine' | 'triplet' | 'graph';
+
+/** What is to be learnt: a class, yes or no for each output, numbers, a vector to be near to, or a class that says which vectors are near. */
+export type TargetKind = 'classes' | 'decisions' | 'numbers' | 'vectors' | 'embeddings';
 
 /** What a loss may be told besides. */
 export interface LossOptions {
@@ -17,6 +22,8 @@ export interface LossOptions {
   ignoreIndex?: number;
   /** Where huber turns from a square to a line. */
   delta?: number;
+  /** By how much triplet wants another class farther than one's own. */
+  margin?: number;
 }
 
 /** Where a loss is written: `weights` are the examples' shares, which add up to one. */
@@ -28,9 +35,10 @@ export interface LossSite {
   options: LossOptions;
 }
 
-interface LossRow {
+export interface LossRow {
   /** The operator at a model's end that the loss contains already, so training reads its input instead. */
   contains: readonly string[];
+  kind: TargetKind;
   targetType: 'int64' | 'float';
   targetShape(prediction: Shape): Shape;
   /** Writes the scalar loss and its gradient with respect to the prediction. */
@@ -38,9 +46,10 @@ interface LossRow {
 }
 
 /** One row per loss; a loss of an example is the mean over its outputs. */
-export const losses: Readonly<Record<LossName, LossRow>> = {
+export const losses: Readonly<Record<Exclude<LossName, 'graph'>, LossRow>> = {
   'cross-entropy': {
     contains: ['Softmax', 'LogSoftmax'],
+    kind: 'classes',
     targetType: 'int64',
     targetShape: (prediction) => {
       if (prediction.length >= 2) return prediction.slice(0, -1);
@@ -66,6 +75,7 @@ export const losses: Readonly<Record<LossName, LossRow>> = {
   },
   'bce-with-logits': {
     contains: ['Sigmoid'],
+    kind: 'decisions',
     targetType: 'float',
     targetShape: (prediction) => prediction,
     write: (site) => {
@@ -79,6 +89,7 @@ export const losses: Readonly<Record<LossName, LossRow>> = {
   },
   mse: {
     contains: [],
+    kind: 'numbers',
     targetType: 'float',
     targetShape: (prediction) => prediction,
     write: (site) => {
@@ -89,6 +100,7 @@ export const losses: Readonly<Record<LossName, LossRow>> = {
   },
   mae: {
     contains: [],
+    kind: 'numbers',
     targetType: 'float',
     targetShape: (prediction) => prediction,
     write: (site) => {
@@ -100,6 +112,7 @@ export const losses: Readonly<Record<LossName, LossRow>> = {
   // Huber 1964: a square up to delta, a line beyond: ½·e² and delta·(|e| − ½·delta).
   huber: {
     contains: [],
+    kind: 'numbers',
     targetType: 'float',
     targetShape: (prediction) => prediction,
     write: (site) => {
@@ -112,7 +125,11 @@ export const losses: Readonly<Record<LossName, LossRow>> = {
       return weighted(site, graph.emit('Sub', [graph.emit('Mul', [error, slope]), half]), slope);
     },
   },
+  ...embeddingLosses,
 };
+
+/** Names of the losses, as people type them. */
+export const lossNames: readonly LossName[] = [...(Object.keys(losses) as LossName[]), 'graph'];
 
 /** How much each target counts: the example's share, split among its positions, times the class's weight. All together add up to one. */
 export function sharesOfTargets({ graph, prediction, target, weights, options }: LossSite, classes: number): string {
@@ -150,11 +167,15 @@ export function shares(graph: GraphBuilder, sampleWeights: string): string {
 }
 
 /** The value the loss is taken of: a closing Softmax or Sigmoid is part of the loss. */
-export function predictionOf(output: string, nodes: readonly NodeProto[], loss: LossName): string {
-  const last = nodes.find((node) => node.output[0] === output);
-  if (last === undefined) return output;
-  if (last.opType === 'Identity') return predictionOf(last.input[0]!, nodes, loss);
-  return losses[loss].contains.includes(last.opType) ? last.input[0]! : output;
+export function predictionOf(output: string, nodes: readonly NodeProto[], contains: readonly string[]): string {
+  const makers = new Map(nodes.map((node) => [node.output[0], node]));
+  let last = makers.get(output);
+  let value = output;
+  while (last?.opType === 'Identity') {
+    value = last.input[0]!;
+    last = makers.get(value);
+  }
+  return last !== undefined && contains.includes(last.opType) ? last.input[0]! : value;
 }
 
 /** Sums numbers of all examples by the examples' weights; `slopes` are the derivatives of `values`. */

@@ -1,9 +1,10 @@
 import { TensorProto_DataType } from '../onnx/gen/onnx/onnx_pb.ts';
 import { OnnxError } from '../onnx/errors.ts';
 import type { GraphBuilder } from '../onnx/graph-builder.ts';
-import type { LossName } from './losses.ts';
+import type { TargetKind } from './losses.ts';
+import { auc } from './auc.ts';
 
-export type MetricName = 'accuracy' | 'top-k' | 'f1' | 'mae' | 'perplexity';
+export type MetricName = 'loss' | 'accuracy' | 'top-k' | 'f1' | 'auc' | 'mae' | 'perplexity';
 
 /** Where a metric is written. */
 export interface MetricSite {
@@ -15,32 +16,42 @@ export interface MetricSite {
   counts: string;
   /** Of top-k. */
   k: number;
+  /** Writes the plan's loss, and how many examples it is the mean of. */
+  loss(): { loss: string; examples: string };
 }
 
 /** Sums by name: those of batches, and of devices, are added up. */
 export type Totals = Readonly<Record<string, Float64Array>>;
 
-interface MetricRow {
-  /** The losses whose predictions it reads. */
-  losses: readonly LossName[];
+export interface MetricRow {
+  /** What it measures; undefined where that is anything. */
+  of?: readonly TargetKind[];
   /** Writes the sums of a batch, by name. */
   write(site: MetricSite): Record<string, string>;
   finish(totals: Totals): number;
 }
 
-const classes: readonly LossName[] = ['cross-entropy'];
-const decisions: readonly LossName[] = ['cross-entropy', 'bce-with-logits'];
-const numbers: readonly LossName[] = ['mse', 'mae', 'huber'];
+const classes: readonly TargetKind[] = ['classes'];
+const decisions: readonly TargetKind[] = ['classes', 'decisions'];
+const numbers: readonly TargetKind[] = ['numbers', 'vectors'];
 
 /** One row per metric. All are quotients of sums, so that no batch and no device has to know of another. */
 export const metrics: Readonly<Record<MetricName, MetricRow>> = {
+  // The plan's own. Of triplet, and of a loss graph that mixes examples, it hangs on which examples share a batch.
+  loss: {
+    write: (site) => {
+      const { loss, examples } = site.loss();
+      return { sum: site.graph.emit('Mul', [loss, examples]), count: examples };
+    },
+    finish: quotient('sum', 'count'),
+  },
   accuracy: {
-    losses: decisions,
+    of: decisions,
     write: (site) => ({ right: totalOf(site, isRight(site)), count: sum(site.graph, site.counts) }),
     finish: quotient('right', 'count'),
   },
   'top-k': {
-    losses: classes,
+    of: classes,
     write: (site) => {
       const { graph, prediction, target, k } = site;
       const all = graph.shapeOf(prediction).at(-1)!;
@@ -55,17 +66,17 @@ export const metrics: Readonly<Record<MetricName, MetricRow>> = {
   },
   // Of each class 2·hits / (predicted + actual), averaged over the classes that occur (macro).
   f1: {
-    losses: decisions,
+    of: decisions,
     write: (site) => {
       const { graph, counts } = site;
       const [predicted, actual] = marksByClass(site);
       const share = graph.shapeOf(predicted).length > graph.shapeOf(counts).length ? column(graph, counts) : counts;
       const byClass = (value: string): string => {
         const weighed = graph.emit('Mul', [value, share]);
-        const axes = graph
-          .shapeOf(weighed)
-          .slice(0, -1)
-          .map((_, axis) => axis);
+        const rank = graph.shapeOf(weighed).length;
+        // One answer an example, without an axis of its own, is that of one class.
+        if (rank === 1) return graph.emit('ReduceSum', [weighed], { keepdims: 1 });
+        const axes = Array.from({ length: rank - 1 }, (_, axis) => axis);
         return graph.emit('ReduceSum', [weighed, graph.integers(axes)], { keepdims: 0 });
       };
       return {
@@ -80,8 +91,9 @@ export const metrics: Readonly<Record<MetricName, MetricRow>> = {
       return occurring.reduce((mean, { hit, marks }) => mean + (2 * hit) / marks / occurring.length, 0);
     },
   },
+  auc,
   mae: {
-    losses: numbers,
+    of: numbers,
     write: (site) => {
       const { graph, prediction, target, counts } = site;
       const error = graph.emit('Abs', [graph.emit('Sub', [prediction, target])]);
@@ -90,7 +102,7 @@ export const metrics: Readonly<Record<MetricName, MetricRow>> = {
     finish: quotient('distance', 'count'),
   },
   perplexity: {
-    losses: classes,
+    of: classes,
     write: (site) => {
       const { graph, prediction, target, counts } = site;
       const classCount = graph.shapeOf(prediction).at(-1)!;
@@ -105,6 +117,12 @@ export const metrics: Readonly<Record<MetricName, MetricRow>> = {
     finish: (totals) => Math.exp(quotient('surprise', 'count')(totals)),
   },
 };
+
+/** Names of the metrics for what is to be learnt. */
+export const metricsFor = (kind: TargetKind): MetricName[] =>
+  Object.entries(metrics).flatMap(([name, { of }]) =>
+    of === undefined || of.includes(kind) ? [name as MetricName] : [],
+  );
 
 function quotient(above: string, below: string): (totals: Totals) => number {
   return (totals) => totals[above]![0]! / totals[below]![0]!;

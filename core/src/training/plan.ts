@@ -1,10 +1,15 @@
 import { ConfigError } from '../errors.ts';
+import { OnnxError } from '../onnx/errors.ts';
 import { localMethods } from '../strategy/local-methods.ts';
 import { distillationDefaults } from './distillation.ts';
 import type { Distillation } from './distillation.ts';
-import { losses } from './losses.ts';
+import type { OpenSizes } from './forward-pass.ts';
+import { lossOf } from './loss.ts';
+import type { LossPlan } from './loss.ts';
+import { decodedLoss, readLossGraph } from './loss-graph.ts';
+import { lossNames } from './losses.ts';
 import type { LossName, LossOptions } from './losses.ts';
-import { metrics, type MetricName } from './metrics.ts';
+import { metricsFor, type MetricName } from './metrics.ts';
 import type { OptimizerPlan } from './optimizers.ts';
 import { ROUNDING_BITS_MAX, ROUNDING_BITS_MIN } from './rounding.ts';
 import type { QuantizationAware } from './rounding.ts';
@@ -24,6 +29,8 @@ export interface TrainingPlan {
   clip?: { value?: number; norm?: number };
   schedule?: Schedule;
   lossOptions?: LossOptions;
+  /** Where the loss is `graph`: the ONNX file in base64, up to LOSS_GRAPH_BYTES_MAX. */
+  lossGraph?: string;
   /** What the strategy needs of the agent besides, see localMethods. */
   local?: { name: string } & Readonly<Record<string, number | string>>;
   /**
@@ -35,6 +42,8 @@ export interface TrainingPlan {
   evaluation?: EvaluationOptions;
   /** Whether the model's Dropout layers drop; without it they pass everything on. */
   dropout?: boolean;
+  /** Sizes that the model leaves open besides the batch, by their names in it: `{ "sequence": 128 }`. */
+  sizes?: OpenSizes;
   /** Whether weights that are zero stay zero, so that a pruned model stays as sparse as it is. */
   keepZeros?: boolean;
   /** What is rounded while training, so that the quantized model loses less. */
@@ -62,6 +71,8 @@ const limits = {
   temperature: 1000,
   patterns: 100,
   patternLength: 200,
+  sizes: 16,
+  size: 1_000_000,
 };
 
 /** Reads a plan from JSON; throws ConfigError naming the key at fault. */
@@ -76,18 +87,19 @@ export function parsePlan(value: unknown): TrainingPlan {
     'clip',
     'schedule',
     'lossOptions',
+    'lossGraph',
     'local',
     'localLayers',
     'evaluation',
     'dropout',
+    'sizes',
     'keepZeros',
     'distillation',
     'quantizationAware',
   ]);
   const { loss } = plan;
-  if (typeof loss !== 'string' || !Object.hasOwn(losses, loss)) {
-    throw fault('loss', `must be one of ${Object.keys(losses).join(', ')}`);
-  }
+  if (!lossNames.some((name) => name === loss)) throw fault('loss', `must be one of ${lossNames.join(', ')}`);
+  const lossGraph = parseLossGraph(loss as LossName, plan['lossGraph']);
   return {
     loss: loss as LossName,
     optimizer: parseOptimizer(plan['optimizer']),
@@ -107,13 +119,17 @@ export function parsePlan(value: unknown): TrainingPlan {
       'lossOptions',
       plan['lossOptions'] === undefined ? undefined : parseLossOptions(loss as LossName, plan['lossOptions']),
     ),
+    ...given('lossGraph', lossGraph),
     ...given('local', plan['local'] === undefined ? undefined : parseLocal(plan['local'])),
     ...given('localLayers', plan['localLayers'] === undefined ? undefined : parseLayers(plan['localLayers'])),
     ...given(
       'evaluation',
-      plan['evaluation'] === undefined ? undefined : parseEvaluation(loss as LossName, plan['evaluation']),
+      plan['evaluation'] === undefined
+        ? undefined
+        : parseEvaluation({ loss: loss as LossName, ...given('lossGraph', lossGraph) }, plan['evaluation']),
     ),
     ...given('dropout', flag(plan, 'dropout')),
+    ...given('sizes', plan['sizes'] === undefined ? undefined : parseSizes(plan['sizes'])),
     ...given('keepZeros', flag(plan, 'keepZeros')),
     ...given(
       'quantizationAware',
@@ -200,9 +216,17 @@ function parseLayers(value: unknown): readonly string[] {
   throw fault('localLayers', 'must be a list of names of parameters, such as ["output.*"]');
 }
 
-function parseEvaluation(loss: LossName, value: unknown): EvaluationOptions {
+function parseSizes(value: unknown): OpenSizes {
+  const sizes = fields(value, 'sizes');
+  const names = Object.keys(sizes);
+  if (names.length > limits.sizes) throw fault('sizes', `has ${names.length} names, at most ${limits.sizes} are taken`);
+  return Object.fromEntries(names.map((name) => [name, whole(sizes, name, limits.size, `sizes.${name}`)]));
+}
+
+function parseEvaluation(plan: LossPlan, value: unknown): EvaluationOptions {
   const evaluation = fields(value, 'evaluation', ['metrics', 'holdOut', 'k']);
-  const fitting = Object.entries(metrics).flatMap(([name, row]) => (row.losses.includes(loss) ? [name] : []));
+  const { loss } = plan;
+  const fitting = metricsFor(lossOf(plan).kind);
   const wanted = evaluation['metrics'];
   const isFitting = (name: unknown): boolean => fitting.some((one) => one === name);
   if (!Array.isArray(wanted) || wanted.length === 0 || !wanted.every(isFitting)) {
@@ -271,7 +295,25 @@ function parseSchedule(value: unknown): Schedule {
 const lossKeys: Partial<Record<LossName, readonly string[]>> = {
   'cross-entropy': ['labelSmoothing', 'classWeights', 'ignoreIndex'],
   huber: ['delta'],
+  triplet: ['margin'],
 };
+
+/** A loss of somebody's own, which must be there where it is asked for, and nowhere else. */
+function parseLossGraph(loss: LossName, value: unknown): string | undefined {
+  if (loss !== 'graph') {
+    if (value === undefined) return undefined;
+    throw fault('lossGraph', `goes with the loss graph, and the loss is ${loss}`);
+  }
+  if (typeof value !== 'string')
+    throw fault('lossGraph', 'is missing: give an ONNX file in base64 (task create --loss-graph FILE)');
+  try {
+    readLossGraph(decodedLoss(value));
+  } catch (cause) {
+    if (cause instanceof OnnxError) throw new ConfigError(`lossGraph: ${cause.message}`, 'lossGraph', { cause });
+    throw cause;
+  }
+  return value;
+}
 
 function parseLossOptions(loss: LossName, value: unknown): LossOptions {
   const options = fields(value, 'lossOptions', lossKeys[loss] ?? []);
@@ -294,6 +336,10 @@ function parseLossOptions(loss: LossName, value: unknown): LossOptions {
       'delta',
       optional(options, 'delta', 'lossOptions.delta', (x) => x > 0),
     ),
+    ...given(
+      'margin',
+      optional(options, 'margin', 'lossOptions.margin', (x) => x > 0),
+    ),
   };
 }
 
@@ -308,10 +354,10 @@ function fields(value: unknown, key: string, known?: readonly string[]): Record<
   return value as Record<string, unknown>;
 }
 
-function whole(plan: Record<string, unknown>, key: string, max: number): number {
+function whole(plan: Record<string, unknown>, key: string, max: number, path: string = key): number {
   const value = plan[key];
   if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= max) return value;
-  throw fault(key, `must be a whole number from 1 to ${max}`);
+  throw fault(path, `must be a whole number from 1 to ${max}`);
 }
 
 function optional(

@@ -66,7 +66,7 @@ function feedsOf(
 ): Record<string, ort.Tensor> {
   const { target: goal } = training;
   return {
-    [training.data.name]: floats(x, training.data.shape),
+    [training.data[0]!.name]: floats(x, training.data[0]!.shape),
     [goal.name]:
       goal.dtype === 'float'
         ? floats(target, goal.shape)

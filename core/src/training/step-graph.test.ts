@@ -41,7 +41,7 @@ function feeds(of: number): Tensors {
   const labels = BigInt64Array.from({ length: 4 }, (_, row) => BigInt((row + of) % 3));
   const values = Float32Array.from({ length: 20 }, (_, at) => Math.sin(at + of));
   return {
-    [training.data.name]: tensor(values, [4, 5]),
+    [training.data[0]!.name]: tensor(values, [4, 5]),
     [training.target.name]: new ort.Tensor('int64', labels, [4]),
     [training.sampleWeights]: tensor(Float32Array.of(1, 1, 1, of === 2 ? 0 : 1), [4]),
     [training.rate!]: tensor(Float32Array.of(1 / (of + 1)), [1]),

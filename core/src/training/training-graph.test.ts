@@ -42,7 +42,7 @@ async function start(
   const floats = (shape: readonly number[], next: () => number): ort.Tensor =>
     new ort.Tensor('float32', Float32Array.from({ length: sizeOf(shape) }, next), shape);
   const feeds: Feeds = {
-    [training.data.name]: floats(training.data.shape, () => random.normal()),
+    ...Object.fromEntries(training.data.map(({ name, shape }) => [name, floats(shape, () => random.normal())])),
     [training.target.name]:
       training.target.dtype === 'int64'
         ? new ort.Tensor(

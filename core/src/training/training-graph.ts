@@ -2,6 +2,7 @@ import { differentiate } from '../autodiff/backward.ts';
 import type { Gradients } from '../autodiff/backward.ts';
 import { writeConvolutions } from '../autodiff/convolution.ts';
 import type { GradientForms } from '../autodiff/forms.ts';
+import { trainedPart } from '../onnx/border.ts';
 import { NotTrainableError, OnnxError } from '../onnx/errors.ts';
 import { graphOf, writeModel } from '../onnx/file.ts';
 import type { ModelProto, NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
@@ -14,7 +15,9 @@ import type { DropoutMask } from './dropout.ts';
 import { distilled } from './distillation.ts';
 import { beginGraph, finishGraph, writeForward } from './forward-pass.ts';
 import type { DataInput } from './forward-pass.ts';
-import { elemTypes, losses, shares } from './losses.ts';
+import { lossOf } from './loss.ts';
+import { shares } from './losses.ts';
+import type { TargetInput } from './loss.ts';
 import { writeOptimizer } from './optimizers.ts';
 import type { StateSlot } from './optimizers.ts';
 import type { TrainingPlan } from './plan.ts';
@@ -39,8 +42,9 @@ export interface TrainingGraph {
   anchors: { input: string; parameter: string }[];
   /** What is added to the gradients, for a local method that corrects them only. */
   corrections: { input: string; parameter: string }[];
-  data: DataInput;
-  target: { name: string; shape: readonly number[]; dtype: 'int64' | 'float' };
+  /** What the model reads, in its order. */
+  data: DataInput[];
+  target: TargetInput;
   /** Where the form has gradients given: the input that each parameter's goes into. */
   gradients: { input: string; parameter: string }[];
   /** Input that takes a teacher's answers to the batch, where the plan has a distillation. */
@@ -56,34 +60,40 @@ export interface TrainingGraph {
 
 /** Writes forward pass, loss, gradients and optimizer as one graph of standard operators. */
 export function buildTrainingGraph(
-  model: ModelProto,
+  whole: ModelProto,
   plan: TrainingPlan,
   batchSize: number = plan.batchSize,
   forms: StepForms = {},
 ): TrainingGraph {
-  const { graph, layout, data, sampleWeights } = beginGraph(model, batchSize);
+  const model = trainedPart(whole);
+  const { graph, layout, data, sampleWeights } = beginGraph(model, batchSize, plan.sizes);
   const start = graph.nodes.length;
   if (layout.parameters.length === 0) throw new OnnxError('the graph has no parameters; split the model first');
   const { quantizationAware } = plan;
   const rounding =
     quantizationAware === undefined ? undefined : new Rounding(graph, model, quantizationAware, sampleWeights);
-  const { forward, prediction, masks, statistics } = writeForward(graph, model, plan.loss, {
-    sampleWeights,
-    drops: plan.dropout === true,
-    rounding,
-  });
+  const ofPlan = lossOf(plan);
+  // A closing Softmax is told by its own name, which an older one loses on the way.
+  const predictions = ofPlan.predictions(model);
+  const mode = { sampleWeights, drops: plan.dropout === true, rounding };
+  const { forward, masks, statistics } = writeForward(graph, model, predictions, mode);
   writeConvolutions(graph, start, forms);
-
-  const row = losses[plan.loss];
-  const targetShape = row.targetShape(graph.shapeOf(prediction));
-  const target = graph.input('training/target', targetShape, elemTypes[row.targetType]);
-  const site = { graph, prediction, target, weights: shares(graph, sampleWeights), options: plan.lossOptions ?? {} };
-  const hard = row.write(site);
-  const { loss, gradient, teacher } =
-    plan.distillation === undefined ? { ...hard, teacher: undefined } : distilled(site, hard, plan.distillation);
+  const target = ofPlan.target(graph, predictions);
+  const hard = ofPlan.write(graph, { predictions, target: target.name, sampleWeights });
+  const { distillation, lossOptions = {} } = plan;
+  const [prediction] = predictions as [string];
+  const weights = shares(graph, sampleWeights);
+  const own = { loss: hard.loss, gradient: hard.gradients.get(prediction) ?? '' };
+  const soft =
+    distillation === undefined
+      ? undefined
+      : distilled({ graph, prediction, target: target.name, weights, options: lossOptions }, own, distillation);
+  const loss = soft?.loss ?? hard.loss;
+  const seeds = soft === undefined ? hard.gradients : new Map([[prediction, soft.gradient]]);
+  const teacher = soft?.teacher;
 
   const names = layout.parameters.map(({ name }) => name);
-  const written = differentiate(graph, forward, new Map([[prediction, gradient]]), names, forms);
+  const written = differentiate(graph, forward, seeds, names, forms);
   if (!names.some((name) => written.has(name))) throw unreachable(forward);
   const given: TrainingGraph['gradients'] = [];
   const gradients = forms.gradients === 'given' ? asInputs(graph, written, names, given) : written;
@@ -127,7 +137,7 @@ export function buildTrainingGraph(
     gradients: given,
     masks,
     data,
-    target: { name: target, shape: targetShape, dtype: row.targetType },
+    target,
     sampleWeights,
     loss,
     ...(rate === undefined ? {} : { rate }),

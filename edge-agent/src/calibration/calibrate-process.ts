@@ -1,7 +1,8 @@
 // The process that calibrates one version, and ends. It ends with its parent, too.
-import { Calibrator, calibrationGraph, contractOf, readModel, writeModel, type TensorSpec } from '@commonweight/core';
+import { halfTensor, type TypedTensor } from '@commonweight/client-sdk';
+import { Calibrator, calibrationGraph, contractOf, float16Bits, readModel, writeModel } from '@commonweight/core';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
-import { DataError, type Dataset } from '../data/dataset.ts';
+import { exampleInputs } from '../data/example-inputs.ts';
 import { loadDataset } from '../data/load-dataset.ts';
 import type { CalibrationJob, CalibrationOutcome, FromCalibration } from './messages.ts';
 
@@ -11,8 +12,7 @@ const BATCH = 32;
 async function outcomeOf({ data, onnx, examplesMax, binsMax, threads }: CalibrationJob): Promise<CalibrationOutcome> {
   const set = await loadDataset(data);
   const { model, values } = calibrationGraph(readModel(onnx));
-  const [input, ...others] = contractOf(model).inputs;
-  if (input === undefined || others.length > 0) throw new DataError('the model has more than one input');
+  const { inputs } = contractOf(model);
   const session = await InferenceSession.create(writeModel(model), {
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
@@ -20,9 +20,10 @@ async function outcomeOf({ data, onnx, examplesMax, binsMax, threads }: Calibrat
   });
   const calibrator = new Calibrator(values);
   const examples = spread(set.examples, examplesMax);
-  const rows = (input.dims[0] ?? -1) < 0 ? BATCH : 1;
+  const rows = inputs.every(({ dims }) => (dims[0] ?? -1) < 0) ? BATCH : 1;
   for (let start = 0; start < examples.length; start += rows) {
-    const given = { [input.name]: tensorOf(set, examples.slice(start, start + rows), input) };
+    const tensors = Object.entries(exampleInputs(set, inputs, examples.slice(start, start + rows)));
+    const given = Object.fromEntries(tensors.map(([name, tensor]) => [name, tensorOf(tensor)]));
     const all = Object.entries({ ...given, ...(await session.run(given)) }) as [string, Tensor][];
     calibrator.add(new Map(all.flatMap(([name, { data: own }]) => (own instanceof Float32Array ? [[name, own]] : []))));
   }
@@ -36,27 +37,10 @@ function spread(examples: number, examplesMax: number): number[] {
   return Array.from({ length: count }, (_, index) => Math.floor((index * examples) / count));
 }
 
-function tensorOf(
-  { inputs, examples }: Dataset,
-  indices: readonly number[],
-  { name, dtype, dims }: TensorSpec,
-): Tensor {
-  const size = inputs.length / examples;
-  const shape = dims.map((dim, axis) => (axis === 0 ? indices.length : dim));
-  if (shape.reduce((product, dim) => product * dim, 1) !== size * indices.length) {
-    throw new DataError(
-      `an example has ${size} values and '${name}' takes [${dims.join(', ')}]: use data that fits the model`,
-    );
-  }
-  const values = new Float32Array(indices.length * size);
-  indices.forEach((index, row) => values.set(inputs.subarray(index * size, (index + 1) * size), row * size));
-  if (dtype === 'float') return new Tensor('float32', values, shape);
-  if (dtype !== 'int64') throw new DataError(`'${name}' holds ${dtype}, and data gives numbers`);
-  return new Tensor(
-    'int64',
-    BigInt64Array.from(values, (value) => BigInt(Math.trunc(value))),
-    shape,
-  );
+/** Apps have halves as floats, and the runtime takes their bits. */
+function tensorOf({ type, data, dims }: TypedTensor): Tensor {
+  if (type === 'float16') return halfTensor(Tensor, Uint16Array.from(data as Float32Array, float16Bits), dims);
+  return new Tensor(type, data as Tensor.DataTypeMap[typeof type], dims) as Tensor;
 }
 
 process.on('SIGINT', () => {});

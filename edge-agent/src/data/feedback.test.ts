@@ -27,12 +27,34 @@ test('feedback is a data set: inputs by the shape of one row, and labels', async
   await giving(path, example(2, [1, 2, 3, 4], [1, 2, 2]), example(0, [5, 6, 7, 8], [1, 2, 2]));
   await giving(path, example(1, [9, 9, 9, 9], [1, 2, 2]));
   expect(await loadDataset(`feedback:${path}`)).toEqual({
-    inputs: Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 9),
-    inputShape: [2, 2],
-    labels: Int32Array.of(2, 0, 1),
-    classes: 3,
+    source: path,
+    columns: [
+      { name: 'input', values: Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 9), shape: [2, 2] },
+      { name: 'label', values: Int32Array.of(2, 0, 1), shape: [] },
+    ],
+    label: ['label'],
     examples: 3,
   });
+});
+
+test('a model of several inputs has a column for each, whatever they hold', async () => {
+  const path = await folder();
+  const two = (label: number, age: bigint, text: string): LabelledExample => ({
+    ...example(label, []),
+    inputs: {
+      age: { type: 'int64', data: BigInt64Array.of(age), dims: [1] },
+      text: { type: 'string', data: [text, 'é"\n'], dims: [1, 2] },
+    },
+  });
+  await giving(path, two(1, 41n, 'good'), two(0, 7n, 'bad'));
+  const { columns } = await loadDataset(`feedback:${path}`);
+  expect(columns).toEqual([
+    { name: 'age', values: BigInt64Array.of(41n, 7n), shape: [] },
+    { name: 'text', values: ['good', 'é"\n', 'bad', 'é"\n'], shape: [2] },
+    { name: 'label', values: Int32Array.of(1, 0), shape: [] },
+  ]);
+  await giving(path, example(1, [1]));
+  await expect(loadDataset(`feedback:${path}`)).rejects.toThrow(/holds feedback on age, text and on input: give each/);
 });
 
 test('it grows while an agent runs, which its state tells; that of other data never changes', async () => {
@@ -65,5 +87,7 @@ test('no feedback, no folder and feedback on other inputs say so', async () => {
   );
   await expect(loadDataset(`feedback:${path}/nowhere`)).rejects.toThrow(/cannot read .*nowhere/);
   await giving(path, example(1, [1]), example(1, [1, 2]));
-  await expect(loadDataset(`feedback:${path}`)).rejects.toThrow(/inputs of other shapes, \[1\] and \[2\]/);
+  await expect(loadDataset(`feedback:${path}`)).rejects.toThrow(
+    /inputs of other shapes, float32\[1\] and float32\[2\]/,
+  );
 });

@@ -1,13 +1,15 @@
 import { readFile } from 'node:fs/promises';
 import { exampleIn, feedbackFiles, type LabelledExample } from '@commonweight/client-sdk';
-import { DataError, type Dataset } from './dataset.ts';
+import { DataError, type Column, type Dataset } from './dataset.ts';
 
 /** Bytes of all files of a folder. */
 const BYTES_MAX = 512 * 1024 * 1024;
 const LABEL_MAX = 2 ** 31 - 1;
+/** The column of the classes. */
+const LABEL = 'label';
 
-/** Labelled examples that an app of this device has put into a folder (`model.feedback` of the SDK): one input of numbers, and a class. */
-export async function readFeedback(folder: string): Promise<Dataset> {
+/** Labelled examples that an app of this device has put into a folder (`model.feedback` of the SDK): what each input was given, and a class. */
+export async function readFeedback(folder: string): Promise<Omit<Dataset, 'label'>> {
   const examples: LabelledExample[] = [];
   for (const { path, bytes } of await filesOf(folder)) examples.push(...examplesOf(await textOf(path, bytes), path));
   const [first] = examples;
@@ -16,24 +18,41 @@ export async function readFeedback(folder: string): Promise<Dataset> {
       `${folder} holds no feedback yet: once the app has called model.feedback, start the agent again`,
     );
   }
-  const { name, shape } = inputOf(first, folder);
-  const size = shape.reduce((product, dim) => product * dim, 1);
-  const inputs = new Float32Array(examples.length * size);
-  const labels = new Int32Array(examples.length);
-  examples.forEach((example, at) => {
-    const input = inputOf(example, folder);
-    if (input.name !== name || String(input.shape) !== String(shape)) {
-      throw new DataError(
-        `${folder} holds feedback on inputs of other shapes, [${shape.join(', ')}] and [${input.shape.join(', ')}]: give each model a folder of its own`,
-      );
-    }
-    inputs.set(Float32Array.from(input.data, Number), at * size);
-    if (!(Number.isInteger(example.label) && example.label >= 0 && example.label <= LABEL_MAX))
-      throw new DataError(`${folder} holds a label that is no class: ${example.label}`);
-    labels[at] = example.label;
-  });
-  const classes = labels.reduce((max, label) => Math.max(max, label), 0) + 1;
-  return { inputs, inputShape: shape, labels, classes, examples: examples.length };
+  const names = Object.keys(first.inputs);
+  if (names.includes(LABEL))
+    throw new DataError(
+      `${folder} holds feedback on an input '${LABEL}', which is what the class is called: rename it`,
+    );
+  const stray = examples.find(({ inputs }) => String(Object.keys(inputs)) !== String(names));
+  if (stray !== undefined) {
+    throw new DataError(
+      `${folder} holds feedback on ${names.join(', ')} and on ${Object.keys(stray.inputs).join(', ')}: give each model a folder of its own`,
+    );
+  }
+  const odd = examples.find(({ label }) => !(Number.isInteger(label) && label >= 0 && label <= LABEL_MAX));
+  if (odd !== undefined) throw new DataError(`${folder} holds a label that is no class: ${odd.label}`);
+  const inputs = names.map((name) => columnOf(name, examples, folder));
+  const labels = Int32Array.from(examples, ({ label }) => label);
+  const columns = [...inputs, { name: LABEL, values: labels, shape: [] }];
+  return { source: folder, examples: examples.length, columns };
+}
+
+/** An input of all examples, without the dimension of its rows. */
+function columnOf(name: string, examples: readonly LabelledExample[], folder: string): Column {
+  const tensors = examples.map(({ inputs }) => inputs[name]!);
+  const { dims, type, data } = tensors[0]!;
+  const other = tensors.find((tensor) => tensor.type !== type || String(tensor.dims) !== String(dims));
+  if (other !== undefined) {
+    const show = (tensor: typeof other): string => `${tensor.type}[${tensor.dims.slice(1).join(', ')}]`;
+    throw new DataError(
+      `${folder} holds feedback on inputs of other shapes, ${show(tensors[0]!)} and ${show(other)}: give each model a folder of its own`,
+    );
+  }
+  const shape = dims.slice(1);
+  if (!ArrayBuffer.isView(data)) return { name, values: tensors.flatMap((tensor) => tensor.data as string[]), shape };
+  const values = new (data.constructor as new (length: number) => Float32Array)(examples.length * data.length);
+  tensors.forEach((tensor, at) => values.set(tensor.data as Float32Array, at * data.length));
+  return { name, values, shape };
 }
 
 /** A text that changes where there is more feedback, or other. */
@@ -80,15 +99,4 @@ function examplesOf(text: string, path: string): LabelledExample[] {
       );
     }
   });
-}
-
-/** The one input of an example, without the dimension of its rows. */
-function inputOf(
-  { inputs }: LabelledExample,
-  folder: string,
-): { name: string; shape: number[]; data: ArrayLike<number | bigint> } {
-  const [[name, tensor] = [], ...others] = Object.entries(inputs);
-  if (name === undefined || tensor === undefined || others.length > 0)
-    throw new DataError(`${folder} holds feedback on ${others.length + 1} inputs; agents train on models of one`);
-  return { name, shape: tensor.dims.slice(1), data: tensor.data };
 }

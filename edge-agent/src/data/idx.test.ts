@@ -31,18 +31,22 @@ async function setOf(files: Record<string, Uint8Array>): Promise<string> {
 test('the bytes that the format names are read: pixels in [0, 1], the shape of one image, the labels', async () => {
   // 00 00: always; 08: unsigned bytes; 03: three dimensions; 3, 1, 2.
   expect(images.subarray(0, 16).toString('hex')).toBe('00000803000000030000000100000002');
-  const expected = {
-    inputs: Float32Array.of(0, 1, 0.2, 0.4, 0.6, 0.8),
-    inputShape: [1, 2],
-    labels: Int32Array.of(2, 0, 1),
-    classes: 3,
-    examples: 3,
+  const read = async (files: Record<string, Uint8Array>, split: 'train' | 'test'): Promise<unknown> => {
+    const { columns, examples } = await readIdx(await setOf(files), split);
+    return { examples, columns: columns.map((column) => ({ ...column, values: [...column.values] })) };
   };
-  expect(await readIdx(await setOf({ [IMAGES]: images, [LABELS]: labels }), 'train')).toEqual(expected);
+  const expected = {
+    examples: 3,
+    columns: [
+      { name: 'image', values: [0, 255, 51, 102, 153, 204], shape: [1, 2], scale: 1 / 255 },
+      { name: 'label', values: [2, 0, 1], shape: [] },
+    ],
+  };
+  expect(await read({ [IMAGES]: images, [LABELS]: labels }, 'train')).toEqual(expected);
   const packed = { [`${IMAGES}.gz`]: gzipSync(images), [`${LABELS}.gz`]: gzipSync(labels) };
-  expect(await readIdx(await setOf(packed), 'train')).toEqual(expected);
+  expect(await read(packed, 'train')).toEqual(expected);
   const held = { 't10k-images-idx3-ubyte': images, 't10k-labels-idx1-ubyte': labels };
-  expect(await readIdx(await setOf(held), 'test')).toEqual(expected);
+  expect(await read(held, 'test')).toEqual(expected);
 });
 
 test('any dimensions and values are read back as they were written', () => {

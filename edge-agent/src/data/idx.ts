@@ -8,8 +8,8 @@ import { DataError, type Dataset } from './dataset.ts';
 const FILE_BYTES_MAX = 2 ** 31 - 1;
 const UNSIGNED_BYTE = 0x08;
 
-/** An IDX set as MNIST and Fashion-MNIST come: images and labels of `train` or `t10k`, plain or gzip; pixels become [0, 1]. */
-export async function readIdx(folder: string, split: 'train' | 'test'): Promise<Dataset> {
+/** An IDX set as MNIST and Fashion-MNIST come: images and labels of `train` or `t10k`, plain or gzip; as floats pixels are in [0, 1]. */
+export async function readIdx(folder: string, split: 'train' | 'test'): Promise<Omit<Dataset, 'label'>> {
   const prefix = split === 'train' ? 'train' : 't10k';
   const images = await readFileOf(folder, `${prefix}-images-idx3-ubyte`);
   const labels = await readFileOf(folder, `${prefix}-labels-idx1-ubyte`);
@@ -20,9 +20,11 @@ export async function readIdx(folder: string, split: 'train' | 'test'): Promise<
     );
   }
   if (examples === 0) throw new DataError(`${folder} has no examples in ${prefix}: give a set that is not empty`);
-  const inputs = Float32Array.from(images.values, (value) => value / 255);
-  const classes = labels.values.reduce((max, label) => Math.max(max, label), 0) + 1;
-  return { inputs, inputShape, labels: Int32Array.from(labels.values), classes, examples };
+  const columns = [
+    { name: 'image', values: images.values, shape: inputShape, scale: 1 / 255 },
+    { name: 'label', values: labels.values, shape: [] },
+  ];
+  return { source: folder, examples, columns };
 }
 
 interface IdxFile {

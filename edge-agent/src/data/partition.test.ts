@@ -4,7 +4,9 @@ import { DataError } from './dataset.ts';
 import { dealOut, partOf } from './partition.ts';
 
 const dealt = (labels: Int32Array, parts: number, alpha: number, seed: number): number[][] =>
-  Array.from({ length: parts }, (_, index) => partOf(labels, { by: 'dirichlet', index, parts, alpha, seed }));
+  Array.from({ length: parts }, (_, index) =>
+    partOf(labels, labels.length, { by: 'dirichlet', index, parts, alpha, seed }),
+  );
 
 const tenClasses = Int32Array.from({ length: 2000 }, (_, i) => i % 10);
 const by = (a: number, b: number): number => a - b;
@@ -49,25 +51,34 @@ test('a large alpha is near to IID, a small one gives each agent few classes', (
 
 test('too few examples and a part that is not there are refused', () => {
   const few = new Int32Array(19);
-  expect(() => partOf(few, { by: 'dirichlet', index: 0, parts: 2, alpha: 1, seed: 1 })).toThrow(
+  expect(() => partOf(few, few.length, { by: 'dirichlet', index: 0, parts: 2, alpha: 1, seed: 1 })).toThrow(
     '19 examples are too few for 2 parts',
   );
-  expect(() => partOf(few, { by: 'dirichlet', index: 2, parts: 2, alpha: 1, seed: 1 })).toThrow(DataError);
-  expect(() => partOf(few, { by: 'dirichlet', index: 2, parts: 2, alpha: 1, seed: 1 })).toThrow(
+  expect(() => partOf(few, few.length, { by: 'dirichlet', index: 2, parts: 2, alpha: 1, seed: 1 })).toThrow(DataError);
+  expect(() => partOf(few, few.length, { by: 'dirichlet', index: 2, parts: 2, alpha: 1, seed: 1 })).toThrow(
     'the first part is 0/2, the last 1/2',
   );
 });
 
 test('IID parts and shards deal everything out once, the shards as the FedAvg paper cuts them', () => {
   for (const dealing of [{ by: 'iid' } as const, { by: 'shards', shards: 2 } as const]) {
-    const parts = dealOut(tenClasses, { ...dealing, parts: 10, seed: 3 });
+    const parts = dealOut(tenClasses, tenClasses.length, { ...dealing, parts: 10, seed: 3 });
     expect(parts.flat().sort(by)).toEqual(Array.from(tenClasses.keys()));
     for (const part of parts) expect(part).toHaveLength(200);
-    expect(dealOut(tenClasses, { ...dealing, parts: 10, seed: 3 })).toEqual(parts);
-    expect(dealOut(tenClasses, { ...dealing, parts: 10, seed: 4 })).not.toEqual(parts);
+    expect(dealOut(tenClasses, tenClasses.length, { ...dealing, parts: 10, seed: 3 })).toEqual(parts);
+    expect(dealOut(tenClasses, tenClasses.length, { ...dealing, parts: 10, seed: 4 })).not.toEqual(parts);
   }
   // 20 shards of 100 examples, so each is of one class.
-  for (const part of dealOut(tenClasses, { by: 'shards', shards: 2, parts: 10, seed: 3 })) {
+  for (const part of dealOut(tenClasses, tenClasses.length, { by: 'shards', shards: 2, parts: 10, seed: 3 })) {
     expect(new Set(part.map((i) => tenClasses[i])).size).toBeLessThanOrEqual(2);
   }
+});
+
+test('examples without classes are dealt out evenly, and by nothing else', () => {
+  const parts = dealOut(undefined, 25, { by: 'iid', parts: 2, seed: 1 });
+  expect(parts.map((part) => part.length)).toEqual([12, 13]);
+  expect(parts.flat().sort(by)).toEqual(Array.from({ length: 25 }, (_, i) => i));
+  expect(() => dealOut(undefined, 25, { by: 'shards', shards: 2, parts: 2, seed: 1 })).toThrow(
+    'there are no classes to deal examples out by (shards): deal them out evenly, by iid',
+  );
 });

@@ -17,31 +17,42 @@ export type Partition = Dealing & { index: number; parts: number; seed: number }
 const PART_EXAMPLES_MIN = 10;
 
 /** The indices of one part. Parts are disjoint and together are the whole. */
-export function partOf(labels: Int32Array, { index, ...dealing }: Partition): number[] {
+export function partOf(labels: Int32Array | undefined, examples: number, { index, ...dealing }: Partition): number[] {
   const { parts } = dealing;
   if (index >= parts)
     throw new DataError(`partition ${index}/${parts}: the first part is 0/${parts}, the last ${parts - 1}/${parts}`);
-  return dealOut(labels, dealing)[index] ?? [];
+  return dealOut(labels, examples, dealing)[index] ?? [];
 }
 
-/** The indices of all parts, each ascending. */
-export function dealOut(labels: Int32Array, dealing: Dealing & { parts: number; seed: number }): number[][] {
+/** The indices of all parts, each ascending. Throws DataError where examples without classes are to be dealt out by them. */
+export function dealOut(
+  labels: Int32Array | undefined,
+  examples: number,
+  dealing: Dealing & { parts: number; seed: number },
+): number[][] {
   const { parts, seed } = dealing;
-  if (labels.length < parts * PART_EXAMPLES_MIN) {
-    throw new DataError(`${labels.length} examples are too few for ${parts} parts: use fewer agents or more data`);
+  if (examples < parts * PART_EXAMPLES_MIN) {
+    throw new DataError(`${examples} examples are too few for ${parts} parts: use fewer agents or more data`);
   }
   const random = seeded(seed).fork('partition');
-  const dealt = dealtBy(labels, dealing, random);
+  const dealt = dealtBy(labels, examples, dealing, random);
   return dealt.map((part) => part.sort((a, b) => a - b));
 }
 
-function dealtBy(labels: Int32Array, dealing: Dealing & { parts: number }, random: RandomStream): number[][] {
+function dealtBy(
+  labels: Int32Array | undefined,
+  examples: number,
+  dealing: Dealing & { parts: number },
+  random: RandomStream,
+): number[][] {
   const { parts } = dealing;
+  if (dealing.by === 'iid') return cut(random.shuffle(Array.from({ length: examples }, (_, index) => index)), parts);
+  if (labels === undefined) {
+    throw new DataError(`there are no classes to deal examples out by (${dealing.by}): deal them out evenly, by iid`);
+  }
   switch (dealing.by) {
     case 'dirichlet':
       return dirichletParts(labels, parts, dealing.alpha, random);
-    case 'iid':
-      return cut(random.shuffle(Array.from(labels.keys())), parts);
     case 'shards': {
       const sorted = byLabel(labels).flatMap(([, members]) => members);
       const shards = random.shuffle(cut(sorted, parts * dealing.shards));

@@ -1,78 +1,108 @@
 import type { TypedTensor } from '@commonweight/client-sdk';
 import type { TrainingGraph } from '@commonweight/core';
+import { bindInputs, bindTarget, LABEL, type BoundInput, type InputShape } from '../data/bind.ts';
 import { DataError, type Dataset } from '../data/dataset.ts';
 import type { Feeds } from './engine.ts';
+import type { Front } from './front.ts';
+import { rowsOf } from './rows-of.ts';
 
 /** What of a graph that trains or measures says how examples go in. */
 type BatchGraph = Pick<TrainingGraph, 'batchSize' | 'data' | 'sampleWeights' | 'target'>;
 
-export const sizeOf = (shape: readonly number[]): number => shape.reduce((product, dim) => product * dim, 1);
+/** What of a model and a plan the data must keep to. */
+export interface TargetLimits {
+  /** Of the model's output; undefined where its size is not fixed. */
+  classes: number | undefined;
+  /** A label that counts for nothing, and fills lists of labels up. */
+  ignoreIndex?: number | undefined;
+  /** What stands in front of the model. */
+  front?: Front | undefined;
+}
+
+/** Sets in the shapes of the last models that they were given to: rounds of a task need the same again. */
+const bound = new WeakMap<Dataset, Map<string, BoundInput[]>>();
+const BOUND_MAX = 3;
 
 /** Turns examples into the tensors of a batch. */
 export class Batches {
   readonly #data: Dataset;
   readonly #graph: BatchGraph;
-  readonly #inputSize: number;
-  readonly #targetSize: number;
+  readonly #front: Front | undefined;
+  readonly #inputs: readonly BoundInput[];
+  readonly #target: BoundInput;
 
-  constructor(data: Dataset, graph: BatchGraph, classes: number | undefined) {
+  constructor(data: Dataset, graph: BatchGraph, { classes, ignoreIndex, front }: TargetLimits) {
+    const { target } = graph;
     this.#data = data;
     this.#graph = graph;
-    this.#inputSize = sizeOf(graph.data.shape) / graph.batchSize;
-    this.#targetSize = sizeOf(graph.target.shape) / graph.batchSize;
-    const given = data.inputs.length / data.examples;
-    if (given !== this.#inputSize) {
-      throw new DataError(
-        `an example has ${given} values and the model takes ${this.#inputSize}: use data that fits the model`,
-      );
-    }
-    const isClass = graph.target.dtype === 'int64';
-    const wrong = data.labels.find((label) => isClass && classes !== undefined && (label < 0 || label >= classes));
-    if (wrong !== undefined) {
-      throw new DataError(
-        `there is a label ${wrong} and the model has ${classes} classes, from 0 on: use data that fits the model`,
-      );
-    }
+    this.#front = front;
+    const own = graph.data.filter(({ name }) => front?.outputs.includes(name) !== true).map(exampleOf);
+    const shapes = [...(front?.inputs ?? []), ...own];
+    const wanted = exampleOf({ ...target, name: LABEL });
+    this.#inputs = once(data, JSON.stringify(shapes), () => bindInputs(data, shapes));
+    [this.#target] = once(data, JSON.stringify([wanted, ignoreIndex]), () => [
+      bindTarget(data, wanted, ignoreIndex),
+    ]) as [BoundInput];
+    if (target.dtype === 'int64' && classes !== undefined)
+      requireClasses(this.#target.values as BigInt64Array, classes, ignoreIndex);
   }
 
-  /** A batch; what a partial one lacks is filled with zeros of weight 0, so no example is dropped and none is counted twice. */
-  feedsOf(indices: readonly number[]): Feeds {
+  /** A batch; what a partial one lacks is filled with an example of weight 0, so no example is dropped and none is counted twice. */
+  async feedsOf(indices: readonly number[]): Promise<Feeds> {
     const { data, target, sampleWeights, batchSize } = this.#graph;
-    const inputs = new Float32Array(batchSize * this.#inputSize);
     const weights = new Float32Array(batchSize).fill(1, 0, indices.length);
-    indices.forEach((index, i) => {
-      inputs.set(
-        this.#data.inputs.subarray(index * this.#inputSize, (index + 1) * this.#inputSize),
-        i * this.#inputSize,
-      );
-    });
+    const first = Array.from(indices, (_, row) => row);
+    const made = (await this.#front?.rows(this.#data, this.#inputs, indices)) ?? [];
+    const feed = ({ name, shape }: BatchGraph['data'][number]): [string, TypedTensor] => {
+      const one = made.find((output) => output.name === name);
+      if (one === undefined) {
+        return [
+          name,
+          rowsOf(
+            this.#inputs.find((input) => input.name === name)!,
+            indices,
+            batchSize,
+          ),
+        ];
+      }
+      if (one.shape.join() !== shape.slice(1).join()) {
+        throw new DataError(
+          `what stands in front of the model makes examples of [${one.shape.join(', ')}] for '${name}', and the model trains on [${shape.slice(1).join(', ')}]`,
+        );
+      }
+      return [name, rowsOf(one, first, batchSize)];
+    };
     return {
-      [data.name]:
-        data.dtype === 'int64'
-          ? { type: 'int64', data: BigInt64Array.from(inputs, (value) => BigInt(Math.trunc(value))), dims: data.shape }
-          : { type: 'float32', data: inputs, dims: data.shape },
-      [target.name]: target.dtype === 'int64' ? this.#classTarget(indices) : this.#floatTarget(indices),
+      ...Object.fromEntries(data.map(feed)),
+      [target.name]: rowsOf(this.#target, indices, batchSize),
       [sampleWeights]: { type: 'float32', data: weights, dims: [batchSize] },
     };
   }
+}
 
-  #classTarget(indices: readonly number[]): TypedTensor {
-    const { target, batchSize } = this.#graph;
-    const labels = new BigInt64Array(batchSize);
-    indices.forEach((index, i) => (labels[i] = BigInt(this.#data.labels[index] ?? 0)));
-    return { type: 'int64', data: labels, dims: target.shape };
-  }
+const exampleOf = ({ name, dtype, shape }: { name: string; dtype: string; shape: readonly number[] }): InputShape => ({
+  name,
+  dtype,
+  shape: shape.slice(1),
+});
 
-  /** One output takes the label itself, several take it one-hot. */
-  #floatTarget(indices: readonly number[]): TypedTensor {
-    const { target, batchSize } = this.#graph;
-    const size = this.#targetSize;
-    const values = new Float32Array(batchSize * size);
-    indices.forEach((index, i) => {
-      const label = this.#data.labels[index] ?? 0;
-      if (size === 1) values[i] = label;
-      else if (label < size) values[i * size + label] = 1;
-    });
-    return { type: 'float32', data: values, dims: target.shape };
-  }
+function once(data: Dataset, key: string, make: () => BoundInput[]): BoundInput[] {
+  const known = bound.get(data) ?? new Map<string, BoundInput[]>();
+  bound.set(data, known);
+  const found = known.get(key) ?? make();
+  // The last one used is the last one to go.
+  known.delete(key);
+  known.set(key, found);
+  const [oldest] = known.keys();
+  if (known.size > BOUND_MAX) known.delete(oldest!);
+  return found;
+}
+
+function requireClasses(labels: BigInt64Array, classes: number, ignoreIndex: number | undefined): void {
+  const [end, ignored] = [BigInt(classes), ignoreIndex === undefined ? undefined : BigInt(ignoreIndex)];
+  const wrong = labels.find((label) => (label < 0n || label >= end) && label !== ignored);
+  if (wrong === undefined) return;
+  throw new DataError(
+    `there is a label ${wrong} and the model has ${classes} classes, from 0 on: use data that fits the model`,
+  );
 }

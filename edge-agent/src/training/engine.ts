@@ -26,6 +26,12 @@ export interface Program {
   release(): Promise<void>;
 }
 
+/** A graph that is only run: its values may be of any type, texts as well. */
+export interface Runnable {
+  run(feeds: Feeds): Promise<Readonly<Record<string, TypedTensor>>>;
+  release(): Promise<void>;
+}
+
 /** Compiles graphs and runs them. One lives in a process, or in a browser's worker, of its own. */
 export interface Engine {
   readonly name: EngineName;
@@ -34,6 +40,8 @@ export interface Engine {
   /** How its graphs want to be written. */
   readonly forms: StepForms;
   compile(graph: StepGraph): Promise<Program>;
+  /** Loads what stands in front of a model, which runs on the CPU whatever trains, as it does where models are served. */
+  load(model: Uint8Array): Promise<Runnable>;
   release(): Promise<void>;
 }
 
@@ -42,12 +50,18 @@ export class EngineError extends Error {
   override name = 'EngineError';
 }
 
+/** Whether what trained had no memory left, also outside of the runtime: V8 says so where a message of it could not be written. */
+export const isOutOfMemory = (error: unknown): boolean =>
+  error instanceof Error && /out of memory|Array buffer allocation failed/i.test(error.message);
+
+export const asEngineError = (cause: unknown): EngineError => new EngineError(plainReason(cause), { cause });
+
 /** What an engine does: whatever goes wrong there is told as an EngineError. */
 export async function byEngine<T>(deed: () => Promise<T> | T): Promise<T> {
   try {
     return await deed();
   } catch (cause) {
-    throw new EngineError(plainReason(cause), { cause });
+    throw asEngineError(cause);
   }
 }
 
@@ -56,7 +70,7 @@ export function plainReason(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
   const [, bytes] = /Failed to allocate memory for requested buffer of size (\d+)/.exec(text) ?? [];
   if (bytes !== undefined) return `out of memory: no buffer of ${bytes} bytes could be had`;
-  if (/bad_alloc|bad allocation/.test(text)) return 'out of memory';
+  if (/bad_alloc|bad allocation/.test(text) || isOutOfMemory(error)) return 'out of memory';
   const [first = ''] = text.split('\n');
   return first.replace(/^.*::.* was (?:false|true)\. /, '').slice(0, 300);
 }

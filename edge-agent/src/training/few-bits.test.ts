@@ -1,18 +1,16 @@
 import { addRanges, cnn, splitModel, type TrainingPlan } from '@commonweight/core';
 import { expect, test } from 'vitest';
-import type { Dataset } from '../data/dataset.ts';
+import { arrayDataset } from '../data/dataset.ts';
 import { EngineError, type EngineName } from './engine.ts';
 import { openEngine } from './engines/open.ts';
 import { LocalTrainer } from './train.ts';
 
 const ROWS = 96;
-const images: Dataset = {
-  inputs: Float32Array.from({ length: ROWS * 64 }, (_, at) => Math.sin(at * 0.37) + (Math.floor(at / 64) % 2)),
-  inputShape: [1, 8, 8],
+const images = arrayDataset('images', {
+  values: Float32Array.from({ length: ROWS * 64 }, (_, at) => Math.sin(at * 0.37) + (Math.floor(at / 64) % 2)),
+  shape: [1, 8, 8],
   labels: Int32Array.from({ length: ROWS }, (_, row) => row % 2),
-  classes: 2,
-  examples: ROWS,
-};
+});
 const plan: TrainingPlan = {
   loss: 'cross-entropy',
   optimizer: { name: 'sgd', learningRate: 0.1 },

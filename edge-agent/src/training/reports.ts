@@ -1,12 +1,12 @@
 import {
-  contractOf,
   EvaluationReports,
-  readModel,
   StatisticsReports,
   type EvaluationPlan,
   type StatisticsPlan,
+  type TensorSpec,
 } from '@commonweight/core';
-import { DataError, type Dataset } from '../data/dataset.ts';
+import { DataError, labelsOf, type Dataset } from '../data/dataset.ts';
+import { exampleInputs } from '../data/example-inputs.ts';
 import type { HeldOut } from './held-out.ts';
 import type { Watched } from './train.ts';
 
@@ -24,11 +24,11 @@ export interface EvaluationJob {
   onAll: boolean;
 }
 
-/** What the examples are like, of a model with so many inputs. */
+/** What the examples are like: the numbers of a model's first input. */
 export interface StatisticsJob {
   work: 'statistics';
   plan: StatisticsPlan;
-  inputs: number;
+  inputs: readonly TensorSpec[];
 }
 
 /** A report that is to be made, as the process that does it gets it. */
@@ -50,11 +50,8 @@ export async function evaluationOn(
 ): Promise<MadeReport> {
   const startMs = performance.now();
   const indices = onAll ? Array.from({ length: data.examples }, (_, i) => i) : heldOut.split(plan).held;
-  const width = contractOf(readModel(graph)).outputs[0]?.dims.at(-1);
-  const classes = width !== undefined && width > 0 ? width : undefined;
   const found = [];
-  for (const one of weights)
-    found.push(await heldOut.totals({ graph, weights: one, plan }, indices, { classes, watched }));
+  for (const one of weights) found.push(await heldOut.totals({ graph, weights: one, plan }, indices, watched));
   const [first] = found;
   if (first === undefined) throw new TypeError('there is nothing to measure');
   const reports = new EvaluationReports(first.graph.totals, weights.length);
@@ -68,10 +65,15 @@ export async function evaluationOn(
 /** Counts a set. Throws DataError where it does not fit. */
 export function statisticsOf(data: Dataset, { plan, inputs }: StatisticsJob): MadeReport {
   const startMs = performance.now();
-  const { examples, inputs: values, labels } = data;
-  const given = values.length / examples;
-  if (given !== inputs)
-    throw new DataError(`an example has ${given} values and the model takes ${inputs}: use data that fits the model`);
-  const report = new StatisticsReports(plan, inputs).report(values, labels);
+  const { examples } = data;
+  const [first] = inputs;
+  if (first === undefined) throw new DataError('the model takes nothing of an example: there is nothing to count');
+  const all = Array.from({ length: examples }, (_, index) => index);
+  const { data: given } = exampleInputs(data, inputs, all)[first.name]!;
+  if (!ArrayBuffer.isView(given)) throw new DataError(`'${first.name}' holds texts, which have no statistics`);
+  const values = given instanceof Float32Array ? given : Float32Array.from(given as ArrayLike<number>, Number);
+  // What is to be learnt need not be a class.
+  const labels = labelsOf(data) ?? new Int32Array(examples).fill(-1);
+  const report = new StatisticsReports(plan, values.length / examples).report(values, labels);
   return { report, examples, ms: performance.now() - startMs };
 }

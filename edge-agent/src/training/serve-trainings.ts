@@ -1,5 +1,5 @@
 import type { Dataset } from '../data/dataset.ts';
-import { byEngine, EngineError, type Engine, type EngineName } from './engine.ts';
+import { byEngine, EngineError, asEngineError, isOutOfMemory, type Engine, type EngineName } from './engine.ts';
 import type { CpuBudget, FromTrainer, ToTrainer } from './messages.ts';
 import { pacer } from './pacer.ts';
 import { statisticsOf } from './reports.ts';
@@ -50,7 +50,8 @@ export function serveTrainings<Data>({
     try {
       tell(await answerTo(message));
     } catch (error) {
-      tell({ type: 'failed', id, reason: (error as Error).message, isEngines: error instanceof EngineError });
+      const failed = error instanceof EngineError || !isOutOfMemory(error) ? (error as Error) : asEngineError(error);
+      tell({ type: 'failed', id, reason: failed.message, isEngines: failed instanceof EngineError });
     } finally {
       isStopped.delete(id);
     }

@@ -6,9 +6,10 @@ import {
   type TeacherGraph,
   type TrainingGraph,
 } from '@commonweight/core';
-import type { Dataset } from '../data/dataset.ts';
-import { Batches, sizeOf } from './batches.ts';
+import { sizeOf, type Dataset } from '../data/dataset.ts';
+import { Batches } from './batches.ts';
 import { byEngine, type Engine, type Feeds, type Program } from './engine.ts';
+import { Front } from './front.ts';
 import type { Teacher } from './messages.ts';
 
 /** Bytes of answers that are kept; those of larger sets are asked for again in each epoch. */
@@ -19,6 +20,8 @@ const BATCH = 64;
 interface Loaded {
   key: string;
   graph: TeacherGraph;
+  /** What stands in front of it. */
+  front: Front | undefined;
   program: Program;
 }
 
@@ -35,13 +38,15 @@ export class LoadedTeacher {
     if (this.#loaded?.key === key) return this.#loaded;
     if (onnx === undefined) throw new Error('the teacher is not here any more: the next round sends it again');
     await this.release();
-    const graph = buildTeacherGraph(readModel(onnx), loss, BATCH);
+    const model = readModel(onnx);
+    const graph = buildTeacherGraph(model, loss, BATCH);
     const program = await byEngine(() => this.#engine.compile(stepOfTeacher(graph)));
-    this.#loaded = { key, graph, program };
+    this.#loaded = { key, graph, front: await Front.open(model, this.#engine), program };
     return this.#loaded;
   }
 
   async release(): Promise<void> {
+    await this.#loaded?.front?.release();
     await this.#loaded?.program.release();
     this.#loaded = undefined;
   }
@@ -61,12 +66,12 @@ export class TeacherAnswers {
   readonly #known: Uint8Array;
 
   /** `student` says how examples are labelled. */
-  constructor(data: Dataset, teacher: Loaded, { target }: Pick<TrainingGraph, 'target'>) {
-    const { graph, key } = teacher;
+  constructor(data: Dataset, teacher: Loaded, { target }: Pick<TrainingGraph, 'target'>, ignoreIndex?: number) {
+    const { graph, key, front } = teacher;
     const own = { ...target, shape: [graph.batchSize, ...target.shape.slice(1)] };
     this.key = key;
     this.#teacher = teacher;
-    this.#batches = new Batches(data, { ...graph, target: own }, undefined);
+    this.#batches = new Batches(data, { ...graph, target: own }, { classes: undefined, ignoreIndex, front });
     this.#size = sizeOf(graph.shape) / graph.batchSize;
     const length = data.examples * this.#size;
     this.#kept = 4 * length <= ANSWERS_BYTES_MAX ? new Float32Array(length) : undefined;
@@ -90,8 +95,10 @@ export class TeacherAnswers {
 
   async #ask(indices: readonly number[], asked: Map<number, Float32Array>): Promise<void> {
     const { graph, program } = this.#teacher;
-    const feeds = this.#batches.feedsOf(indices);
-    const given = [graph.data.name, graph.sampleWeights].map((name) => [name, feeds[name]!] as const);
+    const feeds = await this.#batches.feedsOf(indices);
+    const given = [...graph.data.map(({ name }) => name), graph.sampleWeights].map(
+      (name) => [name, feeds[name]!] as const,
+    );
     const outputs = await byEngine(() => program.measure(Object.fromEntries(given)));
     const answers = outputs[graph.output]!;
     indices.forEach((index, row) => {

@@ -13,9 +13,10 @@ import {
   type WeightLayout,
 } from '@commonweight/core';
 import { equalBytes } from '@commonweight/proto';
-import type { Dataset } from '../data/dataset.ts';
-import { Batches, sizeOf } from './batches.ts';
+import { sizeOf, type Dataset } from '../data/dataset.ts';
+import { Batches } from './batches.ts';
 import { byEngine, EngineError, type Engine, type Feeds, type Program } from './engine.ts';
+import { Front } from './front.ts';
 import { HeldOut } from './held-out.ts';
 import type { Teacher, TrainingJob, TrainingResult } from './messages.ts';
 import { evaluationOn, type EvaluationJob, type MadeReport } from './reports.ts';
@@ -27,8 +28,10 @@ interface Loaded {
   key: string;
   graph: TrainingGraph;
   layout: WeightLayout;
-  /** Of the model's output; undefined where its size is not fixed. */
+  /** Of the model's output; undefined where its size is not fixed, or the plan tells no classes apart. */
   classes: number | undefined;
+  /** What stands in front of the trained part. */
+  front: Front | undefined;
   program: Program;
 }
 
@@ -60,12 +63,12 @@ export class LoadedGraphs {
     const known = this.#loaded.find((one) => one.key === key && equalBytes(one.bytes, bytes));
     const loaded = known ?? { bytes, key, ...(await this.#load(bytes, plan, batchSize)) };
     this.#loaded = [...this.#loaded.filter((one) => one !== known), loaded];
-    while (this.#loaded.length > this.#max) await this.#loaded.shift()!.program.release();
+    while (this.#loaded.length > this.#max) await releaseOne(this.#loaded.shift()!);
     return loaded;
   }
 
   async release(): Promise<void> {
-    for (const { program } of this.#loaded.splice(0)) await program.release();
+    for (const one of this.#loaded.splice(0)) await releaseOne(one);
   }
 
   async #load(bytes: Uint8Array, plan: TrainingPlan, batchSize: number): Promise<Omit<Loaded, 'bytes' | 'key'>> {
@@ -81,10 +84,16 @@ export class LoadedGraphs {
     return {
       graph,
       layout: layoutOf(model),
-      classes: classes !== undefined && classes > 0 ? classes : undefined,
+      classes: plan.loss === 'cross-entropy' && classes !== undefined && classes > 0 ? classes : undefined,
+      front: await Front.open(model, this.engine),
       program,
     };
   }
+}
+
+async function releaseOne({ front, program }: Loaded): Promise<void> {
+  await front?.release();
+  await program.release();
 }
 
 /** Hears how far a training is. */
@@ -129,9 +138,12 @@ export class LocalTrainer {
     const batchSize = Math.min(plan.batchSize, indices.length);
     const loaded = await this.#graphs.get(graph, plan, batchSize);
     const { program } = loaded;
-    const batches = new Batches(this.#data, loaded.graph, loaded.classes);
+    const batches = new Batches(this.#data, loaded.graph, {
+      ...loaded,
+      ignoreIndex: plan.lossOptions?.ignoreIndex,
+    });
     const examples = new Examples(loaded.graph, batches, await this.#taught(more.teacher, plan, loaded.graph));
-    const metrics = held.length === 0 ? {} : await this.#heldOut.measure({ graph, weights, plan }, held, loaded);
+    const metrics = held.length === 0 ? {} : await this.#heldOut.measure({ graph, weights, plan }, held);
     const random = seeded(seed);
     await byEngine(() => program.write(firstValues(loaded, weights, more)));
     await onStep?.();
@@ -189,13 +201,14 @@ export class LocalTrainer {
   /** What the teacher says of the examples; undefined where the plan has none. */
   async #taught(
     teacher: Teacher | undefined,
-    { distillation, loss }: TrainingPlan,
+    { distillation, loss, lossOptions }: TrainingPlan,
     student: TrainingGraph,
   ): Promise<TeacherAnswers | undefined> {
     if (distillation === undefined) return undefined;
     if (teacher === undefined) throw new Error('the plan learns from a teacher, and none was given');
     const loaded = await this.#teacher.get(teacher, loss);
-    if (this.#answers?.key !== loaded.key) this.#answers = new TeacherAnswers(this.#data, loaded, student);
+    if (this.#answers?.key !== loaded.key)
+      this.#answers = new TeacherAnswers(this.#data, loaded, student, lossOptions?.ignoreIndex);
     return this.#answers;
   }
 
@@ -230,7 +243,7 @@ class Examples {
   }
 
   async feedsOf(indices: readonly number[]): Promise<Feeds> {
-    const feeds = this.#batches.feedsOf(indices);
+    const feeds = await this.#batches.feedsOf(indices);
     const { teacher } = this.#graph;
     if (teacher === undefined || this.#teacher === undefined) return feeds;
     return { ...feeds, ...(await this.#teacher.feedsOf(teacher, indices)) };

@@ -121,7 +121,9 @@ describe('a training in its own process', () => {
 
   test('on data that do not fit the model names both sizes', async () => {
     const { trainer } = await open(`csv:${csv('small.csv', ['1,2,0', '3,4,1'])}`);
-    await expect(trainer.train(job(), 60_000)).rejects.toThrow(/an example has 2 values and the model takes 784/);
+    await expect(trainer.train(job(), 60_000)).rejects.toThrow(
+      /an example has 2 values \(a, b\) and input 'input' \(float\[784\]\) takes 784/,
+    );
   });
 
   test('with a label that the model has no class for names it', async () => {

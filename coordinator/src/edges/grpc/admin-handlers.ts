@@ -2,7 +2,6 @@ import { create } from '@bufbuild/protobuf';
 import { ConfigError } from '@commonweight/core';
 import type { ServerReadableStream, sendUnaryData, UntypedServiceImplementation } from '@grpc/grpc-js';
 import {
-  BLOB_BYTES_MAX,
   CreateTaskResponseSchema,
   HoldChannelResponseSchema,
   ListChannelsResponseSchema,
@@ -51,6 +50,7 @@ import type { Promotion } from '../../channels/channel.ts';
 import { parseGuard } from '../../channels/guard.ts';
 import { ServiceError, type CoordinatorService } from '../../service.ts';
 import { parseVariantPolicy, type VariantPolicy } from '../../variants/forms.ts';
+import { GrowingFile } from './growing-file.ts';
 import { latest, unary } from './handlers.ts';
 import { toGrpc } from './status.ts';
 
@@ -167,14 +167,14 @@ async function importModel(
   service: CoordinatorService,
   call: ServerReadableStream<ImportModelRequest, ImportModelResponse>,
 ): Promise<ImportModelResponse> {
-  const chunks: Uint8Array[] = [];
   let name = '';
-  let size = 0;
-  for await (const { model, data } of call as AsyncIterable<ImportModelRequest>) {
-    name ||= model;
-    size += data.length;
-    if (size > BLOB_BYTES_MAX) throw new ServiceError('invalid', `a model may have up to ${BLOB_BYTES_MAX} bytes`);
-    chunks.push(data);
+  let file = new GrowingFile(0);
+  for await (const { model, data, size } of call as AsyncIterable<ImportModelRequest>) {
+    if (name === '') {
+      name = model;
+      file = new GrowingFile(Number(size));
+    }
+    file.add(data);
   }
-  return create(ImportModelResponseSchema, { release: await service.importModel(name, Buffer.concat(chunks)) });
+  return create(ImportModelResponseSchema, { release: await service.importModel(name, file.bytes()) });
 }

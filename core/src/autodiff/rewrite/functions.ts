@@ -1,6 +1,7 @@
 import { floatAttribute, intAttribute, stringAttribute } from '../../onnx/nodes.ts';
 import type { GraphBuilder } from '../../onnx/graph-builder.ts';
 import { hasInput } from '../../onnx/shape-rule.ts';
+import { reshapeTo, transpose } from '../rule.ts';
 import type { Rewrite, RewriteTable } from './rewrite.ts';
 
 /** Functions by the simpler ones that they are made of. */
@@ -19,6 +20,35 @@ export const functions: RewriteTable = {
     const [x] = node.input;
     const scaled = graph.emit('Mul', [x!, graph.scalar(floatAttribute(node, 'alpha', 1.702))]);
     graph.emit('Mul', [x!, graph.emit('Sigmoid', [scaled])], {}, node.output[0]);
+  },
+  // Ramachandran et al. 2017.
+  Swish: (graph, node) => {
+    const [x] = node.input;
+    const scaled = graph.emit('Mul', [x!, graph.scalar(floatAttribute(node, 'alpha', 1))]);
+    graph.emit('Mul', [x!, graph.emit('Sigmoid', [scaled])], {}, node.output[0]);
+  },
+  // Shi et al. 2016: blocks of pixels out of channels, in either order that exporters have.
+  DepthToSpace: (graph, node) => {
+    const [x] = node.input;
+    const [batch, depth, height, width] = graph.shapeOf(x!) as [number, number, number, number];
+    const size = intAttribute(node, 'blocksize', 1);
+    const channels = depth / (size * size);
+    const isRows = stringAttribute(node, 'mode', 'DCR') === 'CRD';
+    const apart = reshapeTo(
+      graph,
+      x!,
+      isRows ? [batch, channels, size, size, height, width] : [batch, size, size, channels, height, width],
+    );
+    const turned = transpose(graph, apart, isRows ? [0, 1, 4, 2, 5, 3] : [0, 3, 4, 1, 5, 2]);
+    graph.emit('Reshape', [turned, graph.integers([batch, channels, height * size, width * size])], {}, node.output[0]);
+  },
+  SpaceToDepth: (graph, node) => {
+    const [x] = node.input;
+    const [batch, channels, height, width] = graph.shapeOf(x!) as [number, number, number, number];
+    const size = intAttribute(node, 'blocksize', 1);
+    const apart = reshapeTo(graph, x!, [batch, channels, height / size, size, width / size, size]);
+    const shape = [batch, channels * size * size, height / size, width / size];
+    graph.emit('Reshape', [transpose(graph, apart, [0, 3, 5, 1, 2, 4]), graph.integers(shape)], {}, node.output[0]);
   },
   Mish: (graph, node) => {
     const [x] = node.input;

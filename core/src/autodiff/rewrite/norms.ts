@@ -1,4 +1,4 @@
-import { floatAttribute, intAttribute } from '../../onnx/nodes.ts';
+import { floatAttribute, intAttribute, makeNode } from '../../onnx/nodes.ts';
 import { sizeOf, wrapAxis } from '../../tensor/shape.ts';
 import type { GraphBuilder } from '../../onnx/graph-builder.ts';
 import { reshapeTo } from '../rule.ts';
@@ -15,8 +15,34 @@ const rootMeanSquare: Rewrite = (graph, node) => {
   graph.emit('Mul', [graph.emit('Div', [x!, spread]), scale!], {}, node.output[0]);
 };
 
+/** A sum, and the norm of it, as ONNX Runtime's optimizer writes both in one. */
+const skipping =
+  (isSimple: boolean): Rewrite =>
+  (graph, node) => {
+    const [x, skip, scale, ...rest] = node.input as [string, string, string, ...string[]];
+    const [shift = '', bias = ''] = isSimple ? ['', rest[0]] : rest;
+    const both = graph.emit('Add', [x, skip]);
+    const sum = graph.emit(
+      bias === '' ? 'Identity' : 'Add',
+      bias === '' ? [both] : [both, bias],
+      {},
+      node.output[3] || undefined,
+    );
+    const epsilon = { float: floatAttribute(node, 'epsilon', isSimple ? 1e-6 : 1e-12) };
+    if (isSimple)
+      return rootMeanSquare(graph, makeNode('RMSNormalization', [sum, scale], [node.output[0]!], { epsilon }));
+    graph.emit(
+      'LayerNormalization',
+      [sum, scale, ...(shift === '' ? [] : [shift])],
+      { epsilon, axis: -1 },
+      node.output[0],
+    );
+  };
+
 /** Normalisations by the ones that have gradients. */
 export const norms: RewriteTable = {
+  SkipLayerNormalization: skipping(false),
+  SkipSimplifiedLayerNormalization: skipping(true),
   RMSNormalization: rootMeanSquare,
   SimplifiedLayerNormalization: rootMeanSquare,
   // Wu and He 2018: a group of channels is one long channel.

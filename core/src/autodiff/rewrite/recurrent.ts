@@ -1,5 +1,6 @@
 import { findAttribute, intAttribute, stringAttribute } from '../../onnx/nodes.ts';
 import type { NodeProto } from '../../onnx/gen/onnx/onnx_pb.ts';
+import { OnnxError } from '../../onnx/errors.ts';
 import type { GraphBuilder } from '../../onnx/graph-builder.ts';
 import { hasInput } from '../../onnx/shape-rule.ts';
 import { refuse, reshapeTo, transpose, zeros } from '../rule.ts';
@@ -198,7 +199,11 @@ function writeOutputs(graph: GraphBuilder, node: NodeProto, runs: readonly Run[]
 }
 
 function pieces(graph: GraphBuilder, value: string, count: number, axis: number): string[] {
-  const size = graph.shapeOf(value)[axis]! / count;
+  const shape = graph.shapeOf(value);
+  const size = shape[axis]! / count;
+  if (!Number.isInteger(size)) {
+    throw new OnnxError(`a recurrent layer's tensor [${shape.join()}] is not of ${count} parts; mend the model`);
+  }
   return split(graph, value, graph.integers(Array.from({ length: count }, () => size)), axis, count);
 }
 

@@ -18,6 +18,8 @@ import { rewrites, writeNode } from './write-node.ts';
 
 interface Case {
   inputs: (number[] | '')[];
+  /** Inputs of other types: truths, of which each row has one, or places below a bound. */
+  types?: Readonly<Record<number, 'bool' | 'int32' | { below: number }>>;
   outputs?: string[];
   attributes?: Attributes;
   numbers?: Numbers;
@@ -56,6 +58,41 @@ const layer =
     return { inputs, outputs, attributes: { hidden_size: hidden, direction, ...attributesOf(dice) } };
   };
 
+/** The operator of ONNX 23: heads apart or not, fewer of keys, a mask of truths or of numbers, softcap. */
+const attending = (dice: Dice): Case => {
+  const [batch, queries, keys, width, outer] = [dice(1, 2), dice(1, 3), dice(1, 3), dice(1, 2), dice(1, 2)];
+  const own = dice(1, 2);
+  const heads = own * dice(1, 2);
+  const isFlat = dice(0, 1) === 1;
+  const shape = (count: number, length: number, each: number): number[] =>
+    isFlat ? [batch, length, count * each] : [batch, count, length, each];
+  const inputs: Case['inputs'] = [shape(heads, queries, width), shape(own, keys, width), shape(own, keys, outer)];
+  const mask = dice(0, 1, 2);
+  if (mask > 0) inputs.push([queries, keys]);
+  return {
+    inputs,
+    ...(mask === 1 ? { types: { 3: 'bool' } as const } : {}),
+    attributes: {
+      ...(isFlat ? { q_num_heads: heads, kv_num_heads: own } : {}),
+      ...(dice(0, 1) === 1 ? { scale: { float: 0.7 } } : {}),
+      // A mask of truths may leave a row that sees nothing together with this one.
+      is_causal: mask === 1 ? 0 : dice(0, 1),
+      ...(dice(0, 1) === 1 ? { softcap: { float: 2 } } : {}),
+    },
+  };
+};
+
+/** The operator of ONNX Runtime's optimizer. */
+const packed = (dice: Dice): Case => {
+  const [batch, length, width, heads, each] = [dice(1, 2), dice(2, 3), dice(2, 3), dice(1, 2), dice(1, 2)];
+  const inputs: Case['inputs'] = [[batch, length, width], [width, 3 * heads * each], [3 * heads * each]];
+  if (dice(0, 1) === 1) inputs.push([batch, length]);
+  const attributes = { num_heads: heads, unidirectional: inputs.length === 4 ? 0 : dice(0, 1) };
+  return { inputs, types: { 3: 'int32' }, attributes, domain: 'com.microsoft' };
+};
+
+const elementTypes = { bool: 9, int32: 6, int64: 7 } as const;
+
 /** Random cases per operator; a row of the table without cases fails. */
 const cases: Readonly<Record<string, (dice: Dice) => Case>> = {
   Gelu: (dice) => ({ ...unary(dice), attributes: dice(0, 1) === 0 ? {} : { approximate: 'tanh' } }),
@@ -83,6 +120,57 @@ const cases: Readonly<Record<string, (dice: Dice) => Case>> = {
       opset,
     };
   },
+  Swish: (dice) => ({ ...unary(dice), attributes: { alpha: { float: dice(0.5, 2) } }, opset: 24 }),
+  DepthToSpace: (dice) => ({
+    inputs: [[2, 8, dice(1, 2), 3]],
+    attributes: { blocksize: 2, mode: dice(0, 1) === 0 ? 'DCR' : 'CRD' },
+  }),
+  SpaceToDepth: (dice) => ({ inputs: [[2, dice(1, 2), 4, 6]], attributes: { blocksize: 2 } }),
+  SkipLayerNormalization: contrib((dice) => ({
+    inputs: [[2, 3, 4], [2, 3, 4], [4], [4], ...(dice(0, 1) === 0 ? [] : [[4]])],
+    attributes: { epsilon: { float: 0.1 } },
+    outputs: dice(0, 1) === 0 ? ['y'] : ['y', '', '', 'sum'],
+  })),
+  SkipSimplifiedLayerNormalization: contrib((dice) => ({
+    inputs: [[2, 3, 4], [2, 3, 4], [4], ...(dice(0, 1) === 0 ? [] : [[4]])],
+    attributes: { epsilon: { float: 0.1 } },
+  })),
+  Attention: (dice) => (dice(0, 1, 2) === 0 ? packed(dice) : attending(dice)),
+  MultiHeadAttention: contrib((dice) => {
+    const [batch, queries, keys, heads, width] = [dice(1, 2), dice(1, 3), dice(2, 3), dice(1, 2), dice(1, 2)];
+    const [inner, outer] = [heads * width, heads * dice(1, 3)];
+    const inputs: Case['inputs'] = [
+      [batch, queries, inner],
+      [batch, keys, inner],
+      [batch, keys, outer],
+    ];
+    const [hasBias, isMasked, isAdded] = [dice(0, 1), dice(0, 1), dice(0, 1)];
+    if (hasBias + isMasked + isAdded > 0) inputs.push(hasBias === 1 ? [2 * inner + outer] : '');
+    if (isMasked + isAdded > 0) inputs.push(isMasked === 1 ? [batch, keys] : '');
+    if (isAdded === 1) inputs.push([batch, heads, queries, keys]);
+    return { inputs, types: { 4: 'int32' }, attributes: { num_heads: heads, scale: { float: dice(0.3, 1) } } };
+  }),
+  RotaryEmbedding: (dice) => {
+    const [batch, heads, length, width] = [2, dice(1, 2), 3, dice(2, 4)];
+    const isFlat = dice(0, 1) === 1;
+    const turned = width === 4 ? dice(0, 2) : 0;
+    const half = (turned === 0 ? width : turned) / 2;
+    const attributes = { num_heads: heads, interleaved: dice(0, 1), rotary_embedding_dim: turned };
+    const x = isFlat ? [batch, length, heads * width] : [batch, heads, length, width];
+    const cache = [5, half];
+    if (dice(0, 1) === 0) return { inputs: [x, [batch, length, half], [batch, length, half]], attributes };
+    // ONNX Runtime's own has the positions second.
+    if (turned === 0 && dice(0, 1) === 0) {
+      return {
+        inputs: [x, [batch, length], cache, cache],
+        types: { 1: { below: 5 } },
+        attributes: { interleaved: attributes.interleaved, num_heads: heads },
+        domain: 'com.microsoft',
+        fixed: [2, 3],
+      };
+    }
+    return { inputs: [x, cache, cache, [batch, length]], types: { 3: { below: 5 } }, attributes };
+  },
   LSTM: layer(4, 2),
   GRU: layer(3, 1, (dice) => ({ linear_before_reset: dice(0, 1) })),
   RNN: layer(1, 1),
@@ -92,9 +180,16 @@ const cases: Readonly<Record<string, (dice: Dice) => Case>> = {
 function setUp(operator: string, seed: number) {
   const uniform = generator(seed);
   const example = cases[operator]!((...sides) => sides[Math.floor(uniform() * sides.length)]!);
-  const { inputs, outputs = ['y'], attributes = {}, numbers = 'any', fixed = [], domain = '', opset = 23 } = example;
+  const { inputs, outputs = ['y'], attributes = {}, numbers = 'any', domain = '', opset = 23, types = {} } = example;
+  const fixed = [...(example.fixed ?? []), ...Object.keys(types).map(Number)];
+  const typeOf = (index: number): 'bool' | 'int32' | 'int64' | undefined => {
+    const type = types[index];
+    return typeof type === 'object' ? 'int64' : type;
+  };
   const graph = new GraphBuilder('test/');
-  const given = inputs.map((shape, index) => (shape === '' ? '' : graph.input(`x${index}`, shape)));
+  const given = inputs.map((shape, index) =>
+    shape === '' ? '' : graph.input(`x${index}`, shape, elementTypes[typeOf(index)!] ?? 1),
+  );
   const node: NodeProto = { ...makeNode(operator, given, outputs, attributes, 'layer'), domain };
   const names = given.filter((name) => name !== '');
   writeNode(graph, node);
@@ -103,11 +198,40 @@ function setUp(operator: string, seed: number) {
   const seeds = new Map(ys.map((y) => [y, graph.input(`seed-${y}`, graph.shapeOf(y))]));
   const trained = given.filter((name, position) => name !== '' && !fixed.includes(position));
   const found = differentiate(graph, written, seeds, trained);
-  const values = [...names, ...seeds.values()].map((name): [string, Float64Array] => [
-    name,
-    draw(sizeOf(graph.shapeOf(name)), names.includes(name) ? numbers : 'any', uniform),
-  ]);
-  return { node, graph, names: trained, given: names, ys, seeds, found, feeds: new Map(values), domain, opset };
+  function numbersOf(name: string): Float64Array {
+    const length = sizeOf(graph.shapeOf(name));
+    const type = types[given.indexOf(name)];
+    if (typeof type === 'object') return Float64Array.from({ length }, () => Math.floor(uniform() * type.below));
+    const width = graph.shapeOf(name).at(-1) ?? 1;
+    if (type !== undefined)
+      return Float64Array.from({ length }, (_, index) => Number(index % width === 0 || uniform() < 0.5));
+    return draw(length, names.includes(name) ? numbers : 'any', uniform);
+  }
+  const values = [...names, ...seeds.values()].map((name): [string, Float64Array] => [name, numbersOf(name)]);
+  return {
+    types: new Map(given.map((name, index) => [name, typeOf(index)])),
+    node,
+    graph,
+    names: trained,
+    given: names,
+    ys,
+    seeds,
+    found,
+    feeds: new Map(values),
+    domain,
+    opset,
+  };
+}
+
+function tensorOf(
+  type: 'bool' | 'int32' | 'int64' | undefined,
+  values: Float64Array,
+  shape: readonly number[],
+): ort.Tensor {
+  if (type === 'bool') return new ort.Tensor('bool', Uint8Array.from(values), shape);
+  if (type === 'int32') return new ort.Tensor('int32', Int32Array.from(values), shape);
+  if (type === 'int64') return new ort.Tensor('int64', BigInt64Array.from(values, BigInt), shape);
+  return new ort.Tensor('float32', Float32Array.from(values), shape);
 }
 
 test.each(Object.keys(rewrites))(
@@ -116,14 +240,15 @@ test.each(Object.keys(rewrites))(
     expect(cases[operator], `${operator} has a rewrite and no cases here`).toBeDefined();
     for (let seed = 0; seed < 12; seed++) {
       const made = setUp(operator, seed);
-      const { graph, node, given: names, ys, feeds, domain, opset } = made;
-      const value = (name: string) => makeValue(name, graph.shapeOf(name));
+      const { graph, node, ys, feeds, domain, opset, types } = made;
+      const names = made.given.filter((name) => name !== '');
+      const value = (name: string) => makeValue(name, graph.shapeOf(name), elementTypes[types.get(name)!] ?? 1);
       const plain = { name: 'one', node: [node], initializer: [], input: names.map(value), output: ys.map(value) };
       const sets = [{ domain: '', version: BigInt(opset) }, ...(domain === '' ? [] : [{ domain, version: 1n }])];
       const opsetImport = sets.map((set) => create(OperatorSetIdProtoSchema, set));
       const session = await ort.InferenceSession.create(writeModel({ ...makeModel(plain), opsetImport }));
       const tensors = names.map((name) => {
-        return [name, new ort.Tensor('float32', Float32Array.from(feeds.get(name)!), graph.shapeOf(name))] as const;
+        return [name, tensorOf(types.get(name), feeds.get(name)!, graph.shapeOf(name))] as const;
       });
       const results = await session.run(Object.fromEntries(tensors));
       const reference = evaluate(graph, feeds);

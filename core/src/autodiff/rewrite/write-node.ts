@@ -1,8 +1,11 @@
+import { requireInputs } from '../../onnx/arity.ts';
 import { NotTrainableError } from '../../onnx/errors.ts';
 import type { NodeProto } from '../../onnx/gen/onnx/onnx_pb.ts';
 import type { GraphBuilder } from '../../onnx/graph-builder.ts';
 import { findAttribute } from '../../onnx/nodes.ts';
+import { gradientRule } from '../gradients.ts';
 import { floatTensor, int64Tensor } from '../../onnx/tensor-data.ts';
+import { attention } from './attention.ts';
 import { functions } from './functions.ts';
 import { norms } from './norms.ts';
 import { constantOf, inOpset17 } from './opset.ts';
@@ -14,6 +17,7 @@ export const rewriteFamilies: Readonly<Record<string, RewriteTable>> = {
   function: functions,
   normalisation: norms,
   'recurrent layer': recurrent,
+  attention,
 };
 
 /** Operators that are trained as what they are made of. */
@@ -25,11 +29,37 @@ export function rewriteOf(node: NodeProto): Rewrite | undefined {
   return domains.includes(node.domain) && Object.hasOwn(rewrites, node.opType) ? rewrites[node.opType] : undefined;
 }
 
+/** What to do about a node that is in the way of a gradient. */
+export function mendOf({ opType }: NodeProto): string {
+  if (Object.hasOwn(mends, opType)) return mends[opType]!;
+  if (QUANTIZED.test(opType)) return 'train the float32 model, and quantize what comes of it';
+  return ROUNDS.includes(opType)
+    ? 'it is flat almost everywhere: leave it out of what is trained, or do it behind the model'
+    : 'replace it before the export, or freeze what is in front of it (model import --train)';
+}
+
+/** Operators whose slope is zero wherever they have one. */
+const ROUNDS: readonly string[] = [
+  'Ceil',
+  'Floor',
+  'Round',
+  'Sign',
+  'ArgMax',
+  'ArgMin',
+  'Hardmax',
+  'OneHot',
+  'TopK',
+  'NonZero',
+];
+
 const mends: Readonly<Record<string, string>> = {
   Loop: 'export the model traced with a fixed number of steps, so that the loop is written out (an LSTM or GRU as operator LSTM or GRU)',
   Scan: 'export the model traced with a fixed number of steps, so that the loop is written out (an LSTM or GRU as operator LSTM or GRU)',
   If: 'export the model traced with fixed shapes, so that one branch is left; or write the choice as Where',
 };
+
+const QUANTIZED =
+  /^(DynamicQuantizeLinear|QuantizeLinear|DequantizeLinear|MatMulInteger|ConvInteger|MatMulNBits|QLinear\w+|QGemm)$/;
 
 /** Writes one node of a model in operators that have gradients. */
 export function writeNode(graph: GraphBuilder, node: NodeProto): void {
@@ -40,8 +70,15 @@ export function writeNode(graph: GraphBuilder, node: NodeProto): void {
       operator: node.opType,
     });
   }
+  requireInputs(node);
   if (writeConstant(graph, node)) return;
   const rewrite = rewriteOf(node);
+  if (QUANTIZED.test(node.opType) && rewrite === undefined && gradientRule(node) === undefined) {
+    throw new NotTrainableError(
+      `node '${node.name}' (${node.opType}) is of a quantized form; train the float32 model, and quantize what comes of it`,
+      { node: node.name, operator: node.opType },
+    );
+  }
   if (rewrite === undefined) graph.append(inOpset17(graph, node));
   else rewrite(graph, node);
 }

@@ -59,6 +59,7 @@ function madeUpRow({ inputs }: Contract, magnitude: number): Record<string, Tens
 
 function isClose(left: Tensor, right: Tensor | undefined): boolean {
   if (right === undefined || left.data.length !== right.data.length) return false;
+  if (Array.isArray(left.data)) return left.data.every((text, index) => text === right.data[index]);
   const [a, b] = [left.data, right.data].map((data) => Array.from(data as ArrayLike<number>, Number)) as [
     number[],
     number[],

@@ -1,5 +1,5 @@
 /** Requests are joined along their first dimension and their answers taken apart again. */
-import type { Tensor, TypedArray } from '@commonweight/client-sdk';
+import type { Tensor, TensorData } from '@commonweight/client-sdk';
 
 export type Tensors = Readonly<Record<string, Tensor>>;
 
@@ -29,7 +29,7 @@ export function joinRows(requests: readonly Tensors[]): Record<string, Tensor> {
       );
       let [offset, rows] = [0, 0];
       for (const part of parts) {
-        joined.set(part.data as never, offset);
+        put(part.data, joined, offset);
         offset += part.data.length;
         rows += part.dims[0]!;
       }
@@ -54,6 +54,11 @@ export function splitRows(outputs: Tensors, counts: readonly number[]): Record<s
   });
 }
 
-function empty<T extends TypedArray>(like: T, length: number): T {
-  return new (like.constructor as new (length: number) => T)(length);
+function empty(like: TensorData, length: number): TensorData {
+  return new (like.constructor as new (length: number) => TensorData)(length);
+}
+
+function put(from: TensorData, to: TensorData, offset: number): void {
+  if (ArrayBuffer.isView(from)) (to as Float32Array).set(from as Float32Array, offset);
+  else from.forEach((text, index) => ((to as string[])[offset + index] = text));
 }

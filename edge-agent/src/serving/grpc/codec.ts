@@ -1,12 +1,13 @@
 /** Requests and answers of the protocol's gRPC service. */
 import { create } from '@bufbuild/protobuf';
-import type { TypedArray } from '@commonweight/client-sdk';
+import type { TensorData } from '@commonweight/client-sdk';
 import { inference } from '@commonweight/proto';
 import { quoted, ServingError } from '../errors.ts';
 import {
   bytesOf,
   datatype,
   elementsOf,
+  textFrom,
   valuesFromBytes,
   type ContentsField,
   type WireTensor,
@@ -60,8 +61,14 @@ function valuesFromContents(
   name: string,
   shape: readonly number[],
   of: string,
-): TypedArray {
+): TensorData {
   const { array, contents: field, range } = datatype(name, of);
+  if (field === undefined) {
+    throw new ServingError(
+      'wrong-input',
+      `${of} is ${name}, which has no field of contents: send it in raw_input_contents`,
+    );
+  }
   const values = contents?.[field] ?? [];
   const count = elementsOf(shape);
   if (values.length !== count) {
@@ -72,15 +79,26 @@ function valuesFromContents(
   }
   const data = new array(count);
   values.forEach((value, index) => {
-    if (range !== undefined && typeof value !== 'boolean' && (value < range[0] || value > range[1])) {
+    if (
+      range !== undefined &&
+      typeof value !== 'boolean' &&
+      !(value instanceof Uint8Array) &&
+      (value < range[0] || value > range[1])
+    ) {
       throw new ServingError(
         'wrong-input',
         `value ${index} of ${of} is ${value}; ${name} takes ${range[0]} to ${range[1]}`,
       );
     }
-    (data as (number | bigint)[] & TypedArray)[index] = typeof value === 'boolean' ? Number(value) : value;
+    (data as (number | bigint | string)[])[index] = plain(value, index, of);
   });
   return data;
+}
+
+/** A value as a tensor holds it. */
+function plain(value: number | bigint | boolean | Uint8Array, index: number, of: string): number | bigint | string {
+  if (typeof value === 'boolean') return Number(value);
+  return value instanceof Uint8Array ? textFrom(value, index, of) : value;
 }
 
 export function toGrpc(answer: InferAnswer, isRaw: boolean): inference.ModelInferResponse {
@@ -94,12 +112,19 @@ export function toGrpc(answer: InferAnswer, isRaw: boolean): inference.ModelInfe
       shape: output.shape.map(BigInt),
       ...(isRaw ? {} : { contents: contentsOf(output) }),
     })),
-    ...(isRaw ? { rawOutputContents: answer.outputs.map(({ data }) => bytesOf(data)) } : {}),
+    ...(isRaw ? { rawOutputContents: answer.outputs.map(bytesOf) } : {}),
   });
 }
 
 function contentsOf({ datatype: name, data }: WireTensor): Partial<Record<ContentsField, never>> {
   const { contents } = datatype(name, 'an output');
+  if (contents === undefined) {
+    throw new ServingError(
+      'wrong-output',
+      `an output is ${name}, which has no field of contents: send the inputs as bytes, then outputs come so`,
+    );
+  }
+  if (!ArrayBuffer.isView(data)) return { [contents]: data.map((text) => Buffer.from(text)) as never[] };
   const values: unknown[] = Array.from<number | bigint>(data as ArrayLike<number>);
   return { [contents]: contents === 'boolContents' ? values.map(Boolean) : values };
 }

@@ -141,9 +141,9 @@ function flag(parameters: Record<string, unknown>, name: string, of: string): bo
 export function writeInferAnswer(answer: InferAnswer, isBinary: HttpInferRequest['isBinary']): HttpBody {
   const binary: Uint8Array[] = [];
   const outputs = answer.outputs.map((output) => {
-    const { name, datatype, shape, data } = output;
+    const { name, datatype, shape } = output;
     if (!isBinary(name)) return { name, datatype, shape, data: valuesToJson(output, `output ${quoted(name)}`) };
-    const bytes = bytesOf(data);
+    const bytes = bytesOf(output);
     binary.push(bytes);
     return { name, datatype, shape, parameters: { binary_data_size: bytes.length } };
   });

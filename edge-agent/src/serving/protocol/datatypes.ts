@@ -1,20 +1,20 @@
 /** The protocol's datatypes and how their values travel: as JSON, as bytes, and as typed arrays. */
-import { elementKind, type TypedArray } from '@commonweight/client-sdk';
-import type { TensorSpec } from '@commonweight/core';
+import { elementKind, type TensorData, type TypedArray } from '@commonweight/client-sdk';
+import { float16Bits, float16Value, type TensorSpec } from '@commonweight/core';
 import { quoted, ServingError } from '../errors.ts';
 
 /** A tensor of a request or an answer, in the protocol's words. */
 export interface WireTensor {
   datatype: string;
   shape: readonly number[];
-  data: TypedArray;
+  data: TensorData;
 }
 
 interface Datatype {
   /** The element type's name in a model's contract. */
   dtype: string;
-  /** Field of InferTensorContents. */
-  contents: ContentsField;
+  /** Field of InferTensorContents; the protocol has none for halves, which come as bytes or as JSON. */
+  contents: ContentsField | undefined;
   range?: readonly [number | bigint, number | bigint];
 }
 
@@ -25,7 +25,8 @@ export type ContentsField =
   | 'uintContents'
   | 'uint64Contents'
   | 'fp32Contents'
-  | 'fp64Contents';
+  | 'fp64Contents'
+  | 'bytesContents';
 
 const DATATYPES: Readonly<Record<string, Datatype>> = {
   BOOL: { dtype: 'bool', contents: 'boolContents' },
@@ -39,7 +40,13 @@ const DATATYPES: Readonly<Record<string, Datatype>> = {
   INT64: { dtype: 'int64', contents: 'int64Contents', range: [-(2n ** 63n), 2n ** 63n - 1n] },
   FP32: { dtype: 'float', contents: 'fp32Contents' },
   FP64: { dtype: 'double', contents: 'fp64Contents' },
+  FP16: { dtype: 'float16', contents: undefined },
+  // Of texts, in UTF-8.
+  BYTES: { dtype: 'string', contents: 'bytesContents' },
 };
+
+/** From here on a half is infinite. */
+const HALF_END = 65_520;
 
 /** The protocol's name of a contract's element type; its own where the protocol, or the runtime, has none. */
 export const datatypeOf = (dtype: string): string =>
@@ -48,7 +55,7 @@ export const datatypeOf = (dtype: string): string =>
 /** `FP32[-1, 784]`. */
 export const showSpec = ({ dtype, dims }: TensorSpec): string => `${datatypeOf(dtype)}[${dims.join(', ')}]`;
 
-export function datatype(name: string, of: string): Datatype & { array: new (length: number) => TypedArray } {
+export function datatype(name: string, of: string): Datatype & { array: new (length: number) => TensorData } {
   const known = Object.hasOwn(DATATYPES, name) ? DATATYPES[name] : undefined;
   const kind = known && elementKind(known.dtype);
   if (known === undefined || kind === undefined) {
@@ -61,7 +68,7 @@ export function datatype(name: string, of: string): Datatype & { array: new (len
 }
 
 /** Values from a JSON array, flat or nested as the shape says. */
-export function valuesFromJson(json: unknown, name: string, shape: readonly number[], of: string): TypedArray {
+export function valuesFromJson(json: unknown, name: string, shape: readonly number[], of: string): TensorData {
   const { array, range, contents } = datatype(name, of);
   const count = elementsOf(shape);
   if (!Array.isArray(json))
@@ -77,7 +84,12 @@ export function valuesFromJson(json: unknown, name: string, shape: readonly numb
   const refuse = (value: unknown, index: number, wants: string): never => {
     throw new ServingError('wrong-input', `value ${index} of ${of} is ${shown(value)}; ${name} takes ${wants}`);
   };
-  if (contents === 'boolContents') {
+  if (Array.isArray(data)) {
+    flat.forEach((value, index) => {
+      if (typeof value !== 'string') refuse(value, index, 'texts');
+      data[index] = value as string;
+    });
+  } else if (contents === 'boolContents') {
     flat.forEach((value, index) => {
       if (typeof value !== 'boolean' && value !== 0 && value !== 1) refuse(value, index, 'true or false');
       data[index] = value ? 1 : 0;
@@ -104,17 +116,19 @@ export function valuesFromJson(json: unknown, name: string, shape: readonly numb
     flat.forEach((value: unknown, index) => {
       if (typeof value !== 'number') refuse(value, index, 'numbers');
       numbers[index] = value as number;
-      if (!Number.isFinite(numbers[index])) refuse(value, index, 'finite numbers within its range');
+      const isInside = name !== 'FP16' || Math.abs(numbers[index]!) < HALF_END;
+      if (!Number.isFinite(numbers[index]) || !isInside) refuse(value, index, 'finite numbers within its range');
     });
   }
   return data;
 }
 
 /** Little-endian values without gaps, copied so that they stand alone and aligned. */
-export function valuesFromBytes(bytes: Uint8Array, name: string, shape: readonly number[], of: string): TypedArray {
+export function valuesFromBytes(bytes: Uint8Array, name: string, shape: readonly number[], of: string): TensorData {
   const { array, contents } = datatype(name, of);
   const count = elementsOf(shape);
-  const data = new array(0);
+  if (name === 'BYTES') return textsFromBytes(bytes, count, of);
+  const data = name === 'FP16' ? new Uint16Array() : (new array(0) as TypedArray);
   const wanted = count * data.BYTES_PER_ELEMENT;
   if (bytes.length !== wanted) {
     throw new ServingError(
@@ -127,14 +141,62 @@ export function valuesFromBytes(bytes: Uint8Array, name: string, shape: readonly
   }
   // Not by slice: that of a Buffer is a view, onto memory that others share.
   const copy = new Uint8Array(bytes).buffer;
+  if (name === 'FP16') return Float32Array.from(new Uint16Array(copy), float16Value);
   return new (array as unknown as new (buffer: ArrayBuffer) => TypedArray)(copy);
 }
 
-export const bytesOf = ({ buffer, byteOffset, byteLength }: TypedArray): Uint8Array =>
-  new Uint8Array(buffer, byteOffset, byteLength);
+/** Each text as its length in four bytes, little-endian, and its bytes. */
+function textsFromBytes(bytes: Uint8Array, count: number, of: string): string[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const texts: string[] = [];
+  let at = 0;
+  while (at < bytes.length && texts.length <= count) {
+    const end = at + 4 + (at + 4 <= bytes.length ? view.getUint32(at, true) : bytes.length);
+    if (end > bytes.length) {
+      throw new ServingError(
+        'wrong-input',
+        `${of} is cut short within value ${texts.length}: give the length of each text in 4 bytes, and its bytes`,
+      );
+    }
+    texts.push(textFrom(bytes.subarray(at + 4, end), texts.length, of));
+    at = end;
+  }
+  if (texts.length === count) return texts;
+  throw new ServingError(
+    'wrong-input',
+    `${of} has ${texts.length > count ? `over ${count}` : texts.length} texts, and its shape holds ${count}`,
+  );
+}
+
+export function textFrom(bytes: Uint8Array, index: number, of: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new ServingError('wrong-input', `value ${index} of ${of} is no UTF-8 text, which is what the model takes`);
+  }
+}
+
+/** Values as the protocol's bytes, the other way. */
+export function bytesOf({ datatype: name, data }: WireTensor): Uint8Array {
+  if (!ArrayBuffer.isView(data)) return bytesOfTexts(data);
+  const own = name === 'FP16' ? Uint16Array.from(data as Float32Array, float16Bits) : data;
+  return new Uint8Array(own.buffer, own.byteOffset, own.byteLength);
+}
+
+function bytesOfTexts(texts: readonly string[]): Uint8Array {
+  return Buffer.concat(
+    texts.flatMap((text) => {
+      const bytes = Buffer.from(text);
+      const length = Buffer.alloc(4);
+      length.writeUInt32LE(bytes.length);
+      return [length, bytes];
+    }),
+  );
+}
 
 /** Values as JSON has them. Throws where one is NaN or infinite, which JSON cannot say. */
-export function valuesToJson({ datatype: name, data }: WireTensor, of: string): (number | boolean)[] {
+export function valuesToJson({ datatype: name, data }: WireTensor, of: string): (number | boolean | string)[] {
+  if (!ArrayBuffer.isView(data)) return data;
   if (name === 'BOOL') return Array.from(data as Uint8Array, (value) => value !== 0);
   if (data instanceof BigInt64Array || data instanceof BigUint64Array) {
     return Array.from(data as BigInt64Array, (value) => {

@@ -1,6 +1,7 @@
 import type { StepForms, StepGraph } from '@commonweight/core';
-import type { Engine, EngineName, Program } from '../engine.ts';
+import type { Engine, EngineName, Program, Runnable } from '../engine.ts';
 import { OrtProgram, type OrtRuntime } from './ort-program.ts';
+import { OrtRunnable } from './ort-runnable.ts';
 
 /** ONNX Runtime as an engine. */
 export class OrtTrainingEngine implements Engine {
@@ -16,6 +17,10 @@ export class OrtTrainingEngine implements Engine {
 
   compile(graph: StepGraph): Promise<Program> {
     return OrtProgram.compile(this.#runtime, graph);
+  }
+
+  load(model: Uint8Array): Promise<Runnable> {
+    return OrtRunnable.load(this.#runtime, model);
   }
 
   release(): Promise<void> {

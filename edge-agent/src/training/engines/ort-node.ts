@@ -39,7 +39,8 @@ export async function openOrtNode(name: EngineName, { threads }: { threads: numb
   const profiles = new WeakMap<InferenceSession, string>();
   const runtime: OrtRuntime = {
     Tensor,
-    createSession: async (model, { onDevice = [], isWatched = false } = {}) => {
+    createSession: async (model, { onCpu = false, onDevice = [], isWatched = false } = {}) => {
+      if (onCpu) return Session.create(model, { ...options, executionProviders: ['cpu'] });
       const kept = Object.fromEntries(onDevice.map((output) => [output, 'gpu-buffer' as const]));
       const more = onDevice.length === 0 ? {} : { preferredOutputLocation: kept };
       if (!isWatched) return Session.create(model, { ...options, ...more });

@@ -1,6 +1,7 @@
 import { copying, inStep, unrolled, type KeptValue, type StepGraph } from '@commonweight/core';
 import type { InferenceSession, Tensor, TensorConstructor } from 'onnxruntime-node';
 import type { Feeds, Program, Values } from '../engine.ts';
+import { ortTensors } from './ort-tensors.ts';
 
 /** ONNX Runtime on one platform with one provider. */
 export interface OrtRuntime {
@@ -18,6 +19,8 @@ export interface OrtRuntime {
 }
 
 export interface SessionNeeds {
+  /** Whether it runs on the CPU, whatever computes elsewhere. */
+  onCpu?: boolean;
   /** Outputs that stay where they were computed. */
   onDevice?: readonly string[];
   /** Whether `elsewhere` will be asked. */
@@ -168,11 +171,7 @@ export class OrtProgram implements Program {
   }
 
   #tensors(feeds: Feeds): Tensors {
-    const { Tensor: Make } = this.#runtime;
-    const tensors: Tensors = {};
-    for (const [name, { type, data, dims }] of Object.entries(feeds))
-      tensors[name] = new Make(type as 'float32', data as Float32Array, dims);
-    return tensors;
+    return ortTensors(this.#runtime.Tensor, feeds);
   }
 }
 

@@ -16,9 +16,9 @@ export function ortWeb(
 ): Engine {
   env.wasm.numThreads = threads;
   const isOnGpu = provider === 'webgpu';
-  const createSession: OrtRuntime['createSession'] = (model, { onDevice = [] } = {}) =>
+  const createSession: OrtRuntime['createSession'] = (model, { onCpu = false, onDevice = [] } = {}) =>
     InferenceSession.create(model, {
-      executionProviders: [provider],
+      executionProviders: [onCpu ? 'wasm' : provider],
       logSeverityLevel: 4,
       ...(onDevice.length === 0
         ? {}

@@ -1,6 +1,6 @@
 // Trains small models with one engine and says how long a step took: `probe-process ENGINE THREADS`, with a channel to its parent.
 import { cnn, mlp, parsePlan, seeded, splitModel, type ModelProto } from '@commonweight/core';
-import type { Dataset } from '../../data/dataset.ts';
+import { arrayDataset, type Dataset } from '../../data/dataset.ts';
 import { plainReason, type EngineName } from '../engine.ts';
 import type { TrainingResult } from '../messages.ts';
 import { LocalTrainer } from '../train.ts';
@@ -23,7 +23,7 @@ function examples(steps: number): Dataset {
   const labels = Int32Array.from({ length: count }, (_, i) => i % CLASSES);
   const inputs = new Float32Array(count * INPUTS).map(() => 0.1 * random.normal());
   labels.forEach((label, i) => (inputs[i * INPUTS + label] = 2));
-  return { inputs, inputShape: [INPUTS], labels, classes: CLASSES, examples: count };
+  return arrayDataset('made up', { values: inputs, shape: [INPUTS], labels });
 }
 
 try {

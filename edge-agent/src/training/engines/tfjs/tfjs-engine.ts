@@ -1,5 +1,6 @@
 import type { StepForms, StepGraph } from '@commonweight/core';
-import type { Engine, Program } from '../../engine.ts';
+import type { Engine, Program, Runnable } from '../../engine.ts';
+import { openOrtNode } from '../ort-node.ts';
 import { loadTfjs, type LoadedTfjs } from './load-tfjs.ts';
 import { TfjsProgram } from './tfjs-program.ts';
 
@@ -17,6 +18,11 @@ class TfjsEngine implements Engine {
 
   compile(graph: StepGraph): Promise<Program> {
     return Promise.resolve().then(() => new TfjsProgram(this.#tf, graph));
+  }
+
+  async load(model: Uint8Array): Promise<Runnable> {
+    // It has no texts, and ONNX Runtime is always there.
+    return (await openOrtNode('ort-cpu', { threads: 1 })).load(model);
   }
 
   release(): Promise<void> {

@@ -11,6 +11,7 @@ import {
 } from '@commonweight/core';
 import { EngineError, type Feeds, type Program, type Values } from '../../engine.ts';
 import type { Tensor, TfLibrary } from './operator.ts';
+import { tensorOf } from './tensor-of.ts';
 import { operators } from './operators.ts';
 
 /** ONNX's numbers of element types whose constants a graph may hold. */
@@ -90,10 +91,7 @@ export class TfjsProgram implements Program {
     const { differentiated, kept, outputs } = this.#step;
     return this.#tf.tidy(() => {
       const scope: Scope = new Map([...this.#constants, ...this.#kept]);
-      for (const [name, { type, data, dims }] of Object.entries(feeds)) {
-        const numbers = type === 'int64' ? Int32Array.from(data as BigInt64Array, Number) : data;
-        scope.set(name, this.#tf.tensor(numbers as Float32Array, [...dims], type === 'float32' ? 'float32' : 'int32'));
-      }
+      for (const [name, tensor] of Object.entries(feeds)) scope.set(name, tensorOf(this.#tf, name, tensor));
       if (differentiated === undefined || !keeps) this.#compute(this.#forward, scope);
       else this.#differentiate(scope, differentiated);
       if (differentiated === undefined || keeps) this.#compute(this.#rest, scope);
