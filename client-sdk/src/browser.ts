@@ -1,4 +1,5 @@
 // The door for browsers, by the export condition "browser".
+import type { permutationImportance as importance } from './explain/permutation-importance.ts';
 import { connectOn, type Client, type ConnectOptions } from './client.ts';
 import { browserPlatform } from './platform/browser.ts';
 
@@ -8,7 +9,6 @@ export type { ReportOptions } from './reports/reporter.ts';
 export { Model } from './model/model.ts';
 export type { AnyModel, Held, ModelStatus, ModelTypes, Prediction } from './model/model.ts';
 export type { ModelOptions } from './model/life.ts';
-export { permutationImportance } from './explain/permutation-importance.ts';
 export type { ImportanceOptions, Importances, LabelledTable } from './explain/permutation-importance.ts';
 export type { ExplainedRow, ExplainOptions, Explanation } from './explain/explanation.ts';
 export type { Bundle } from './model/bundle.ts';
@@ -50,6 +50,10 @@ export { Ratchet } from './trust/ratchet.ts';
 export { halfTensor } from './runtime/half-tensor.ts';
 export { elementKind } from './runtime/tensor.ts';
 export type { ElementType, TypedTensor } from './runtime/tensor.ts';
+
+/** Which columns of a table a model relies on. It is loaded by who asks. */
+export const permutationImportance: typeof importance = async (...asked) =>
+  (await import('./explain/permutation-importance.ts')).permutationImportance(...asked);
 
 /** Live models of the coordinator at `http://127.0.0.1:PORT`, or behind the NATS server at `ws://127.0.0.1:PORT`. */
 export const connect = (url: string, options: ConnectOptions = {}): Promise<Client> =>

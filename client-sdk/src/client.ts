@@ -10,13 +10,12 @@ import type { ModelOptions, ModelParts, Variants } from './model/life.ts';
 import { Model, type AnyModel, type ModelTypes } from './model/model.ts';
 import { Quarantine } from './model/quarantine.ts';
 import { within } from './model/shadow.ts';
-import type { Platform, TrustCrypto } from './platform/platform.ts';
+import type { Platform, Sha256, TrustCrypto } from './platform/platform.ts';
 import type { Storage } from './platform/storage.ts';
 import { Reporter, type ReportOptions } from './reports/reporter.ts';
 import type { ChooserParts } from './runtime/choose-variant.ts';
 import type { Engine, EngineName } from './runtime/engine.ts';
 import { Engines, enginesFor, type EngineSource } from './runtime/engines.ts';
-import { Measurements } from './runtime/measurements.ts';
 import type { VariantOptions } from './runtime/variant.ts';
 import { ChannelRatchet } from './trust/channel-ratchet.ts';
 import { KeyPin } from './trust/key-pin.ts';
@@ -225,18 +224,29 @@ export async function connectOn(platform: Platform, url: string, options: Connec
             ...variant,
             threads,
             engines,
+            openEngines: (sources) => new Engines(sources, { threads }),
             makeInt8: platform.makeInt8,
-            measurements: new Measurements(storage, platform.crypto.sha256),
+            measured: { storage, sha256: platform.crypto.sha256 },
           }),
         };
   return new Client({ ...parts, ...decoding, openFeedback, crypto: platform.crypto, ...variants }, options);
 }
 
 /** What measures is loaded where there is something to measure. */
-const variantsBy = (parts: ChooserParts): Variants => ({
-  choose: async (subject) => (await import('./runtime/choose-variant.ts')).chooseVariant(subject, parts),
+const variantsBy = ({ measured, ...parts }: VariantParts): Variants => ({
+  choose: async (subject) => {
+    const { chooseVariant } = await import('./runtime/choose-variant.ts');
+    const { Measurements } = await import('./runtime/measurements.ts');
+    const measurements = new Measurements(measured.storage, measured.sha256);
+    return await chooseVariant(subject, { ...parts, measurements });
+  },
   needsExamples: parts.choice !== 'fp32',
 });
+
+/** What a form is chosen with, and where is kept what was measured. */
+interface VariantParts extends Omit<ChooserParts, 'measurements'> {
+  measured: { storage: Storage; sha256: Sha256 };
+}
 
 function requireLabels(labels: Readonly<Record<string, string>>): void {
   const all = Object.entries(labels);

@@ -1,4 +1,4 @@
-import { CodecError, stepping, weightsFromBytes, weightsToBytes } from '@commonweight/core';
+import { CodecError, weightsFromBytes, weightsToBytes } from '@commonweight/core';
 import { deltaPaths, type Artifact, type DeltaPath, type Manifest } from '@commonweight/proto';
 import type { BlobCache } from '../cache/blob-cache.ts';
 import { asError, ModelError, TransportError } from '../errors.ts';
@@ -11,9 +11,6 @@ export interface DeltaSources {
   /** Hears why deltas that were there could not be used: the weights are fetched whole then. */
   onFault(error: Error): void;
 }
-
-/** Milliseconds of work before others get their turn. */
-const TURN_MS = 8;
 
 /**
  * The weights of a version, made of older ones that are here and of deltas, where those are fewer bytes; undefined where there is no such
@@ -28,8 +25,10 @@ export async function weightsByDeltas(
     const base = (await blobs.has(way.from)) ? await blobs.get(way.from) : undefined;
     if (base === undefined) continue;
     try {
+      // A page whose versions have no deltas need not load what reads them.
+      const { stepped } = await import('./stepped.ts');
       let made = weightsFromBytes(base);
-      for (const delta of way.deltas) made = await inTurns(stepping(made, await download(delta, way)));
+      for (const delta of way.deltas) made = await stepped(made, await download(delta, way));
       const bytes = weightsToBytes(made);
       if (await blobs.isOf(weights.digest, bytes)) return bytes;
       throw new CodecError('they lead to other weights');
@@ -48,15 +47,3 @@ export async function weightsByDeltas(
 
 const isFault = (cause: unknown): boolean =>
   cause instanceof CodecError || (cause instanceof TransportError && (!cause.passing || cause.code === 'corrupted'));
-
-/** Large models take a while: an app has other things to do. */
-async function inTurns<T>(work: Generator<void, T>): Promise<T> {
-  let startMs = performance.now();
-  for (;;) {
-    const { done, value } = work.next();
-    if (done === true) return value;
-    if (performance.now() - startMs < TURN_MS) continue;
-    await new Promise((resolve) => setTimeout(resolve));
-    startMs = performance.now();
-  }
-}

@@ -3,7 +3,6 @@ import { LaterLink } from '../connection/later-link.ts';
 import type { ModelLink } from '../connection/model-link.ts';
 import { requireLoopback } from '../connection/url.ts';
 import { TransportError } from '../errors.ts';
-import { decodeInPage } from '../images/decode-in-page.ts';
 import { wasmInPage } from '../runtime/web-engines.ts';
 import { CacheStorage } from './cache-storage.ts';
 import type { Platform } from './platform.ts';
@@ -20,7 +19,7 @@ export const browserPlatform: Platform = {
   engines: [wasmInPage],
   openLink,
   makeInt8: async (job) => (await import('../runtime/web-quantize.ts')).quantizedToInt8(job),
-  decodeImage: decodeInPage,
+  decodeImage: async (source) => (await import('../images/decode-in-page.ts')).decodeInPage(source),
 };
 
 function openLink(url: string): ModelLink {

@@ -9,7 +9,7 @@ import { nodePlatform } from '../platform/node.ts';
 import { FolderStorage } from '../platform/folder-storage.ts';
 import { MemoryStorage } from '../platform/storage.ts';
 import { sha256 } from '../trust/sha256.ts';
-import type { EngineSource } from './engines.ts';
+import { Engines, type EngineSource, type EngineSources } from './engines.ts';
 import { Measurements, type Timings } from './measurements.ts';
 import { nodeEngines } from './node-engines.ts';
 import type { VariantOptions } from './variant.ts';
@@ -28,7 +28,8 @@ const [cpu] = nodeEngines;
 const device = cpu.device(1) as string;
 const inMemory = (): Measurements => new Measurements(new MemoryStorage(), sha256);
 const inFolder = (): Measurements => new Measurements(new FolderStorage(folder), sha256);
-const machine = { threads: 1, engines: [cpu], makeInt8: nodePlatform.makeInt8 } as const;
+const openEngines = (sources: EngineSources): Engines => new Engines(sources, { threads: 1 });
+const machine = { threads: 1, engines: [cpu], openEngines, makeInt8: nodePlatform.makeInt8 } as const;
 
 const onnx = writeModel(mlp({ inputs: 32, hidden: [64], outputs: 4, seed: 1 }));
 const subject = { family: 'm', onnx, contract: contractOf(readModel(onnx)), recent: [] };

@@ -9,7 +9,7 @@ import { madeUpInputs } from './example-inputs.ts';
 import type { Deviation } from './deviation.ts';
 import { compareSessions, quickMs, timeSessions } from './measure-variants.ts';
 import type { Engine, EngineName, Session } from './engine.ts';
-import { Engines, type EngineSources } from './engines.ts';
+import type { EngineSources } from './engines.ts';
 import type { MakeInt8 } from './int8-forms.ts';
 import type { MeasurementKey, Measurements, Timings } from './measurements.ts';
 import type { Feeds } from './tensor.ts';
@@ -56,6 +56,8 @@ export interface ChooserParts extends VariantOptions {
   measurements: Measurements;
   /** What is tried; the first is what others have to beat. */
   engines: EngineSources;
+  /** Makes one engine of several. */
+  openEngines(engines: EngineSources): Engine;
   makeInt8: MakeInt8;
   /** Times as long as the first one that another engine may take for one row, to be tried further. */
   patience?: number;
@@ -108,9 +110,9 @@ class Trial {
 
   /** What cannot be tried is not taken: float32 serves on the first engine, and says why. */
   async run(): Promise<Choice> {
-    const { engines, threads } = this.#parts;
+    const { engines, openEngines } = this.#parts;
     // Engines of its own: what is measured must not hold up what is served, nor be slowed by it more than need be.
-    const trying = new Engines(engines, { threads });
+    const trying = openEngines(engines);
     try {
       return await this.#choose(trying);
     } catch (error) {
