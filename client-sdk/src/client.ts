@@ -3,13 +3,13 @@ import { ReleaseCache } from './cache/release-cache.ts';
 import { openClientId } from './client-id.ts';
 import type { ModelLink } from './connection/model-link.ts';
 import { ModelError } from './errors.ts';
+import { within } from './connection/backoff.ts';
 import type { FeedbackStore } from './feedback/feedback-folder.ts';
 import type { FeedbackOptions } from './model/feedback.ts';
 import type { DecodeImage } from './images/encoded.ts';
 import type { ModelOptions, ModelParts, Variants } from './model/life.ts';
 import { Model, type AnyModel, type ModelTypes } from './model/model.ts';
 import { Quarantine } from './model/quarantine.ts';
-import { within } from './model/shadow.ts';
 import type { Platform, Sha256, TrustCrypto } from './platform/platform.ts';
 import type { Storage } from './platform/storage.ts';
 import { Reporter, type ReportOptions } from './reports/reporter.ts';
@@ -131,7 +131,7 @@ export class Client {
         ...(decodeImage === undefined ? {} : { decodeImage }),
         ...(ratchet === undefined ? {} : { channel: { name: channel, ratchet } }),
         ...(await this.#shadowParts(name, channel, folder, options)),
-        ...this.#feedbackParts(name, options),
+        ...(await this.#feedbackParts(name, options)),
         ...(variants === undefined ? {} : { variants }),
       },
       options,
@@ -149,9 +149,13 @@ export class Client {
     }
   }
 
-  #feedbackParts(name: string, { feedback }: ModelOptions): Pick<ModelParts, 'feedback'> {
+  /** Loaded where it is switched on: a page that does without it has fewer bytes to fetch. */
+  async #feedbackParts(name: string, { feedback }: ModelOptions): Promise<Pick<ModelParts, 'feedback'>> {
     if (feedback === undefined || feedback === false) return {};
-    return { feedback: { store: this.#parts.openFeedback?.(name, feedback === true ? {} : feedback) } };
+    const wanted = feedback === true ? {} : feedback;
+    const { Feedback } = await import('./model/on-request.ts');
+    const store = this.#parts.openFeedback?.(name, wanted);
+    return { feedback: (life) => new Feedback(life, store, wanted) };
   }
 
   async #shadowParts(
@@ -174,8 +178,13 @@ export class Client {
     const quarantine = await Quarantine.open(storage, `${folder}/shadow`, await engine.runtime());
     const place = { storage, path: `${folder}/shadow/${other}-revision` };
     const isNamed = other !== undefined && other !== LATEST;
+    const ratchet = isNamed ? await ChannelRatchet.open(crypto.sha256, place) : undefined;
+    const { Shadow, watchChallenger } = await import('./model/on-request.ts');
     return {
-      shadow: { engine, quarantine, ratchet: isNamed ? await ChannelRatchet.open(crypto.sha256, place) : undefined },
+      shadow: {
+        open: (life, wanted) => new Shadow(life, engine, quarantine, wanted),
+        watch: (life, beside, named) => watchChallenger(life, beside, { channel: named, ratchet }),
+      },
     };
   }
 

@@ -60,3 +60,10 @@ export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
     signal?.addEventListener('abort', done, { once: true });
   });
 }
+
+/** Waits for some work, and no longer than that. */
+export async function within(ms: number, work: Promise<unknown> | undefined): Promise<void> {
+  const over = new AbortController();
+  await Promise.race([work?.catch(() => {}), sleep(ms, over.signal)]);
+  over.abort();
+}

@@ -6,7 +6,7 @@ import {
   type Remembered,
   type RememberOptions,
 } from '../feedback/remembered.ts';
-import { InputError, ModelError } from '../errors.ts';
+import { InputError } from '../errors.ts';
 import type { Feeds, Tensor, TypedTensor } from '../runtime/tensor.ts';
 import type { Life } from './life.ts';
 
@@ -99,9 +99,3 @@ function labelsIn(truth: Truth, { rows, classes }: Remembered): readonly number[
   }
   return labels;
 }
-
-/** What an app hears that did not switch it on. */
-export const feedbackIsOff = (name: string): ModelError =>
-  new ModelError(
-    `feedback on '${name}' is not switched on, and no prediction is remembered: open it with client.model('${name}', { feedback: true })`,
-  );

@@ -13,12 +13,11 @@ import type { Ratchet } from '../trust/ratchet.ts';
 import type { Who } from '../trust/rollout.ts';
 import type { Bundle } from './bundle.ts';
 import type { ModelEmitter } from './events.ts';
-import type { FeedbackStore } from '../feedback/feedback-folder.ts';
-import type { FeedbackOptions } from './feedback.ts';
+import type { Feedback, FeedbackOptions } from './feedback.ts';
 import type { Golden } from './golden.ts';
 import type { ProbationPolicy } from './probation.ts';
 import type { Quarantine } from './quarantine.ts';
-import type { ShadowOptions } from './shadow.ts';
+import type { Shadow, ShadowOptions } from './shadow.ts';
 
 export interface ModelOptions {
   /** Which of the model's channels says what serves; `latest` is always the newest version. */
@@ -69,10 +68,14 @@ export interface ModelParts {
   who: Who;
   /** How image files become pixels on this platform. */
   decodeImage?: DecodeImage;
-  /** Where labelled examples go, where feedback is switched on; without it they only count. */
-  feedback?: { store: FeedbackStore | undefined };
-  /** What a version that predicts beside needs of its own. */
-  shadow?: { engine: Engine; quarantine: Quarantine; ratchet: ChannelRatchet | undefined };
+  /** What becomes of what an app says of predictions, where that is switched on. */
+  feedback?: (life: Life) => Feedback;
+  /** A version that predicts beside, where one is wanted. */
+  shadow?: {
+    open(life: Life, options: ShadowOptions): Shadow;
+    /** Follows a channel of its own for it. Gives what ends that. */
+    watch(life: Life, shadow: Shadow, channel: string): () => void;
+  };
   /** Which form of each version serves; without it, the one that was published. */
   variants?: Variants;
   /** A worker of its own for explanations, which must not hold up predictions. */

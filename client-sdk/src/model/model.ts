@@ -14,7 +14,7 @@ import { plainVariant, type ServedVariant } from '../runtime/variant.ts';
 import { openRelease, type Release } from '../trust/release.ts';
 import type { Contract } from './contract.ts';
 import { ModelEmitter, type ModelEvents, type ModelListener } from './events.ts';
-import { Feedback, feedbackIsOff, type Truth } from './feedback.ts';
+import type { Feedback, Truth } from './feedback.ts';
 import { ChannelFollower } from './follow-channel.ts';
 import { Freshness } from './freshness.ts';
 import { feedsFor, type Inputs } from './inputs.ts';
@@ -22,12 +22,11 @@ import { joinedFeeds, splitOutputs } from './join-feeds.ts';
 import type { Life, ModelOptions, ModelParts } from './life.ts';
 import { Loader } from './loader.ts';
 import { Offers } from './offers.ts';
-import { Shadow, type ShadowOptions } from './shadow.ts';
+import type { Shadow, ShadowOptions } from './shadow.ts';
 import { run, Serving } from './serving.ts';
 import { fetchRelease, nonFinite, type Staged } from './stage.ts';
 import { Standing } from './standing.ts';
 import { Swaps } from './swaps.ts';
-import { watchChallenger } from './watch-challenger.ts';
 
 /** What goes into a model and what comes out: any names, or those of a declaration by `commonweight model types`. */
 export interface ModelTypes {
@@ -101,14 +100,10 @@ export class Model<T extends ModelTypes = AnyModel> {
     const { channel } = parts;
     const parted = { freshness: this.#freshness, standing: this.#standing, swaps: this.#swaps };
     this.#follower = channel === undefined ? undefined : new ChannelFollower(this.#life, channel, parted);
-    if (parts.feedback !== undefined) {
-      const wanted = typeof options.feedback === 'object' ? options.feedback : {};
-      this.#feedback = new Feedback(this.#life, parts.feedback.store, wanted);
-    }
+    this.#feedback = parts.feedback?.(this.#life);
     if (parts.shadow !== undefined) {
-      const { engine, quarantine } = parts.shadow;
       const wanted = shadowOptions(options);
-      const shadow = new Shadow(this.#life, engine, quarantine, wanted);
+      const shadow = parts.shadow.open(this.#life, wanted);
       if (wanted.channel === undefined && this.#follower !== undefined)
         this.#follower.onChallenger = (named) => shadow.want(named);
       this.#shadow = shadow;
@@ -184,8 +179,8 @@ export class Model<T extends ModelTypes = AnyModel> {
 
   #watchShadow(): (() => void)[] {
     const { channel } = shadowOptions(this.#life.options);
-    if (this.#shadow === undefined || channel === undefined) return [];
-    return [watchChallenger(this.#life, this.#shadow, { channel, ratchet: this.#life.shadow?.ratchet })];
+    if (this.#shadow === undefined || channel === undefined || this.#life.shadow === undefined) return [];
+    return [this.#life.shadow.watch(this.#life, this.#shadow, channel)];
   }
 
   async #untilFirst(): Promise<void> {
@@ -296,7 +291,10 @@ export class Model<T extends ModelTypes = AnyModel> {
    * where feedback has a folder. Throws ModelError where the prediction is not remembered, and InputError where the label is none.
    */
   async feedback(id: string, truth: Truth): Promise<void> {
-    if (this.#feedback === undefined) throw feedbackIsOff(this.name);
+    if (this.#feedback === undefined)
+      throw new ModelError(
+        `feedback on '${this.name}' is not switched on, and no prediction is remembered: open it with client.model('${this.name}', { feedback: true })`,
+      );
     await this.#feedback.give(id, truth);
   }
 

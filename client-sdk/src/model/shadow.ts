@@ -9,7 +9,7 @@
  */
 import { equalBytes } from '@commonweight/proto';
 import { BlobCache } from '../cache/blob-cache.ts';
-import { sleep } from '../connection/backoff.ts';
+import { sleep, within } from '../connection/backoff.ts';
 import { asError, ModelError } from '../errors.ts';
 import { MemoryStorage } from '../platform/storage.ts';
 import { Deviations } from '../runtime/deviation.ts';
@@ -208,13 +208,6 @@ export class Shadow {
 }
 
 const EMPTY = new Uint8Array();
-
-/** Waits for some work, and no longer than that. */
-export async function within(ms: number, work: Promise<unknown> | undefined): Promise<void> {
-  const over = new AbortController();
-  await Promise.race([work?.catch(() => {}), sleep(ms, over.signal)]);
-  over.abort();
-}
 
 function copyOf<T extends Tensor>(tensors: Readonly<Record<string, T>>): Record<string, T> {
   const copies = Object.entries(tensors).map(([name, tensor]) => [name, { ...tensor, data: tensor.data.slice() }]);
