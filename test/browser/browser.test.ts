@@ -63,12 +63,8 @@ async function open(
   opened.push(page);
   page.on('pageerror', (error) => faults.push(error));
   page.on('response', (response) => {
-    if (!response.url().includes('/v1/')) return;
-    response.body().then(
-      (body) => (received += body.length),
-      // A stream of events has no end, and a redirect no body.
-      () => {},
-    );
+    // Chromium does not keep every body; a stream of events has no length.
+    if (response.url().includes('/v1/')) received += Number(response.headers()['content-length'] ?? 0);
   });
   page.on('websocket', (socket) => socket.on('framereceived', ({ payload }) => (received += payload.length)));
   await page.goto(
