@@ -11,7 +11,7 @@ import { makeNode, makeValue } from '../../core/src/onnx/nodes.ts';
 import { floatTensor } from '../../core/src/onnx/tensor-data.ts';
 import { adminOf } from '../support/admin.ts';
 import { freePort } from '../support/free-port.ts';
-import { commonweight, listening, temporaryFolder, until, type Program } from '../support/processes.ts';
+import { commonweight, listening, printed, temporaryFolder, until, type Program } from '../support/processes.ts';
 import { transformer } from '../support/transformer.ts';
 
 const CLASSES = 10;
@@ -105,16 +105,13 @@ test('a transformer with adapters is trained by two agents, ships less than a fi
     rounds: ROUNDS,
   });
   await admin.startTask('train');
-  const events: AgentEvent[] = [];
+  const agents: Program[] = [];
   for (const part of [0, 1]) {
     const data = `mnist?partition=${part}/40&seed=1`;
     const at = ['--coordinator', `grpc://127.0.0.1:${port}`, '--dir', join(folder, `a${part}`)];
     const agent = commonweight('agent', '--json', '--id', `a${part}`, '--data', data, ...at);
     programs.push(agent);
-    agent.child.stdout?.on('data', (chunk: Buffer) => {
-      for (const line of chunk.toString().split('\n'))
-        if (line.startsWith('{')) events.push(JSON.parse(line) as AgentEvent);
-    });
+    agents.push(agent);
   }
   await until('the last round', 60_000, async () => (await admin.task('train')).state === 'finished');
   // What agents measured of the version before the last.
@@ -127,14 +124,16 @@ test('a transformer with adapters is trained by two agents, ships less than a fi
   });
   expect(metrics['base_accuracy']).toBeGreaterThan(0);
   admin.close();
-  const trained = events.filter((event) => event.type === 'trained').map(({ loss }) => loss);
+  const events = (): AgentEvent[] => agents.flatMap((agent) => printed<AgentEvent>(agent));
+  const uploads = () => events().filter((event) => event.type === 'uploaded');
+  // What an agent prints comes some time after it was so.
+  await expect.poll(() => uploads().length).toBe(2 * ROUNDS);
+  const trained = printed<AgentEvent>(agents[0]!).flatMap((event) => (event.type === 'trained' ? [event.loss] : []));
   expect(trained.at(-1)).toBeLessThan(trained[0]! * 0.9);
   const numbers = parametersOf(full).reduce((sum, { length }) => sum + length, 0);
   const grid = gridFor({ valueMaxExponent: 3, weightMax: 100_000, cohortMax: 2 });
   const whole = encodings.mxint8.encode(new Float32Array(numbers), grid, seeded(1)).length;
-  const uploads = events.filter((event) => event.type === 'uploaded');
-  expect(uploads).toHaveLength(2 * ROUNDS);
-  for (const { bytes } of uploads) expect(bytes).toBeLessThan(0.02 * whole);
+  for (const { bytes } of uploads()) expect(bytes).toBeLessThan(0.02 * whole);
 
   const [plain, merged, base] = ['plain', 'merged', 'base'].map((name) => join(folder, `${name}.onnx`)) as [
     string,

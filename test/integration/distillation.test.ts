@@ -8,13 +8,13 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { adminOf } from '../support/admin.ts';
 import { trainedOnDigits } from '../support/digit-models.ts';
 import { freePort } from '../support/free-port.ts';
-import { commonweight, listening, temporaryFolder, until, type Program } from '../support/processes.ts';
+import { commonweight, listening, printed, temporaryFolder, until, type Program } from '../support/processes.ts';
 import { readFileSync } from 'node:fs';
 
 const ROUNDS = 8;
 const folder = temporaryFolder('distillation');
 const programs: Program[] = [];
-const events: AgentEvent[] = [];
+const agents: Program[] = [];
 let [port, httpPort] = [0, 0];
 
 const at = (): string => `grpc://127.0.0.1:${port}`;
@@ -43,10 +43,7 @@ beforeAll(async () => {
     ];
     const agent = commonweight('agent', '--json', '--id', `a${part}`, ...args);
     programs.push(agent);
-    agent.child.stdout?.on('data', (chunk: Buffer) => {
-      for (const line of chunk.toString().split('\n'))
-        if (line.startsWith('{')) events.push(JSON.parse(line) as AgentEvent);
-    });
+    agents.push(agent);
   }
 }, 120_000);
 afterAll(async () => {
@@ -91,11 +88,9 @@ test('two agents with 100 labels each make a better student with a teacher than 
   // Measured: 3 points; a third of that is held.
   expect(taught).toBeGreaterThan(plain + 0.01);
   // The teacher is fetched once by each agent, and the version is named.
-  const lessons = events.filter((event) => event.type === 'teacher');
-  expect(lessons).toEqual([
-    { event: 'teacher', type: 'teacher', model: 'teacher', version: 1 },
-    { event: 'teacher', type: 'teacher', model: 'teacher', version: 1 },
-  ]);
+  const lessons = () => agents.map((agent) => printed<AgentEvent>(agent).filter((event) => event.type === 'teacher'));
+  const lesson = { event: 'teacher', type: 'teacher', model: 'teacher', version: 1 };
+  await expect.poll(lessons).toEqual([[lesson], [lesson]]);
   const { text } = await run('task', 'show', 'train-taught', '--json');
   const { config } = JSON.parse(text) as { config: { teacher: unknown; plan: { distillation: unknown } } };
   expect(config.teacher).toEqual({ model: 'teacher', version: 1 });

@@ -68,6 +68,12 @@ export function program(command: string, args: string[], more: Readonly<Record<s
   };
 }
 
+/** The objects that a program has printed so far, each in a line that is whole. */
+export function printed<T>({ output }: Program): T[] {
+  const lines = output().split('\n').slice(0, -1);
+  return lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line) as T);
+}
+
 /** Waits until something listens on the port; fails with what the program printed. */
 export async function listening(port: number, of: Program): Promise<void> {
   await until(`${port} to listen`, 30_000, () => connects(port), of.output);
