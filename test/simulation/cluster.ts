@@ -827,7 +827,8 @@ class Cluster {
   #sendAgain(): void {
     const random = this.#random.fork(`again ${this.#time.elapsedMs}`);
     const entry = this.#made[random.integer(this.#made.length)];
-    if (entry === undefined) return;
+    // What its agent never kept, it never sent.
+    if (entry === undefined || !this.#history.isKept(hex(entry.header.updateId))) return;
     const { header, payload } = entry;
     this.#network.send('somebody', () => {
       const life = this.#someLife();

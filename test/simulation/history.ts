@@ -86,6 +86,11 @@ export class History {
     this.#kept.add(id);
   }
 
+  /** Whether an update was ever in its agent's outbox. */
+  isKept(id: string): boolean {
+    return this.#kept.has(id);
+  }
+
   accepted(id: string): void {
     this.#accepted.add(id);
   }
