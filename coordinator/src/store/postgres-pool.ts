@@ -12,7 +12,7 @@ const STATEMENT_MS = 10_000;
 const IDLE_IN_TRANSACTION_MS = 1_500;
 const CONNECTIONS_MAX = 8;
 /** How long a server that is away is waited for. */
-const AWAY_MS = 15_000;
+const AWAY_MS = 30_000;
 const AGAIN_MS = 100;
 
 /** Connections whose commits are flushed to the disk before they are answered. */
