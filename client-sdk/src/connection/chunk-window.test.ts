@@ -9,7 +9,7 @@ async function joined(
   blob: Uint8Array,
   from: number,
   lengthOf: (offset: number) => number,
-  signal = new AbortController().signal,
+  { signal = new AbortController().signal, size = Infinity } = {},
 ): Promise<{ bytes: number[]; asked: number[]; atOnce: number }> {
   const [bytes, asked]: [number[], number[]] = [[], []];
   let [underWay, atOnce] = [0, 0];
@@ -20,7 +20,7 @@ async function joined(
     underWay -= 1;
     return { data: blob.subarray(offset, offset + lengthOf(offset)), totalSize: blob.length };
   };
-  for await (const chunk of chunksAhead(ask, { from, chunkBytes: CHUNK_BYTES, signal })) {
+  for await (const chunk of chunksAhead(ask, { from, size, chunkBytes: CHUNK_BYTES, signal })) {
     expect(chunk).toMatchObject({ offset: from + bytes.length, totalSize: blob.length });
     bytes.push(...chunk.data);
   }
@@ -47,9 +47,17 @@ test('quick chunks are asked for many at once, each once', async () => {
   expect(atOnce).toBe(16);
 });
 
+test('a server that sends more than was asked for, or says that there is more, misplaces nothing and gets no further question', async () => {
+  const blob = Uint8Array.from({ length: 200 }, (_, i) => i);
+  const longer = (offset: number): number => (offset % 20 === 0 ? CHUNK_BYTES + 3 : CHUNK_BYTES);
+  expect((await joined(blob, 0, longer)).bytes.slice(0, 200)).toEqual([...blob]);
+  const { asked } = await joined(blob, 0, () => CHUNK_BYTES, { size: 55 });
+  expect(Math.max(...asked)).toBe(50);
+});
+
 test('an empty chunk or an abort ends it', async () => {
   expect((await joined(new Uint8Array(95), 0, (offset) => (offset < 50 ? CHUNK_BYTES : 0))).bytes.length).toBe(50);
-  expect((await joined(new Uint8Array(95), 0, () => CHUNK_BYTES, AbortSignal.abort())).asked).toEqual([]);
+  expect((await joined(new Uint8Array(95), 0, () => CHUNK_BYTES, { signal: AbortSignal.abort() })).asked).toEqual([]);
 });
 
 test('slow chunks are fewer at once', () => {

@@ -23,27 +23,35 @@ export class ChunkWindow {
   }
 }
 
-/** The chunks of a blob from an offset to its end, in their order, several asked for at once. Ends early where one is empty. */
+/**
+ * The chunks of a blob from an offset to its end, in their order, several asked for at once. Ends early where one is empty, and at `size` whatever
+ * the other side says that there is.
+ */
 export async function* chunksAhead(
   ask: (offset: number) => Promise<{ data: Uint8Array; totalSize: number }>,
-  { from, chunkBytes, signal }: { from: number; chunkBytes: number; signal: AbortSignal },
+  {
+    from,
+    size = Infinity,
+    chunkBytes,
+    signal,
+  }: { from: number; size?: number; chunkBytes: number; signal: AbortSignal },
 ): AsyncGenerator<BlobChunk> {
   const window = new ChunkWindow();
-  // How long it is, the first chunk says.
-  let size = Infinity;
-  for (let at = from; at < size && !signal.aborted;) {
-    const left = size === Infinity ? 1 : Math.ceil((size - at) / chunkBytes);
+  // Where nobody knows how long it is, the first chunk says.
+  let end = size;
+  for (let at = from; at < end && !signal.aborted;) {
+    const left = end === Infinity ? 1 : Math.ceil((end - at) / chunkBytes);
     const startMs = performance.now();
     const asked = Array.from({ length: Math.min(window.size, left) }, (_, i) => ask(at + i * chunkBytes));
     const chunks = await Promise.all(asked);
     window.passed(performance.now() - startMs);
     for (const { data, totalSize } of chunks) {
       if (data.length === 0) return;
-      size = totalSize;
+      end = Math.min(size, totalSize);
       yield { offset: at, totalSize, data };
       at += data.length;
-      // What follows a short one is not next to it.
-      if (data.length < chunkBytes) break;
+      // What was asked for after it is next to one of the length that was wanted.
+      if (data.length !== chunkBytes) break;
     }
   }
 }

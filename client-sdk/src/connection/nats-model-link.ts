@@ -246,7 +246,7 @@ export class NatsModelLink implements ModelLink {
       });
       return { data, totalSize: Number(totalSize) };
     };
-    yield* chunksAhead(ask, { from, chunkBytes: CHUNK_BYTES_MAX, signal });
+    yield* chunksAhead(ask, { from, size, chunkBytes: CHUNK_BYTES_MAX, signal });
   }
 
   async close(): Promise<void> {
