@@ -29,7 +29,7 @@ const SESSIONS_MAX = 20_000;
 /** How often it is looked what is due. */
 const LOOK_MS = 100;
 /** How often the coordinator is asked about updates whose agents are not here to hear of them. */
-const DOUBT_MS = 60_000;
+const DOUBT_MS = 10_000;
 /** How long what is under way may take when the relay ends. */
 const DRAIN_MS = 5_000;
 /** Rounds of one task that are remembered with nothing kept of them: agents may deliver late. */
@@ -113,6 +113,7 @@ export class Relay implements AgentGate {
       receipt: (receipt) => this.#ended(receipt),
       wanted: (updateId) => this.#all().some((round) => round.wanted(updateId)),
       offered: (updates) => this.#offered(agentId, updates),
+      lost: (id) => this.#doubt((of) => of === id),
       closed: () => this.#left(session),
     });
     this.#sessions.get(agentId)?.close('a newer session of this agent took over');
@@ -146,7 +147,10 @@ export class Relay implements AgentGate {
     if (known?.isInvited(agentId) !== true) {
       // Nobody here saw the invitation: whether there was one, the coordinator knows.
       const response = await this.#parts.uplink.ask(header);
-      if (response.accepted || response.receipt !== undefined) return response;
+      if (response.accepted || response.receipt !== undefined) {
+        if (!response.accepted) known?.out(agentId);
+        return response;
+      }
       this.#roundOf(header.task, Number(header.round)).foundInvited(agentId);
     }
     const round = this.#roundOf(header.task, Number(header.round));
@@ -160,6 +164,8 @@ export class Relay implements AgentGate {
     const { figures, uplink } = this.#parts;
     const response = await uplink.submit(header, received.payload);
     figures.bytesUp += received.payload.length;
+    // The others need not wait for it.
+    if (!response.accepted && response.receipt !== undefined) round.out(agentId);
     return response;
   }
 

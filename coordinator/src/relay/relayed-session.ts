@@ -30,6 +30,8 @@ export interface SessionListener {
   wanted(updateId: Uint8Array): boolean;
   /** Which of the updates the coordinator is asked about, and which the relay wants to have itself. */
   offered(updates: readonly OfferedUpdate[]): { ask: OfferedUpdate[]; want: OfferedUpdate[] };
+  /** The session at the coordinator is over: it may have forgotten what it took of the agent. */
+  lost(agentId: string): void;
   closed(): void;
 }
 
@@ -152,6 +154,7 @@ export class RelayedSession implements AgentSession {
         else this.close('the coordinator of this relay signs with another key than before');
         return;
       case 'comeBack':
+        this.#listener.lost(this.agentId);
         return this.close(message.value.reason, message.value.afterMs);
       case 'alive':
         return;
@@ -177,6 +180,7 @@ export class RelayedSession implements AgentSession {
   #endedAbove(error: ServiceError | undefined): void {
     this.#above = undefined;
     if (this.#isClosed) return;
+    this.#listener.lost(this.agentId);
     if (error?.code === 'invalid') return this.close(error.message);
     this.#again = setTimeout(() => this.reach(), Math.random() * AGAIN_MS);
   }

@@ -181,7 +181,7 @@ export class SiteRound {
     const doubted = this.#all('taken').filter(({ header }) => of(header.agentId));
     for (const kept of doubted) kept.is = 'unknown';
     // Another coordinator perhaps, or the round is over by now.
-    if (this.#kept.size > 0) this.#rules = undefined;
+    if (doubted.length > 0) this.#rules = undefined;
   }
 
   /** Sends what is due. Resolves when nothing is under way any more. */
