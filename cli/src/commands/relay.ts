@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import type { RelayFigures, RunningRelay } from '@commonweight/coordinator';
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { COORDINATOR_URL, coordinatorUrl, duration, RELAY_ADDRESS, reporting, whole } from '../output/arguments.ts';
 import { standardOutput, type Output } from '../output/output.ts';
 import { aborted, stopSignal, tellParent } from '../output/stop-signal.ts';
@@ -26,7 +26,11 @@ export function addRelay(program: Command): void {
     .option('--grpc <address>', 'where agents come: they are given this as their coordinator', RELAY_ADDRESS)
     .option('--http <address>', 'where health and metrics listen; without it nowhere')
     .option('--dir <dir>', 'folder of updates on their way, and of models', '.commonweight/relay')
-    .option('--wait <time>', 'how long the first update of a part waits for others', duration, 2_000)
+    .addOption(
+      new Option('--wait <time>', 'how long the first update of a part waits for others')
+        .argParser(duration)
+        .default(2_000, '2s'),
+    )
     .option('--cache-max <MiB>', 'the most that models may take of its disk', whole(1, 2 ** 30), 4096)
     .option('--spool-max <MiB>', 'the most that updates may take of it', whole(1, 2 ** 30), 4096)
     .action(runRelay);

@@ -94,8 +94,8 @@ export async function startRelay({
   };
   try {
     if (relay.kept > 0) log(`${relay.kept} updates are here from before`);
-    await uplink.start();
-    if (!uplink.isUp) log(`${coordinator} is not there yet: agents may come, and are invited once it is`);
+    const why = await uplink.start();
+    if (why !== undefined) log(`${coordinator} is not there yet (${why}): agents may come, and are invited once it is`);
     const agents = await serveAgents(relay, grpcAddress);
     edges.push(agents);
     const health = httpAddress === undefined ? undefined : await serveRelayHttp(httpAddress, now, () => uplink.isUp);

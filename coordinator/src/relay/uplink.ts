@@ -80,6 +80,8 @@ export class Uplink {
   #calls: Client | undefined;
   #sessions: { client: Client; open: number }[] = [];
   #isUp = false;
+  /** Why it is not, once that is known. */
+  #why = '';
   #isClosed = false;
   #greeting: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -95,10 +97,11 @@ export class Uplink {
     return this.#isUp;
   }
 
-  /** Begins to look for the coordinator, and goes on with that until it is closed. Resolves after the first look. */
-  async start(): Promise<void> {
+  /** Begins to look for the coordinator, and goes on with that until it is closed. Gives why it is not there at the first look. */
+  async start(): Promise<string | undefined> {
     this.#timer = setInterval(() => void this.look(), GREET_MS);
     await this.look();
+    return this.#isUp ? undefined : this.#why;
   }
 
   /** Looks whether the coordinator is there. */
@@ -120,8 +123,9 @@ export class Uplink {
       if (this.#isClosed) return;
       const wasUp = this.#isUp;
       this.#isUp = false;
+      this.#why = inWords((error as Error).message);
       this.#cut();
-      if (wasUp) this.#listener.onDown((error as Error).message);
+      if (wasUp) this.#listener.onDown(this.#why);
     }
   }
 
@@ -295,6 +299,9 @@ export class Uplink {
 }
 
 const SOFTWARE = '0.1.0';
+
+/** The library wraps the system's word in sentences of its own. */
+const inWords = (details: string): string => /(?:connect|read|write|getaddrinfo) E[A-Z]+/.exec(details)?.[0] ?? details;
 
 /** One address, or several of which a connection takes the first that is there. */
 function targetOf(url: string): string {
