@@ -82,7 +82,7 @@ const CHANNEL_OPTIONS = {
   'grpc.min_reconnect_backoff_ms': 200,
   'grpc.max_reconnect_backoff_ms': 3000,
   // The default of 64 KiB a round trip caps downloads at 1 MB/s over 40 ms.
-  'grpc-node.flow_control_window': 8 * 1024 * 1024,
+  'grpc-node.flow_control_window': 16 * 1024 * 1024,
   // Channels to the same address do not share a broken connection.
   'grpc.use_local_subchannel_pool': 1,
 };

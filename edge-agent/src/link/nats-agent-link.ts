@@ -2,7 +2,6 @@ import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import {
   asError,
   chunksAhead,
-  ChunkWindow,
   loadNats,
   sleep,
   type BlobChunk,
@@ -29,6 +28,7 @@ import {
 } from '@commonweight/proto';
 import type { NatsConnection, Subscription } from '@nats-io/transport-node';
 import type { AgentLink, OpenSession, SessionListener, SessionMessage } from './agent-link.ts';
+import { sendChunks } from './send-chunks.ts';
 
 /** What the server answers where nobody subscribes to a subject. */
 const NO_RESPONDERS = 503;
@@ -97,24 +97,11 @@ export class NatsAgentLink implements AgentLink {
     const { nats, connection } = await this.#connected();
     // All chunks go to one coordinator.
     const subject = agentSubject(this.#agentId, 'submit', this.#session?.replica);
-    const window = new ChunkWindow();
-    for (let offset = from; ;) {
-      const count = Math.min(window.size, Math.max(1, Math.ceil((payload.length - offset) / CHUNK_BYTES_MAX)));
-      const startMs = performance.now();
-      const answers = await Promise.all(
-        Array.from({ length: count }, (_, i) => {
-          const at = offset + i * CHUNK_BYTES_MAX;
-          const request = { header, offset: BigInt(at), data: payload.subarray(at, at + CHUNK_BYTES_MAX) };
-          return nats.natsRequest(connection, subject, schemas, request);
-        }),
-      );
-      window.passed(performance.now() - startMs);
-      const last = answers.find(({ accepted, receipt }) => accepted || receipt !== undefined) ?? furthest(answers);
-      const held = Number(last.offset);
-      // Not further than before: the caller asks where to go on.
-      if (last.accepted || last.receipt !== undefined || held <= offset || held >= payload.length) return last;
-      offset = held;
-    }
+    const send = (offset: number): Promise<SubmitUpdateResponse> => {
+      const data = payload.subarray(offset, offset + CHUNK_BYTES_MAX);
+      return nats.natsRequest(connection, subject, schemas, { header, offset: BigInt(offset), data });
+    };
+    return sendChunks(send, { from, size: payload.length, chunkBytes: CHUNK_BYTES_MAX });
   }
 
   /** The connection is to the NATS server, which the client looks after; the next session goes to a coordinator that lives. */
@@ -256,7 +243,3 @@ function responseIn(data: Uint8Array): SessionResponse | undefined {
     return undefined;
   }
 }
-
-/** The answer to the chunk up to which all are there. */
-const furthest = (answers: readonly SubmitUpdateResponse[]): SubmitUpdateResponse =>
-  answers.reduce((best, answer) => (answer.offset > best.offset ? answer : best));
