@@ -32,6 +32,7 @@ export { asError, ContractError, ExplainError, InputError, ModelError, Transport
 export { downloadBlob } from './connection/download.ts';
 export type { BlobChunk, DownloadOptions, ReadBlob } from './connection/download.ts';
 export { Backoff, sleep } from './connection/backoff.ts';
+export { isUnreached } from './connection/unreached.ts';
 export { chunksAhead, ChunkWindow } from './connection/chunk-window.ts';
 export type { BackoffOptions } from './connection/backoff.ts';
 export { loadNats } from './connection/load-nats-web.ts';

@@ -40,6 +40,7 @@ export type { ModelLink } from './connection/model-link.ts';
 export { downloadBlob } from './connection/download.ts';
 export type { BlobChunk, DownloadOptions, ReadBlob } from './connection/download.ts';
 export { Backoff, sleep } from './connection/backoff.ts';
+export { isUnreached } from './connection/unreached.ts';
 export { chunksAhead, ChunkWindow } from './connection/chunk-window.ts';
 export type { BackoffOptions } from './connection/backoff.ts';
 export { parseUrl, requireLoopback } from './connection/url.ts';

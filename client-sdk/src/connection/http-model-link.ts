@@ -28,6 +28,7 @@ import { Backoff, sleep } from './backoff.ts';
 import { downloadBlob, type BlobChunk } from './download.ts';
 import { EventStreamParser } from './event-stream.ts';
 import type { ModelLink } from './model-link.ts';
+import { saysUnreached } from './unreached.ts';
 
 export interface HttpLinkOptions {
   sha256: Sha256;
@@ -235,6 +236,7 @@ export class HttpModelLink implements ModelLink {
     const backoff = newBackoff();
     let known: Known<T> | undefined;
     let [lastId, streamlessSinceMs, streamTriedAtMs] = ['', performance.now(), -Infinity];
+    let wasDown = false;
     const down = (error: unknown): void => {
       if (!signal.aborted) onDown?.(asTransportError(error));
     };
@@ -269,15 +271,21 @@ export class HttpModelLink implements ModelLink {
         }
         if (signal.aborted) return;
         down(failure);
-        await sleep(backoff.nextMs(), signal);
+        await backoff.wait(asTransportError(failure), signal);
       }
       if (signal.aborted) return;
       try {
         await read(0);
+        if (wasDown) {
+          // It was not the stream that did not hold: it is tried at once.
+          [wasDown, streamTriedAtMs] = [false, -Infinity];
+          continue;
+        }
         if (isPolling || this.#streams >= streamsMax) await sleep(pollMs * (0.75 + random() / 2), signal);
       } catch (error) {
+        wasDown = true;
         down(error);
-        await sleep(backoff.nextMs(), signal);
+        await backoff.wait(asTransportError(error), signal);
       }
     }
   }
@@ -394,7 +402,9 @@ export class HttpModelLink implements ModelLink {
     if (response.ok || response.status === 304) return response;
     const text = await response.text().catch(() => '');
     const code = CODES[response.status] ?? (response.status >= 500 ? 'internal' : 'invalid');
-    throw new TransportError(code, text.trim().slice(0, 1000) || `${path} was answered with ${response.status}`);
+    throw new TransportError(code, text.trim().slice(0, 1000) || `${path} was answered with ${response.status}`, {
+      retryAfterMs: retryAfterMs(response),
+    });
   }
 
   close(): Promise<void> {
@@ -425,6 +435,12 @@ function totalOf({ status, headers }: Response): number | undefined {
   const text =
     status === 206 ? /\/(\d+)$/.exec(headers.get('content-range') ?? '')?.[1] : headers.get('content-length');
   return headers.has('content-encoding') || text === null || text === undefined ? undefined : Number(text);
+}
+
+/** Seconds, as coordinators and most proxies say it; the other form, a date, needs clocks that agree. */
+function retryAfterMs({ headers }: Response): number {
+  const seconds = headers.get('retry-after') ?? '';
+  return /^\d{1,6}$/.test(seconds) ? 1000 * Number(seconds) : 0;
 }
 
 function hintIn(data: string, key: string): Hint {
@@ -466,5 +482,7 @@ function fromFetch(cause: unknown, url: string, signal: AbortSignal): TransportE
   if (name === 'TimeoutError') return new TransportError('deadline', `no answer from ${url} in time`, { cause });
   if (signal.aborted) return new TransportError('cancelled', `${url} was given up`, { cause });
   const why = inner instanceof Error && inner.message !== '' ? inner.message : message;
-  return new TransportError('unavailable', `cannot reach ${url}: ${why}`, { cause });
+  // A browser does not tell why.
+  const unreached = inner === undefined || saysUnreached(inner);
+  return new TransportError('unavailable', `cannot reach ${url}: ${why}`, { cause, unreached });
 }
