@@ -132,7 +132,7 @@ const isLong = ({ minutes }: SectionOptions): boolean => minutes >= LONG_FROM_MI
 /** SIGSTOP of whoever leads until another does; then it wakes and must not commit. */
 export const replicaPauses: Section = replicaSection(
   'replica-pauses',
-  16,
+  18,
   (harmed, options) => {
     const { set, federation, failoverMs, resumeMs, counts } = harmed;
     const { random } = federation;
