@@ -45,6 +45,9 @@ export class TransportError extends Error {
   }
 }
 
+/** Whether a try ended without an answer of anybody, as the link knows it. */
+export const isUnreached = (error: unknown): boolean => error instanceof TransportError && error.unreached;
+
 /** A release must not be believed: another key, a wrong signature, an older version. */
 export class TrustError extends Error {
   override name = 'TrustError';

@@ -25,6 +25,7 @@ export type { CandidateReport, RowTiming, ServedVariant, VariantName, VariantOpt
 export { madeUpInputs } from './runtime/example-inputs.ts';
 export {
   asError,
+  isUnreached,
   ContractError,
   ExplainError,
   InputError,
@@ -40,7 +41,6 @@ export type { ModelLink } from './connection/model-link.ts';
 export { downloadBlob } from './connection/download.ts';
 export type { BlobChunk, DownloadOptions, ReadBlob } from './connection/download.ts';
 export { Backoff, sleep } from './connection/backoff.ts';
-export { isUnreached } from './connection/unreached.ts';
 export { chunksAhead, ChunkWindow } from './connection/chunk-window.ts';
 export type { BackoffOptions } from './connection/backoff.ts';
 export { parseUrl, requireLoopback } from './connection/url.ts';

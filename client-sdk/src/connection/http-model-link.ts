@@ -28,7 +28,6 @@ import { Backoff, sleep } from './backoff.ts';
 import { downloadBlob, type BlobChunk } from './download.ts';
 import { EventStreamParser } from './event-stream.ts';
 import type { ModelLink } from './model-link.ts';
-import { saysUnreached } from './unreached.ts';
 
 export interface HttpLinkOptions {
   sha256: Sha256;
@@ -44,6 +43,8 @@ export interface HttpLinkOptions {
   silenceMs?: number;
   random?: () => number;
   fetch?: typeof fetch;
+  /** Whether an error of `fetch` says that nothing answered; one of a browser never says why. */
+  saysUnreached?: (error: unknown) => boolean;
 }
 
 const REQUEST_MS = 20_000;
@@ -124,6 +125,7 @@ export class HttpModelLink implements ModelLink {
       silenceMs: 40_000,
       random: Math.random,
       fetch: (...request) => fetch(...request),
+      saysUnreached: () => true,
       ...options,
     };
   }
@@ -397,7 +399,7 @@ export class HttpModelLink implements ModelLink {
         ...(body === undefined ? {} : { method: 'POST', body: body as Uint8Array<ArrayBuffer> }),
       });
     } catch (cause) {
-      throw fromFetch(cause, `${this.#base}${path}`, signal);
+      throw fromFetch(cause, `${this.#base}${path}`, signal, this.#options.saysUnreached(cause));
     }
     if (response.ok || response.status === 304) return response;
     const text = await response.text().catch(() => '');
@@ -476,13 +478,11 @@ function numberIn(read: () => bigint): number {
 const asTransportError = (error: unknown): TransportError =>
   error instanceof TransportError ? error : new TransportError('internal', asError(error).message, { cause: error });
 
-function fromFetch(cause: unknown, url: string, signal: AbortSignal): TransportError {
+function fromFetch(cause: unknown, url: string, signal: AbortSignal, unreached = false): TransportError {
   if (cause instanceof TransportError) return cause;
   const { name, message, cause: inner } = asError(cause);
   if (name === 'TimeoutError') return new TransportError('deadline', `no answer from ${url} in time`, { cause });
   if (signal.aborted) return new TransportError('cancelled', `${url} was given up`, { cause });
   const why = inner instanceof Error && inner.message !== '' ? inner.message : message;
-  // A browser does not tell why.
-  const unreached = inner === undefined || saysUnreached(inner);
   return new TransportError('unavailable', `cannot reach ${url}: ${why}`, { cause, unreached });
 }

@@ -1,15 +1,20 @@
-import { errors, type ConnectionOptions, type NatsConnection } from '@nats-io/nats-core';
+import type { ConnectionOptions, NatsConnection } from '@nats-io/nats-core';
 import { TransportError } from '../errors.ts';
 import { Backoff, type FailedTry } from './backoff.ts';
 import { noteAway, type OpenNatsOptions } from './nats-request.ts';
-import { saysUnreached } from './unreached.ts';
 
 const CONNECT_TIMEOUT_MS = 2000;
 const PING_INTERVAL_MS = 5000;
 
+export interface NatsTransport {
+  connect: (options: ConnectionOptions) => Promise<NatsConnection>;
+  /** Whether an error of `connect` says that nothing answered. */
+  saysUnreached: (error: unknown) => boolean;
+}
+
 /** Connects to `servers` by a platform's transport, now or when the server is there, and stays connected for ever. */
 export async function openNatsBy(
-  connect: (options: ConnectionOptions) => Promise<NatsConnection>,
+  { connect, saysUnreached }: NatsTransport,
   url: string,
   servers: string | string[],
   options: OpenNatsOptions = {},
@@ -39,7 +44,7 @@ export async function openNatsBy(
     } catch (cause) {
       const error = new TransportError('unavailable', `cannot reach ${url}: ${(cause as Error).message}`, {
         cause,
-        unreached: saysUnreached(cause) || cause instanceof errors.TimeoutError,
+        unreached: saysUnreached(cause),
       });
       failure = error;
       onFailure?.(error);

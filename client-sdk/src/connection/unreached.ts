@@ -1,5 +1,3 @@
-import { TransportError } from '../errors.ts';
-
 /** What systems, resolvers and Node's fetch say where no connection came about, or the network went away under one. */
 const UNREACHED =
   /\b(ECONNREFUSED|EHOSTUNREACH|EHOSTDOWN|ENETUNREACH|ENETDOWN|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|UND_ERR_CONNECT_TIMEOUT)\b/;
@@ -13,6 +11,3 @@ export function saysUnreached(error: unknown, causesMax: number = CAUSES_MAX): b
   const behind = error instanceof AggregateError ? error.errors : [error.cause];
   return behind.some((cause) => saysUnreached(cause, causesMax - 1));
 }
-
-/** Whether a try ended without an answer of anybody, as the link knows it. */
-export const isUnreached = (error: unknown): boolean => error instanceof TransportError && error.unreached;
