@@ -203,12 +203,14 @@ const shapeRules: Readonly<Record<string, ShapeRule>> = {
   Gather: ({ node, inputs }) => {
     const { shape, elemType } = inputs[0]!;
     const axis = wrapAxis(intAttribute(node, 'axis', 0), shape.length);
+    if (shape[axis] === undefined) return misfit(node, inputs);
     return [{ shape: [...shape.slice(0, axis), ...inputs[1]!.shape, ...shape.slice(axis + 1)], elemType }];
   },
   Split: (site) => {
     const { node } = site;
     const { shape, elemType } = site.inputs[0]!;
     const axis = wrapAxis(intAttribute(node, 'axis', 0), shape.length);
+    if (shape[axis] === undefined) return misfit(node, site.inputs);
     const each = Math.ceil(shape[axis]! / node.output.length);
     const sizes = hasInput(node, 1)
       ? requiredIntegers(site, 1)
@@ -219,7 +221,7 @@ const shapeRules: Readonly<Record<string, ShapeRule>> = {
     const { shape, elemType } = inputs[0]!;
     const along = wrapAxis(intAttribute(node, 'axis', 0), shape.length);
     const fits = inputs.every((input) => sameShape(without(input.shape, along), without(shape, along)));
-    if (!fits) return misfit(node, inputs);
+    if (!fits || shape[along] === undefined) return misfit(node, inputs);
     const total = inputs.reduce((sum, input) => sum + input.shape[along]!, 0);
     return [{ shape: shape.map((size, axis) => (axis === along ? total : size)), elemType }];
   },

@@ -1,6 +1,6 @@
 import { TensorProto_DataType } from '../gen/onnx/onnx_pb.ts';
 import type { Numbers } from './constant.ts';
-import { constantsOf, roomFor } from './fold-site.ts';
+import { constantsOf, likeConstantsOf, roomFor } from './fold-site.ts';
 import type { Fold, FoldSite } from './fold-site.ts';
 import { targetsOf } from './fold-moving.ts';
 import { stretched } from './strided.ts';
@@ -21,11 +21,9 @@ const elementwise =
   (functions: { float?: Floats; integer?: Integers }): Fold =>
   (site) => {
     const { elemType, shape } = site.output;
-    const constants = constantsOf(site);
+    const constants = likeConstantsOf(site);
     const made = roomFor(site);
-    if (constants === undefined || made === undefined || constants.some((one) => one.elemType !== elemType)) {
-      return undefined;
-    }
+    if (constants === undefined || made === undefined) return undefined;
     const lists = constants.map((constant) => stretched(constant, shape));
     if (elemType === FLOAT || elemType === DOUBLE) return floatsOf(made, lists, functions.float);
     return elemType === INT32 || elemType === INT64 ? integersOf(made, lists, functions.integer) : undefined;

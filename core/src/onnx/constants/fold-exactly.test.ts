@@ -200,8 +200,15 @@ test.each<[string, fc.Arbitrary<Case>]>([
   [
     'Range',
     fc
-      .tuple(fc.integer({ min: -9, max: 9 }), fc.integer({ min: -9, max: 9 }), fc.constantFrom(-3, -1, 1, 2))
-      .map((list) => ({ constants: list.map((value) => ({ ...listOf(value), shape: [] })) })),
+      .tuple(
+        fc.boolean(),
+        fc.tuple(fc.integer({ min: -9, max: 9 }), fc.integer({ min: -9, max: 9 }), fc.constantFrom(-3, -1, 1, 2)),
+      )
+      .map(([isWide, list]) => ({
+        constants: list.map((value) =>
+          isWide ? { ...listOf(value), shape: [] } : { shape: [], elemType: INT32, data: Int32Array.of(value) },
+        ),
+      })),
   ],
   [
     'Concat',

@@ -1,4 +1,4 @@
-import { constantsOf, roomFor } from './fold-site.ts';
+import { constantsOf, likeConstantsOf, roomFor } from './fold-site.ts';
 import type { Fold } from './fold-site.ts';
 import { readConstant } from './constant.ts';
 import type { Numbers } from './constant.ts';
@@ -35,13 +35,20 @@ export const movingFolds: Readonly<Record<string, Fold>> = {
     return number === undefined ? undefined : filled(roomFor(site), number);
   },
   Range: (site) => {
-    const [start, , step] = constantsOf(site)?.map(({ data }) => data[0]) ?? [];
+    const [start, , step] = likeConstantsOf(site)?.map(({ data }) => data[0]) ?? [];
+    const made = roomFor(site);
     // Floats are summed or multiplied up, as the build of a runtime has it.
-    if (typeof start !== 'bigint' || typeof step !== 'bigint') return undefined;
-    return BigInt64Array.from({ length: sizeOf(site.output.shape) }, (_, index) => start + BigInt(index) * step);
+    if (start === undefined || step === undefined || made instanceof Float32Array || made instanceof Float64Array) {
+      return undefined;
+    }
+    made?.forEach((_: number | bigint, index: number) => {
+      const value = BigInt(start) + BigInt(index) * BigInt(step);
+      made[index] = made instanceof BigInt64Array ? value : Number(value);
+    });
+    return made;
   },
   Concat: (site) => {
-    const parts = constantsOf(site);
+    const parts = likeConstantsOf(site);
     const joined = roomFor(site);
     if (parts === undefined || joined === undefined) return undefined;
     const { shape } = site.output;
@@ -113,6 +120,7 @@ export const movingFolds: Readonly<Record<string, Fold>> = {
     const all = constantsOf(site);
     const chosen = roomFor(site);
     if (all === undefined || chosen === undefined) return undefined;
+    if (all[1]!.elemType !== all[2]!.elemType) return undefined;
     const [condition, yes, no] = all.map((constant) => stretched(constant, site.output.shape));
     for (let at = 0; at < chosen.length; at++) chosen[at] = condition![at] === 1 ? yes![at]! : no![at]!;
     return chosen;

@@ -19,6 +19,12 @@ export function constantsOf(site: FoldSite): Constant[] | undefined {
   return constants.every((constant) => constant !== undefined) ? constants : undefined;
 }
 
+/** The same, if all of them are of the first output's element type. */
+export function likeConstantsOf(site: FoldSite): Constant[] | undefined {
+  const constants = constantsOf(site);
+  return constants?.every(({ elemType }) => elemType === site.output.elemType) === true ? constants : undefined;
+}
+
 /** Room for the first output. */
 export function roomFor({ output }: FoldSite): Numbers | undefined {
   return room(output.elemType, sizeOf(output.shape));

@@ -1,11 +1,17 @@
+import { OnnxError } from '../errors.ts';
 import { room } from './constant.ts';
 import type { Constant, Numbers } from './constant.ts';
 import { sizeOf, stridesOf } from '../../tensor/shape.ts';
 import type { Shape } from '../../tensor/shape.ts';
 
-/** Numbers of a new shape, of which neighbours along an axis lie `strides[axis]` apart in the source. */
+/** Numbers of a new shape, of which neighbours along an axis lie `strides[axis]` apart in the source. Throws OnnxError where it ends before. */
 export function strided({ elemType, data }: Constant, shape: Shape, strides: readonly number[], start = 0): Numbers {
   const taken = room(elemType, sizeOf(shape))!;
+  const [least, greatest] = [Math.min, Math.max].map((extreme) =>
+    shape.reduce((sum, size, axis) => sum + extreme(0, (size - 1) * strides[axis]!), start),
+  );
+  const isInside = least! >= 0 && greatest! < data.length;
+  if (taken.length > 0 && !isInside) throw new OnnxError('a constant is read beyond its end; mend the model');
   const [rowLength, rowStride] = [shape.at(-1) ?? 1, strides.at(-1) ?? 0];
   const place = shape.map(() => 0);
   let from = start;
