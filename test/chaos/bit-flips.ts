@@ -45,6 +45,7 @@ interface Kind {
 /** Flips single bits of every kind of file that outlives a process: what is read is what was written, or damage that is named. */
 export const bitFlips: Section = {
   name: 'bit-flips',
+  share: 2,
   lacks: async () => undefined,
   run: async ({ seed, minutes, log }) => {
     const wanted = minutes === 0 ? FLIPS_MIN : FLIPS_LONG;

@@ -1,6 +1,8 @@
 /** One kind of harm that `npm run chaos` does, and the figures that it brings. */
 export interface Section {
   name: string;
+  /** How much of the time of all sections is its own, beside theirs: its minutes in a run whose figures are to be published. */
+  share: number;
   /** What this machine lacks for it, as a sentence; undefined where it can run. It is then printed as skipped and counted. */
   lacks(): Promise<string | undefined>;
   /** Harms real processes and files until the time is over, and looks at what is left. */

@@ -5,6 +5,8 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 
 const root = join(import.meta.dirname, '../..');
+/** Where Node keeps what it made of our sources: a process that is started again, as most are here, starts in half of the time. */
+const COMPILE_CACHE = join(root, 'node_modules/.cache/commonweight-tests');
 
 /** A program under test, with all that it printed. */
 export interface Program {
@@ -47,7 +49,7 @@ export function program(command: string, args: string[], more: Readonly<Record<s
   const path = `${process.env['PATH'] ?? ''}:/usr/sbin`;
   const child = spawn(command, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, PATH: path, ...more },
+    env: { NODE_COMPILE_CACHE: COMPILE_CACHE, ...process.env, PATH: path, ...more },
   });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (output += String(text)));

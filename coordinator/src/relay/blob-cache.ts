@@ -36,6 +36,8 @@ export class BlobCache {
   readonly #options: CacheOptions;
   /** Least recently asked for first. */
   readonly #blobs = new Map<string, Promise<Blob>>();
+  /** Those of them whose size is known. */
+  readonly #open = new Map<string, Blob>();
   /** Files of before, by name and size, which nobody has asked for yet. */
   readonly #found = new Map<string, number>();
 
@@ -72,8 +74,17 @@ export class BlobCache {
     const blob = known ?? this.#opened(name, digest);
     this.#blobs.delete(name);
     this.#blobs.set(name, blob);
-    if (known === undefined) blob.catch(() => this.#blobs.delete(name));
+    if (known === undefined)
+      blob.then(
+        (one) => this.#open.set(name, one),
+        () => this.#forget(name),
+      );
     return blob;
+  }
+
+  #forget(name: string): void {
+    this.#blobs.delete(name);
+    this.#open.delete(name);
   }
 
   async #opened(name: string, digest: Uint8Array): Promise<Blob> {
@@ -127,7 +138,7 @@ export class BlobCache {
       await rename(path, join(this.#options.dir, name));
     };
     rest().catch(async (error: unknown) => {
-      this.#blobs.delete(name);
+      this.#forget(name);
       waiting.reject(error);
       await file.close().catch(() => {});
       await rm(path, { force: true }).catch(() => {});
@@ -137,10 +148,8 @@ export class BlobCache {
 
   async #makeRoom(bytes: number): Promise<void> {
     const { dir, bytesMax } = this.#options;
-    const sizes = await Promise.all(
-      [...this.#blobs.values()].map((blob) => Promise.race([blob.then(({ size }) => size), 0]).catch(() => 0)),
-    );
-    let taken = [...this.#found.values(), ...sizes].reduce((sum, size) => sum + size, bytes);
+    const sizes = [...this.#found.values(), ...[...this.#open.values()].map(({ size }) => size)];
+    let taken = sizes.reduce((sum, size) => sum + size, bytes);
     const isRoom = (): boolean => taken <= bytesMax && this.#found.size + this.#blobs.size <= BLOBS_MAX;
     for (const [name, size] of this.#found) {
       if (isRoom()) return;
@@ -148,12 +157,12 @@ export class BlobCache {
       await rm(join(dir, name), { force: true });
       taken -= size;
     }
-    for (const [name, pending] of this.#blobs) {
+    for (const name of this.#blobs.keys()) {
       if (isRoom()) return;
-      const blob = await Promise.race([pending, undefined]).catch(() => undefined);
+      const blob = this.#open.get(name);
       // What still comes is read by somebody.
       if (blob === undefined || blob.received < blob.size) continue;
-      this.#blobs.delete(name);
+      this.#forget(name);
       await rm(join(dir, name), { force: true });
       // Who reads it now reads on from the open file.
       setTimeout(() => void blob.file.close().catch(() => {}), CLOSE_MS).unref();

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { equalBytes } from '@commonweight/proto';
 import { serveAgents, type Listening } from '../edges/grpc/server.ts';
 import { loopback } from '../edges/loopback.ts';
-import { ServiceError, type AgentGate } from '../service.ts';
+import type { AgentGate } from '../service.ts';
 import { BlobCache } from './blob-cache.ts';
 import { noFigures, type RelayFigures } from './figures.ts';
 import { Relay } from './relay.ts';

@@ -6,7 +6,7 @@
 import { appendFileSync, readFileSync, rmSync } from 'node:fs';
 import fs from 'node:fs';
 import fsp, { type FileHandle } from 'node:fs/promises';
-import { syncBuiltinESMExports } from 'node:module';
+import { flushCompileCache, syncBuiltinESMExports } from 'node:module';
 import { basename } from 'node:path';
 import { DatabaseSync, StatementSync } from 'node:sqlite';
 import pg from 'pg';
@@ -27,6 +27,9 @@ function stopIfTold(name: string): void {
   remove(stopFile);
   process.kill(process.pid, 'SIGSTOP');
 }
+
+/** One that is killed each time would never write down what it compiled. */
+if (record !== undefined) setTimeout(flushCompileCache, 3_000).unref();
 
 function reach(name: string): void {
   if (record !== undefined) append(record, `${name}\n`);

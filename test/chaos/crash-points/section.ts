@@ -57,9 +57,10 @@ interface Victim {
   steps: readonly string[];
 }
 
-function section(name: string, store: 'sqlite' | 'postgres'): Section {
+function section(name: string, store: 'sqlite' | 'postgres', share: number): Section {
   return {
     name,
+    share,
     lacks: async () =>
       store === 'postgres' && findPostgres() === undefined ? `there is no PostgreSQL: ${POSTGRES_MEND}` : undefined,
     run: async (options) => {
@@ -201,6 +202,6 @@ async function recorded(victim: Victim, federation: Federation): Promise<Map<str
 }
 
 /** SIGKILL of the coordinator on SQLite and of an agent before and after each step at which something becomes durable. */
-export const crashPoints: Section = section('crash-points', 'sqlite');
+export const crashPoints: Section = section('crash-points', 'sqlite', 34);
 /** The same of a coordinator on PostgreSQL. */
-export const crashPointsPostgres: Section = section('crash-points-postgres', 'postgres');
+export const crashPointsPostgres: Section = section('crash-points-postgres', 'postgres', 14);

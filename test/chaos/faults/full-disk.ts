@@ -25,6 +25,7 @@ const LIFE_MS_MAX = 1_000;
  */
 export const fullDisk: Section = {
   name: 'full-disk',
+  share: 2,
   lacks: async () => undefined,
   async run(options) {
     const { name } = fullDisk;

@@ -54,6 +54,7 @@ const lacks = async (): Promise<string | undefined> =>
 /** A section over PostgreSQL: only its harm is its own. */
 function replicaSection(
   name: string,
+  share: number,
   kindsOf: (harmed: Harmed, options: SectionOptions) => Harms,
   { sets = () => 1, task = {} }: { sets?: (options: SectionOptions) => number; task?: object } = {},
 ): Section {
@@ -92,7 +93,7 @@ function replicaSection(
     const all = Array.from({ length: sets(options) }, (_, i) => runOne({ ...options, seed: options.seed + 1000 * i }));
     return together(await Promise.all(all));
   };
-  return { name, lacks, run };
+  return { name, share, lacks, run };
 }
 
 /** What a replica looks for at each step: the one at which it is to stop. */
@@ -101,7 +102,7 @@ const stopFile = (folder: string, place: number): string => join(folder, `stop-$
 type Harms = Readonly<Record<string, () => Promise<void>>>;
 
 /** SIGKILL of whoever leads, and of those who wait. */
-export const replicaKills: Section = replicaSection('replica-kills', (harmed) => {
+export const replicaKills: Section = replicaSection('replica-kills', 6, (harmed) => {
   const { set, federation, failoverMs, resumeMs, counts } = harmed;
   const { random } = federation;
   return {
@@ -131,6 +132,7 @@ const isLong = ({ minutes }: SectionOptions): boolean => minutes >= LONG_FROM_MI
 /** SIGSTOP of whoever leads until another does; then it wakes and must not commit. */
 export const replicaPauses: Section = replicaSection(
   'replica-pauses',
+  18,
   (harmed, options) => {
     const { set, federation, failoverMs, resumeMs, counts } = harmed;
     const { random } = federation;
@@ -177,7 +179,7 @@ export const replicaPauses: Section = replicaSection(
 );
 
 /** SIGKILL of PostgreSQL with all its processes under a leader that lives. */
-export const postgresKills: Section = replicaSection('postgres-kills', (harmed) => {
+export const postgresKills: Section = replicaSection('postgres-kills', 6, (harmed) => {
   const { server, federation, set, resumeMs, counts } = harmed;
   const { random } = federation;
   const killServer = async (awayMs: number): Promise<void> => {

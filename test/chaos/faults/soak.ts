@@ -29,6 +29,7 @@ const RUNNER = 'runner';
 /** Mixed harm around a coordinator, an agent and an app that live on: whether what they take stays the same. */
 export const soak: Section = {
   name: 'soak',
+  share: 32,
   lacks: async () => {
     if (findNatsServer() === undefined) return 'there is no nats-server: install it and put it on PATH';
     return canSample() ? undefined : 'this system has no /proc to read memory and open files from';
