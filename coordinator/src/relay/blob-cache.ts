@@ -76,7 +76,8 @@ export class BlobCache {
     this.#blobs.set(name, blob);
     if (known === undefined)
       blob.then(
-        (one) => this.#open.set(name, one),
+        // It may have failed by then.
+        (one) => this.#blobs.get(name) === blob && this.#open.set(name, one),
         () => this.#forget(name),
       );
     return blob;
