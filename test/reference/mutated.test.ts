@@ -1,9 +1,10 @@
-/** Exported models with something wrong in them: training them is refused with an error of ours, or works. */
+/** Exported models with something wrong in them: training and preparing them is refused with an error of ours, or works. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { OnnxError, readModel, surveyTraining, writeModel, type TrainingPlan } from '@commonweight/core';
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { prepare } from '../../core/src/quantize/prepare.ts';
 
 const folder = join(import.meta.dirname, 'gradients');
 const models = readdirSync(folder).flatMap((name) => {
@@ -54,12 +55,13 @@ function mutate({ graph }: ReturnType<typeof readModel>, { node: at, place, kind
   }
 }
 
-test('a model with something wrong in it is refused in words, or can be trained', () => {
+test('a model with something wrong in it is refused in words, or can be prepared for a form and trained', () => {
   fc.assert(
     fc.property(fc.nat(models.length - 1), fc.array(mutation, { minLength: 1, maxLength: 3 }), (index, mutations) => {
       const model = readModel(models[index]!);
       for (const one of mutations) mutate(model, one);
       try {
+        prepare(readModel(writeModel(model)));
         const { obstacle, stepBytes } = surveyTraining(readModel(writeModel(model)), plan);
         expect(obstacle ?? stepBytes).toBeDefined();
       } catch (error) {

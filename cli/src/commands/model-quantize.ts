@@ -218,7 +218,7 @@ interface Findings {
 
 function report({ options, sizes, samples, quantized, noise, comparison, latency }: Findings, output: Output): void {
   const { maxError, sqnrDb, accuracy } = comparison;
-  const { layers, kept } = quantized;
+  const { layers, kept, folded } = quantized;
   const speedup = latency[0] / latency[1];
   const rows = [
     ['size', bytes(sizes[0]), bytes(sizes[1]), `${(sizes[0] / sizes[1]).toFixed(2)}x smaller`],
@@ -228,7 +228,8 @@ function report({ options, sizes, samples, quantized, noise, comparison, latency
       : [['accuracy', percent(accuracy.before), percent(accuracy.after), points(accuracy.after - accuracy.before)]]),
   ];
   const texts = [
-    `${options.out}: ${options.form}, ${layers.length} layers quantized, ${kept.length} left as they were`,
+    `${options.out}: ${options.form}, ${layers.length} layers quantized, ${kept.length} left as they were` +
+      (folded === 0 ? '' : `, ${folded} nodes folded into constants`),
     table(['', 'before', 'after', ''], rows),
     `outputs on ${samples.source}: largest error ${maxError.toPrecision(3)}, signal to noise ${decibelText(sqnrDb)}`,
     ...(options.report === true
@@ -255,6 +256,7 @@ function report({ options, sizes, samples, quantized, noise, comparison, latency
     ...(accuracy === undefined ? {} : { accuracyBefore: accuracy.before, accuracyAfter: accuracy.after }),
     layers,
     kept,
+    folded,
     noise,
   });
 }

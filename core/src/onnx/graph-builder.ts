@@ -1,18 +1,24 @@
 import type { NodeProto, TensorProto, ValueInfoProto } from './gen/onnx/onnx_pb.ts';
 import { TensorProto_DataType } from './gen/onnx/onnx_pb.ts';
 import { OnnxError } from './errors.ts';
-import { foldFloats, foldIntegers, lengthMax } from './fold-integers.ts';
+import { readConstant } from './constants/constant.ts';
+import type { Constant } from './constants/constant.ts';
+import { foldNode } from './constants/fold-node.ts';
 import { makeNode, makeValue } from './nodes.ts';
 import type { Attributes } from './nodes.ts';
 import { inferTypes } from './shapes.ts';
 import type { ShapeSite, ValueType } from './shape-rule.ts';
-import { dimsOf, floatTensor, floatValues, int64Tensor, integerValues, isEmptyShell } from './tensor-data.ts';
+import { dimsOf, floatTensor, int64Tensor } from './tensor-data.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import type { Shape } from '../tensor/shape.ts';
 
-const integerTypes: readonly number[] = [TensorProto_DataType.INT64, TensorProto_DataType.INT32];
+const { BOOL, FLOAT, INT32, INT64 } = TensorProto_DataType;
+const integerTypes: readonly number[] = [INT64, INT32];
+const countedTypes: readonly number[] = [...integerTypes, BOOL];
+const floatTypes: readonly number[] = [FLOAT];
 
-const foldedTypes: readonly number[] = [...integerTypes, TensorProto_DataType.BOOL];
+/** Beyond this a list of numbers is data, and no shape, scale or bound. */
+const lengthMax = 1024;
 
 /** Writes a graph node by node and knows the shape of every value in it. */
 export class GraphBuilder {
@@ -20,8 +26,9 @@ export class GraphBuilder {
   readonly inputs: ValueInfoProto[] = [];
   readonly initializers: TensorProto[] = [];
   readonly #types: Map<string, ValueType> = new Map();
-  readonly #integers: Map<string, readonly number[]> = new Map();
-  readonly #floats: Map<string, readonly number[]> = new Map();
+  readonly #constants: Map<string, Constant> = new Map();
+  /** Of constants that were asked for. */
+  readonly #numbers: Map<Constant, readonly number[]> = new Map();
   readonly #scalars: Map<number, string> = new Map();
   readonly #names: Set<string> = new Set();
   /** How many nodes read a value, and which makes it as its first output. */
@@ -35,7 +42,7 @@ export class GraphBuilder {
     this.#prefix = prefix;
   }
 
-  input(name: string, shape: Shape, elemType: number = TensorProto_DataType.FLOAT): string {
+  input(name: string, shape: Shape, elemType: number = FLOAT): string {
     this.inputs.push(makeValue(name, shape, elemType));
     this.#define(name, { shape, elemType });
     return name;
@@ -44,9 +51,9 @@ export class GraphBuilder {
   initializer(tensor: TensorProto): string {
     this.initializers.push(tensor);
     this.#define(tensor.name, { shape: dimsOf(tensor), elemType: tensor.dataType });
-    if (integerTypes.includes(tensor.dataType)) this.#integers.set(tensor.name, integerValues(tensor));
-    const isList = tensor.dataType === TensorProto_DataType.FLOAT && sizeOf(dimsOf(tensor)) <= lengthMax;
-    if (isList && !isEmptyShell(tensor)) this.#floats.set(tensor.name, [...floatValues(tensor)]);
+    const isList = sizeOf(dimsOf(tensor)) <= lengthMax || integerTypes.includes(tensor.dataType);
+    const constant = isList ? readConstant(tensor) : undefined;
+    if (constant !== undefined) this.#constants.set(tensor.name, constant);
     return tensor.name;
   }
 
@@ -87,7 +94,7 @@ export class GraphBuilder {
     node.domain = domain;
     while (this.#names.has(node.name)) node.name = this.#fresh(opType.toLowerCase());
     this.#names.add(node.name);
-    this.#define(name, { shape, elemType: TensorProto_DataType.FLOAT });
+    this.#define(name, { shape, elemType: FLOAT });
     this.nodes.push(node);
     return name;
   }
@@ -121,13 +128,9 @@ export class GraphBuilder {
       if (name !== '') this.#define(name, types[index] ?? types[0]!);
     });
     const [output = ''] = node.output;
-    if (foldedTypes.includes(types[0]!.elemType)) {
-      const integers = foldIntegers(this.site(node));
-      if (integers !== undefined) this.#integers.set(output, integers);
-    } else {
-      const floats = types[0]!.elemType === TensorProto_DataType.FLOAT ? foldFloats(this.site(node)) : undefined;
-      if (floats !== undefined) this.#floats.set(output, floats);
-    }
+    const constant = (position: number): Constant | undefined => this.#constants.get(node.input[position] ?? '');
+    const folded = foldNode({ ...this.site(node), output: types[0]!, constant }, lengthMax);
+    if (folded !== undefined) this.#constants.set(output, folded);
     for (const name of node.input) this.#readers.set(name, (this.#readers.get(name) ?? 0) + 1);
     this.#makers.set(output, node);
     this.nodes.push(node);
@@ -171,7 +174,7 @@ export class GraphBuilder {
     return {
       node,
       inputs: node.input.map((name) => (name === '' ? { shape: [], elemType: 0 } : this.typeOf(name))),
-      integers: (position) => this.#integers.get(node.input[position] ?? ''),
+      integers: (position) => this.constantIntegers(node.input[position] ?? ''),
       floats: (position) => this.constantFloats(node.input[position] ?? ''),
     };
   }
@@ -188,19 +191,30 @@ export class GraphBuilder {
   }
 
   isFloat(name: string): boolean {
-    return this.#types.get(name)?.elemType === TensorProto_DataType.FLOAT;
+    return this.#types.get(name)?.elemType === FLOAT;
   }
 
   has(name: string): boolean {
     return this.#types.has(name);
   }
 
+  /** Numbers of a constant of integers or truths. */
   constantIntegers(name: string): readonly number[] | undefined {
-    return this.#integers.get(name);
+    return this.#numbersOf(name, countedTypes);
   }
 
   constantFloats(name: string): readonly number[] | undefined {
-    return this.#floats.get(name);
+    return this.#numbersOf(name, floatTypes);
+  }
+
+  #numbersOf(name: string, types: readonly number[]): readonly number[] | undefined {
+    const constant = this.#constants.get(name);
+    if (constant === undefined || !types.includes(constant.elemType)) return undefined;
+    const known = this.#numbers.get(constant);
+    if (known !== undefined) return known;
+    const numbers = Array.from(constant.data, Number);
+    this.#numbers.set(constant, numbers);
+    return numbers;
   }
 
   #define(name: string, type: ValueType): void {

@@ -109,6 +109,7 @@ const shapeRules: Readonly<Record<string, ShapeRule>> = {
   LessOrEqual: comparison,
   And: comparison,
   Or: comparison,
+  Xor: comparison,
   Equal: comparison,
   Where: (site) =>
     broadcast({ ...site, inputs: site.inputs }).map(({ shape }) => ({ shape, elemType: site.inputs[1]!.elemType })),
@@ -168,7 +169,8 @@ const shapeRules: Readonly<Record<string, ShapeRule>> = {
   },
   Squeeze: (site) => {
     const { shape, elemType } = site.inputs[0]!;
-    const axes = site.integers(1)?.map((axis) => wrapAxis(axis, shape.length));
+    const given = hasInput(site.node, 1) ? requiredIntegers(site, 1) : undefined;
+    const axes = given?.map((axis) => wrapAxis(axis, shape.length));
     return [
       { shape: shape.filter((size, axis) => (axes === undefined ? size !== 1 : !axes.includes(axis))), elemType },
     ];
@@ -201,12 +203,14 @@ const shapeRules: Readonly<Record<string, ShapeRule>> = {
   Gather: ({ node, inputs }) => {
     const { shape, elemType } = inputs[0]!;
     const axis = wrapAxis(intAttribute(node, 'axis', 0), shape.length);
+    if (shape[axis] === undefined) return misfit(node, inputs);
     return [{ shape: [...shape.slice(0, axis), ...inputs[1]!.shape, ...shape.slice(axis + 1)], elemType }];
   },
   Split: (site) => {
     const { node } = site;
     const { shape, elemType } = site.inputs[0]!;
     const axis = wrapAxis(intAttribute(node, 'axis', 0), shape.length);
+    if (shape[axis] === undefined) return misfit(node, site.inputs);
     const each = Math.ceil(shape[axis]! / node.output.length);
     const sizes = hasInput(node, 1)
       ? requiredIntegers(site, 1)
@@ -217,14 +221,20 @@ const shapeRules: Readonly<Record<string, ShapeRule>> = {
     const { shape, elemType } = inputs[0]!;
     const along = wrapAxis(intAttribute(node, 'axis', 0), shape.length);
     const fits = inputs.every((input) => sameShape(without(input.shape, along), without(shape, along)));
-    if (!fits) return misfit(node, inputs);
+    if (!fits || shape[along] === undefined) return misfit(node, inputs);
     const total = inputs.reduce((sum, input) => sum + input.shape[along]!, 0);
     return [{ shape: shape.map((size, axis) => (axis === along ? total : size)), elemType }];
   },
-  OneHot: (site) => [
-    { shape: [...site.inputs[0]!.shape, requiredIntegers(site, 1)[0]!], elemType: site.inputs[2]!.elemType },
-  ],
-  Shape: ({ inputs }) => [{ shape: [inputs[0]!.shape.length], elemType: INT64 }],
+  OneHot: (site) => {
+    const { shape } = site.inputs[0]!;
+    const axis = wrapAxis(intAttribute(site.node, 'axis', -1), shape.length + 1);
+    return [{ shape: shape.toSpliced(axis, 0, requiredIntegers(site, 1)[0]!), elemType: site.inputs[2]!.elemType }];
+  },
+  Shape: ({ node, inputs }) => {
+    const { shape } = inputs[0]!;
+    const named = shape.slice(intAttribute(node, 'start', 0), intAttribute(node, 'end', shape.length));
+    return [{ shape: [named.length], elemType: INT64 }];
+  },
   Size: () => [{ shape: [], elemType: INT64 }],
   Trilu: same,
   ConstantOfShape: (site) => {

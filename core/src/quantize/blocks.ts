@@ -34,7 +34,8 @@ export function quantizeBlocks(model: ModelProto, options: BlockOptions = {}): Q
   if (!Number.isInteger(Math.log2(blockSize)) || blockSize < 16 || blockSize > 256) {
     throw new QuantizeError(`blocks of ${blockSize} are not possible; give a power of two from 16 to 256`);
   }
-  const writer = new GraphWriter(prepare(model));
+  const { model: prepared, folded } = prepare(model);
+  const writer = new GraphWriter(prepared);
   const isExcluded = excluder(options);
   const [layers, kept]: [LayerId[], KeptLayer[]] = [[], []];
   for (const node of writer.view.graph.node) {
@@ -48,7 +49,7 @@ export function quantizeBlocks(model: ModelProto, options: BlockOptions = {}): Q
     writer.keep(node);
   }
   requireLayers(layers, kept, 'matrix product');
-  return { model: writer.finish(), layers, kept };
+  return { model: writer.finish(), layers, kept, folded };
 }
 
 export function emitBlocks(

@@ -23,7 +23,7 @@ export interface CalibrationGraph {
 }
 
 export function calibrationGraph(model: ModelProto, selection: Selection = {}): CalibrationGraph {
-  const prepared = prepare(model);
+  const { model: prepared } = prepare(model);
   const view = new GraphView(graphOf(prepared));
   const { anchors, values, kept } = place(view, selection);
   requireLayers(

@@ -24,7 +24,8 @@ export interface DynamicOptions extends Selection {
  * quantized; convolutions never, because ConvInteger is slower than the float kernel. No calibration data is needed.
  */
 export function quantizeDynamic(model: ModelProto, options: DynamicOptions = {}): QuantizedModel {
-  const writer = new GraphWriter(prepare(model));
+  const { model: prepared, folded } = prepare(model);
+  const writer = new GraphWriter(prepared);
   const isExcluded = excluder(options);
   const [layers, kept]: [LayerId[], KeptLayer[]] = [[], []];
   for (const node of writer.view.graph.node) {
@@ -43,7 +44,7 @@ export function quantizeDynamic(model: ModelProto, options: DynamicOptions = {})
     }
   }
   requireLayers(layers, kept, 'matrix product, LSTM or embedding table');
-  return { model: writer.finish(), layers, kept };
+  return { model: writer.finish(), layers, kept, folded };
 }
 
 /** Writes the layer quantized when called; a reason where it must stay, and nothing for other operators. */

@@ -32,7 +32,8 @@ export const floatOnly: readonly string[] = [
 
 /** Weights and arithmetic in float16; inputs and outputs stay float32. Half the size; faster only where the device has float16. */
 export function toHalf(model: ModelProto, selection: Selection = {}): QuantizedModel {
-  const writer = new GraphWriter(prepare(model));
+  const { model: prepared, folded } = prepare(model);
+  const writer = new GraphWriter(prepared);
   const { graph } = writer.view;
   const withGraph = graph.node.find(hasSubgraph);
   if (withGraph !== undefined) {
@@ -92,7 +93,7 @@ export function toHalf(model: ModelProto, selection: Selection = {}): QuantizedM
   requireLayers(layers, kept, 'node that computes with float32');
   const made = writer.finish();
   // The types that were recorded for values between nodes are no longer true.
-  return { model: { ...made, graph: { ...made.graph!, valueInfo: [] } }, layers, kept };
+  return { model: { ...made, graph: { ...made.graph!, valueInfo: [] } }, layers, kept, folded };
 }
 
 function obstacleOf(node: NodeProto, writer: GraphWriter, isFloat: (name: string) => boolean): string | undefined {

@@ -27,6 +27,8 @@ function modelOf(node: NodeProto[], opset: number, initializer: TensorProto[] = 
   return { ...model, opsetImport: [{ ...model.opsetImport[0]!, version: BigInt(opset) }] };
 }
 
+const prepared = (model: ModelProto): ModelProto => prepare(model).model;
+
 async function run(model: ModelProto): Promise<{ dims: readonly number[]; values: number[] }> {
   const session = await ort.InferenceSession.create(writeModel(model), { logSeverityLevel: 3 });
   const { y } = await session.run({ x: new ort.Tensor('float32', input, [2, 3, 4, 1]) });
@@ -65,7 +67,7 @@ describe('a model of an old operator set computes the same when it is raised to 
     ],
   ])('%s', async (_, opset, nodes, initializer = []) => {
     const model = modelOf(nodes, opset, initializer);
-    const raised = prepare(model);
+    const { model: raised } = prepare(model);
     expect(opsetOf(raised)).toBe(13);
     expect(await run(raised)).toEqual(await run(model));
   });
@@ -85,7 +87,7 @@ test.each([
 test('constants become initializers, and what no output needs is left out', () => {
   const constant = makeNode('Constant', [], ['two'], { value_float: { float: 2 } });
   const node = [constant, ...one('Mul', {}, ['x', 'two']), makeNode('Neg', ['x'], ['unread'])];
-  const { graph } = prepare(modelOf(node, 13, [floats('unused', 1)]));
+  const { graph } = prepared(modelOf(node, 13, [floats('unused', 1)]));
   expect(graph!.node.map(({ opType }) => opType)).toEqual(['Mul']);
   expect(graph!.initializer.map(({ name, dataType }) => [name, dataType])).toEqual([
     ['two', TensorProto_DataType.FLOAT],
@@ -94,7 +96,7 @@ test('constants become initializers, and what no output needs is left out', () =
 
 test('a pass-through whose value is an output stays', async () => {
   const model = modelOf([makeNode('Identity', ['x'], ['same']), makeNode('Identity', ['same'], ['y'])], 13);
-  const prepared = prepare(model);
-  expect(prepared.graph!.node.length).toBe(1);
-  expect(await run(prepared)).toEqual(await run(model));
+  const whole = prepared(model);
+  expect(whole.graph!.node.length).toBe(1);
+  expect(await run(whole)).toEqual(await run(model));
 });

@@ -3,6 +3,7 @@ import type { GraphProto, ModelProto, NodeProto } from '../onnx/gen/onnx/onnx_pb
 import { findAttribute } from '../onnx/nodes.ts';
 import { floatTensor, int64Tensor } from '../onnx/tensor-data.ts';
 import { foldBatchNorms } from './fold-batch-norm.ts';
+import { foldConstants } from './fold-constants.ts';
 import { GraphView, isStandard } from './graph-view.ts';
 import { requireUnquantized } from './quantized-operators.ts';
 import { raiseOpset } from './raise-opset.ts';
@@ -10,17 +11,23 @@ import { raiseOpset } from './raise-opset.ts';
 /** Newest file layout that every onnxruntime of the last years reads; from 4 on initializers are constants. */
 const IR_VERSION_MIN = 8n;
 
+export interface Prepared {
+  model: ModelProto;
+  /** How many nodes were computed once and for all. */
+  folded: number;
+}
+
 /**
- * The model in the form that the quantizers expect: constants are initializers, batch norms are folded into their
- * convolutions, and nothing is left that no output needs. It computes what it did before. The given model stays as it is.
+ * The model in the form that the quantizers expect: constants are initializers, and so is what follows from them and from known
+ * shapes alone; batch norms are folded into their convolutions, and nothing is left that no output needs. It computes what it did
+ * before. The given model stays as it is.
  */
-export function prepare(model: ModelProto): ModelProto {
+export function prepare(model: ModelProto): Prepared {
   requireUnquantized(graphOf(model));
-  const passes = [promoteConstants, removePassThrough, foldBatchNorms, removeDead];
   const raised = raiseOpset(model);
-  const graph = passes.reduce((before, pass) => pass(before), graphOf(raised));
+  const { graph, folded } = foldConstants(removePassThrough(promoteConstants(graphOf(raised))));
   const irVersion = raised.irVersion < IR_VERSION_MIN ? IR_VERSION_MIN : raised.irVersion;
-  return { ...raised, irVersion, graph };
+  return { model: { ...raised, irVersion, graph: removeDead(foldBatchNorms(graph)) }, folded };
 }
 
 /** Constant nodes become initializers, and initializers are no inputs. */

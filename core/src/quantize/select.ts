@@ -18,6 +18,8 @@ export interface QuantizedModel {
   model: ModelProto;
   layers: readonly LayerId[];
   kept: readonly KeptLayer[];
+  /** Nodes that depend on constants alone and became constants themselves. */
+  folded: number;
 }
 
 export interface Selection {

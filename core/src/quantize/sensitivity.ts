@@ -25,7 +25,7 @@ export interface NoiseProbe {
 
 /** One model that measures all layers in one run. */
 export function noiseProbe(model: ModelProto, form: QuantizedForm, options: QuantizeOptions = {}): NoiseProbe {
-  const prepared = prepare(model);
+  const { model: prepared } = prepare(model);
   const graph = graphOf(prepared);
   const view = new GraphView(graph);
   const quantized = new Set(quantizeModel(model, form, options).layers.map(({ node }) => node));

@@ -36,7 +36,8 @@ export function quantizeStatic(
   ranges: ReadonlyMap<string, Range>,
   options: StaticOptions = {},
 ): QuantizedModel {
-  const writer = new GraphWriter(prepare(model));
+  const { model: prepared, folded } = prepare(model);
+  const writer = new GraphWriter(prepared);
   const placement = place(writer.view, options);
   const layers = [...placement.anchors].map(idOf);
   requireLayers(layers, placement.kept, 'convolution or matrix product');
@@ -46,7 +47,7 @@ export function quantizeStatic(
     rounding.writeNode(node);
     for (const name of node.output) if (!placement.madeOnCodes.has(name)) rounding.roundWhereRead(name);
   }
-  return { model: writer.finish(), layers, kept: placement.kept };
+  return { model: writer.finish(), layers, kept: placement.kept, folded };
 }
 
 /** Writes the nodes of a static model with the roundings around them. */

@@ -54,7 +54,9 @@ export class TfjsProgram implements Program {
       const numbers = this.#isConstant(node) ? this.#graph.constantIntegers(node.output[0]!) : undefined;
       if (numbers === undefined) continue;
       const [name] = node.output;
-      this.#constants.set(name!, tf.keep(tf.tensor([...numbers], [...this.#graph.shapeOf(name!)], 'int32')));
+      const { shape, elemType } = this.#graph.typeOf(name!);
+      const dtype = elemType === BOOL ? 'bool' : 'int32';
+      this.#constants.set(name!, tf.keep(tf.tensor([...numbers], [...shape], dtype)));
     }
   }
 
