@@ -1,8 +1,6 @@
 /** What goes between a test and its page as text: JSON with typed arrays, errors and what is undefined. */
 const ARRAYS = { Float32Array, Int32Array, Uint8Array, BigInt64Array };
 
-type Packed = { $array: keyof typeof ARRAYS; values: string[] } | { $error: Record<string, unknown> };
-
 export const packed = (value: unknown): string =>
   JSON.stringify(value, (_, one: unknown) => {
     if (one instanceof Error) {
