@@ -27,7 +27,16 @@ export type { Tensor, TensorData, TypedArray } from './runtime/tensor.ts';
 export type { EngineName } from './runtime/engine.ts';
 export type { EngineSource } from './runtime/engines.ts';
 export type { CandidateReport, RowTiming, ServedVariant, VariantName, VariantOptions } from './runtime/variant.ts';
-export { asError, ContractError, ExplainError, InputError, ModelError, TransportError, TrustError } from './errors.ts';
+export {
+  asError,
+  ContractError,
+  ExplainError,
+  InputError,
+  isUnreached,
+  ModelError,
+  TransportError,
+  TrustError,
+} from './errors.ts';
 // What agents are made of as well.
 export { downloadBlob } from './connection/download.ts';
 export type { BlobChunk, DownloadOptions, ReadBlob } from './connection/download.ts';

@@ -14,20 +14,39 @@ export type TransportCode =
 
 const PASSING: readonly TransportCode[] = ['unavailable', 'deadline', 'resource-exhausted', 'corrupted', 'internal'];
 
+/** What else is known of a TransportError. */
+export interface TransportErrorOptions extends ErrorOptions {
+  unreached?: boolean;
+  retryAfterMs?: number;
+}
+
 /** The coordinator could not be reached, or refused. `passing` ones are worth another try. */
 export class TransportError extends Error {
   override name = 'TransportError';
   readonly code: TransportCode;
+  /** Nothing answered at all: a try costs no server anything. */
+  readonly unreached: boolean;
+  /** How long the other side asked to be left alone; 0 where it did not. */
+  readonly retryAfterMs: number;
 
-  constructor(code: TransportCode, message: string, options?: ErrorOptions) {
+  constructor(
+    code: TransportCode,
+    message: string,
+    { unreached = false, retryAfterMs = 0, ...options }: TransportErrorOptions = {},
+  ) {
     super(message, options);
     this.code = code;
+    this.unreached = unreached;
+    this.retryAfterMs = retryAfterMs;
   }
 
   get passing(): boolean {
     return PASSING.includes(this.code);
   }
 }
+
+/** Whether a try ended without an answer of anybody, as the link knows it. */
+export const isUnreached = (error: unknown): boolean => error instanceof TransportError && error.unreached;
 
 /** A release must not be believed: another key, a wrong signature, an older version. */
 export class TrustError extends Error {

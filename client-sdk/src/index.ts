@@ -25,6 +25,7 @@ export type { CandidateReport, RowTiming, ServedVariant, VariantName, VariantOpt
 export { madeUpInputs } from './runtime/example-inputs.ts';
 export {
   asError,
+  isUnreached,
   ContractError,
   ExplainError,
   InputError,

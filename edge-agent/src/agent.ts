@@ -162,7 +162,7 @@ export class Agent {
     const { signal, coordinator } = this.#parts.options;
     const backoff = new Backoff();
     while (!signal.aborted) {
-      const { why, afterMs } = await this.#runSession(backoff);
+      const { why, afterMs, unreached } = await this.#runSession(backoff);
       this.#do({ type: 'Broken' });
       if (signal.aborted) return;
       if (afterMs > 0) {
@@ -174,7 +174,7 @@ export class Agent {
         await sleep(returnMs, signal);
         continue;
       }
-      const retryMs = Math.round(backoff.nextMs());
+      const retryMs = Math.round(backoff.nextMs({ unreached }));
       this.#parts.tell({ type: 'disconnected', coordinator, why, retryMs });
       await sleep(retryMs, signal);
     }
@@ -208,7 +208,7 @@ export class Agent {
   }
 
   /** One session from Hello to its end; says why it ended, and when the coordinator wants to see the agent again. */
-  #runSession(backoff: Backoff): Promise<{ why: string; afterMs: number }> {
+  #runSession(backoff: Backoff): Promise<{ why: string; afterMs: number; unreached: boolean }> {
     const { options, link, examples, tell } = this.#parts;
     const { agentId, task = '', coordinator, leavesBetweenRounds = false, isEvaluator = false, signal } = options;
     const hello = create(HelloSchema, {
@@ -233,11 +233,11 @@ export class Agent {
         clearInterval(heart);
         clearInterval(reminder);
       };
-      const end = (why: string, afterMs = 0): void => {
+      const end = (why: string, afterMs = 0, unreached = false): void => {
         stop();
         signal.removeEventListener('abort', leave);
         session.close();
-        resolve({ why, afterMs });
+        resolve({ why, afterMs, unreached });
       };
       const leave = (): void => {
         session.send({ case: 'goodbye', value: {} });

@@ -6,7 +6,7 @@ import { create, fromBinary } from '@bufbuild/protobuf';
 import { nodePlatform, sha256 } from '@commonweight/client-sdk';
 import { mlp, weightsToBytes, writeModel } from '@commonweight/core';
 import { HelloSchema, ManifestSchema, UpdateHeaderSchema, updateId, type Assignment } from '@commonweight/proto';
-import { openAgentLink } from '../../edge-agent/src/link/agent-link.ts';
+import { openAgentLink, type AgentLink } from '../../edge-agent/src/link/agent-link.ts';
 import { adminOf } from '../support/admin.ts';
 import { freePort } from '../support/free-port.ts';
 import {
@@ -49,7 +49,8 @@ export async function overSlowLinks(quick: boolean): Promise<Record<string, numb
     programs.push(coordinator);
     await listening(grpc, coordinator);
     const admin = adminOf(grpc);
-    await admin.importModel('large', writeModel(mlp(quick ? QUICK : FULL)));
+    const onnx = writeModel(mlp(quick ? QUICK : FULL));
+    await admin.importModel('large', onnx);
     const links = {
       grpc: `grpc://127.0.0.1:${await linkTo(grpc)}`,
       nats: `nats://127.0.0.1:${await linkTo(natsPort)}`,
@@ -60,11 +61,13 @@ export async function overSlowLinks(quick: boolean): Promise<Record<string, numb
     for (const [kind, url] of Object.entries(links)) rates.set(`download ${kind}`, await download(url));
     for (const kind of ['grpc', 'nats'] as const) {
       const task = `upload-${kind}`;
+      // One of its own, for the round on the other stays open.
+      await admin.importModel(task, onnx);
       await admin.createTask(task, {
-        model: 'large',
+        model: task,
         plan: { loss: 'cross-entropy', optimizer: { name: 'sgd', learningRate: 0.1 }, epochs: 1, batchSize: 1 },
         encoding: 'float32',
-        cohort: { min: 1, max: 1 },
+        cohort: { min: 2, max: 2 },
         rounds: 1,
       });
       rates.set(`upload ${kind}`, await upload(links[kind], task, () => admin.startTask(task)));
@@ -100,43 +103,54 @@ async function download(url: string): Promise<number> {
   }
 }
 
-/** An update of float32, until it is accepted: checked and in the sum. MB/s. */
+/** An update of float32, until it is accepted: checked and in the sum, of a round that stays open for a second agent. MB/s. */
 async function upload(url: string, task: string, start: () => Promise<unknown>): Promise<number> {
-  const agentId = `agent-${task}`;
-  const link = openAgentLink(url, agentId);
+  const ids = [`sends-${task}`, `idles-${task}`];
+  const links = ids.map((agentId) => openAgentLink(url, agentId));
   try {
-    const hello = create(HelloSchema, { agentId, sessionId: agentId, software: '0.1.0', task, examples: 1n });
-    const assigned = Promise.withResolvers<Assignment>();
-    const welcomed = Promise.withResolvers<void>();
-    const session = link.openSession(hello, {
-      onMessage: ({ message }) => {
-        if (message.case === 'welcome') welcomed.resolve();
-        if (message.case === 'assignment') assigned.resolve(message.value);
-      },
-      onClosed: (reason) => assigned.reject(new Error(reason)),
-    });
-    await welcomed.promise;
-    session.send({ case: 'ready', value: {} });
+    const sessions = ids.map((agentId, i) => openSession(links[i]!, agentId, task));
+    for (const { welcomed } of sessions) await welcomed;
+    for (const { ready } of sessions) ready();
     await start();
-    const { round, base, invitation } = await assigned.promise;
+    const { round, base, invitation } = await sessions[0]!.assigned;
     const { version, artifacts } = fromBinary(ManifestSchema, base!.manifest);
     const size = Number(artifacts.find(({ role }) => role === 'weights')!.size);
     const payload = weightsToBytes(new Float32Array(size / 4).fill(0.001));
     const payloadDigest = sha256(payload);
+    const agentId = ids[0]!;
     const identity = { agentId, task, round: Number(round), baseVersion: Number(version), payloadDigest };
     const header = create(UpdateHeaderSchema, {
       ...{ updateId: updateId(identity, sha256), agentId, task, round, baseVersion: version, encoding: 1 },
       ...{ weight: 1n, payloadDigest, payloadSize: BigInt(size), invitation },
     });
     const startMs = performance.now();
-    const answer = await link.submit(header, payload, 0);
+    const answer = await links[0]!.submit(header, payload, 0);
     const tookMs = performance.now() - startMs;
     if (!answer.accepted) throw new Error(`the update was not accepted: ${JSON.stringify(answer.receipt ?? {})}`);
-    session.close();
     return size / 1000 / tookMs;
   } finally {
-    await link.close();
+    for (const link of links) await link.close();
   }
+}
+
+function openSession(link: AgentLink, agentId: string, task: string) {
+  const hello = create(HelloSchema, { agentId, sessionId: agentId, software: '0.1.0', task, examples: 1n });
+  const assigned = Promise.withResolvers<Assignment>();
+  const welcomed = Promise.withResolvers<void>();
+  // The one that idles hears no more of it.
+  assigned.promise.catch(() => {});
+  const session = link.openSession(hello, {
+    onMessage: ({ message }) => {
+      if (message.case === 'welcome') welcomed.resolve();
+      if (message.case === 'assignment') assigned.resolve(message.value);
+    },
+    onClosed: (reason) => {
+      welcomed.reject(new Error(reason));
+      assigned.reject(new Error(reason));
+    },
+  });
+  const ready = (): void => session.send({ case: 'ready', value: {} });
+  return { welcomed: welcomed.promise, assigned: assigned.promise, ready };
 }
 
 /** As many bytes as one socket takes to another. MB/s. */

@@ -34,10 +34,13 @@ import { killedAtRandom, liedTo } from './sdk-trust.ts';
 
 /** Apps that wait for a coordinator that is away, a third of them over each link. */
 const WAITING = 24;
+/** For how long it is, and the NATS server with it: nothing answers, as behind a network that is cut. */
+const AWAY_MS = 10 * 60_000;
+const AWAY_QUICK_MS = 30_000;
 /** 10,187 parameters. */
 const MODEL = { inputs: 784, hidden: [12, 33], outputs: 10, seed: 1 };
 /** Versions of the model whose outputs are its version, swapped while predictions run. */
-const SWAPS = 40;
+const SWAPS = 100;
 const CALLERS = 8;
 
 /**
@@ -47,22 +50,13 @@ const CALLERS = 8;
  * after SIGKILL.
  */
 export async function run({ quick }: { quick: boolean }): Promise<Record<string, number | null>> {
-  const folder = temporaryFolder('bench-sdk');
-  const [grpc, http, natsPort] = [await freePort(), await freePort(), await freePort()];
+  const natsPort = await freePort();
   const nats = natsServer(natsPort);
   try {
     await listening(natsPort, nats);
-    const start = (): Promise<RunningCoordinator> =>
-      startCoordinator({
-        dataDir: join(folder, 'coordinator'),
-        grpc: `127.0.0.1:${grpc}`,
-        http: `127.0.0.1:${http}`,
-        nats: `nats://127.0.0.1:${natsPort}`,
-      });
-    const urls = [`grpc://127.0.0.1:${grpc}`, `nats://127.0.0.1:${natsPort}`, `http://127.0.0.1:${http}`];
     return {
       ...(await followedByMany(quick)),
-      ...(await recovered(start, urls)),
+      ...(await recovered(quick ? AWAY_QUICK_MS : AWAY_MS)),
       ...(await swapUnderLoad(await portsWith(natsPort))),
       ...(await deltaRatios()),
       ...(await overSlowLinks(quick)),
@@ -71,7 +65,6 @@ export async function run({ quick }: { quick: boolean }): Promise<Record<string,
     };
   } finally {
     await nats.end('SIGTERM');
-    rmSync(folder, { recursive: true, force: true });
   }
 }
 
@@ -81,27 +74,45 @@ const portsWith = async (nats: number): Promise<{ grpc: number; http: number; na
   nats,
 });
 
-/** Until all apps serve what a coordinator commits that was away. */
-async function recovered(
-  start: () => Promise<RunningCoordinator>,
-  urls: readonly string[],
-): Promise<Record<string, number>> {
-  let coordinator = await start();
+/** Until all apps serve what a coordinator commits that was away for so long that they have come to try seldom. */
+async function recovered(awayMs: number): Promise<Record<string, number>> {
+  const folder = temporaryFolder('bench-sdk');
+  const [grpc, http, natsPort] = [await freePort(), await freePort(), await freePort()];
+  const urls = [`grpc://127.0.0.1:${grpc}`, `nats://127.0.0.1:${natsPort}`, `http://127.0.0.1:${http}`];
+  const start = async (): Promise<() => Promise<void>> => {
+    const nats = natsServer(natsPort);
+    await listening(natsPort, nats);
+    const at = { grpc: `127.0.0.1:${grpc}`, http: `127.0.0.1:${http}`, nats: `nats://127.0.0.1:${natsPort}` };
+    coordinator = await startCoordinator({ dataDir: join(folder, 'coordinator'), ...at });
+    return async () => {
+      await coordinator?.close();
+      await nats.end('SIGKILL');
+    };
+  };
+  let coordinator: RunningCoordinator | undefined;
+  let stop = await start();
   const clients: Client[] = [];
   try {
-    await coordinator.service.importModel('bench', writeModel(mlp(MODEL)));
+    await coordinator!.service.importModel('bench', writeModel(mlp(MODEL)));
     for (let i = 0; i < WAITING; i += 1)
       clients.push(await connect(urls[i % urls.length] ?? '', { probation: { probationMs: 0 } }));
     const models = await Promise.all(clients.map((client) => client.model('bench')));
-    await coordinator.close();
-    coordinator = await start();
+    await stop();
+    await new Promise((resolve) => setTimeout(resolve, awayMs));
+    stop = await start();
     const backAt = performance.now();
     const active = models.map((model) => activeAt(model, 2));
-    await publishNext(coordinator.service, 'bench', 0.001);
-    return { partition_recovery_s: (Math.max(...(await Promise.all(active))) - backAt) / 1000 };
+    await publishNext(coordinator!.service, 'bench', 0.001);
+    const tookMs = (await Promise.all(active)).map((at) => at - backAt);
+    return {
+      partition_s: awayMs / 1000,
+      partition_recovery_s: Math.max(...tookMs) / 1000,
+      partition_recovery_p50_s: quantile(tookMs, 0.5) / 1000,
+    };
   } finally {
     await Promise.all(clients.map((client) => client.close()));
-    await coordinator.close();
+    await stop();
+    rmSync(folder, { recursive: true, force: true });
   }
 }
 

@@ -60,12 +60,47 @@ test('an empty chunk or an abort ends it', async () => {
   expect((await joined(new Uint8Array(95), 0, () => CHUNK_BYTES, { signal: AbortSignal.abort() })).asked).toEqual([]);
 });
 
+test('the next chunk is asked for as soon as one is there, not when all are', async () => {
+  const answers = Array.from({ length: 100 }, () => Promise.withResolvers<{ data: Uint8Array; totalSize: number }>());
+  let asked = 0;
+  const ask = (offset: number) => {
+    asked += 1;
+    return answers[offset / CHUNK_BYTES]!.promise;
+  };
+  const { signal } = new AbortController();
+  const chunks = chunksAhead(ask, { from: 0, size: 1000, chunkBytes: CHUNK_BYTES, signal });
+  for (let i = 0; i < 60; i++) {
+    answers[i]!.resolve({ data: new Uint8Array(CHUNK_BYTES), totalSize: 1000 });
+    await chunks.next();
+    expect(asked).toBe(Math.min(i + 1 + Math.min(i + 2, 16), 100));
+  }
+});
+
+test('of many that fail the first is told', async () => {
+  let asked = 0;
+  const ask = async (offset: number) => {
+    asked += 1;
+    if (offset >= 100) throw new Error(`no ${offset}`);
+    return { data: new Uint8Array(CHUNK_BYTES), totalSize: 1000 };
+  };
+  const { signal } = new AbortController();
+  const all = async (): Promise<void> => {
+    for await (const { data } of chunksAhead(ask, { from: 0, size: 1000, chunkBytes: CHUNK_BYTES, signal }))
+      expect(data.length).toBe(CHUNK_BYTES);
+  };
+  await expect(all()).rejects.toThrow('no 100');
+  expect(asked).toBeGreaterThan(11);
+});
+
 test('slow chunks are fewer at once', () => {
   const window = new ChunkWindow();
-  for (const tookMs of [1, 1, 1, 1, 1]) window.passed(tookMs);
+  for (let i = 0; i < 20; i++) window.passed(1);
   expect(window.size).toBe(16);
   window.passed(1_000);
   expect(window.size).toBe(16);
+  // All of one window halve it once.
+  for (let i = 0; i < 16; i++) window.passed(3_000, 16);
+  expect(window.size).toBe(8);
   for (const tookMs of [3_000, 3_000, 3_000, 3_000, 3_000]) window.passed(tookMs);
   expect(window.size).toBe(1);
 });

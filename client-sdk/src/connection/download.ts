@@ -65,10 +65,11 @@ async function fetchWhole(
     if (fruitless >= triesMax) {
       throw new TransportError('unavailable', `download of ${short(digest)} stands still at ${held} of ${size} bytes`, {
         cause: failure,
+        unreached: failure instanceof TransportError && failure.unreached,
       });
     }
     if (held > before) backoff.connected();
-    if (held < size) await sleep(backoff.nextMs(), signal);
+    if (held < size) await backoff.wait(failure instanceof TransportError ? failure : {}, signal);
   }
   return blob;
 

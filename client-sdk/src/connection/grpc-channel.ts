@@ -4,6 +4,8 @@ import { grpcMethods, MESSAGE_BYTES_MAX, type GrpcMethod } from '@commonweight/p
 import { Client, Metadata, status, type ServiceError } from '@grpc/grpc-js';
 import { TransportError, type TransportCode } from '../errors.ts';
 import { plainWithin } from './connect-timeout.ts';
+import { DialledClient } from './dialled-client.ts';
+import { saysUnreached } from './unreached.ts';
 import { requireLoopback } from './url.ts';
 
 /** A method of a generated service, by kind and message types. */
@@ -68,6 +70,8 @@ export interface GrpcChannel {
 
 const UNARY_DEADLINE_MS = 20_000;
 const CONNECT_TIMEOUT_MS = 2_000;
+/** How long a connection may take to come about, over all addresses. */
+const DIAL_MS = 4_000;
 
 const CHANNEL_OPTIONS = {
   'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
@@ -82,7 +86,7 @@ const CHANNEL_OPTIONS = {
   'grpc.min_reconnect_backoff_ms': 200,
   'grpc.max_reconnect_backoff_ms': 3000,
   // The default of 64 KiB a round trip caps downloads at 1 MB/s over 40 ms.
-  'grpc-node.flow_control_window': 8 * 1024 * 1024,
+  'grpc-node.flow_control_window': 16 * 1024 * 1024,
   // Channels to the same address do not share a broken connection.
   'grpc.use_local_subchannel_pool': 1,
 };
@@ -95,51 +99,61 @@ export interface ChannelOptions {
 /** Opens a channel to `grpc://127.0.0.1:PORT`, or to one of several. Connecting happens with the first call. */
 export function openGrpcChannel(url: string, { silentMsMax }: ChannelOptions = {}): GrpcChannel {
   const patience = silentMsMax === undefined ? {} : { 'grpc.keepalive_timeout_ms': silentMsMax };
-  const client = new Client(targetOf(url), plainWithin(CONNECT_TIMEOUT_MS), { ...CHANNEL_OPTIONS, ...patience });
+  const target = targetOf(url);
+  const dialled = new DialledClient(
+    () => new Client(target, plainWithin(CONNECT_TIMEOUT_MS), { ...CHANNEL_OPTIONS, ...patience }),
+    DIAL_MS,
+  );
   return {
     unary(method, request, options = {}) {
       const { path, requestSerialize, responseDeserialize } = wireOf(method);
       return new Promise((resolve, reject) => {
-        const call = client.makeUnaryRequest(
-          path,
-          requestSerialize,
-          responseDeserialize,
-          create(method.input, request),
-          new Metadata(),
-          { deadline: Date.now() + (options.deadlineMs ?? UNARY_DEADLINE_MS) },
-          (error, response) =>
-            error === null ? resolve(response as MessageShape<typeof method.output>) : reject(fromGrpc(error, url)),
-        );
+        const call = dialled
+          .client()
+          .makeUnaryRequest(
+            path,
+            requestSerialize,
+            responseDeserialize,
+            create(method.input, request),
+            new Metadata(),
+            { deadline: Date.now() + (options.deadlineMs ?? UNARY_DEADLINE_MS) },
+            (error, response) =>
+              error === null ? resolve(response as MessageShape<typeof method.output>) : reject(fromGrpc(error, url)),
+          );
         cancelOn(call, options.signal);
       });
     },
     serverStream(method, request, options = {}) {
       const { path, requestSerialize, responseDeserialize } = wireOf(method);
-      const call = client.makeServerStreamRequest(
-        path,
-        requestSerialize,
-        responseDeserialize,
-        create(method.input, request),
-        new Metadata(),
-        deadlineOf(options),
-      );
+      const call = dialled
+        .client()
+        .makeServerStreamRequest(
+          path,
+          requestSerialize,
+          responseDeserialize,
+          create(method.input, request),
+          new Metadata(),
+          deadlineOf(options),
+        );
       cancelOn(call, options.signal);
       return readable<typeof method.output>(call as unknown as Readable, url);
     },
     clientStream(method, options = {}) {
       const { path, requestSerialize, responseDeserialize } = wireOf(method);
       const answer = Promise.withResolvers<MessageShape<typeof method.output>>();
-      const call = client.makeClientStreamRequest(
-        path,
-        requestSerialize,
-        responseDeserialize,
-        new Metadata(),
-        deadlineOf(options),
-        (error, response) =>
-          error === null
-            ? answer.resolve(response as MessageShape<typeof method.output>)
-            : answer.reject(fromGrpc(error, url)),
-      );
+      const call = dialled
+        .client()
+        .makeClientStreamRequest(
+          path,
+          requestSerialize,
+          responseDeserialize,
+          new Metadata(),
+          deadlineOf(options),
+          (error, response) =>
+            error === null
+              ? answer.resolve(response as MessageShape<typeof method.output>)
+              : answer.reject(fromGrpc(error, url)),
+        );
       answer.promise.catch(() => {});
       cancelOn(call, options.signal);
       const write = writer(call as unknown as Writable, answer.promise, url);
@@ -155,13 +169,9 @@ export function openGrpcChannel(url: string, { silentMsMax }: ChannelOptions = {
     },
     bidi(method, options = {}) {
       const { path, requestSerialize, responseDeserialize } = wireOf(method);
-      const call = client.makeBidiStreamRequest(
-        path,
-        requestSerialize,
-        responseDeserialize,
-        new Metadata(),
-        deadlineOf(options),
-      );
+      const call = dialled
+        .client()
+        .makeBidiStreamRequest(path, requestSerialize, responseDeserialize, new Metadata(), deadlineOf(options));
       cancelOn(call, options.signal);
       const ended = new Promise<void>((resolve) => call.once('status', () => resolve()));
       const write = writer(call as unknown as Writable, ended, url);
@@ -171,7 +181,7 @@ export function openGrpcChannel(url: string, { silentMsMax }: ChannelOptions = {
         end: () => call.end(),
       };
     },
-    close: () => client.close(),
+    close: () => dialled.close(),
   };
 }
 
@@ -278,10 +288,16 @@ const CODES: Partial<Record<status, TransportCode>> = {
 
 /** The library wraps the system's word in sentences of its own. */
 const inWords = (details: string): string =>
-  /(?:connect|read|write|getaddrinfo) E[A-Z]+|no answer within \d+ ms/.exec(details)?.[0] ?? details;
+  details === NEVER_CONNECTED
+    ? 'no connection came about'
+    : (/(?:connect|read|write|getaddrinfo) E[A-Z]+|no answer within \d+ ms/.exec(details)?.[0] ?? details);
+/** What calls end with that waited for a connection. */
+const NEVER_CONNECTED = 'Channel closed before call started';
 
 function fromGrpc(cause: ServiceError, url: string): TransportError {
   const code = CODES[cause.code] ?? 'internal';
   const text = inWords(cause.details || cause.message);
-  return new TransportError(code, code === 'unavailable' ? `cannot reach ${url}: ${text}` : text, { cause });
+  if (code !== 'unavailable') return new TransportError(code, text, { cause });
+  const unreached = cause.details === NEVER_CONNECTED || saysUnreached(cause);
+  return new TransportError(code, `cannot reach ${url}: ${text}`, { cause, unreached });
 }

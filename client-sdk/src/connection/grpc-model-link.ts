@@ -7,7 +7,7 @@ import {
   type SignedVariantList,
 } from '@commonweight/proto';
 import { asError, TransportError } from '../errors.ts';
-import { Backoff, sleep } from './backoff.ts';
+import { Backoff } from './backoff.ts';
 import { downloadBlob, type BlobChunk } from './download.ts';
 import type { GrpcChannel } from './grpc-channel.ts';
 import type { ModelLink } from './model-link.ts';
@@ -96,7 +96,7 @@ export class GrpcModelLink implements ModelLink {
       }
       if (signal.aborted) return;
       onDown?.(failure);
-      await sleep(backoff.nextMs(), signal);
+      await backoff.wait(failure, signal);
     }
   }
 

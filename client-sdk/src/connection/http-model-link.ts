@@ -43,6 +43,8 @@ export interface HttpLinkOptions {
   silenceMs?: number;
   random?: () => number;
   fetch?: typeof fetch;
+  /** Whether an error of `fetch` says that nothing answered; one of a browser never says why. */
+  saysUnreached?: (error: unknown) => boolean;
 }
 
 const REQUEST_MS = 20_000;
@@ -123,6 +125,7 @@ export class HttpModelLink implements ModelLink {
       silenceMs: 40_000,
       random: Math.random,
       fetch: (...request) => fetch(...request),
+      saysUnreached: () => true,
       ...options,
     };
   }
@@ -235,6 +238,7 @@ export class HttpModelLink implements ModelLink {
     const backoff = newBackoff();
     let known: Known<T> | undefined;
     let [lastId, streamlessSinceMs, streamTriedAtMs] = ['', performance.now(), -Infinity];
+    let wasDown = false;
     const down = (error: unknown): void => {
       if (!signal.aborted) onDown?.(asTransportError(error));
     };
@@ -269,15 +273,21 @@ export class HttpModelLink implements ModelLink {
         }
         if (signal.aborted) return;
         down(failure);
-        await sleep(backoff.nextMs(), signal);
+        await backoff.wait(asTransportError(failure), signal);
       }
       if (signal.aborted) return;
       try {
         await read(0);
+        if (wasDown) {
+          // It was not the stream that did not hold: it is tried at once.
+          [wasDown, streamTriedAtMs] = [false, -Infinity];
+          continue;
+        }
         if (isPolling || this.#streams >= streamsMax) await sleep(pollMs * (0.75 + random() / 2), signal);
       } catch (error) {
+        wasDown = true;
         down(error);
-        await sleep(backoff.nextMs(), signal);
+        await backoff.wait(asTransportError(error), signal);
       }
     }
   }
@@ -389,12 +399,14 @@ export class HttpModelLink implements ModelLink {
         ...(body === undefined ? {} : { method: 'POST', body: body as Uint8Array<ArrayBuffer> }),
       });
     } catch (cause) {
-      throw fromFetch(cause, `${this.#base}${path}`, signal);
+      throw fromFetch(cause, `${this.#base}${path}`, signal, this.#options.saysUnreached(cause));
     }
     if (response.ok || response.status === 304) return response;
     const text = await response.text().catch(() => '');
     const code = CODES[response.status] ?? (response.status >= 500 ? 'internal' : 'invalid');
-    throw new TransportError(code, text.trim().slice(0, 1000) || `${path} was answered with ${response.status}`);
+    throw new TransportError(code, text.trim().slice(0, 1000) || `${path} was answered with ${response.status}`, {
+      retryAfterMs: retryAfterMs(response),
+    });
   }
 
   close(): Promise<void> {
@@ -425,6 +437,12 @@ function totalOf({ status, headers }: Response): number | undefined {
   const text =
     status === 206 ? /\/(\d+)$/.exec(headers.get('content-range') ?? '')?.[1] : headers.get('content-length');
   return headers.has('content-encoding') || text === null || text === undefined ? undefined : Number(text);
+}
+
+/** Seconds, as coordinators and most proxies say it; the other form, a date, needs clocks that agree. */
+function retryAfterMs({ headers }: Response): number {
+  const seconds = headers.get('retry-after') ?? '';
+  return /^\d{1,6}$/.test(seconds) ? 1000 * Number(seconds) : 0;
 }
 
 function hintIn(data: string, key: string): Hint {
@@ -460,11 +478,11 @@ function numberIn(read: () => bigint): number {
 const asTransportError = (error: unknown): TransportError =>
   error instanceof TransportError ? error : new TransportError('internal', asError(error).message, { cause: error });
 
-function fromFetch(cause: unknown, url: string, signal: AbortSignal): TransportError {
+function fromFetch(cause: unknown, url: string, signal: AbortSignal, unreached = false): TransportError {
   if (cause instanceof TransportError) return cause;
   const { name, message, cause: inner } = asError(cause);
   if (name === 'TimeoutError') return new TransportError('deadline', `no answer from ${url} in time`, { cause });
   if (signal.aborted) return new TransportError('cancelled', `${url} was given up`, { cause });
   const why = inner instanceof Error && inner.message !== '' ? inner.message : message;
-  return new TransportError('unavailable', `cannot reach ${url}: ${why}`, { cause });
+  return new TransportError('unavailable', `cannot reach ${url}: ${why}`, { cause, unreached });
 }

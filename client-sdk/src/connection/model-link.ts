@@ -13,6 +13,7 @@ import { NatsModelLink } from './nats-model-link.ts';
 import { sha256 } from '../trust/sha256.ts';
 import { openNatsWebLink } from './nats-web-link.ts';
 import { openNats } from './nats-connection.ts';
+import { saysUnreached } from './unreached.ts';
 import { requireLoopback } from './url.ts';
 
 /** How models reach this process. Nothing above it knows which transport it is. */
@@ -56,6 +57,6 @@ export function openModelLink(url: string): ModelLink {
     case 'ws':
       return openNatsWebLink(url, sha256);
     case 'http':
-      return new HttpModelLink(url, { sha256 });
+      return new HttpModelLink(url, { sha256, saysUnreached });
   }
 }

@@ -190,8 +190,10 @@ export class NatsModelLink implements ModelLink {
         onState(state);
       } catch (error) {
         if (signal.aborted) break;
-        onDown?.(error instanceof TransportError ? error : new TransportError('internal', asError(error).message));
-        waitMs = backoff.nextMs();
+        const failure =
+          error instanceof TransportError ? error : new TransportError('internal', asError(error).message);
+        onDown?.(failure);
+        waitMs = backoff.nextMs(failure);
       }
       await sleep(waitMs, AbortSignal.any([woken.signal, signal]));
     }
@@ -202,7 +204,8 @@ export class NatsModelLink implements ModelLink {
   /** Tells watches when the connection breaks, and has them read the state again when it is back. */
   async #follow(connection: NatsConnection): Promise<void> {
     for await (const status of connection.status()) {
-      if (status.type === 'disconnect') this.#tellDown(new TransportError('unavailable', `lost ${this.#url}`));
+      if (status.type === 'disconnect')
+        this.#tellDown(new TransportError('unavailable', `lost ${this.#url}`, { unreached: true }));
       if (status.type === 'reconnect') for (const watch of this.#watches) watch.wake();
     }
   }
@@ -217,7 +220,8 @@ export class NatsModelLink implements ModelLink {
     const late = sleep(CONNECT_WAIT_MS, timeout.signal).then(() => undefined);
     const requests = await Promise.race([this.#requests, late]);
     timeout.abort();
-    if (requests === undefined) throw new TransportError('unavailable', `cannot reach ${this.#url}`);
+    if (requests === undefined)
+      throw new TransportError('unavailable', `cannot reach ${this.#url}`, { unreached: true });
     return requests;
   }
 

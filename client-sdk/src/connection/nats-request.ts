@@ -40,7 +40,7 @@ export async function natsRequest<I extends DescMessage, O extends DescMessage>(
   timeoutMs: number = REQUEST_TIMEOUT_MS,
 ): Promise<MessageShape<O>> {
   let reply: Msg;
-  if (isAway(connection)) throw new TransportError('unavailable', 'the NATS server is away');
+  if (isAway(connection)) throw new TransportError('unavailable', 'the NATS server is away', { unreached: true });
   try {
     const payload = toBinary(schemas.input, create(schemas.input, request));
     reply = await connection.request(subject, payload, { timeout: timeoutMs });
@@ -54,7 +54,7 @@ export async function natsRequest<I extends DescMessage, O extends DescMessage>(
 
 /** The replica that is the first to say that it lives; throws TransportError where none does. */
 export async function findCoordinator(connection: NatsConnection): Promise<string> {
-  if (isAway(connection)) throw new TransportError('unavailable', 'the NATS server is away');
+  if (isAway(connection)) throw new TransportError('unavailable', 'the NATS server is away', { unreached: true });
   try {
     const { data } = await connection.request(COORDINATOR_FIND_SUBJECT, undefined, { timeout: FIND_TIMEOUT_MS });
     return fromBinary(FoundCoordinatorSchema, data, { readUnknownFields: false }).replica;
@@ -119,5 +119,6 @@ function fromNats(cause: Error, subject: string): TransportError {
   if (cause instanceof errors.TimeoutError) {
     return new TransportError('deadline', `no answer to ${subject} in time`, { cause });
   }
-  return new TransportError('unavailable', `nobody answers ${subject}: ${cause.message}`, { cause });
+  // The NATS server answers for nobody, for which it needs nobody.
+  return new TransportError('unavailable', `nobody answers ${subject}: ${cause.message}`, { cause, unreached: true });
 }

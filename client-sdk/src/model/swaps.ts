@@ -155,7 +155,7 @@ export class Swaps {
       emitter.emit('quarantined', { version, reason: `digest-mismatch: ${failure.message}` });
     } else if (!(failure instanceof TransportError) || failure.passing) {
       this.#aside.delete(version);
-      return backoff.nextMs();
+      return backoff.nextMs(failure instanceof TransportError ? failure : {});
     }
     if (this.#next === wanted) this.#next = undefined;
     if (this.#serving.active === undefined && this.#next === undefined) this.#onHopeless(failure);

@@ -136,7 +136,9 @@ export class Reporter {
       const isRefused = error instanceof TransportError && !error.passing && error.code !== 'cancelled';
       // One that is refused would be refused again: an older coordinator, or one that was set up anew.
       if (isRefused) this.#pending = undefined;
-      waitMs = isRefused ? EVERY_MS_MAX : Math.max(SOON_MS, this.#backoff.nextMs());
+      waitMs = isRefused
+        ? EVERY_MS_MAX
+        : Math.max(SOON_MS, this.#backoff.nextMs(error instanceof TransportError ? error : {}));
     }
     if (!this.#closed.signal.aborted && performance.now() + waitMs < this.#dueMs) this.#at(performance.now() + waitMs);
   }

@@ -22,8 +22,8 @@ export interface OpenSession {
 
 export interface SessionListener {
   onMessage(message: SessionResponse): void;
-  /** Once, when the session is over. The coordinator may say after how many milliseconds to come back; 0 is whenever. */
-  onClosed(why: string, afterMs?: number): void;
+  /** Once, when the session is over. The coordinator may say after how many milliseconds to come back; 0 is whenever. `unreached`: nothing answered. */
+  onClosed(why: string, afterMs?: number, unreached?: boolean): void;
 }
 
 /** How an agent reaches its coordinator. Nothing above it knows which transport it is. */

@@ -1,4 +1,11 @@
-import { asError, openGrpcChannel, sleep, type BlobChunk, type GrpcChannel } from '@commonweight/client-sdk';
+import {
+  asError,
+  isUnreached,
+  openGrpcChannel,
+  sleep,
+  type BlobChunk,
+  type GrpcChannel,
+} from '@commonweight/client-sdk';
 import {
   AgentService,
   CHUNK_BYTES_MAX,
@@ -44,7 +51,7 @@ export class GrpcAgentLink implements AgentLink {
     this.#open.set(over, () => stream.cancel());
     reading.then(
       () => onClosed(end.reason, end.afterMs),
-      (error: unknown) => onClosed(asError(error).message, end.afterMs),
+      (error: unknown) => onClosed(asError(error).message, end.afterMs, isUnreached(error)),
     );
     return { send, close: () => stream.end() };
   }

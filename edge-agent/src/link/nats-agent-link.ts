@@ -2,9 +2,10 @@ import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import {
   asError,
   chunksAhead,
-  ChunkWindow,
+  isUnreached,
   loadNats,
   sleep,
+  TransportError,
   type BlobChunk,
   type Nats,
 } from '@commonweight/client-sdk';
@@ -29,9 +30,12 @@ import {
 } from '@commonweight/proto';
 import type { NatsConnection, Subscription } from '@nats-io/transport-node';
 import type { AgentLink, OpenSession, SessionListener, SessionMessage } from './agent-link.ts';
+import { sendChunks } from './send-chunks.ts';
 
 /** What the server answers where nobody subscribes to a subject. */
 const NO_RESPONDERS = 503;
+/** How long a session waits for a first connection. */
+const CONNECT_WAIT_MS = 4_000;
 /** How long a link that closes waits for the server to take what was published. */
 const FLUSH_MS = 500;
 
@@ -59,12 +63,12 @@ export class NatsAgentLink implements AgentLink {
   openSession(hello: Hello, listener: SessionListener): OpenSession {
     const session = new NatsSession(this.#agentId, hello, listener);
     this.#session = session;
-    this.#begin(session).catch((error: unknown) => session.end(asError(error).message));
+    this.#begin(session).catch((error: unknown) => session.end(asError(error).message, 0, isUnreached(error)));
     return session;
   }
 
   async #begin(session: NatsSession): Promise<void> {
-    const { nats, connection } = await this.#connected();
+    const { nats, connection } = await this.#connectedSoon();
     const isUnanswered = this.#isUnanswered;
     this.#isUnanswered = false;
     // Where none says that it lives, the server may still know one of before there was this question.
@@ -97,24 +101,11 @@ export class NatsAgentLink implements AgentLink {
     const { nats, connection } = await this.#connected();
     // All chunks go to one coordinator.
     const subject = agentSubject(this.#agentId, 'submit', this.#session?.replica);
-    const window = new ChunkWindow();
-    for (let offset = from; ;) {
-      const count = Math.min(window.size, Math.max(1, Math.ceil((payload.length - offset) / CHUNK_BYTES_MAX)));
-      const startMs = performance.now();
-      const answers = await Promise.all(
-        Array.from({ length: count }, (_, i) => {
-          const at = offset + i * CHUNK_BYTES_MAX;
-          const request = { header, offset: BigInt(at), data: payload.subarray(at, at + CHUNK_BYTES_MAX) };
-          return nats.natsRequest(connection, subject, schemas, request);
-        }),
-      );
-      window.passed(performance.now() - startMs);
-      const last = answers.find(({ accepted, receipt }) => accepted || receipt !== undefined) ?? furthest(answers);
-      const held = Number(last.offset);
-      // Not further than before: the caller asks where to go on.
-      if (last.accepted || last.receipt !== undefined || held <= offset || held >= payload.length) return last;
-      offset = held;
-    }
+    const send = (offset: number): Promise<SubmitUpdateResponse> => {
+      const data = payload.subarray(offset, offset + CHUNK_BYTES_MAX);
+      return nats.natsRequest(connection, subject, schemas, { header, offset: BigInt(offset), data });
+    };
+    return sendChunks(send, { from, size: payload.length, chunkBytes: CHUNK_BYTES_MAX });
   }
 
   /** The connection is to the NATS server, which the client looks after; the next session goes to a coordinator that lives. */
@@ -141,6 +132,15 @@ export class NatsAgentLink implements AgentLink {
     const flushed = connection.flush().catch(() => undefined);
     await Promise.race([flushed, sleep(FLUSH_MS)]);
     await connection.close();
+  }
+
+  /** The connection, unless no server is there yet: then the agent hears of it before it takes the coordinator to be silent. */
+  async #connectedSoon(): Promise<Connected> {
+    const over = new AbortController();
+    const connected = await Promise.race([this.#connected(), sleep(CONNECT_WAIT_MS, over.signal)]);
+    over.abort();
+    if (connected !== undefined) return connected;
+    throw new TransportError('unavailable', `cannot reach ${this.#url}`, { unreached: true });
   }
 
   /** One connection, made when it is first needed; it reconnects by itself. */
@@ -182,7 +182,7 @@ class NatsSession implements OpenSession {
     this.#nats = nats;
     this.#replica = replica;
     // A hello that waits for a server would be of a session that has ended by then.
-    if (nats.isAway(connection)) return this.end('the NATS server is away');
+    if (nats.isAway(connection)) return this.end('the NATS server is away', 0, true);
     this.#connection = connection;
     this.#subscriptions = [
       connection.subscribe(agentInboxSubject(this.#agentId)),
@@ -220,16 +220,17 @@ class NatsSession implements OpenSession {
     for (const subscription of this.#subscriptions) subscription.unsubscribe();
   }
 
-  end(why: string, afterMs = 0): void {
+  end(why: string, afterMs = 0, unreached = false): void {
     if (this.#ended) return;
     this.close();
-    this.#listener.onClosed(why, afterMs);
+    this.#listener.onClosed(why, afterMs, unreached);
   }
 
   async #listen(subscription: Subscription): Promise<void> {
     for await (const { data, headers } of subscription) {
       if (headers?.code === NO_RESPONDERS) {
-        this.end('the coordinator is gone');
+        // The NATS server says so, for which it needs nobody.
+        this.end('the coordinator is gone', 0, true);
         continue;
       }
       const response = responseIn(data);
@@ -243,7 +244,7 @@ class NatsSession implements OpenSession {
   async #watch(connection: NatsConnection): Promise<void> {
     for await (const { type } of connection.status()) {
       if (this.#ended) return;
-      if (type === 'disconnect') this.end('the NATS server is away');
+      if (type === 'disconnect') this.end('the NATS server is away', 0, true);
     }
   }
 }
@@ -256,7 +257,3 @@ function responseIn(data: Uint8Array): SessionResponse | undefined {
     return undefined;
   }
 }
-
-/** The answer to the chunk up to which all are there. */
-const furthest = (answers: readonly SubmitUpdateResponse[]): SubmitUpdateResponse =>
-  answers.reduce((best, answer) => (answer.offset > best.offset ? answer : best));

@@ -14,9 +14,9 @@ interface CallInside {
 
 /** What a stream may send before it is read: that of HTTP/2 itself, so that thousands who wait cost little. */
 const NARROW_BYTES = 65_535;
-/** The same for one whose turn it is: 64 KiB a round trip would be 1 MB/s over 40 ms. */
-const WIDE_BYTES = 8 * 1024 * 1024;
-/** Calls that send much and are read at once; the others wait, and nothing of them is here but what is narrow. */
+/** The same for one whose turn it is: 64 KiB a round trip would be 1 MB/s over 40 ms. Half of it is given back at a time, so that a round trip brings less. */
+const WIDE_BYTES = 16 * 1024 * 1024;
+/** Calls that send much and are read at once, 256 MiB under way together at most; the others wait, and nothing of them is here but what is narrow. */
 const AT_ONCE = 16;
 /** Whoever lets the server wait for longer holds up nobody any more: a thousand agents on slow links all send after a minute. */
 const WAIT_MS = 1_000;
