@@ -28,3 +28,14 @@ test('docs/strategies.md has the table that the code makes', () => {
   expect(withTable(text)).toBe(text);
   for (const name of Object.keys(strategies)) expect(text).toContain(`| \`${name}\` |`);
 });
+
+test('docs/sdk.md has a row for each situation that is tested, and no other', () => {
+  const tests = readFileSync(join(import.meta.dirname, 'support/situations.ts'), 'utf8');
+  const names = [...tests.matchAll(/^  test\('([^']+)'/gm)].map(([, name]) => name);
+  const [, table = ''] = /\| situation, and the name of its test \|\n((?:\|.*\n)+)/.exec(docs('sdk.md')) ?? [];
+  const rows = [...table.matchAll(/^\|[^|]*\| ([^|]+?) *\|$/gm)]
+    .map(([, row]) => row)
+    .filter((row) => !row?.startsWith('-'));
+  expect(names.length).toBeGreaterThan(0);
+  expect(rows.toSorted()).toEqual(names.toSorted());
+});

@@ -68,6 +68,7 @@ export async function followedByMany(quick: boolean): Promise<Record<string, num
         commit_to_active_p99_ms: quantile(times, 0.99),
         server_kib_per_client: (connected.rss - before.rss) / 1024 / apps,
         server_cpu_ms_per_client_version: (user + system) / 1000 / apps / versions,
+        client_cpu_ms_per_version: fleet.reduce((sum, one) => sum + cpuOf(one.output(), versions), 0) / apps / versions,
         nats_subscriptions_per_client: (connected.subscriptions - before.subscriptions) / Math.ceil(apps / urls.length),
       };
     } finally {
@@ -81,9 +82,18 @@ export async function followedByMany(quick: boolean): Promise<Record<string, num
 
 /** When each app came to serve a version, as milliseconds since 1970. */
 const servedIn = (output: string, version: number): number[] =>
-  [...output.matchAll(/^version (\d+) (\S+)$/gm)]
+  [...output.matchAll(/^version (\d+) (\S+) \S+$/gm)]
     .filter(([, of]) => Number(of) === version)
     .map(([, , ms]) => Number(ms));
+
+/** Milliseconds of CPU that a process of apps took for the versions that are counted. */
+function cpuOf(output: string, versions: number): number {
+  const until = (version: number): number => {
+    const lines = [...output.matchAll(/^version (\d+) \S+ (\S+)$/gm)].filter(([, of]) => Number(of) === version);
+    return Math.max(...lines.map(([, , ms]) => Number(ms)));
+  };
+  return until(WARM_UP + versions + 1) - until(WARM_UP + 1);
+}
 
 /** All that the NATS server keeps of its clients: there are no streams, no consumers and no mailboxes to list. */
 async function subscriptionsAt(port: number): Promise<number> {

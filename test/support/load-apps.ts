@@ -1,5 +1,6 @@
 // Many apps in one process: each has a client of its own, over a link of its own, and serves one model.
-// Arguments: one JSON object, see LoadApps. Says `serving N` once all N of them serve, and then when each came to serve which version.
+// Arguments: one JSON object, see LoadApps. Says `serving N` once all N of them serve, and then when each came to serve which version, and how many
+// milliseconds of CPU all have taken until then.
 import { connect } from '@commonweight/client-sdk';
 
 export interface LoadApps {
@@ -18,7 +19,8 @@ async function serve(url: string): Promise<void> {
   const client = await connect(url, { probation: { probationMs: 0 }, reports: false });
   const served = await client.model(model, { readyTimeoutMs: 120_000 });
   served.on('version', ({ to }) => {
-    process.stdout.write(`version ${to} ${performance.timeOrigin + performance.now()}\n`);
+    const { user, system } = process.cpuUsage();
+    process.stdout.write(`version ${to} ${performance.timeOrigin + performance.now()} ${(user + system) / 1000}\n`);
   });
 }
 

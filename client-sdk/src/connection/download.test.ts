@@ -25,14 +25,18 @@ test('a download resumes where a break left off', async () => {
 
 test('a damaged blob is fetched again, three times at most', async () => {
   let copies = 0;
+  const anew: boolean[] = [];
   const damagedUntil = (good: number) =>
-    async function* (_: Uint8Array, offset: number): AsyncGenerator<BlobChunk> {
+    async function* (_: Uint8Array, offset: number, __: AbortSignal, isAnew: boolean): AsyncGenerator<BlobChunk> {
       copies += 1;
+      anew.push(isAnew);
       const data = blob.slice(offset);
       if (copies < good) data[7] = (data[7] ?? 0) ^ 1;
       yield chunk(offset, data);
     };
   expect(await downloadBlob(damagedUntil(3), digest, blob.length, now)).toEqual(blob);
+  // What is in a cache between is as damaged as the first copy.
+  expect(anew).toEqual([false, true, true]);
   copies = 0;
   await expect(downloadBlob(damagedUntil(99), digest, blob.length, now)).rejects.toMatchObject({ code: 'corrupted' });
   expect(copies).toBe(3);

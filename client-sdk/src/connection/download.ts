@@ -11,8 +11,13 @@ export interface BlobChunk {
   data: Uint8Array;
 }
 
-/** Reads a blob from an offset to its end; an abort ends the iteration. */
-export type ReadBlob = (digest: Uint8Array, offset: number, signal: AbortSignal) => AsyncIterable<BlobChunk>;
+/** Reads a blob from an offset to its end, past all caches where `isAnew`; an abort ends the iteration. */
+export type ReadBlob = (
+  digest: Uint8Array,
+  offset: number,
+  signal: AbortSignal,
+  isAnew: boolean,
+) => AsyncIterable<BlobChunk>;
 
 export interface DownloadOptions {
   sha256: Sha256;
@@ -37,7 +42,12 @@ export async function downloadBlob(
 ): Promise<Uint8Array> {
   const { signal, backoff = new Backoff() } = options;
   for (let copy = 1; copy <= COPIES_MAX; copy += 1) {
-    const blob = await fetchWhole(read, digest, size, { ...options, backoff });
+    // What came damaged may be in a cache by now.
+    const isAnew = copy > 1;
+    const blob = await fetchWhole((from, stop) => read(digest, from, stop, isAnew), digest, size, {
+      ...options,
+      backoff,
+    });
     if (equalBytes(await options.sha256(blob), digest)) return blob;
     if (copy < COPIES_MAX) await sleep(backoff.nextMs(), signal);
   }
@@ -48,7 +58,7 @@ export async function downloadBlob(
 }
 
 async function fetchWhole(
-  read: ReadBlob,
+  read: (offset: number, signal: AbortSignal) => AsyncIterable<BlobChunk>,
   digest: Uint8Array,
   size: number,
   { signal, backoff = new Backoff(), idleMs = 20_000, triesMax = 5, onProgress }: DownloadOptions,
@@ -80,7 +90,7 @@ async function fetchWhole(
     signal?.addEventListener('abort', abort, { once: true });
     let timer = setTimeout(abort, idleMs);
     try {
-      for await (const { offset, totalSize, data } of read(digest, held, stop.signal)) {
+      for await (const { offset, totalSize, data } of read(held, stop.signal)) {
         clearTimeout(timer);
         timer = setTimeout(abort, idleMs);
         // The signed manifest said the size: anything else would be another blob, or an endless one.

@@ -25,7 +25,7 @@ import { asError, TransportError, type TransportCode } from '../errors.ts';
 import { hex } from '../hex.ts';
 import type { Sha256 } from '../platform/platform.ts';
 import { Backoff, sleep } from './backoff.ts';
-import { downloadBlob, type BlobChunk } from './download.ts';
+import { downloadBlob, type BlobChunk, type ReadBlob } from './download.ts';
 import { EventStreamParser } from './event-stream.ts';
 import type { ModelLink } from './model-link.ts';
 
@@ -362,16 +362,20 @@ export class HttpModelLink implements ModelLink {
   }
 
   download(digest: Uint8Array, size: number, onProgress?: (bytes: number) => void): Promise<Uint8Array> {
-    const read = (blob: Uint8Array, offset: number, signal: AbortSignal): AsyncIterable<BlobChunk> =>
-      this.#readBlob(blob, offset, size, signal);
+    const read: ReadBlob = (blob, offset, signal, isAnew) =>
+      this.#readBlob(blob, { offset, size, cache: isAnew ? 'reload' : 'default' }, signal);
     const { sha256, newBackoff } = this.#options;
     const signal = this.#closed.signal;
     return downloadBlob(read, digest, size, { sha256, signal, backoff: newBackoff(), onProgress });
   }
 
-  async *#readBlob(digest: Uint8Array, offset: number, size: number, signal: AbortSignal): AsyncGenerator<BlobChunk> {
+  async *#readBlob(
+    digest: Uint8Array,
+    { offset, size, cache }: { offset: number; size: number; cache: 'default' | 'reload' },
+    signal: AbortSignal,
+  ): AsyncGenerator<BlobChunk> {
     const headers: Record<string, string> = offset === 0 ? {} : { Range: `bytes=${offset}-` };
-    const response = await this.#ask(`/v1/blobs/${hex(digest)}`, headers, signal, 'default');
+    const response = await this.#ask(`/v1/blobs/${hex(digest)}`, headers, signal, cache);
     // A cache that knows no ranges sends the whole.
     let at = response.status === 206 ? offset : 0;
     const totalSize = totalOf(response) ?? size;
@@ -387,7 +391,7 @@ export class HttpModelLink implements ModelLink {
     path: string,
     headers: Record<string, string>,
     signal: AbortSignal,
-    cache: 'default' | 'no-cache' | 'no-store',
+    cache: 'default' | 'no-cache' | 'no-store' | 'reload',
     body?: Uint8Array,
   ): Promise<Response> {
     let response: Response;

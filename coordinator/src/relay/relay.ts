@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { create, fromBinary } from '@bufbuild/protobuf';
 import {
   equalBytes,
@@ -40,6 +41,8 @@ interface RelayParts {
   spool: RelaySpool;
   blobs: BlobCache;
   figures: RelayFigures;
+  /** Where updates are that came in part. */
+  dir: string;
   waitMs: number;
   nowMs(): number;
   log(line: string): void;
@@ -61,8 +64,8 @@ export class Relay implements AgentGate {
 
   constructor(parts: RelayParts) {
     this.#parts = parts;
-    const { uplink, spool, figures, waitMs, nowMs, log } = parts;
-    this.#uploads = new Uploads(nowMs);
+    const { uplink, spool, figures, dir, waitMs, nowMs, log } = parts;
+    this.#uploads = new Uploads(nowMs, join(dir, 'uploads'));
     this.#world = {
       uplink,
       spool,

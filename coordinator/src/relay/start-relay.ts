@@ -83,7 +83,7 @@ export async function startRelay({
     onFetched: (bytes) => (figures.blobBytesFetched += bytes),
   });
   const nowMs = (): number => performance.now();
-  const relay: Relay = new Relay({ uplink, spool, blobs, figures, waitMs, nowMs, log });
+  const relay: Relay = new Relay({ uplink, spool, blobs, figures, dir, waitMs, nowMs, log });
   const now = (): RelayFigures => ({ ...figures, kept: relay.kept });
   const close = async (): Promise<void> => {
     await relay.close();
