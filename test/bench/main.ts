@@ -19,6 +19,7 @@ const benches: Record<string, () => Promise<Bench>> = {
   pace: () => import('./pace.ts'),
   papers: () => import('./papers.ts'),
   recovery: () => import('./recovery.ts'),
+  relay: () => import('./relay.ts'),
   round: () => import('./round.ts'),
   sdk: () => import('./sdk.ts'),
   serve: () => import('./serve.ts'),

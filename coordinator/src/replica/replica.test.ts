@@ -1,7 +1,7 @@
 import { copyFileSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { create, fromBinary } from '@bufbuild/protobuf';
-import { formatOf, logistic, seeded, writeModel, type GridSpec, type UpdateFormat } from '@commonweight/core';
+import { ExactSum, formatOf, logistic, seeded, writeModel, type GridSpec, type UpdateFormat } from '@commonweight/core';
 import {
   ChannelSchema,
   ClientReportSchema,
@@ -24,6 +24,7 @@ import {
   compressed,
   config,
   invited,
+  LENGTH,
   offerOf,
   sealed,
   startTraining,
@@ -35,6 +36,7 @@ import { GUARD } from '../channels/guard.ts';
 import { openCoordinator, type CoordinatorOptions } from '../coordinator.ts';
 import { auditVersion } from '../driver/audit.ts';
 import { serveGrpc } from '../edges/grpc/server.ts';
+import { packedPart } from '../relay/packed-part.ts';
 import type { CoordinatorService } from '../service.ts';
 import { parsePostgresUrl } from '../store/postgres-address.ts';
 import { PostgresReads } from '../store/postgres-store.ts';
@@ -84,6 +86,30 @@ const spread = (services: readonly CoordinatorService[], changes: object = {}, i
   spreadIds(services, changes, ids);
 
 const metricsOf = (id: string) => ({ loss: seeded(id).uniform(), accuracy: seeded(`${id} again`).uniform() });
+
+test('a part of which another replica has an update is claimed by nobody, and counts without that one', async () => {
+  const services = await replicas(2);
+  const { agents, grid } = await spread(services);
+  const updates = agents.map(({ id }) => updateOf(id, grid));
+  expect(await agents[1]!.submit(updates[1]!)).toMatchObject({ accepted: true });
+  const part = async (of: typeof updates) => {
+    const sum = new ExactSum(LENGTH, grid);
+    for (const { header, payload } of of) expect(sum.add('mxint8', payload, Number(header.weight))).toBeUndefined();
+    const {
+      header,
+      updates: headers,
+      sum: packed,
+    } = await packedPart(
+      of.map((one) => one.header),
+      sum.toBytes(),
+    );
+    return services[0]!.submitPart(header, { updates: headers, packed });
+  };
+  expect(await part(updates)).toMatchObject({ accepted: false, refused: [{ held: true }] });
+  expect(await part(updates.filter((_, i) => i !== 1))).toMatchObject({ accepted: true, refused: [] });
+  await expect.poll(() => versionOf(services[0]!), { timeout: 60_000 }).toBe(2);
+  expect((await newestOf(services[0]!)).totalWeight).toBe(BigInt(10 * updates.length));
+});
 
 describe('one round by several coordinators', () => {
   test.each([
