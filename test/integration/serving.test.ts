@@ -185,7 +185,11 @@ test('a body that is announced as too large is refused before it is read', async
   const head = (more: string): string => `POST /v2/models/flowers/infer HTTP/1.1\r\nHost: 127.0.0.1\r\n${more}\r\n\r\n`;
   const gigabyte = await raw(serving.httpPort, head(`Content-Length: ${2 ** 30}`));
   expect(gigabyte).toMatch(
-    /^HTTP\/1.1 413 [^]*Connection: close[^]*"error":"the body is larger than 67108864 bytes: send fewer rows at once, or raise --body-max"/,
+    /^HTTP\/1.1 413 [^]*Connection: close[^]*"error":"the JSON is larger than 8388608 bytes: send large tensors as binary data"/,
+  );
+  const binary = await raw(serving.httpPort, head(`Content-Length: ${2 ** 30}\r\nInference-Header-Content-Length: 9`));
+  expect(binary).toMatch(
+    /^HTTP\/1.1 413 [^]*"error":"the body is larger than 67108864 bytes: send fewer rows at once, or raise --body-max"/,
   );
   const asking = await raw(serving.httpPort, head(`Content-Length: ${2 ** 30}\r\nExpect: 100-continue`));
   expect(asking).toMatch(/^HTTP\/1.1 413 /);

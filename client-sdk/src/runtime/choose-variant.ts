@@ -247,7 +247,7 @@ class Trial {
     const areKnown = known.every((each) => each !== undefined);
     const times = areKnown ? known : await this.#timed(candidates);
     for (const [index, { report }] of candidates.entries()) {
-      report.medianMs = times[index]!;
+      report.runMs = times[index]!;
       before.set(report.engine, { ...before.get(report.engine), [report.name]: times[index]! });
     }
     if (areKnown) return;
@@ -305,8 +305,8 @@ interface Verdict {
  * batched, int8-dynamic is reckoned row by row: it would mix what different requests brought.
  */
 export function verdictOn(
-  { name, medianMs: own = [] }: Pick<CandidateReport, 'name' | 'medianMs'>,
-  { medianMs: plain = [] }: Pick<CandidateReport, 'medianMs'>,
+  { name, runMs: own = [] }: Pick<CandidateReport, 'name' | 'runMs'>,
+  { runMs: plain = [] }: Pick<CandidateReport, 'runMs'>,
   { called = name, batches }: { called?: string; batches: boolean },
 ): Verdict {
   const isRowByRow = batches && name === 'int8-dynamic';

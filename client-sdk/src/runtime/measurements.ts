@@ -13,7 +13,7 @@ export interface MeasurementKey {
   device: string;
 }
 
-/** Median runs by form; forms that were not tried are missing. */
+/** Milliseconds of a run by form; forms that were not tried are missing. */
 export type Timings = Readonly<Partial<Record<VariantName, readonly RowTiming[]>>>;
 
 const FOLDER = 'measured';

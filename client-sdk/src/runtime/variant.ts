@@ -54,8 +54,8 @@ export interface CandidateReport {
   bytes: number;
   /** What was measured of it before it was published; without it, the form was made here. */
   published?: string;
-  /** Median milliseconds of one run, by the number of rows. */
-  medianMs?: readonly RowTiming[];
+  /** Milliseconds of a run where little comes between, by the number of rows. */
+  runMs?: readonly RowTiming[];
   difference?: number;
   agreement?: number;
 }

@@ -1,6 +1,8 @@
 import type { IncomingMessage } from 'node:http';
 import type { ByteBudget } from '../byte-budget.ts';
 import { ServingError } from '../errors.ts';
+import { JSON_BYTES_MAX } from '../limits.ts';
+import { JSON_LENGTH_HEADER } from './codec.ts';
 
 /** A request's body, with what gives its bytes back to the budget. */
 export interface Body {
@@ -8,17 +10,24 @@ export interface Body {
   release(): void;
 }
 
+/** Bytes that a request's body may have: it is JSON alone, which may be less large, where no header says where the JSON ends. */
+function bodyBytesMaxOf({ headers }: IncomingMessage, bytesMax: number): number {
+  return JSON_LENGTH_HEADER in headers ? bytesMax : Math.min(bytesMax, JSON_BYTES_MAX);
+}
+
 /** Throws ServingError before a byte is read where the body is announced as too large, or as compressed. */
-export function checkHeaders({ headers }: IncomingMessage, bytesMax: number): void {
-  if (Number(headers['content-length'] ?? 0) > bytesMax) throw tooLarge(bytesMax);
+export function checkHeaders(request: IncomingMessage, bytesMax: number): void {
+  const { headers } = request;
+  if (Number(headers['content-length'] ?? 0) > bodyBytesMaxOf(request, bytesMax)) throw tooLarge(request, bytesMax);
   const coding = headers['content-encoding'];
   if (coding !== undefined && coding !== 'identity') {
     throw new ServingError('wrong-coding', `a body in ${coding} is not taken: send it uncompressed`);
   }
 }
 
-/** Reads a body of at most so many bytes. Throws ServingError. */
+/** Reads a body of at most so many bytes, or fewer of JSON alone. Throws ServingError. */
 export async function readBody(request: IncomingMessage, bytesMax: number, budget: ByteBudget): Promise<Body> {
+  const ownMax = bodyBytesMaxOf(request, bytesMax);
   const announced = request.headers['content-length'];
   const releases: (() => void)[] = [];
   const release = (): void => {
@@ -31,7 +40,7 @@ export async function readBody(request: IncomingMessage, bytesMax: number, budge
     // Leaving the loop must not end the connection: the refusal goes over it.
     for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>) {
       length += chunk.length;
-      if (length > bytesMax) throw tooLarge(bytesMax);
+      if (length > ownMax) throw tooLarge(request, bytesMax);
       if (announced === undefined) releases.push(budget.take(chunk.length));
       chunks.push(chunk);
     }
@@ -44,8 +53,12 @@ export async function readBody(request: IncomingMessage, bytesMax: number, budge
   }
 }
 
-const tooLarge = (bytesMax: number): ServingError =>
-  new ServingError(
+function tooLarge(request: IncomingMessage, bytesMax: number): ServingError {
+  const ownMax = bodyBytesMaxOf(request, bytesMax);
+  return new ServingError(
     'too-large',
-    `the body is larger than ${bytesMax} bytes: send fewer rows at once, or raise --body-max`,
+    ownMax < bytesMax
+      ? `the JSON is larger than ${ownMax} bytes: send large tensors as binary data`
+      : `the body is larger than ${ownMax} bytes: send fewer rows at once, or raise --body-max`,
   );
+}

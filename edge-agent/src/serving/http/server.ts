@@ -16,6 +16,8 @@ import { checkHeaders, readBody } from './read-body.ts';
 const HEADERS = { 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer', 'Cache-Control': 'no-store' };
 /** How long a refused body is thrown away, so that its sender gets to read why, before the connection ends. */
 const LINGER_MS = 1_000;
+/** How much of it at most: a sender that goes on regardless is left waiting for the rest of that time. */
+const LINGER_BYTES_MAX = 4 * 1024 * 1024;
 /** A body of this size is cheaper to read than a new connection is to open. */
 const SMALL_BYTES = 65_536;
 
@@ -254,5 +256,10 @@ function refuse(request: IncomingMessage, response: ServerResponse, error: Servi
     response.end();
   };
   const timer = setTimeout(end, LINGER_MS);
+  let thrownAway = 0;
+  request.on('data', (chunk: Uint8Array) => {
+    thrownAway += chunk.length;
+    if (thrownAway > LINGER_BYTES_MAX) request.pause();
+  });
   request.once('end', end).once('close', end).resume();
 }

@@ -19,8 +19,8 @@ export const SCRIPT: string = String.raw`
   const isImage = ({ inputs }) => inputs.length === 1 && inputs[0].datatype === 'FP32' && sizeOf(inputs[0]) === SIDE * SIDE;
 
   function facts(model) {
-    const measured = model.variant.candidates.map(({ name, engine, bytes, medianMs = [], difference, published }) =>
-      name + (engine === model.variant.engine ? ' ' : ' on ' + engine + ' ') + (bytes / 1000).toFixed(0) + ' kB' + medianMs.map(({ rows, ms }) => ', ' + ms.toFixed(2) + ' ms for ' + rows).join('')
+    const measured = model.variant.candidates.map(({ name, engine, bytes, runMs = [], difference, published }) =>
+      name + (engine === model.variant.engine ? ' ' : ' on ' + engine + ' ') + (bytes / 1000).toFixed(0) + ' kB' + runMs.map(({ rows, ms }) => ', ' + ms.toFixed(2) + ' ms for ' + rows).join('')
       + (difference === undefined ? '' : ', outputs differ by ' + (difference * 100).toFixed(2) + ' %')
       + (published === undefined ? '' : ', published: ' + published));
     const tensors = (list) => list.map(({ name, datatype, shape }) => name + ' ' + datatype + '[' + shape.join(', ') + ']').join('; ');
