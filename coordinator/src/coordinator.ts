@@ -102,7 +102,7 @@ type ServiceOptions = Pick<
   CoordinatorOptions,
   'clock' | 'log' | 'onFatal' | 'sessionsMax' | 'keepVersions' | 'channelLifetimeMs' | 'reportWindowMs'
 > & {
-  /** Folder for the updates of rounds whose strategy has to see them all. */
+  /** Folder for uploads under way, and for the updates of rounds whose strategy has to see them all. */
   spoolDir: string;
   onClose?: () => void;
 };
@@ -274,6 +274,7 @@ export class Coordinator implements CoordinatorService {
     this.#sessions = new AgentSessions({
       signer,
       fleet: this.#fleet,
+      spoolDir,
       nowMs,
       log,
       ...(sessionsMax === undefined ? {} : { sessionsMax }),

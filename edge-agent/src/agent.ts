@@ -315,6 +315,16 @@ export class Agent {
     const { state, effects } = step(this.#state, event);
     this.#state = state;
     for (const effect of effects) this.#perform(effect);
+    this.#forgetAssignments();
+  }
+
+  /** An assignment is kept while it is trained on or is the next: one that comes again, or is replaced, leaves nothing here. */
+  #forgetAssignments(): void {
+    const { activity } = this.#state;
+    const wanted = new Set(this.#trainings.keys());
+    if (activity.phase === 'Training') wanted.add(keyOf(activity));
+    if ('next' in activity && activity.next !== undefined) wanted.add(keyOf(activity.next));
+    for (const key of this.#assignments.keys()) if (!wanted.has(key)) this.#assignments.delete(key);
   }
 
   #perform(effect: SessionEffect): void {
@@ -397,7 +407,7 @@ export class Agent {
       // The same round may have been assigned anew meanwhile.
       if (this.#trainings.get(keyOf(work)) === stop) {
         this.#trainings.delete(keyOf(work));
-        this.#assignments.delete(keyOf(work));
+        this.#forgetAssignments();
       }
     }
   }

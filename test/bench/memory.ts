@@ -11,11 +11,16 @@ import { commonweight, listening, sourceProgram, temporaryFolder, until, type Pr
 const MODEL = { inputs: 784, hidden: [2_092], outputs: 10, seed: 1 };
 const WAIT_MS = 300_000;
 
+/** Agents that are connected, so that the same is there before a round of few updates and of many. */
+const AGENTS = 1_000;
+const AGENTS_QUICK = 100;
+
 /** The most memory that a coordinator takes for a round of 10, 100 and 1,000 updates of 1.66 million parameters, each on a coordinator of its own. */
 export async function run({ quick }: { quick: boolean }): Promise<Record<string, number | null>> {
-  const few = await peakMib(10);
-  const some = await peakMib(100);
-  const many = quick ? null : await peakMib(1_000);
+  const agents = quick ? AGENTS_QUICK : AGENTS;
+  const few = await peakMib(10, agents);
+  const some = await peakMib(100, agents);
+  const many = quick ? null : await peakMib(1_000, agents);
   return {
     rss_mib_10: few,
     rss_mib_100: some,
@@ -25,7 +30,7 @@ export async function run({ quick }: { quick: boolean }): Promise<Record<string,
   };
 }
 
-async function peakMib(updates: number): Promise<number> {
+async function peakMib(updates: number, agents: number): Promise<number> {
   const folder = temporaryFolder(`bench-memory-${updates}`);
   const programs: Program[] = [];
   const port = await freePort();
@@ -42,11 +47,12 @@ async function peakMib(updates: number): Promise<number> {
       cohort: { min: updates, max: updates },
       rounds: 1,
     });
-    const fleet: LoadFleet = { url: `grpc://127.0.0.1:${port}`, name: 'load', agents: updates, downloads: false };
+    const fleet: LoadFleet = { url: `grpc://127.0.0.1:${port}`, name: 'load', agents, downloads: false };
     programs.push(sourceProgram('test/support/load-agents.ts', JSON.stringify(fleet)));
+    const task = () => admin.task('train');
+    await until('all agents', WAIT_MS, async () => (await task()).agentsOnline >= agents, coordinator.output);
     await admin.startTask('train');
-    const isFinished = async (): Promise<boolean> => (await admin.task('train')).state === 'finished';
-    await until('the round', WAIT_MS, isFinished, coordinator.output);
+    await until('the round', WAIT_MS, async () => (await task()).state === 'finished', coordinator.output);
     admin.close();
     return figuresOf(coordinator).peakRssMib;
   } finally {

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { create, toBinary } from '@bufbuild/protobuf';
 import {
   CalibrationReportSchema,
@@ -54,6 +55,8 @@ const wrongConditions = (conditions: readonly string[]): string | undefined =>
 export interface SessionWorld {
   signer: Signer;
   fleet: Fleet;
+  /** Folder for what the disk keeps while a round collects. */
+  spoolDir: string;
   nowMs(): number;
   log(line: string): void;
   tasks(): Iterable<TaskWork>;
@@ -77,7 +80,7 @@ export class AgentSessions {
 
   constructor(world: SessionWorld) {
     this.#world = world;
-    this.#uploads = new Uploads(world.nowMs);
+    this.#uploads = new Uploads(world.nowMs, join(world.spoolDir, 'uploads'));
     this.#dismissals = new Dismissals(world.fleet, world.tasks);
   }
 

@@ -33,3 +33,11 @@ test('reads of the same that come together are one read; one that fails is not k
   expect(reads).toBe(1);
   expect(await cache.get('a', async () => bytesOf(3))).toEqual(bytesOf(3));
 });
+
+test('of blobs of a few bytes no more are kept than a number', async () => {
+  const cache = new ReadCache(1_000_000);
+  for (let key = 0; key < 1_000; key++) await cache.get(String(key), async () => bytesOf(1));
+  let reads = 0;
+  for (let key = 999; key >= 0; key--) await cache.get(String(key), async () => ((reads += 1), bytesOf(1)));
+  expect(reads).toBe(1_000 - 256);
+});

@@ -1,3 +1,6 @@
+/** So many are kept: of blobs of a few bytes, what is around each takes more than the bytes do. */
+const KEPT_MAX = 256;
+
 /**
  * What was read last, up to a number of bytes: when a thousand agents are invited at once they all read the same bytes, and reading
  * them anew means checking their digest anew. Reads that are under way are shared.
@@ -39,7 +42,7 @@ export class ReadCache {
     this.#kept.set(key, bytes);
     this.#bytes += bytes.length;
     for (const [oldest, { length }] of this.#kept) {
-      if (this.#bytes <= this.#bytesMax) return;
+      if (this.#bytes <= this.#bytesMax && this.#kept.size <= KEPT_MAX) return;
       this.#kept.delete(oldest);
       this.#bytes -= length;
     }

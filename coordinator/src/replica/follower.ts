@@ -109,6 +109,7 @@ export class Follower implements CoordinatorService {
     this.#sessions = new AgentSessions({
       signer,
       fleet: this.#fleet,
+      spoolDir,
       nowMs,
       log,
       tasks: () => (this.#isClosed ? [] : this.#tasks.values()),

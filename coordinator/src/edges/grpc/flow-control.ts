@@ -18,7 +18,7 @@ const NARROW_BYTES = 65_535;
 const WIDE_BYTES = 16 * 1024 * 1024;
 /** Calls that send much and are read at once, 256 MiB under way together at most; the others wait, and nothing of them is here but what is narrow. */
 const AT_ONCE = 16;
-/** Whoever lets the server wait for longer holds up nobody any more: a thousand agents on slow links all send after a minute. */
+/** Whoever lets the server wait for longer makes way for the next, sends on through a narrow window, and has a turn again later: a thousand agents on slow links all send. */
 const WAIT_MS = 1_000;
 
 /**
@@ -66,18 +66,25 @@ export function inTurn(
     const { session } = stream;
     let end: (() => void) | undefined;
     let isWide = false;
-    let leftMs = WAIT_MS;
+    let isReading = false;
+    let leftMs = 0;
     let waitsSinceMs = 0;
     let timer: NodeJS.Timeout | undefined;
-    const hears = (): void => {
-      clearTimeout(timer);
-      leftMs -= performance.now() - waitsSinceMs;
-    };
     const over = (): void => {
       clearTimeout(timer);
-      end?.();
       if (isWide) resize(session, -1);
       isWide = false;
+      end?.();
+    };
+    const wait = (): void => {
+      if (!isWide || !isInTurns) return;
+      waitsSinceMs = performance.now();
+      timer = setTimeout(makeWay, Math.max(0, leftMs)).unref();
+    };
+    const hears = (): void => {
+      isReading = false;
+      clearTimeout(timer);
+      if (isWide) leftMs -= performance.now() - waitsSinceMs;
     };
     const intercepted = new ServerInterceptingCall(inner(method, call), {
       start: (next) =>
@@ -95,22 +102,30 @@ export function inTurn(
     });
     const read = intercepted.startRead.bind(intercepted);
     const startRead = (): void => {
-      waitsSinceMs = performance.now();
-      timer = setTimeout(() => end?.(), Math.max(0, leftMs));
-      timer.unref();
+      isReading = true;
+      wait();
       read();
     };
     const begin = (): void => {
       isWide = true;
+      leftMs = WAIT_MS;
       resize(session, 1);
-      startRead();
+      if (isReading) wait();
+    };
+    const makeWay = (): void => {
+      over();
+      end = turns.ask(begin);
     };
     intercepted.startRead = () => {
       if (end !== undefined) return startRead();
       // What the turn calls at once must find that it was asked for.
       end = () => {};
-      if (isInTurns) end = turns.ask(begin);
-      else begin();
+      const first = (): void => {
+        begin();
+        startRead();
+      };
+      if (isInTurns) end = turns.ask(first);
+      else first();
     };
     return intercepted;
   };
