@@ -5,6 +5,7 @@ import { addDemo } from './commands/demo.ts';
 import { addExplain } from './commands/explain.ts';
 import { addModel } from './commands/model.ts';
 import { addPredict } from './commands/predict.ts';
+import { addRelay } from './commands/relay.ts';
 import { addSimulate } from './commands/simulate.ts';
 import { addServe } from './commands/serve.ts';
 import { addTask } from './commands/task.ts';
@@ -20,6 +21,7 @@ export function commandLine(): Command {
     .exitOverride();
   addCoordinator(program);
   addAgent(program);
+  addRelay(program);
   addModel(program);
   addTask(program);
   addPredict(program);

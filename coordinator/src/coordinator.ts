@@ -16,10 +16,12 @@ import {
   type KeptCandidate,
   type ModelSummary,
   type OfferedUpdate,
+  type PartHeader,
   type SignedChannel,
   type SignedManifest,
   type SignedResult,
   type SignedVariantList,
+  type SubmitPartResponse,
   type SubmitUpdateResponse,
   type TaskStatus,
   type UpdateHeader,
@@ -31,6 +33,7 @@ import { verdictOver, type Evidence, type Verdict } from './channels/guard.ts';
 import { evenTime, sleep, systemClock, type Clock } from './clock.ts';
 import { AgentSessions } from './driver/agent-sessions.ts';
 import { Fleet } from './driver/fleet.ts';
+import type { Folding, Part } from './driver/parts.ts';
 import { rejectedReceipt } from './driver/receipts.ts';
 import { Neighbours } from './driver/neighbours.ts';
 import { TaskDriver, type DriverWorld } from './driver/task-driver.ts';
@@ -377,6 +380,14 @@ export class Coordinator implements CoordinatorService {
 
   submitChunk(agentId: string, header: UpdateHeader, offset: number, data: Uint8Array): Promise<SubmitUpdateResponse> {
     return this.#sessions.submitChunk(agentId, header, offset, data);
+  }
+
+  folding(task: string, round: number): Folding | undefined {
+    return this.#sessions.folding(task, round);
+  }
+
+  submitPart(header: PartHeader, part: Part): Promise<SubmitPartResponse> {
+    return this.#sessions.submitPart(header, part);
   }
 
   readBlob(digest: Uint8Array, offset: number, lengthMax: number): Promise<BlobPart> {

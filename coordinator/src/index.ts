@@ -31,5 +31,7 @@ export {
   type RoundState,
 } from './round/round.ts';
 export { startCoordinator, type RunningCoordinator, type StartOptions } from './main.ts';
+export type { RelayFigures } from './relay/figures.ts';
+export { startRelay, type RelayOptions, type RunningRelay } from './relay/start-relay.ts';
 export { loadStrategy, type LoadedStrategy } from './strategies/load-strategy.ts';
 export { parseVariantPolicy, type VariantForm, type VariantPolicy } from './variants/forms.ts';

@@ -2,6 +2,7 @@ import { ConfigError } from '@commonweight/core';
 import { openCoordinator } from './coordinator.ts';
 import { serveGrpc } from './edges/grpc/server.ts';
 import { serveHttp } from './edges/http/server.ts';
+import { loopback } from './edges/loopback.ts';
 import { serveNats } from './edges/nats/server.ts';
 import type { KeepVersions } from './registry/collector.ts';
 import { loadStrategy } from './strategies/load-strategy.ts';
@@ -51,8 +52,6 @@ export interface RunningCoordinator {
   close(): Promise<void>;
 }
 
-const LOOPBACK = ['127.0.0.1', 'localhost', '[::1]', '::1'];
-
 /** Opens the data folder and all edges. Throws ConfigError, StoreError or an Error that names the port. */
 export async function startCoordinator(options: StartOptions): Promise<RunningCoordinator> {
   const { grpc, http, nats, log = () => {}, strategies = [], origins = [], ...store } = options;
@@ -95,19 +94,4 @@ function requireOrigins(origins: readonly string[]): void {
     const example = 'scheme, host and port as browsers send them, such as https://app.example, or *';
     throw new ConfigError(`--http-origin ${origin} is not an origin: give ${example}`, '--http-origin');
   }
-}
-
-function loopback(address: string, flag: string): { host: string; port: number } {
-  const at = address.lastIndexOf(':');
-  const [host, port] = [address.slice(0, at), Number(address.slice(at + 1))];
-  if (at < 1 || !Number.isInteger(port) || port < 0 || port > 65_535) {
-    throw new ConfigError(`${flag} ${address} is not host:port, such as 127.0.0.1:8443`, flag);
-  }
-  if (!LOOPBACK.includes(host)) {
-    throw new ConfigError(
-      `${flag} ${address} is not on this machine: until identities and TLS come, only 127.0.0.1 is served`,
-      flag,
-    );
-  }
-  return { host: host === 'localhost' ? '127.0.0.1' : host.replace(/^\[|\]$/g, ''), port };
 }

@@ -1,5 +1,6 @@
 import type { ChannelName } from './channels/channels.ts';
 import type { Promotion } from './channels/channel.ts';
+import type { Folding, Part } from './driver/parts.ts';
 import type { ReportCounts } from './reports/fleet-reports.ts';
 import type { VariantPolicy } from './variants/forms.ts';
 import type { VariantReport } from './variants/variants.ts';
@@ -12,12 +13,14 @@ import type {
   Hello,
   KeptCandidate,
   ModelSummary,
+  PartHeader,
   SessionRequest,
   SessionResponse,
   SignedChannel,
   SignedManifest,
   SignedResult,
   SignedVariantList,
+  SubmitPartResponse,
   SubmitUpdateResponse,
   TaskStatus,
   UpdateHeader,
@@ -75,15 +78,27 @@ export interface RolledBack {
   task: string;
 }
 
-/** Everything that an edge may ask of the coordinator. */
-export interface CoordinatorService {
-  readonly publicKey: Uint8Array;
+/** What agents ask: of a coordinator, or of a relay that stands before one. */
+export interface AgentGate {
   /** Begins an agent's session. A newer session of the same agent replaces the older. */
   connectAgent(hello: Hello, sink: AgentSink): AgentSession;
   updateStatus(updateId: Uint8Array): Promise<GetUpdateStatusResponse>;
   /** Takes a chunk of an update; the last one decides. */
   submitChunk(agentId: string, header: UpdateHeader, offset: number, data: Uint8Array): Promise<SubmitUpdateResponse>;
   readBlob(digest: Uint8Array, offset: number, lengthMax: number): Promise<BlobPart>;
+  /** Counts bytes on the wire for a task (all running ones where undefined). */
+  addBytes(direction: 'up' | 'down', task: string | undefined, bytes: number): void;
+  /** Counts a message whose bytes could not be decoded. */
+  addUndecodable(): void;
+}
+
+/** Everything that an edge may ask of the coordinator. */
+export interface CoordinatorService extends AgentGate {
+  readonly publicKey: Uint8Array;
+  /** How the updates of a round are folded; undefined where it takes no parts, or is over. */
+  folding(task: string, round: number): Folding | undefined;
+  /** Takes the sum of several updates whole, or says which of them keep it from being taken. */
+  submitPart(header: PartHeader, part: Part): Promise<SubmitPartResponse>;
   /** A version of a model; 0 is the newest. */
   getModel(model: string, version: number): Promise<SignedManifest>;
   /** Calls at once with the newest version, and again at each commit. Gives what ends it. */
@@ -134,10 +149,6 @@ export interface CoordinatorService {
   listCandidates(model: string): Promise<KeptCandidate[]>;
   /** What evaluations and statistics of a task, or of a model, came to. */
   listResults(of: { task: string } | { model: string }): Promise<SignedResult[]>;
-  /** Counts bytes on the wire for a task (all running ones where undefined). */
-  addBytes(direction: 'up' | 'down', task: string | undefined, bytes: number): void;
-  /** Counts a message whose bytes could not be decoded. */
-  addUndecodable(): void;
   /** Agents that were told to come back later because no task needed them, since the start. */
   readonly sentAway: number;
   /** Messages that could not be decoded, since the start. */

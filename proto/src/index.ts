@@ -3,6 +3,7 @@ export * from './gen/commonweight/v1/agent_pb.ts';
 export * from './gen/commonweight/v1/channel_pb.ts';
 export * from './gen/commonweight/v1/model_pb.ts';
 export * from './gen/commonweight/v1/release_pb.ts';
+export * from './gen/commonweight/v1/relay_pb.ts';
 export * from './gen/commonweight/v1/report_pb.ts';
 export * as inference from './gen/inference/open_inference_pb.ts';
 export * from './wire/signing.ts';

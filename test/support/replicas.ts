@@ -5,7 +5,7 @@ import { logistic, writeModel, type GridSpec } from '@commonweight/core';
 import { ManifestSchema, type Manifest } from '@commonweight/proto';
 import { expect } from 'vitest';
 import { openCoordinator } from '../../coordinator/src/coordinator.ts';
-import type { CoordinatorService } from '../../coordinator/src/service.ts';
+import type { AgentGate, CoordinatorService } from '../../coordinator/src/service.ts';
 import { PostgresServer } from './postgres.ts';
 import { temporaryFolder } from './processes.ts';
 import { config, invited, TestAgent } from './training.ts';
@@ -54,6 +54,8 @@ export async function spread(
   services: readonly CoordinatorService[],
   changes: object & { evaluators?: readonly string[]; strategy?: object },
   ids: readonly string[],
+  /** Where agents come, one after the other. */
+  gates: readonly AgentGate[] = services,
 ): Promise<{ agents: TestAgent[]; grid: GridSpec }> {
   const leader = services[0]!;
   await leader.importModel('flowers', writeModel(logistic({ inputs: 12, outputs: 3, seed: 1 })));
@@ -61,7 +63,7 @@ export async function spread(
   await leader.createTask('train', JSON.stringify({ ...config, cohort, ...changes }));
   const { evaluators = [] } = changes;
   const agents = [...ids, ...evaluators].map((id, i) => {
-    return new TestAgent(services[i % services.length]!, id, { evaluator: evaluators.includes(id) });
+    return new TestAgent(gates[i % gates.length]!, id, { evaluator: evaluators.includes(id) });
   });
   for (const agent of agents) agent.ready();
   // A round opens as soon as the minimum is ready.

@@ -14,7 +14,7 @@ import {
   type SessionResponse,
   type UpdateHeader,
 } from '@commonweight/proto';
-import type { AgentSession, CoordinatorService } from '../../coordinator/src/service.ts';
+import type { AgentGate, AgentSession, CoordinatorService } from '../../coordinator/src/service.ts';
 
 export const sha256 = (bytes: Uint8Array): Uint8Array => new Uint8Array(createHash('sha256').update(bytes).digest());
 /** Parameters of the model of these tests: 12 inputs, 3 outputs. */
@@ -40,10 +40,10 @@ export class TestAgent {
   readonly messages: SessionResponse[] = [];
   readonly id: string;
   readonly #session: AgentSession;
-  readonly #service: CoordinatorService;
+  readonly #service: AgentGate;
 
   /** `hello`: what it says of itself besides. */
-  constructor(service: CoordinatorService, id: string, hello: MessageInitShape<typeof HelloSchema> = {}) {
+  constructor(service: AgentGate, id: string, hello: MessageInitShape<typeof HelloSchema> = {}) {
     this.id = id;
     this.#service = service;
     const sink = { send: (message: SessionResponse) => this.messages.push(message), close: () => {} };

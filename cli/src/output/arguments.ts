@@ -3,6 +3,8 @@ import { isLabelValue, isName, LABELS_MAX } from '@commonweight/proto';
 import { InvalidArgumentError, type Command } from 'commander';
 
 export const GRPC_ADDRESS = '127.0.0.1:8443';
+/** Where a relay has its agents come. */
+export const RELAY_ADDRESS = '127.0.0.1:8450';
 export const HTTP_ADDRESS = '127.0.0.1:8080';
 export const COORDINATOR_URL: string = `grpc://${GRPC_ADDRESS}`;
 

@@ -6,12 +6,17 @@ import {
   isName,
   LABELS_MAX,
   OFFER_UPDATES_MAX,
+  RefusedUpdateSchema,
   SessionResponseSchema,
+  SubmitPartResponseSchema,
   SubmitUpdateResponseSchema,
   type GetUpdateStatusResponse,
   type Hello,
   type OfferedUpdate,
+  type PartHeader,
+  type RefusedUpdate,
   type SessionRequest,
+  type SubmitPartResponse,
   type SubmitUpdateResponse,
   type UpdateHeader,
 } from '@commonweight/proto';
@@ -22,8 +27,18 @@ import type { ReceiptRecord } from '../store/store.ts';
 import type { Calibrations } from '../variants/calibrations.ts';
 import { Dismissals } from './dismissals.ts';
 import type { Fleet } from './fleet.ts';
+import type { Folding, Part } from './parts.ts';
 import { isCounted, receiptToWire } from './receipts.ts';
-import { hex, isWhole, ownsId, receiptMessage, type Offered, type Submission, type TaskWork } from './task-work.ts';
+import {
+  fromHex,
+  hex,
+  isWhole,
+  ownsId,
+  receiptMessage,
+  type Offered,
+  type Submission,
+  type TaskWork,
+} from './task-work.ts';
 import { Uploads } from './uploads.ts';
 
 const SESSIONS_MAX = 20_000;
@@ -34,7 +49,7 @@ const HEARTBEAT_MS = 5_000;
 const TEXT_MAX = 64;
 
 /** What an agent says of itself that it may not, in words. */
-function wrongWith({ capabilities, conditions, labels }: Hello): string | undefined {
+export function wrongWith({ capabilities, conditions, labels }: Hello): string | undefined {
   const all = Object.entries(labels);
   if (all.length > LABELS_MAX) return `it may have up to ${LABELS_MAX} labels`;
   const wrong = all.find(([label, value]) => !isName(label) || value.length > TEXT_MAX);
@@ -214,6 +229,40 @@ export class AgentSessions {
       return create(SubmitUpdateResponseSchema, { offset: BigInt(received.offset) });
     }
     return this.#answer(header, await task.submit(header, received.payload));
+  }
+
+  folding(task: string, round: number): Folding | undefined {
+    return this.#world.task(task)?.folding(round);
+  }
+
+  /** Takes the sum of several updates, or says which of them keep it from being taken. Throws ServiceError where it is none. */
+  async submitPart({ task: name, updates }: PartHeader, part: Part): Promise<SubmitPartResponse> {
+    const reason = this.#world.refusesUploads();
+    if (reason !== undefined) throw new ServiceError('resource-exhausted', reason);
+    const task = this.#world.task(name);
+    if (task === undefined) throw new ServiceError('not-found', `there is no task "${name.slice(0, 80)}"`);
+    if (part.updates.length !== updates || new Set(part.updates.map(({ agentId }) => agentId)).size !== updates)
+      throw new ServiceError('invalid', 'a part has one update of each of its agents, and as many as it says');
+    const foreign = part.updates.find((header) => header.task !== name || !ownsId(header.agentId, header));
+    if (foreign !== undefined)
+      throw new ServiceError('invalid', `a part has an update that is none of ${foreign.agentId.slice(0, 80)}`);
+    const damaged = part.updates.find((header) => !isWhole(header));
+    if (damaged !== undefined)
+      throw new ServiceError('invalid', `the header of the update of ${damaged.agentId} is damaged`);
+    const refusals = await task.submitPart(part);
+    const refused = [...refusals].map(([id, submission]) => this.#refused(fromHex(id), submission));
+    return create(SubmitPartResponseSchema, { accepted: refused.length === 0, refused });
+  }
+
+  #refused(updateId: Uint8Array, submission: Submission): RefusedUpdate {
+    const { signer } = this.#world;
+    if ('accepted' in submission || ('refusal' in submission && submission.refusal === 'duplicate'))
+      return create(RefusedUpdateSchema, { updateId, held: true });
+    const receipt = 'ended' in submission ? submission.ended : submission.receipt;
+    return create(RefusedUpdateSchema, {
+      updateId,
+      ...(receipt === undefined ? {} : { receipt: receiptToWire(signer, receipt) }),
+    });
   }
 
   addBytes(direction: 'up' | 'down', name: string | undefined, bytes: number): void {

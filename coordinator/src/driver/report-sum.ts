@@ -55,6 +55,11 @@ export class ReportSum implements FoldedSum {
     this.#sum.merge(ExactSum.fromBytes(part));
   }
 
+  addPart(part: Uint8Array, counted: ReadonlyMap<string, Counted>): void {
+    this.add(part);
+    for (const [id, { weight, metrics }] of counted) this.#counted.set(id, { weight, metrics });
+  }
+
   reset(): void {
     this.#sum.reset();
     this.#counted = new Map();

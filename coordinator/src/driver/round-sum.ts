@@ -61,6 +61,8 @@ export interface FoldedSum {
   resume(part: Uint8Array, counted: ReadonlyMap<string, Counted>): void;
   /** Adds another coordinator's part. Throws CodecError where the bytes are none. */
   add(part: Uint8Array): void;
+  /** Adds a relay's part, with the updates that are in it. */
+  addPart(part: Uint8Array, counted: ReadonlyMap<string, Counted>): void;
 }
 
 /**
@@ -195,6 +197,11 @@ export class RoundSum implements FoldedSum {
 
   add(part: Uint8Array): void {
     this.#sum.merge(ExactSum.fromBytes(part));
+  }
+
+  addPart(part: Uint8Array, counted: ReadonlyMap<string, Counted>): void {
+    this.add(part);
+    for (const [id, { weight, metrics }] of counted) this.#counted.set(id, { weight, metrics });
   }
 
   reset(): void {

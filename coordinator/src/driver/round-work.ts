@@ -113,6 +113,12 @@ export class RoundWork {
     return sum;
   }
 
+  /** Of the updates of a round whose sum is enough, so that others may hand in parts of it. */
+  partsGridOf(state: RoundState): GridSpec | undefined {
+    if (state.phase !== 'Collecting' || this.asynchronous !== undefined || !this.#isTraining(state)) return undefined;
+    return this.training?.sum.seesEach === false ? this.training.grid : undefined;
+  }
+
   expectedOf(state: RoundState): Expected {
     const { length } = this.sumOf(state);
     const { format, weightMax } = this.#isTraining(state) ? this.#update : REPORT;

@@ -85,6 +85,17 @@ export class SharedRound {
     return claimed === 'held' ? 'duplicate' : 'not-collecting';
   }
 
+  /**
+   * Makes all updates of a part this coordinator's, or none where some cannot be: those it gives. Throws ServiceError where the round takes
+   * none any more.
+   */
+  async claimAll(key: RoundKey, updates: ReadonlyMap<string, Taken>): Promise<ReadonlyMap<string, Refusal>> {
+    const claims = [...updates].map(([updateId, taken]) => ({ updateId, ...taken }));
+    const claimed = await this.#shares.claimAll(key, claims);
+    if (claimed === 'closed') throw movedOn();
+    return new Map([...claimed].map(([id, why]) => [id, why === 'held' ? 'duplicate' : 'not-collecting'] as const));
+  }
+
   /** What is in the parts of this and all other replicas since it was last read, and what is not any more. */
   async read(
     key: RoundKey,

@@ -46,6 +46,7 @@ import { noCounts, properMetrics, type Counters } from './counters.ts';
 import type { Fleet } from './fleet.ts';
 import { Invitations, type Champion } from './invitations.ts';
 import { endedBy, Outcomes, type AgentReceipt, type Collected } from './outcomes.ts';
+import { takePart, type Folding, type Part, type PartRefusals } from './parts.ts';
 import { isFinal, rejectedReceipt, type Refusal } from './receipts.ts';
 import type { FoldedSum } from './round-sum.ts';
 import { RoundWork } from './round-work.ts';
@@ -397,6 +398,38 @@ export class TaskDriver implements TaskWork {
       // Without rounds its place is somebody else's now.
       if (this.#work.asynchronous !== undefined) await this.#step(this.#tick());
       return { accepted: true };
+    });
+  }
+
+  folding(round: number): Folding | undefined {
+    const state = this.#state;
+    if (round !== state.round || this.#work.partsGridOf(state) === undefined) return undefined;
+    return { configJson: this.#configJson, baseVersion: state.version, parameters: this.#base.weights.length };
+  }
+
+  submitPart(part: Part): Promise<PartRefusals> {
+    return this.#enqueue(async () => {
+      const round = this.#state;
+      const refusals = await takePart(part, {
+        key: this.#key,
+        version: round.version,
+        sum: this.#sum,
+        grid: this.#work.partsGridOf(round),
+        shared: this.#shared,
+        ended: (updateId) => this.#world.store.receipt(updateId),
+        refusalOf: (header) => this.refusalOfHeader(header),
+        refuse: (header, refusal) => this.#refuse(header, refusal),
+      });
+      if (refusals.size > 0) return refusals;
+      const updates = part.updates.map(updateOf);
+      for (const { agentId } of updates) this.#world.fleet.setReady(agentId, true, this.#world.nowMs());
+      await this.#step({
+        type: 'PartReceived',
+        nowMs: this.#world.nowMs(),
+        round: round.round,
+        updates: updates.map(({ agentId, updateId }) => ({ agentId, updateId })),
+      });
+      return refusals;
     });
   }
 

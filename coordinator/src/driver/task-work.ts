@@ -17,6 +17,7 @@ import type { Call } from '../return-time.ts';
 import { ServiceError } from '../service.ts';
 import type { ReceiptRecord, StoreReads } from '../store/store.ts';
 import { invitationToken } from './invitations.ts';
+import type { Folding, Part, PartRefusals } from './parts.ts';
 import { isFinal, receiptToWire, type Refusal } from './receipts.ts';
 import type { Expected } from './round-work.ts';
 
@@ -49,6 +50,10 @@ export interface TaskWork {
   refusalOfHeader(header: UpdateHeader): Refusal | undefined;
   /** Folds an update into the sum, or refuses it for good. */
   submit(header: UpdateHeader, payload: Uint8Array): Promise<Submission>;
+  /** How the updates of a round are folded; undefined where it takes no parts, or is over. */
+  folding(round: number): Folding | undefined;
+  /** Adds the sum of several updates, all of it or nothing. Throws ServiceError where it is none. */
+  submitPart(part: Part): Promise<PartRefusals>;
   /** Refuses an update whose bytes were not even asked for. */
   refuse(header: UpdateHeader, refusal: Refusal): Promise<Submission>;
   holds(updateId: Uint8Array): boolean;
@@ -71,6 +76,11 @@ export function refusalOf(header: UpdateHeader, { state, asynchronous, signer, e
   if (verdict !== 'accepted') return verdict;
   if (asynchronous !== undefined && !equalBytes(header.invitation, invitationToken(signer, header)))
     return 'not-invited';
+  return refusalOfFields(header, expected);
+}
+
+/** What the fields of a header say, whatever the round. */
+export function refusalOfFields(header: UpdateHeader, expected: Expected): Refusal | undefined {
   const { format, bytesMin, bytesMax } = expected;
   if (header.encoding !== formatToWire(format).encoding) return 'wrong-encoding';
   const isCompressed = header.rawSize > 0n;

@@ -2,6 +2,7 @@ import type { OfferedUpdate, SignedCandidate, UpdateHeader } from '@commonweight
 import { properMetrics, type Counters } from '../driver/counters.ts';
 import type { Fleet } from '../driver/fleet.ts';
 import { Invitations } from '../driver/invitations.ts';
+import { takePart, type Folding, type Part, type PartRefusals } from '../driver/parts.ts';
 import { isFinal, rejectedReceipt, type Refusal } from '../driver/receipts.ts';
 import type { FoldedSum } from '../driver/round-sum.ts';
 import { RoundWork } from '../driver/round-work.ts';
@@ -203,6 +204,34 @@ export class FollowerTask implements TaskWork {
       this.#take(updateOf(header));
       this.#world.fleet.setReady(header.agentId, true, this.#world.nowMs());
       return { accepted: true };
+    });
+  }
+
+  folding(round: number): Folding | undefined {
+    const state = this.#state;
+    if (round !== state.round || this.#work.partsGridOf(state) === undefined) return undefined;
+    const { configJson } = this.#record;
+    return { configJson, baseVersion: state.version, parameters: this.#base.weights.length };
+  }
+
+  submitPart(part: Part): Promise<PartRefusals> {
+    return this.#enqueue(async () => {
+      const refusals = await takePart(part, {
+        key: this.#key,
+        version: this.#state.version,
+        sum: this.#sum,
+        grid: this.#work.partsGridOf(this.#state),
+        shared: this.#shared,
+        ended: (updateId) => this.#world.store.receipt(updateId),
+        refusalOf: (header) => this.refusalOfHeader(header),
+        refuse: (header, refusal) => this.#refuse(header, refusal),
+      });
+      if (refusals.size > 0) return refusals;
+      for (const update of part.updates.map(updateOf)) {
+        this.#take(update);
+        this.#world.fleet.setReady(update.agentId, true, this.#world.nowMs());
+      }
+      return refusals;
     });
   }
 

@@ -9,10 +9,12 @@ import {
   type Hello,
   type KeptCandidate,
   type ModelSummary,
+  type PartHeader,
   type SignedChannel,
   type SignedManifest,
   type SignedResult,
   type SignedVariantList,
+  type SubmitPartResponse,
   type SubmitUpdateResponse,
   type TaskStatus,
   type UpdateHeader,
@@ -25,6 +27,7 @@ import { AgentSessions } from '../driver/agent-sessions.ts';
 import { Fleet } from '../driver/fleet.ts';
 import { CHECKPOINT_MS } from '../driver/neighbours.ts';
 import { once, type Once } from '../driver/once.ts';
+import type { Folding, Part } from '../driver/parts.ts';
 import { rejectedReceipt } from '../driver/receipts.ts';
 import type { Signer } from '../identity/signer.ts';
 import { RegistryReads } from '../registry/registry.ts';
@@ -201,6 +204,14 @@ export class Follower implements CoordinatorService {
 
   submitChunk(agentId: string, header: UpdateHeader, offset: number, data: Uint8Array): Promise<SubmitUpdateResponse> {
     return this.#sessions.submitChunk(agentId, header, offset, data);
+  }
+
+  folding(task: string, round: number): Folding | undefined {
+    return this.#sessions.folding(task, round);
+  }
+
+  submitPart(header: PartHeader, part: Part): Promise<SubmitPartResponse> {
+    return this.#sessions.submitPart(header, part);
   }
 
   readBlob(digest: Uint8Array, offset: number, lengthMax: number): Promise<BlobPart> {

@@ -125,6 +125,8 @@ function serviceOf(replica: Replica): CoordinatorService {
     connectAgent: (hello: Hello, sink: AgentSink): AgentSession => now().connectAgent(hello, sink),
     updateStatus: (updateId) => now().updateStatus(updateId),
     submitChunk: (agentId, header, offset, data) => now().submitChunk(agentId, header, offset, data),
+    folding: (task, round) => now().folding(task, round),
+    submitPart: (header, part) => now().submitPart(header, part),
     readBlob: (digest, offset, lengthMax) => now().readBlob(digest, offset, lengthMax),
     getModel: (model, version) => now().getModel(model, version),
     watchModel: (model, onRelease: (release: SignedManifest) => void) =>

@@ -100,6 +100,8 @@ function buffering(state: Collecting, event: PhaseEvent, policy: BufferPolicy): 
     case 'AgentOut':
       return still(event.round === state.round ? withOut(freed(state, event), event.agentId) : freed(state, event));
     case 'AgentBack':
+    // Without rounds nobody hands in parts.
+    case 'PartReceived':
     case 'Published':
     case 'Proposed':
     case 'Refused':

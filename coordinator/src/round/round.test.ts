@@ -491,3 +491,12 @@ describe('an evaluator by whom the others are judged', () => {
     expect(stepped(open, rooted, update('a'), update('b'), update('x'), tick(1000)).phase).toBe('Publishing');
   });
 });
+
+test('Collecting: a part counts as a whole, and closes the round only once all of it is in', () => {
+  const updates = ['a', 'b', 'c'].map((agentId) => ({ agentId, updateId: `update of ${agentId}` }));
+  const away = after(collecting, { type: 'AgentAway', nowMs: 100, agentId: 'b' });
+  const { state, effects } = step(away, { type: 'PartReceived', nowMs: 200, round: 1, updates }, policy);
+  expect(state).toMatchObject({ phase: 'Publishing', accepted: updates, away: {} });
+  expect(effects).toEqual([{ type: 'Publish', round: 1, version: 7, accepted: updates }]);
+  expect(step(collecting, { type: 'PartReceived', nowMs: 200, round: 2, updates }, policy).state).toBe(collecting);
+});

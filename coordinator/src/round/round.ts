@@ -123,6 +123,8 @@ export type RoundEvent =
   /** `judges` are those who may evaluate a candidate now, or have what the others are judged by. */
   | { type: 'Tick'; nowMs: number; ready: readonly string[]; judges?: readonly string[] }
   | ({ type: 'UpdateReceived'; nowMs: number } & OfferedUpdate)
+  /** Updates that came as one sum: all of them are judged acceptable, and the round may close only once all are in. */
+  | { type: 'PartReceived'; nowMs: number; round: number; updates: readonly AcceptedUpdate[] }
   | { type: 'AgentAway'; nowMs: number; agentId: string }
   | { type: 'AgentBack'; nowMs: number; agentId: string }
   /** The agent's update was refused or its training failed: it delivers nothing more in this round. */
@@ -342,6 +344,8 @@ function collecting(state: Collecting, event: PhaseEvent, policy: RoundPolicy): 
       };
       return closeIfDue(next, event.nowMs, policy);
     }
+    case 'PartReceived':
+      return event.round === state.round ? partReceived(state, event, policy) : still(state);
     case 'AgentAway':
       if (!state.cohort.includes(event.agentId) || event.agentId in state.away) return still(state);
       return still({ ...state, away: { ...state.away, [event.agentId]: event.nowMs } });
@@ -362,6 +366,15 @@ function collecting(state: Collecting, event: PhaseEvent, policy: RoundPolicy): 
     case 'Refused':
       return still(state);
   }
+}
+
+function partReceived(
+  state: Collecting,
+  { nowMs, updates }: Extract<RoundEvent, { type: 'PartReceived' }>,
+  policy: RoundPolicy,
+): Step {
+  const away = updates.reduce((left, { agentId }) => without(left, agentId), state.away);
+  return closeIfDue({ ...state, accepted: [...state.accepted, ...updates], away }, nowMs, policy);
 }
 
 /** It is not full any more. */

@@ -128,37 +128,53 @@ export class PostgresShares implements Shares {
       await this.#requireAlive(client);
       claimed = 'closed';
       if (!(await isOpen(client, key))) return;
-      const { agentId, updateId, weight, metrics } = claim;
-      // An agent that had given up and delivers after all is welcome.
-      const sql = `INSERT INTO claims VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (task, round, agent_id) DO UPDATE
-        SET update_id = excluded.update_id, weight = excluded.weight, metrics_json = excluded.metrics_json,
-            replica = excluded.replica, kept = excluded.kept
-        WHERE length(claims.update_id) = 0 OR (claims.update_id = excluded.update_id AND claims.replica = excluded.replica)`;
-      const kept = Number(payload !== undefined);
-      const row = [
-        key.task,
-        key.round,
-        agentId,
-        fromHex(updateId),
-        weight,
-        JSON.stringify(metrics),
-        this.replica,
-        kept,
-      ];
-      const { rowCount } = await client.query(sql, row);
-      if (rowCount === 0) {
-        const before = await client.query<Row>(
-          'SELECT update_id FROM claims WHERE task = $1 AND round = $2 AND agent_id = $3',
-          [key.task, key.round, agentId],
-        );
-        claimed = toHex(bytesOf(before.rows[0] ?? {}, 'update_id')) === updateId ? 'held' : 'taken';
-        return;
-      }
-      if (payload !== undefined) await putPart(client, key, updateId, payload);
+      claimed = await this.#claim(client, key, { ...claim, isKept: payload !== undefined });
+      if (claimed !== 'claimed') return;
+      if (payload !== undefined) await putPart(client, key, claim.updateId, payload);
       await notify(client, { kind: 'claims', task: key.task });
-      claimed = 'claimed';
     });
     return claimed;
+  }
+
+  async claimAll(key: RoundKey, claims: readonly Claim[]): Promise<'closed' | ReadonlyMap<string, 'held' | 'taken'>> {
+    let result: 'closed' | Map<string, 'held' | 'taken'> = 'closed';
+    await this.#transaction('claim the updates of a part', async (client) => {
+      await this.#requireAlive(client);
+      result = 'closed';
+      if (!(await isOpen(client, key))) return;
+      const failed = new Map<string, 'held' | 'taken'>();
+      await client.query('SAVEPOINT part');
+      // In one order, so that two replicas never wait for each other.
+      for (const claim of claims.toSorted((a, b) => (a.agentId < b.agentId ? -1 : 1))) {
+        const claimed = await this.#claim(client, key, { ...claim, isKept: false });
+        if (claimed !== 'claimed') failed.set(claim.updateId, claimed);
+      }
+      result = failed;
+      if (failed.size > 0) await client.query('ROLLBACK TO SAVEPOINT part');
+      else await notify(client, { kind: 'claims', task: key.task });
+    });
+    return result;
+  }
+
+  async #claim(
+    client: PoolClient,
+    key: RoundKey,
+    { agentId, updateId, weight, metrics, isKept }: Claim & { isKept: boolean },
+  ): Promise<'claimed' | 'held' | 'taken'> {
+    // An agent that had given up and delivers after all is welcome.
+    const sql = `INSERT INTO claims VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (task, round, agent_id) DO UPDATE
+      SET update_id = excluded.update_id, weight = excluded.weight, metrics_json = excluded.metrics_json,
+          replica = excluded.replica, kept = excluded.kept
+      WHERE length(claims.update_id) = 0 OR (claims.update_id = excluded.update_id AND claims.replica = excluded.replica)`;
+    const { task, round } = key;
+    const id = fromHex(updateId);
+    const row = [task, round, agentId, id, weight, JSON.stringify(metrics), this.replica, Number(isKept)];
+    if ((await client.query(sql, row)).rowCount !== 0) return 'claimed';
+    const before = await client.query<Row>(
+      'SELECT update_id FROM claims WHERE task = $1 AND round = $2 AND agent_id = $3',
+      [task, round, agentId],
+    );
+    return toHex(bytesOf(before.rows[0] ?? {}, 'update_id')) === updateId ? 'held' : 'taken';
   }
 
   async giveUp({ task, round }: RoundKey, agentId: string): Promise<void> {

@@ -75,6 +75,8 @@ export interface Shares {
   claims(key: RoundKey): Promise<ClaimRow[]>;
   /** Before an update counts as taken. A payload goes into the rows with it, and then the claim is kept from the start. */
   claim(key: RoundKey, claim: Claim, payload?: Uint8Array): Promise<Claimed>;
+  /** The same for several, all of them or none: gives what keeps some from being claimed. */
+  claimAll(key: RoundKey, claims: readonly Claim[]): Promise<'closed' | ReadonlyMap<string, 'held' | 'taken'>>;
   /** The agent delivers nothing in this round; a claim that is there stays. */
   giveUp(key: RoundKey, agentId: string): Promise<void>;
   /** Gives back the claims of this replica that are not in the rows: its part is gone. */

@@ -83,7 +83,7 @@ export class ExactSum {
   /** Adds another sum over the same grid. */
   merge(other: ExactSum): void {
     invariant(other.length === this.length, 'sums of one model have one length');
-    invariant(sameGrid(other.grid, this.grid), 'sums of one round have one grid');
+    invariant(isSameGrid(other.grid, this.grid), 'sums of one round have one grid');
     const bytes = other.#bytes();
     for (let start = 0; start < this.length; start += FOLD_VALUES) {
       const end = Math.min(start + FOLD_VALUES, this.length);
@@ -105,6 +105,18 @@ export class ExactSum {
   totals(): BigInt64Array {
     const { words } = this.#sums;
     return new BigInt64Array(words.slice(0, 2 * this.length).buffer);
+  }
+
+  /** Whether no value is larger than those of updates of this weight together can be. A sum that somebody else made may say anything. */
+  get isWithinCaps(): boolean {
+    const { words } = this.#sums;
+    const { valueMaxExponent, lsbExponent } = this.grid;
+    const bound = this.#totalWeight * 2 ** (valueMaxExponent - lsbExponent);
+    for (let i = 0; i < 2 * this.length; i += 2) {
+      // In float64, whose rounding is far below what the sum has room for.
+      if (Math.abs(words[i + 1]! * 2 ** 32 + (words[i]! >>> 0)) > bound) return false;
+    }
+    return true;
   }
 
   /** Empties the sum for another round on the same grid. */
@@ -224,5 +236,5 @@ function together<W extends Weighted>(updates: readonly W[], { lsbExponent, valu
 
 const accumulator = (length: number): Accumulator => wasmAccumulator(length) ?? plainAccumulator(length);
 
-const sameGrid = (a: GridSpec, b: GridSpec): boolean =>
+export const isSameGrid = (a: GridSpec, b: GridSpec): boolean =>
   a.lsbExponent === b.lsbExponent && a.valueMaxExponent === b.valueMaxExponent && a.weightMax === b.weightMax;

@@ -24,6 +24,11 @@ export const REPORT_VERSIONS_MAX = 8;
 /** Ids in one offer of an agent's outbox. */
 export const OFFER_UPDATES_MAX = 64;
 
+/** Updates that a relay may hand in as one part. */
+export const PART_UPDATES_MAX = 1_000;
+/** Bytes of the header of an update in a part, and of the headers in one message of it: all of a message has room. */
+export const PART_HEADER_BYTES_MAX: number = 8 * 1024;
+
 /** Bytes of one agent's calibration report: it goes as one message of its session. */
 export const CALIBRATION_REPORT_BYTES_MAX: number = 512 * 1024;
 /** Bins of one histogram in a calibration report. */

@@ -15,7 +15,7 @@ import {
   type SubmitUpdateResponse,
   type UpdateHeader,
 } from '@commonweight/proto';
-import { ServiceError, type AgentSession, type CoordinatorService } from '../../service.ts';
+import { ServiceError, type AgentGate, type AgentSession } from '../../service.ts';
 import { returnAfterMs } from '../../return-time.ts';
 import { chunkTurn } from '../pace.ts';
 import { download, fail, unary } from './handlers.ts';
@@ -30,7 +30,7 @@ interface Sessions {
 }
 
 export const agentHandlers = (
-  service: CoordinatorService,
+  service: AgentGate,
   closing: AbortSignal,
   sessions: Sessions = { open: 0 },
 ): UntypedServiceImplementation => ({
@@ -54,7 +54,7 @@ export const agentHandlers = (
 });
 
 async function runSession(
-  service: CoordinatorService,
+  service: AgentGate,
   call: ServerDuplexStream<SessionRequest, SessionResponse>,
   { closing, sessions }: { closing: AbortSignal; sessions: Sessions },
 ): Promise<void> {
@@ -94,7 +94,7 @@ async function runSession(
 }
 
 async function submit(
-  service: CoordinatorService,
+  service: AgentGate,
   call: ServerReadableStream<SubmitUpdateRequest, SubmitUpdateResponse>,
 ): Promise<SubmitUpdateResponse> {
   let header: UpdateHeader | undefined;

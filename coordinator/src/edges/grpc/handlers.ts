@@ -1,6 +1,6 @@
 import type { handleServerStreamingCall, handleUnaryCall, ServerWritableStream } from '@grpc/grpc-js';
 import { CHUNK_BYTES_MAX } from '@commonweight/proto';
-import { ServiceError, type CoordinatorService } from '../../service.ts';
+import { ServiceError, type AgentGate } from '../../service.ts';
 import { chunkTurn } from '../pace.ts';
 import { toGrpc } from './status.ts';
 
@@ -56,7 +56,7 @@ interface DownloadRequest {
 
 /** Streams a blob from an offset in chunks. */
 export function download<I extends DownloadRequest, O>(
-  service: CoordinatorService,
+  service: Pick<AgentGate, 'readBlob' | 'addBytes'>,
   toMessage: (chunk: { offset: bigint; totalSize: bigint; data: Uint8Array }) => O,
 ): handleServerStreamingCall<I, O> {
   return streaming(async (call) => {

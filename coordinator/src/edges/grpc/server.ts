@@ -1,17 +1,25 @@
 import { setMaxListeners } from 'node:events';
 import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { ReflectionService } from '@grpc/reflection';
-import { AdminService, AgentService, grpcMethods, MESSAGE_BYTES_MAX, ModelService } from '@commonweight/proto';
+import {
+  AdminService,
+  AgentService,
+  grpcMethods,
+  MESSAGE_BYTES_MAX,
+  ModelService,
+  RelayService,
+} from '@commonweight/proto';
 import { HealthImplementation } from 'grpc-health-check';
 import { toBinary, type DescFile, type DescService } from '@bufbuild/protobuf';
 import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
-import type { CoordinatorService } from '../../service.ts';
+import type { AgentGate, CoordinatorService } from '../../service.ts';
 import { adminHandlers } from './admin-handlers.ts';
 import { agentHandlers } from './agent-handlers.ts';
 import { connectionsOf } from './connections.ts';
 import { inTurn, widenConnections } from './flow-control.ts';
 import { modelHandlers } from './model-handlers.ts';
 import { patient } from './patience.ts';
+import { relayHandlers } from './relay-handlers.ts';
 
 /** A server that listens. */
 export interface Listening {
@@ -34,23 +42,50 @@ const OPTIONS = {
   'grpc.keepalive_timeout_ms': 10_000,
 };
 
-/** Serves agents, apps and administrators over gRPC. Throws naming the port where it is in use. */
-export async function serveGrpc(
-  service: CoordinatorService,
-  { host, port, patienceMs = PATIENCE_MS }: { host: string; port: number; patienceMs?: number },
+/** A service with what answers its calls. */
+interface Served {
+  service: DescService;
+  handlersOf(closing: AbortSignal): UntypedServiceImplementation;
+}
+
+interface Place {
+  host: string;
+  port: number;
+  patienceMs?: number;
+}
+
+/** Serves agents, apps, administrators and relays over gRPC. Throws naming the port where it is in use. */
+export const serveGrpc = (service: CoordinatorService, place: Place): Promise<Listening> =>
+  serve(service, place, [
+    { service: AgentService, handlersOf: (closing) => agentHandlers(service, closing) },
+    { service: ModelService, handlersOf: (closing) => modelHandlers(service, closing) },
+    { service: AdminService, handlersOf: (closing) => adminHandlers(service, closing) },
+    { service: RelayService, handlersOf: () => relayHandlers(service) },
+  ]);
+
+/** Serves agents alone, as a relay does. Throws naming the port where it is in use. */
+export const serveAgents = (gate: AgentGate, place: Place): Promise<Listening> =>
+  serve(gate, place, [{ service: AgentService, handlersOf: (closing) => agentHandlers(gate, closing) }]);
+
+async function serve(
+  gate: Pick<AgentGate, 'addUndecodable'>,
+  { host, port, patienceMs = PATIENCE_MS }: Place,
+  served: readonly Served[],
 ): Promise<Listening> {
-  const { submitUpdate, importModel } = { ...grpcMethods(AgentService), ...grpcMethods(AdminService) };
-  const large = { inTurns: [submitUpdate!.path], atOnce: [importModel!.path] };
+  const { submitUpdate, importModel, submitPart } = {
+    ...grpcMethods(AgentService),
+    ...grpcMethods(AdminService),
+    ...grpcMethods(RelayService),
+  };
+  const large = { inTurns: [submitUpdate!.path], atOnce: [importModel!.path, submitPart!.path] };
   const server = new Server({ ...OPTIONS, interceptors: [inTurn(large, patient(patienceMs))] });
   widenConnections(server);
   const connections = connectionsOf(server);
   const closing = new AbortController();
   // Each open stream listens.
   setMaxListeners(0, closing.signal);
-  add(server, service, AgentService, agentHandlers(service, closing.signal));
-  add(server, service, ModelService, modelHandlers(service, closing.signal));
-  add(server, service, AdminService, adminHandlers(service, closing.signal));
-  const services = [AgentService, ModelService, AdminService];
+  for (const { service, handlersOf } of served) add(server, gate, service, handlersOf(closing.signal));
+  const services = served.map(({ service }) => service);
   const health = new HealthImplementation(
     Object.fromEntries(['', ...services.map(({ typeName }) => typeName)].map((name) => [name, 'SERVING'])),
   );
@@ -73,7 +108,7 @@ export const portError = (what: string, host: string, port: number, cause: Error
 
 function add(
   server: Server,
-  coordinator: CoordinatorService,
+  gate: Pick<AgentGate, 'addUndecodable'>,
   service: DescService,
   handlers: UntypedServiceImplementation,
 ): void {
@@ -82,7 +117,7 @@ function add(
       try {
         return method.requestDeserialize(bytes);
       } catch (cause) {
-        coordinator.addUndecodable();
+        gate.addUndecodable();
         throw cause;
       }
     };
