@@ -4,26 +4,26 @@
 // It needs the package sharp, which reads the files.
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { connect, InputError } from '@commonweight/client-sdk';
+import { argumentsOf, orEnd } from '../arguments.js';
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
+const { values, positionals } = argumentsOf(
+  'classify IMAGE... [--model NAME] [--channel NAME] [--coordinator URL] [--cache FOLDER] [--json]',
+  {
     model: { type: 'string', default: 'digits' },
     channel: { type: 'string', default: 'latest' },
     coordinator: { type: 'string', default: 'grpc://127.0.0.1:8443' },
     cache: { type: 'string', default: join(homedir(), '.cache', 'classify') },
     json: { type: 'boolean', default: false },
   },
-});
-if (positionals.length === 0) {
-  console.error('usage: classify IMAGE... [--model NAME] [--channel NAME] [--json]');
-  process.exit(2);
-}
+  { positionalsMin: 1, positionalsMax: Infinity },
+);
 
 // A program that runs for a second has nothing to report.
-const client = await connect(values.coordinator, { cacheDir: values.cache, readyTimeoutMs: 10_000, reports: false });
+const client = await orEnd(
+  'classify',
+  connect(values.coordinator, { cacheDir: values.cache, readyTimeoutMs: 10_000, reports: false }),
+);
 try {
   const model = await client.model(values.model, { channel: values.channel });
   const name = model.contract.inputs[0].name;

@@ -1,21 +1,23 @@
 // A web service that answers with a live model. It takes requests while versions are swapped underneath, and tells what was right later.
 //   node examples/service/server.js [--model digits] [--channel latest] [--coordinator grpc://127.0.0.1:8443] [--port 3000]
-import { parseArgs } from 'node:util';
 import { connect, InputError, ModelError } from '@commonweight/client-sdk';
 import fastify from 'fastify';
+import { argumentsOf, orEnd } from '../arguments.js';
 
-const { values } = parseArgs({
-  options: {
+const { values } = argumentsOf(
+  'server.js [--model NAME] [--channel NAME] [--coordinator URL] [--port N] [--cache FOLDER]',
+  {
     model: { type: 'string', default: 'digits' },
     channel: { type: 'string', default: 'latest' },
     coordinator: { type: 'string', default: 'grpc://127.0.0.1:8443' },
     port: { type: 'string', default: '3000' },
     cache: { type: 'string', default: '.commonweight/service' },
   },
-});
+);
 
-const client = await connect(values.coordinator, { cacheDir: values.cache, labels: { app: 'service' } });
-const model = await client.model(values.model, { channel: values.channel, feedback: true });
+const connecting = connect(values.coordinator, { cacheDir: values.cache, labels: { app: 'service' } });
+const client = await orEnd('service', connecting);
+const model = await orEnd('service', client.model(values.model, { channel: values.channel, feedback: true }));
 
 const app = fastify({ logger: { level: 'warn' } });
 model.on('version', ({ from, to, reason }) => app.log.warn(`version ${from ?? 'none'} -> ${to} (${reason})`));

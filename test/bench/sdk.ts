@@ -41,6 +41,8 @@ const AWAY_QUICK_MS = 30_000;
 const MODEL = { inputs: 784, hidden: [12, 33], outputs: 10, seed: 1 };
 /** Versions of the model whose outputs are its version, swapped while predictions run. */
 const SWAPS = 100;
+/** Of these, those after which memory is to grow no more. */
+const SWAPS_TO_WARM_UP = 20;
 const CALLERS = 8;
 
 /**
@@ -160,20 +162,22 @@ async function swapUnderLoad(ports: {
         (isSwapping ? swapping : calm).push(performance.now() - startMs);
       }
     });
-    await until('calm predictions', 20_000, () => calm.length >= 5000);
-    const before = process.memoryUsage.rss();
+    await until('calm predictions', 120_000, () => calm.length >= 5000);
+    let before = 0;
     isSwapping = true;
     for (let version = 2; version <= SWAPS + 1; version += 1) {
+      if (version === SWAPS_TO_WARM_UP + 2) before = process.memoryUsage.rss();
       const active = activeAt(model, version);
       publish(version);
       await active;
     }
     isSwapping = false;
     const after = process.memoryUsage.rss();
-    await until('100,000 predictions', 60_000, () => predictions >= 100_000);
+    await until('100,000 predictions', 600_000, () => predictions >= 100_000);
     done = true;
     await Promise.all(callers);
     return {
+      swaps: SWAPS,
       predictions,
       failed_predictions: failed,
       wrong_version: wrong,

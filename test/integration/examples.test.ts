@@ -87,6 +87,23 @@ test('the batch job gives a class for each row, in order, each part by one versi
   expect(new Set(answers.map(([, version]) => version)).size).toBeLessThanOrEqual(2);
 });
 
+test('each tells how it is used where it is started wrongly, and in one line what it cannot do', async () => {
+  const run = async (...[path, ...args]: [string, ...string[]]): Promise<{ code: number | null; said: string }> => {
+    const started = sourceProgram(`examples/${path}`, ...args);
+    const code = await ended(started);
+    return { code, said: started.output() };
+  };
+  for (const path of ['service/server.js', 'batch/job.js', 'classify/classify.js']) {
+    const wrong = await run(path, '--nonsense');
+    expect(wrong).toMatchObject({ code: 2, said: expect.stringMatching(/--nonsense[^]*\nusage: /) as string });
+    expect(await run(path, '--help')).toMatchObject({ code: 0, said: expect.stringMatching(/^usage: /) as string });
+  }
+  expect(await run('batch/job.js', join(folder, 'nowhere.csv'))).toMatchObject({ code: 1 });
+  const lost = await run('service/server.js', '--coordinator', 'nowhere');
+  expect(lost.code).toBe(1);
+  expect(lost.said).toMatch(/^service: 'nowhere' is not a coordinator's address[^\n]*\n$/);
+});
+
 test('the command says what is on images, also without the coordinator once it has been there', async () => {
   const files = await Promise.all(
     [3, 4].map(async (index) => {

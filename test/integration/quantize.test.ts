@@ -280,3 +280,38 @@ test.each(['forward', 'bidirectional'])('a %s LSTM keeps its outputs with int8 w
   meter.add(await outputsOf(probe.model, rows.slice(), [steps, 5, size]));
   expect(meter.report().map(({ operator, sqnrDb: db }) => [operator, db > 30])).toEqual([['LSTM', true]]);
 });
+
+test('attention that scales both sides of its product, as PyTorch exports it, is loaded in float16 and keeps its outputs', async () => {
+  const wave = (length: number): Float32Array => Float32Array.from({ length }, (_, index) => Math.sin(index * 1.7));
+  const half = (from: string, name: string): ReturnType<typeof makeNode>[] => [
+    makeNode('Reshape', [from, 'merged'], [`${name}0`]),
+    makeNode('Transpose', [`${name}0`], [`${name}1`], { perm: [1, 0, 2] }),
+    makeNode('Reshape', [`${name}1`, 'heads'], [name]),
+  ];
+  const model = makeModel({
+    name: 'attention',
+    node: [
+      makeNode('Transpose', ['input'], ['turned'], { perm: [1, 0, 2] }),
+      makeNode('MatMul', ['turned', 'w'], ['projected']),
+      ...half('projected', 'q'),
+      ...half('projected', 'k'),
+      makeNode('Mul', ['q', 'scale'], ['scaledQ']),
+      makeNode('Transpose', ['k'], ['turnedK'], { perm: [0, 1, 3, 2] }),
+      makeNode('Mul', ['turnedK', 'scale'], ['scaledK']),
+      makeNode('MatMul', ['scaledQ', 'scaledK'], ['y']),
+    ],
+    initializer: [
+      floatTensor('scale', [], Float32Array.of(0.7)),
+      floatTensor('w', [16, 16], wave(256)),
+      int64Tensor('merged', [4, 8, 4]),
+      int64Tensor('heads', [2, 4, 4, 4]),
+    ],
+    input: [makeValue('input', [2, 4, 16])],
+    output: [makeValue('y', [2, 4, 4, 4])],
+  });
+  const outputs = async (one: ModelProto): Promise<Float32Array> =>
+    (await outputsOf(one, wave(128), [2, 4, 16])).get('y')!;
+  const { model: small, kept } = quantizeModel(model, 'fp16');
+  expect(kept.map(({ node }) => node)).toEqual(['scaledK']);
+  expect(sqnrDb(await outputs(model), await outputs(small))).toBeGreaterThan(50);
+});

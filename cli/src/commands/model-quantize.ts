@@ -229,7 +229,11 @@ function report({ options, sizes, samples, quantized, noise, comparison, latency
   ];
   const texts = [
     `${options.out}: ${options.form}, ${layers.length} layers quantized, ${kept.length} left as they were` +
-      (folded === 0 ? '' : `, ${folded} nodes folded into constants`),
+      (folded === 0
+        ? ''
+        : folded === 1
+          ? ', 1 node folded into a constant'
+          : `, ${folded} nodes folded into constants`),
     table(['', 'before', 'after', ''], rows),
     `outputs on ${samples.source}: largest error ${maxError.toPrecision(3)}, signal to noise ${decibelText(sqnrDb)}`,
     ...(options.report === true

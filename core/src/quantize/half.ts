@@ -1,11 +1,13 @@
 import { create } from '@bufbuild/protobuf';
 import { AttributeProto_AttributeType, AttributeProtoSchema, TensorProto_DataType } from '../onnx/gen/onnx/onnx_pb.ts';
 import type { ModelProto, NodeProto, TensorProto } from '../onnx/gen/onnx/onnx_pb.ts';
-import { floatValues } from '../onnx/tensor-data.ts';
+import { dimsOf, floatValues } from '../onnx/tensor-data.ts';
+import { sizeOf } from '../tensor/shape.ts';
 import { elementTypes } from './element-types.ts';
 import { QuantizeError } from './errors.ts';
 import { FLOAT16_MAX, float16Bytes } from './float16.ts';
 import { hasSubgraph, isStandard, labelOf } from './graph-view.ts';
+import type { GraphView } from './graph-view.ts';
 import { GraphWriter } from './graph-writer.ts';
 import { prepare } from './prepare.ts';
 import { excluder, idOf, requireLayers } from './select.ts';
@@ -99,11 +101,34 @@ export function toHalf(model: ModelProto, selection: Selection = {}): QuantizedM
 function obstacleOf(node: NodeProto, writer: GraphWriter, isFloat: (name: string) => boolean): string | undefined {
   if (!isStandard(node, node.opType)) return 'is not an operator of the standard';
   if (floatOnly.includes(node.opType)) return 'needs float32';
+  if (isSecondScale(node, writer.view)) return 'scales a product whose other side is scaled too';
   for (const name of node.input) {
     const tensor = writer.view.constants.get(name);
     if (tensor !== undefined && isFloat(name) && !fits(tensor)) return 'has a weight beyond the range of float16';
   }
   return undefined;
+}
+
+/**
+ * ONNX Runtime (1.30 and 1.32 at least) may crash when it draws the scales of both sides of a float16 product into it, as PyTorch
+ * exports attention. A scale that stays float32 stands in its way.
+ */
+function isSecondScale(node: NodeProto, view: GraphView): boolean {
+  if (!isScale(node, view)) return false;
+  const [output = ''] = node.output;
+  return view.readers(output).some((reader) => {
+    const [first = '', second = ''] = reader.input;
+    const other = view.maker(first);
+    return isStandard(reader, 'MatMul') && second === output && other !== undefined && isScale(other, view);
+  });
+}
+
+function isScale(node: NodeProto, view: GraphView): boolean {
+  const isNumber = (name: string): boolean => {
+    const tensor = view.constants.get(name);
+    return tensor !== undefined && sizeOf(dimsOf(tensor)) === 1;
+  };
+  return isStandard(node, 'Mul', 'Div') && node.input.some(isNumber);
 }
 
 function fits(tensor: TensorProto): boolean {
