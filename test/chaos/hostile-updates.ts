@@ -68,7 +68,7 @@ interface Outcome {
 /** Updates that must not count, from agents that nobody invited and from agents of the cohort, over gRPC and NATS, while others train. */
 export const hostileUpdates: Section = {
   name: 'hostile-updates',
-  share: 2,
+  share: 6,
   lacks: async () => undefined,
   run: async ({ seed, minutes, log }) => {
     const wanted = minutes === 0 ? UPDATES_MIN : UPDATES_LONG;

@@ -10,7 +10,7 @@ const HOUR_MS = 3_600_000;
 /** Whole clusters on virtual time, one seed after the other. */
 export const simulatedClusters: Section = {
   name: 'simulated-clusters',
-  share: 16,
+  share: 24,
   lacks: async () => undefined,
   run: async ({ seed, minutes, log }) => {
     const endMs = Date.now() + 60_000 * minutes;

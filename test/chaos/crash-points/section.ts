@@ -41,9 +41,9 @@ const RECORD_VERSIONS = 3;
 const NTH_MAX = 3;
 /** Some steps hang on timing, such as a checkpoint that finds something new, or on the rows of a replica that died just before. */
 const UNREACHED_SHARE_MAX = 0.2;
-/** Where the section has this many minutes, several federations die at their points at once: most of the time they wait. */
+/** Where the section has this many minutes, several federations die at their points at once: most of the time they wait, over PostgreSQL for the lease. */
 const LONG_FROM_MINUTES = 10;
-const FEDERATIONS = 3;
+const FEDERATIONS = { sqlite: 3, postgres: 8 };
 /** Points that are tried where there is no time: the whole list takes minutes. */
 const POINTS_MIN = 8;
 
@@ -66,7 +66,7 @@ function section(name: string, store: 'sqlite' | 'postgres', share: number): Sec
     run: async (options) => {
       const server = store === 'postgres' ? await PostgresServer.start() : undefined;
       try {
-        const federations = options.minutes >= LONG_FROM_MINUTES ? FEDERATIONS : 1;
+        const federations = options.minutes >= LONG_FROM_MINUTES ? FEDERATIONS[store] : 1;
         const runs = Array.from({ length: federations }, (_, i) =>
           runOver(name, server, { ...options, seed: options.seed + 1000 * i }),
         );
@@ -202,6 +202,6 @@ async function recorded(victim: Victim, federation: Federation): Promise<Map<str
 }
 
 /** SIGKILL of the coordinator on SQLite and of an agent before and after each step at which something becomes durable. */
-export const crashPoints: Section = section('crash-points', 'sqlite', 34);
+export const crashPoints: Section = section('crash-points', 'sqlite', 36);
 /** The same of a coordinator on PostgreSQL. */
 export const crashPointsPostgres: Section = section('crash-points-postgres', 'postgres', 14);

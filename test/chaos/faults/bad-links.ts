@@ -28,7 +28,7 @@ const WEATHERS: Readonly<Record<string, Weather>> = {
 /** Agents and apps over gRPC and NATS, whose every connection, the coordinator's to NATS as well, leads through links that fail. */
 export const badLinks: Section = {
   name: 'bad-links',
-  share: 6,
+  share: 4,
   lacks: async () =>
     findNatsServer() === undefined ? 'there is no nats-server: install it and put it on PATH' : undefined,
   async run(options) {

@@ -14,7 +14,7 @@ const YOUNG_MS_MAX = 1_000;
 /** SIGKILL of the one coordinator over a SQLite file, again and again while it trains. */
 export const coordinatorKills: Section = {
   name: 'coordinator-kills',
-  share: 6,
+  share: 4,
   lacks: async () => undefined,
   async run(options) {
     const { name } = coordinatorKills;

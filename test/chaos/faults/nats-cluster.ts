@@ -20,7 +20,7 @@ const LONG_FREEZES_FROM_MINUTES = 1;
 /** A cluster of three NATS servers, of which one or all die, freeze or are cut off while agents and apps at each of them train and follow. */
 export const natsCluster: Section = {
   name: 'nats-cluster',
-  share: 6,
+  share: 4,
   lacks: async () =>
     findNatsServer() === undefined ? 'there is no nats-server: install it and put it on PATH' : undefined,
   async run(options) {

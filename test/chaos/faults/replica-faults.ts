@@ -102,7 +102,7 @@ const stopFile = (folder: string, place: number): string => join(folder, `stop-$
 type Harms = Readonly<Record<string, () => Promise<void>>>;
 
 /** SIGKILL of whoever leads, and of those who wait. */
-export const replicaKills: Section = replicaSection('replica-kills', 6, (harmed) => {
+export const replicaKills: Section = replicaSection('replica-kills', 4, (harmed) => {
   const { set, federation, failoverMs, resumeMs, counts } = harmed;
   const { random } = federation;
   return {
@@ -132,7 +132,7 @@ const isLong = ({ minutes }: SectionOptions): boolean => minutes >= LONG_FROM_MI
 /** SIGSTOP of whoever leads until another does; then it wakes and must not commit. */
 export const replicaPauses: Section = replicaSection(
   'replica-pauses',
-  18,
+  14,
   (harmed, options) => {
     const { set, federation, failoverMs, resumeMs, counts } = harmed;
     const { random } = federation;
@@ -179,7 +179,7 @@ export const replicaPauses: Section = replicaSection(
 );
 
 /** SIGKILL of PostgreSQL with all its processes under a leader that lives. */
-export const postgresKills: Section = replicaSection('postgres-kills', 6, (harmed) => {
+export const postgresKills: Section = replicaSection('postgres-kills', 4, (harmed) => {
   const { server, federation, set, resumeMs, counts } = harmed;
   const { random } = federation;
   const killServer = async (awayMs: number): Promise<void> => {
