@@ -126,7 +126,7 @@ function textOf(name: string, { package: from, file, family, bytes, float32Ms, i
       `${sqnrDb.toFixed(1)} dB`,
       `${sizeRatio.toFixed(2)}x`,
       `${speedup.toFixed(2)}x`,
-      `${layers} ${form === 'fp16' ? 'nodes' : 'layers'}${without}${verdict}`,
+      `${layers} ${form === 'fp16' ? 'node' : 'layer'}${layers === 1 ? '' : 's'}${without}${verdict}`,
     ];
   });
   return `${head}\n${table(['form', 'signal to noise', 'smaller', 'speed', ''], rows)}`;
