@@ -38,8 +38,7 @@ const typedBy: Readonly<Record<string, string>> = {
 export function elementTypes(graph: GraphProto): Map<string, number> {
   const types = new Map<string, number>();
   for (const { name, type } of [...graph.valueInfo, ...graph.input, ...graph.output]) {
-    const value = type?.value.case === 'sequenceType' ? type.value.value.elemType?.value : type?.value;
-    if (value?.case === 'tensorType') types.set(name, value.value.elemType);
+    if (type?.value.case === 'tensorType') types.set(name, type.value.value.elemType);
   }
   for (const { name, dataType } of graph.initializer) types.set(name, dataType);
   for (const node of graph.node) {
