@@ -1,6 +1,6 @@
-import { create } from '@bufbuild/protobuf';
-import { AttributeProto_AttributeType, AttributeProtoSchema, TensorProto_DataType } from '../onnx/gen/onnx/onnx_pb.ts';
+import { TensorProto_DataType } from '../onnx/gen/onnx/onnx_pb.ts';
 import type { ModelProto, NodeProto, TensorProto } from '../onnx/gen/onnx/onnx_pb.ts';
+import { intAttribute } from '../onnx/nodes.ts';
 import { dimsOf, floatValues } from '../onnx/tensor-data.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import { elementTypes } from './element-types.ts';
@@ -15,7 +15,10 @@ import type { KeptLayer, LayerId, QuantizedModel, Selection } from './select.ts'
 
 const { FLOAT, FLOAT16 } = TensorProto_DataType;
 
-/** Operators that lack a float16 form, or count and compare so finely that they need float32. */
+/**
+ * Operators that lack a float16 form, or count and compare so finely that they need float32; those whose type an attribute says,
+ * since the runtime has no float16 kernel for them and cannot put one around a type that is fixed; and sequences, which no Cast takes.
+ */
 export const floatOnly: readonly string[] = [
   'CumSum',
   'NonMaxSuppression',
@@ -30,6 +33,22 @@ export const floatOnly: readonly string[] = [
   'RandomNormalLike',
   'RandomUniform',
   'RandomUniformLike',
+  'Bernoulli',
+  'Multinomial',
+  'EyeLike',
+  'BlackmanWindow',
+  'HammingWindow',
+  'HannWindow',
+  'MelWeightMatrix',
+  'TfIdfVectorizer',
+  'SequenceEmpty',
+  'SequenceConstruct',
+  'SequenceInsert',
+  'SequenceErase',
+  'SequenceAt',
+  'SequenceLength',
+  'SplitToSequence',
+  'ConcatFromSequence',
 ];
 
 /** Weights and arithmetic in float16; inputs and outputs stay float32. Half the size; faster only where the device has float16. */
@@ -74,6 +93,11 @@ export function toHalf(model: ModelProto, selection: Selection = {}): QuantizedM
       writer.keep(node);
       continue;
     }
+    if (isStandard(node, 'Cast', 'CastLike') && !node.output.some(isFloat) && !isExcluded(node)) {
+      // Whole numbers beyond 2048 are lost in float16, so what is there in float32 is read as that.
+      writer.keep({ ...node, input: node.input.map(asFloat) });
+      continue;
+    }
     const reason = isExcluded(node) ? 'is excluded' : obstacleOf(node, writer, isFloat);
     if (reason !== undefined) {
       kept.push({ ...idOf(node), reason });
@@ -92,7 +116,7 @@ export function toHalf(model: ModelProto, selection: Selection = {}): QuantizedM
       floats.set(name, name);
     }
   }
-  requireLayers(layers, kept, 'node that computes with float32');
+  requireLayers(layers, kept, { graph, wanted: 'node that computes with float32' });
   const made = writer.finish();
   // The types that were recorded for values between nodes are no longer true.
   return { model: { ...made, graph: { ...made.graph!, valueInfo: [] } }, layers, kept, folded };
@@ -101,6 +125,7 @@ export function toHalf(model: ModelProto, selection: Selection = {}): QuantizedM
 function obstacleOf(node: NodeProto, writer: GraphWriter, isFloat: (name: string) => boolean): string | undefined {
   if (!isStandard(node, node.opType)) return 'is not an operator of the standard';
   if (floatOnly.includes(node.opType)) return 'needs float32';
+  if (node.opType === 'LayerNormalization' && node.output.slice(1).some(isFloat)) return 'hands on its mean in float32';
   if (isSecondScale(node, writer.view)) return 'scales a product whose other side is scaled too';
   for (const name of node.input) {
     const tensor = writer.view.constants.get(name);
@@ -150,9 +175,11 @@ function cast(writer: GraphWriter, name: string, to: number): string {
   return writer.emit('Cast', [name], writer.fresh(`${name}_${to === FLOAT16 ? 'half' : 'float'}`), { to });
 }
 
-/** A Cast to float32 inside the graph now goes to float16. */
+/** A Cast to float32 inside the graph now goes to float16; one to another type stays. */
 function withHalfType(node: NodeProto): NodeProto {
-  if (node.opType !== 'Cast') return node;
-  const to = create(AttributeProtoSchema, { name: 'to', type: AttributeProto_AttributeType.INT, i: BigInt(FLOAT16) });
-  return { ...node, attribute: [to] };
+  if (node.opType !== 'Cast' || intAttribute(node, 'to', FLOAT) !== FLOAT) return node;
+  return {
+    ...node,
+    attribute: node.attribute.map((one) => (one.name === 'to' ? { ...one, i: BigInt(FLOAT16) } : one)),
+  };
 }
