@@ -6,6 +6,16 @@ export const compositeDomain = 'commonweight.composite';
 
 /** Gradients of what is written by several nodes, and has a shorter one as a whole. */
 export const composites: GradientTable = {
+  // y = x·Φ(x): dx = dy·(Φ(x) + x·φ(x)). Inputs: x, x/√2 and Φ(x); the bell's factor stands in its exponent.
+  Gelu: ({ graph, gradient, node }) => {
+    const [x, inner, share] = node.input as [string, string, string];
+    const slope = (): string => {
+      const height = graph.scalar(-0.5 * Math.log(2 * Math.PI));
+      const bell = graph.emit('Exp', [graph.emit('Sub', [height, graph.emit('Mul', [inner, inner])])]);
+      return graph.emit('Add', [graph.emit('Mul', [x, bell]), share]);
+    };
+    return [() => graph.emit('Mul', [gradient, slope()]), 'fixed', 'fixed'];
+  },
   // Ioffe and Szegedy 2015, by the batch's statistics. Inputs: x, scale, bias, then x − mean, 1/√(variance + ε) and each example's share.
   BatchNormalization: (site) => {
     const { graph, gradient, node } = site;

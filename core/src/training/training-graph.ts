@@ -2,6 +2,7 @@ import { differentiate } from '../autodiff/backward.ts';
 import type { Gradients } from '../autodiff/backward.ts';
 import { writeConvolutions } from '../autodiff/convolution.ts';
 import type { GradientForms } from '../autodiff/forms.ts';
+import { writeGelus } from '../autodiff/gelu.ts';
 import { trainedPart } from '../onnx/border.ts';
 import { NotTrainableError, OnnxError } from '../onnx/errors.ts';
 import { graphOf, writeModel } from '../onnx/file.ts';
@@ -76,7 +77,9 @@ export function buildTrainingGraph(
   // A closing Softmax is told by its own name, which an older one loses on the way.
   const predictions = ofPlan.predictions(model);
   const mode = { sampleWeights, drops: plan.dropout === true, rounding };
-  const { forward, masks, statistics } = writeForward(graph, model, predictions, mode);
+  const { forward: parts, masks, statistics } = writeForward(graph, model, predictions, mode);
+  // What is rounded on its way is walked through step by step.
+  const forward = rounding === undefined ? writeGelus(graph, start, parts) : parts;
   writeConvolutions(graph, start, forms);
   const target = ofPlan.target(graph, predictions);
   const hard = ofPlan.write(graph, { predictions, target: target.name, sampleWeights });
