@@ -21,6 +21,7 @@ import { builtModel, modelKinds, type ModelShape } from '../model/model-kinds.ts
 import { readOnnx, understood } from '../model/read-onnx.ts';
 import { ModelRunner } from '../model/run-model.ts';
 import { readSamples } from '../model/samples.ts';
+import { withWeights } from '../model/with-weights.ts';
 import { gathered, name, number, oneOf, talking, whole, wholes } from '../output/arguments.ts';
 import { refusedIsUsage, UsageError } from '../output/failure.ts';
 import { bytes, percent, table, time } from '../output/format.ts';
@@ -70,6 +71,7 @@ export function addModel(program: Command): void {
     .description('import an ONNX file as version 1')
     .argument('<file>', 'an ONNX file')
     .option('--name <name>', 'the name of the model (else that of the file)', name)
+    .option('--weights <file>', 'a safetensors file with its weights, each under its name in the ONNX file')
     .option('--replace-head <classes>', 'make its last dense layer anew, for so many classes', whole(1, 1e6))
     .option('--train <pattern>', 'train the tensors of these names alone, with * for any letters; repeatable', gathered)
     .option(
@@ -127,19 +129,26 @@ async function createModel(
   await writeOrImport(model, onnx, options, standardOutput(options));
 }
 
-type ImportFlags = AdaptFlags & { name?: string; preprocess?: string; file?: string; calibrate?: string };
+type ImportFlags = AdaptFlags & {
+  name?: string;
+  weights?: string;
+  preprocess?: string;
+  file?: string;
+  calibrate?: string;
+};
 
 async function importModel(file: string, options: Options & ImportFlags): Promise<void> {
   const model = name(options.name ?? basename(file, extname(file)));
   const output = standardOutput(options);
-  const { preprocess, calibrate } = options;
+  const { weights, preprocess, calibrate } = options;
   if (calibrate !== undefined && options.keepRanges !== true) {
     throw new UsageError('--calibrate goes with --keep-ranges: say that the model is to keep what is measured');
   }
   const isAdapted = adapts(options);
-  if (!isAdapted && preprocess === undefined && options.file === undefined)
+  if (!isAdapted && (weights ?? preprocess ?? options.file) === undefined)
     return await withFile(file, (source) => importFrom(model, source, options, output));
-  const read = await readOnnx(file);
+  const onnx = await readOnnx(file);
+  const read = weights === undefined ? onnx : await withWeights(onnx, weights);
   const { keepRanges: _, ...others } = options;
   const ranges =
     calibrate === undefined

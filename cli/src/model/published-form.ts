@@ -16,9 +16,7 @@ export async function fetchForm(
   const list = answer === undefined ? undefined : openVariantList(answer, signed.publicKey, verifyEd25519);
   const isOfVersion =
     list === undefined ||
-    (list.model === model &&
-      list.version === version &&
-      equalBytes(list.manifestDigest, await sha256(signed.manifest)));
+    (list.model === model && list.version === version && equalBytes(list.manifestDigest, sha256(signed.manifest)));
   if (!isOfVersion) throw new CommandError(`the coordinator answered with forms of another version than ${version}`);
   const forms = list?.variants ?? [];
   const found = forms.find(({ name }) => name === form);
