@@ -46,7 +46,7 @@ export interface ConnectOptions extends Omit<ModelOptions, 'bootstrap' | 'golden
    * another that does not work is an error.
    */
   engine?: EngineName | 'auto';
-  /** Further engines to choose from: in a browser `webGpu` of `@commonweight/client-sdk/webgpu`. */
+  /** Further engines to choose from: in a browser `webGpu` of `@commonweight/client-sdk/webgpu`, in Node `tfjs` of `@commonweight/edge-agent/tfjs`. */
   engines?: readonly EngineSource[];
 }
 

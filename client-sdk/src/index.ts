@@ -80,5 +80,12 @@ export { webCrypto } from './platform/web-crypto.ts';
 export { OrtEngine } from './runtime/ort-engine.ts';
 export type { Engine, EngineName, Session } from './runtime/engine.ts';
 export type { EngineSource } from './runtime/engines.ts';
+// What engines of other packages are made of.
+export { deviceName } from './runtime/node-engines.ts';
+export { probeIn, type FromProbe } from './runtime/engine-probe.ts';
+export { serveRequests } from './runtime/serve-requests.ts';
+export { startThread } from './runtime/start-thread.ts';
+export { WorkerEngine } from './runtime/worker-engine.ts';
+export type { WorkerRequest } from './runtime/messages.ts';
 export { elementKind, zeros } from './runtime/tensor.ts';
 export type { ElementType, TypedTensor } from './runtime/tensor.ts';

@@ -8,6 +8,7 @@ export type { ModelContract, TensorSpec } from './onnx/contract.ts';
 export type { ModelProto, NodeProto, TensorProto } from './onnx/gen/onnx/onnx_pb.ts';
 // What an engine needs that computes graphs by itself.
 export { openGraph } from './onnx/open-graph.ts';
+export { openPrediction } from './training/prediction-graph.ts';
 export type { GraphBuilder } from './onnx/graph-builder.ts';
 export { floatAttribute, intAttribute, intsAttribute, stringAttribute } from './onnx/nodes.ts';
 export { dimsOf, floatValues, integerValues } from './onnx/tensor-data.ts';

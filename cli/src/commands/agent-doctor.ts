@@ -25,7 +25,7 @@ const MENDS: Readonly<Record<EngineName, string>> = {
   'ort-dml': 'it is of Windows',
   'ort-coreml': 'it is of macOS',
   'ort-web': 'npm install onnxruntime-web, which needs nothing of the machine',
-  tfjs: 'npm install @tensorflow/tfjs-core with a backend, such as @tensorflow/tfjs-node: see docs/gpu.md',
+  tfjs: 'see docs/gpu.md',
 };
 
 export function addDoctor(agent: Command): void {

@@ -28,6 +28,7 @@ export const servingEngines: readonly (EngineName | 'auto')[] = [
   'ort-dml',
   'ort-coreml',
   'ort-web',
+  'tfjs',
 ];
 
 /** The options of both commands that serve. `labels` says what their labels are for. */

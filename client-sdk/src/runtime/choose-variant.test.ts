@@ -9,6 +9,7 @@ import { nodePlatform } from '../platform/node.ts';
 import { FolderStorage } from '../platform/folder-storage.ts';
 import { MemoryStorage } from '../platform/storage.ts';
 import { sha256 } from '../trust/sha256.ts';
+import type { Engine } from './engine.ts';
 import { Engines, type EngineSource, type EngineSources } from './engines.ts';
 import { Measurements, type Timings } from './measurements.ts';
 import { nodeEngines } from './node-engines.ts';
@@ -280,27 +281,35 @@ test('an engine that is much slower is tried no further', async () => {
   });
 });
 
-test('an engine that cannot load a form is no reason to have none', async () => {
-  const broken: EngineSource = {
-    ...web,
-    name: 'ort-dml',
-    open: (options) => {
-      const engine = web.open(options);
-      return Object.assign(Object.create(engine) as typeof engine, {
-        name: 'ort-dml',
-        load: () => Promise.reject(new Error('the device was removed')),
-        runtime: () => engine.runtime(),
-        close: () => engine.close(),
-      });
-    },
-  };
-  const { name, engine, why } = await chooseVariant(subject, {
-    ...machine,
-    engines: [cpu, broken] as const,
-    measurements: inMemory(),
-    choice: 'int8',
-  });
+const broken = (load: Engine['load']): EngineSource => ({
+  ...web,
+  name: 'ort-dml',
+  open: (options) => {
+    const engine = web.open(options);
+    return Object.assign(Object.create(engine) as typeof engine, {
+      name: 'ort-dml',
+      load,
+      runtime: () => engine.runtime(),
+      close: () => engine.close(),
+    });
+  },
+});
+const gone = (): Promise<never> => Promise.reject(new Error('the device was removed'));
+
+test.each<[string, Engine['load']]>([
+  ['load', gone],
+  ['run', () => Promise.resolve({ run: gone, release: () => Promise.resolve() })],
+])('an engine that cannot %s a form is no reason to have none', async (_, load) => {
+  const parts = { ...machine, engines: [cpu, broken(load)] as const, measurements: inMemory() };
+  const { name, engine, why } = await chooseVariant(subject, { ...parts, choice: 'int8' });
   expect([name, engine, why]).toEqual(['int8-dynamic', 'ort-cpu', 'int8 was asked for']);
+});
+
+test('why an engine is left aside is said', async () => {
+  const run = { run: gone, release: () => Promise.resolve() };
+  const parts = { ...machine, engines: [cpu, broken(() => Promise.resolve(run))] as const, measurements: inMemory() };
+  const { engine, why } = await chooseVariant(subject, { ...parts, choice: 'fp32' });
+  expect([engine, why]).toEqual(['ort-cpu', 'fp32 on ort-dml cannot be run: the device was removed']);
 });
 
 test.each<[string, Timings, boolean, boolean]>([

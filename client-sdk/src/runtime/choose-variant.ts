@@ -139,8 +139,14 @@ class Trial {
     for (const candidate of this.#onEngines(forms)) {
       const loaded = await loadedOn(engine, candidate, whys);
       if (loaded === undefined) continue;
-      if (timingsIn(before, loaded) === undefined && (await this.#isHopeless(plain, loaded, whys))) continue;
-      const deviation = await compareSessions(plain.session, loaded.session, enough ? unseen : this.#madeUp());
+      let deviation: Deviation;
+      try {
+        if (timingsIn(before, loaded) === undefined && (await this.#isHopeless(plain, loaded, whys))) continue;
+        deviation = await compareSessions(plain.session, loaded.session, enough ? unseen : this.#madeUp());
+      } catch (error) {
+        whys.push(`${this.#nameOf(candidate)} cannot be run: ${asError(error).message}`);
+        continue;
+      }
       Object.assign(candidate.report, deviation);
       const inaccurate = inaccuracy(this.#nameOf(candidate), deviation, this.#parts);
       if (inaccurate === undefined) accurate.push(loaded);

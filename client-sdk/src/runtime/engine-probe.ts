@@ -2,7 +2,7 @@
 import { fork } from 'node:child_process';
 import type { EngineName } from './engine.ts';
 
-export type NativeEngine = Exclude<EngineName, 'ort-web'>;
+export type NativeEngine = Exclude<EngineName, 'ort-web' | 'tfjs'>;
 
 /** The providers of an engine, by ONNX Runtime's names. */
 export function providersOf(engine: EngineName): string[] {
@@ -17,19 +17,22 @@ const found = new Map<NativeEngine, Promise<string | undefined>>();
 
 /** Why an engine does not work here, or undefined where it does. Found out once in a process. */
 export function whyNot(engine: NativeEngine): Promise<string | undefined> {
-  const known = found.get(engine) ?? probe(engine);
+  const known = found.get(engine) ?? probeIn(import.meta.url, 'engine-probe-process', [engine]);
   found.set(engine, known);
   return known;
 }
 
 export type FromProbe = { why: string | undefined };
 
-/** Runs a small model in a process of its own: a driver that crashes or hangs ends that one only. */
-function probe(engine: NativeEngine): Promise<string | undefined> {
-  const isSource = import.meta.url.endsWith('.ts');
+/**
+ * Has a file beside `base` run a small model in a process of its own, which sends a `FromProbe`: a driver that crashes or hangs ends that one
+ * only. Answers why it does not work.
+ */
+export function probeIn(base: string, name: string, args: readonly string[] = []): Promise<string | undefined> {
+  const isSource = base.endsWith('.ts');
   const flags = ['--disable-warning=ExperimentalWarning', ...(isSource ? ['--conditions=@commonweight/source'] : [])];
-  const file = new URL(isSource ? './engine-probe-process.ts' : './engine-probe-process.js', import.meta.url);
-  const child = fork(file, [engine], { execArgv: flags, silent: true });
+  const file = new URL(`./${name}.${isSource ? 'ts' : 'js'}`, base);
+  const child = fork(file, args, { execArgv: flags, silent: true });
   return new Promise((resolve) => {
     const end = (why: string | undefined): void => {
       clearTimeout(timer);

@@ -1,7 +1,7 @@
 import type { TypedTensor } from './tensor.ts';
 
-/** What runs models: ONNX Runtime on the CPU or by the name of a provider, or in WebAssembly. */
-export type EngineName = 'ort-cpu' | 'ort-cuda' | 'ort-webgpu' | 'ort-dml' | 'ort-coreml' | 'ort-web';
+/** What runs models: ONNX Runtime on the CPU or by the name of a provider, or in WebAssembly; or TensorFlow.js, of `@commonweight/edge-agent/tfjs`. */
+export type EngineName = 'ort-cpu' | 'ort-cuda' | 'ort-webgpu' | 'ort-dml' | 'ort-coreml' | 'ort-web' | 'tfjs';
 
 /** A loaded model. */
 export interface Session {

@@ -34,7 +34,7 @@ test('an engine that was asked for and does not work is an error that says why',
     new ModelError("ort-cuda does not work here: it is not there; 'auto' takes what works"),
   );
   await expect(enginesFor('ort-tpu' as 'ort-cpu', machineWith())).rejects.toThrow(
-    "there is no engine 'ort-tpu' here: take ort-cpu, ort-cuda, ort-webgpu, ort-dml, ort-coreml, ort-web or auto",
+    "there is no engine 'ort-tpu' here: take ort-cpu, ort-cuda, ort-webgpu, ort-dml, ort-coreml, ort-web or auto, or bring it: connect(url, { engines })",
   );
 });
 

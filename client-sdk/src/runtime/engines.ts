@@ -28,7 +28,7 @@ export async function enginesFor(asked: EngineName | 'auto', known: EngineSource
     const source = known.find(({ name }) => name === asked);
     if (source === undefined) {
       throw new TypeError(
-        `there is no engine '${asked}' here: take ${known.map(({ name }) => name).join(', ')} or auto`,
+        `there is no engine '${asked}' here: take ${known.map(({ name }) => name).join(', ')} or auto, or bring it: connect(url, { engines })`,
       );
     }
     const why = await source.whyNot();

@@ -3,9 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Session } from './engine.ts';
 import type { NativeEngine } from './engine-probe.ts';
-import type { WorkerReply } from './messages.ts';
-import { workerAt } from './worker-at.ts';
-import { WorkerEngine, type StartWorker } from './worker-engine.ts';
+import { startThread } from './start-thread.ts';
+import { WorkerEngine } from './worker-engine.ts';
 
 /** Models of this size and more are loaded from a file, which takes the runtime half the memory. */
 const FILE_BYTES_MIN = 1024 * 1024;
@@ -35,16 +34,3 @@ export class NodeWebEngine extends WorkerEngine {
     super('ort-web', startThread('ort-node-web-worker'), options);
   }
 }
-
-const startThread =
-  (file: string): StartWorker =>
-  (onReply, onEnd) => {
-    const worker = workerAt(file);
-    worker.on('message', (reply: WorkerReply) => onReply(reply));
-    worker.on('error', (error) => onEnd(`the inference worker failed: ${error.message}`));
-    worker.on('exit', () => onEnd('the inference worker ended'));
-    return {
-      post: (message, transfer) => worker.postMessage(message, transfer),
-      gone: () => new Promise((resolve) => worker.once('exit', () => resolve())),
-    };
-  };

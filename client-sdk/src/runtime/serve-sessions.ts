@@ -1,8 +1,8 @@
 import type { InferenceSession, Tensor as OrtTensor, TensorConstructor } from 'onnxruntime-node';
 import { float16Bits, float16Value } from '@commonweight/core';
-import type { EngineName } from './engine.ts';
+import type { EngineName, Session } from './engine.ts';
 import { halfTensor } from './half-tensor.ts';
-import type { WorkerReply, WorkerRequest, WorkerResult } from './messages.ts';
+import { serveRequests, type Perform } from './serve-requests.ts';
 import type { TypedTensor } from './tensor.ts';
 
 /** What of ONNX Runtime's JavaScript API a worker needs: the same on every platform. */
@@ -12,53 +12,17 @@ export interface Runtime {
   Tensor: TensorConstructor;
 }
 
-/** The sessions of a worker. Gives what performs a request and says what may be handed over with the reply. */
-export function serveSessions({
-  name,
-  create,
-  Tensor,
-}: Runtime): (id: number, request: WorkerRequest) => Promise<{ reply: WorkerReply; transfer: ArrayBuffer[] }> {
-  const sessions = new Map<number, InferenceSession>();
-  let sessionsMade = 0;
-  return async (id, request) => {
-    try {
-      const result = await perform(request);
-      return { reply: { id, ...result }, transfer: buffersOf(result) };
-    } catch (error) {
-      return { reply: { id, error: (error as Error).message }, transfer: [] };
-    }
-  };
+/** The sessions of a worker that runs ONNX Runtime. */
+export const serveSessions = ({ name, create, Tensor }: Runtime): Perform =>
+  serveRequests({ name, create: async (model, on) => sessionOf(await create(model, on), Tensor) });
 
-  async function perform(request: WorkerRequest): Promise<WorkerResult> {
-    switch (request.kind) {
-      case 'about':
-        return { runtime: name };
-      case 'load': {
-        const session = await create(request.model, request);
-        sessionsMade += 1;
-        sessions.set(sessionsMade, session);
-        return { session: sessionsMade };
-      }
-      case 'run': {
-        const session = sessions.get(request.session);
-        if (session === undefined) throw new Error('the session was released');
-        const feeds = Object.entries(request.feeds).map(([input, tensor]) => [input, inRuntime(Tensor, tensor)]);
-        return { outputs: outputsOf(await session.run(Object.fromEntries(feeds) as Record<string, OrtTensor>)) };
-      }
-      case 'release': {
-        const session = sessions.get(request.session);
-        sessions.delete(request.session);
-        await session?.release();
-        return { done: true };
-      }
-      case 'shut-down': {
-        for (const session of sessions.values()) await session.release();
-        sessions.clear();
-        return { done: true };
-      }
-    }
-  }
-}
+const sessionOf = (session: InferenceSession, Tensor: TensorConstructor): Session => ({
+  run: async (feeds) => {
+    const given = Object.entries(feeds).map(([input, tensor]) => [input, inRuntime(Tensor, tensor)]);
+    return outputsOf(await session.run(Object.fromEntries(given) as Record<string, OrtTensor>));
+  },
+  release: () => session.release(),
+});
 
 function inRuntime(Tensor: TensorConstructor, { type, data, dims }: TypedTensor): OrtTensor {
   if (type === 'float16') return halfTensor(Tensor, Uint16Array.from(data as Float32Array, float16Bits), dims);
@@ -79,10 +43,3 @@ function outputsOf(results: InferenceSession.OnnxValueMapType): Record<string, T
 /** Halves come as numbers where JavaScript has an array for them, and else as their bits. */
 const floatsOf = (halves: ArrayLike<number>): Float32Array =>
   halves instanceof Uint16Array ? Float32Array.from(halves, float16Value) : Float32Array.from(halves);
-
-const buffersOf = (result: WorkerResult): ArrayBuffer[] =>
-  'outputs' in result
-    ? Object.values(result.outputs).flatMap(({ data }) =>
-        ArrayBuffer.isView(data) ? [data.buffer as ArrayBuffer] : [],
-      )
-    : [];

@@ -6,6 +6,7 @@ import { serveGrpc } from './grpc/server.ts';
 import { serveHttp } from './http/server.ts';
 import { BODY_BYTES_MAX } from './limits.ts';
 import { loopbackAddress, type Listening } from './listening.ts';
+import { tfjs } from '../tfjs.ts';
 import { ServedModels } from './served-models.ts';
 
 export interface ServingOptions {
@@ -67,6 +68,7 @@ export async function startServing(options: ServingOptions): Promise<Serving> {
   const grpcAddress = options.grpc === undefined ? undefined : loopbackAddress(options.grpc, '--serve-grpc');
   const client = await connect(options.coordinator, {
     threads,
+    engines: [tfjs],
     ...(cacheDir === undefined ? {} : { cacheDir }),
     ...(options.channel === undefined ? {} : { channel: options.channel }),
     ...(options.labels === undefined ? {} : { labels: options.labels }),

@@ -38,6 +38,14 @@ const alike =
     }, first!);
   };
 
+/** A quotient of whole numbers as ONNX has it; the library rounds it down. */
+function towardsZero(tf: TfLibrary, a: Tensor, b: Tensor): Tensor {
+  const down = tf.div(a, b);
+  const isLeft = tf.notEqual(tf.mul(down, b), a);
+  const isBelow = tf.logicalXor(tf.less(a, 0), tf.less(b, 0));
+  return tf.add(down, tf.cast(tf.logicalAnd(isLeft, isBelow), 'int32'));
+}
+
 /** Number by number, with numpy's broadcasting. */
 export const elementwise: OperatorTable = {
   Identity: unary((tf, x) => tf.clone(x)),
@@ -59,8 +67,15 @@ export const elementwise: OperatorTable = {
   Add: binary((tf, a, b) => tf.add(a, b)),
   Sub: binary((tf, a, b) => tf.sub(a, b)),
   Mul: binary((tf, a, b) => tf.mul(a, b)),
-  Div: binary((tf, a, b) => tf.div(a, b)),
-  Mod: binary((tf, a, b) => tf.mod(a, b)),
+  Div: binary((tf, a, b) => (a.dtype === 'int32' ? towardsZero(tf, a, b) : tf.div(a, b))),
+  Mod: (site) => {
+    const { tf, node } = site;
+    const [a, b] = [input(site, 0), input(site, 1)];
+    if (intAttribute(node, 'fmod', 0) === 0) return tf.mod(a, b);
+    // With the sign of what is divided, where the library has that of the divisor.
+    if (a.dtype === 'int32') return tf.sub(a, tf.mul(towardsZero(tf, a, b), b));
+    return tf.mul(tf.sign(a), tf.mod(tf.abs(a), tf.abs(b)));
+  },
   Pow: binary((tf, a, b) => tf.pow(a, b)),
   Equal: compared((tf, a, b) => tf.equal(a, b)),
   Greater: compared((tf, a, b) => tf.greater(a, b)),

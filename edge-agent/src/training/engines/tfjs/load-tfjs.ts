@@ -10,6 +10,7 @@ export interface LoadedTfjs {
 }
 
 const NATIVE = ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node'] as const;
+const MEND = 'npm install @tensorflow/tfjs-node, or @tensorflow/tfjs-core with @tensorflow/tfjs-backend-wasm';
 
 /** The fastest TensorFlow.js that is installed: on a GPU, on the CPU, in WebAssembly, in plain JavaScript. Throws EngineError where there is none. */
 export async function loadTfjs(): Promise<LoadedTfjs> {
@@ -21,7 +22,7 @@ export async function loadTfjs(): Promise<LoadedTfjs> {
     return { tf, runsOn: `${name} ${tf.version_core}` };
   }
   const tf = ifInstalled<TfLibrary>(require, '@tensorflow/tfjs-core');
-  if (tf === undefined) throw new EngineError('no TensorFlow.js is installed');
+  if (tf === undefined) throw new EngineError(`no TensorFlow.js is installed: ${MEND}`);
   registerGradients(require);
   for (const backend of ['wasm', 'cpu'] as const) {
     const name = `@tensorflow/tfjs-backend-${backend}`;
@@ -29,7 +30,7 @@ export async function loadTfjs(): Promise<LoadedTfjs> {
     if (backend === 'wasm') addWasmKernels(tf);
     if (await tf.setBackend(backend)) return { tf, runsOn: `${name} ${tf.version_core}` };
   }
-  throw new EngineError('no backend of TensorFlow.js is installed beside @tensorflow/tfjs-core');
+  throw new EngineError(`no backend of TensorFlow.js is installed beside @tensorflow/tfjs-core: ${MEND}`);
 }
 
 /** What is broken is told; what is not there is not. */

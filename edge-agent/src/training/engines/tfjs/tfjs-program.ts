@@ -1,32 +1,16 @@
-import {
-  ancestors,
-  dimsOf,
-  floatValues,
-  integerValues,
-  openGraph,
-  type GraphBuilder,
-  type NodeProto,
-  type StepGraph,
-  type TensorProto,
-} from '@commonweight/core';
-import { EngineError, type Feeds, type Program, type Values } from '../../engine.ts';
+import { ancestors, openGraph, type NodeProto, type StepGraph } from '@commonweight/core';
+import type { Feeds, Program, Values } from '../../engine.ts';
 import type { Tensor, TfLibrary } from './operator.ts';
 import { tensorOf } from './tensor-of.ts';
-import { operators } from './operators.ts';
+import { TfjsGraph, type Scope } from './tfjs-graph.ts';
 
-/** ONNX's numbers of element types whose constants a graph may hold. */
-const [FLOAT, BOOL] = [1, 9];
-
-type Scope = Map<string, Tensor>;
-
-/** A graph in TensorFlow.js: its nodes computed one by one, and gradients taken by its own differentiation. */
+/** A step in TensorFlow.js: its nodes computed one by one, and gradients taken by its own differentiation. */
 export class TfjsProgram implements Program {
   readonly stepsAtOnce = 1;
   readonly elsewhere: readonly string[] = [];
   readonly #tf: TfLibrary;
-  readonly #graph: GraphBuilder;
+  readonly #graph: TfjsGraph;
   readonly #step: StepGraph;
-  readonly #constants: Scope = new Map();
   readonly #kept: Scope = new Map();
   /** From the inputs to the loss. */
   readonly #forward: readonly NodeProto[];
@@ -38,26 +22,13 @@ export class TfjsProgram implements Program {
   constructor(tf: TfLibrary, step: StepGraph) {
     this.#tf = tf;
     this.#step = step;
-    this.#graph = openGraph(step.model);
-    const nodes = this.#graph.nodes.filter((node) => !this.#isConstant(node));
-    const missing = nodes.find(({ opType }) => !Object.hasOwn(operators, opType));
-    if (missing !== undefined) {
-      throw new EngineError(`tfjs has no operator ${missing.opType} (node '${missing.name}'); ort-cpu has`);
-    }
+    this.#graph = new TfjsGraph(tf, openGraph(step.model));
+    const { nodes } = this.#graph;
     const toLoss = ancestors(nodes, [step.differentiated?.loss ?? '']);
     this.#forward = nodes.filter(({ output }) => output.some((name) => toLoss.has(name)));
     this.#rest = nodes.filter((node) => !this.#forward.includes(node));
     const made = new Set(this.#forward.flatMap(({ output }) => output));
     this.#crossing = [...new Set(this.#rest.flatMap(({ input }) => input))].filter((name) => made.has(name));
-    for (const tensor of this.#graph.initializers) this.#constants.set(tensor.name, this.#constant(tensor));
-    for (const node of this.#graph.nodes) {
-      const numbers = this.#isConstant(node) ? this.#graph.constantIntegers(node.output[0]!) : undefined;
-      if (numbers === undefined) continue;
-      const [name] = node.output;
-      const { shape, elemType } = this.#graph.typeOf(name!);
-      const dtype = elemType === BOOL ? 'bool' : 'int32';
-      this.#constants.set(name!, tf.keep(tf.tensor([...numbers], [...shape], dtype)));
-    }
   }
 
   write(values: Values): void {
@@ -83,20 +54,20 @@ export class TfjsProgram implements Program {
   }
 
   release(): Promise<void> {
-    for (const tensor of [...this.#kept.values(), ...this.#constants.values()]) tensor.dispose();
+    for (const tensor of this.#kept.values()) tensor.dispose();
     this.#kept.clear();
-    this.#constants.clear();
+    this.#graph.release();
     return Promise.resolve();
   }
 
   #taken(feeds: Feeds, keeps: boolean): Values {
     const { differentiated, kept, outputs } = this.#step;
     return this.#tf.tidy(() => {
-      const scope: Scope = new Map([...this.#constants, ...this.#kept]);
+      const scope: Scope = new Map([...this.#graph.constants, ...this.#kept]);
       for (const [name, tensor] of Object.entries(feeds)) scope.set(name, tensorOf(this.#tf, name, tensor));
-      if (differentiated === undefined || !keeps) this.#compute(this.#forward, scope);
+      if (differentiated === undefined || !keeps) this.#graph.compute(this.#forward, scope);
       else this.#differentiate(scope, differentiated);
-      if (differentiated === undefined || keeps) this.#compute(this.#rest, scope);
+      if (differentiated === undefined || keeps) this.#graph.compute(this.#rest, scope);
       const results = outputs.map((name) => [name, Float32Array.from(scope.get(name)!.dataSync())] as const);
       for (const { input, output } of kept) {
         if (keeps && output !== undefined) this.#keep(input, this.#tf.clone(scope.get(output)!));
@@ -111,7 +82,7 @@ export class TfjsProgram implements Program {
     const way = (...parameters: Tensor[]): Tensor => {
       const inner = new Map(scope);
       for (const [index, { parameter }] of gradients.entries()) inner.set(parameter, parameters[index]!);
-      this.#compute(this.#forward, inner);
+      this.#graph.compute(this.#forward, inner);
       for (const name of this.#crossing) crossing.set(name, this.#tf.keep(inner.get(name)!));
       return this.#tf.reshape(inner.get(loss)!, []);
     };
@@ -124,30 +95,6 @@ export class TfjsProgram implements Program {
       scope.set(name, this.#tf.clone(tensor));
       tensor.dispose();
     }
-  }
-
-  #compute(nodes: readonly NodeProto[], scope: Scope): void {
-    for (const node of nodes) {
-      const inputs = node.input.map((name) => (name === '' ? undefined : scope.get(name)));
-      const result = operators[node.opType]!({ tf: this.#tf, node, graph: this.#graph, inputs });
-      const tensors = Array.isArray(result) ? result : [result];
-      for (const [index, name] of node.output.entries()) {
-        const tensor = tensors[index];
-        if (name !== '' && tensor !== undefined) scope.set(name, tensor);
-      }
-    }
-  }
-
-  /** Integers that follow from shapes are known already. */
-  #isConstant({ output, input }: NodeProto): boolean {
-    return input.length > 0 && this.#graph.constantIntegers(output[0]!) !== undefined;
-  }
-
-  #constant(tensor: TensorProto): Tensor {
-    const shape = dimsOf(tensor);
-    if (tensor.dataType === FLOAT) return this.#tf.keep(this.#tf.tensor(floatValues(tensor), shape, 'float32'));
-    const numbers = tensor.dataType === BOOL ? [...tensor.rawData, ...tensor.int32Data] : integerValues(tensor);
-    return this.#tf.keep(this.#tf.tensor(numbers, shape, tensor.dataType === BOOL ? 'bool' : 'int32'));
   }
 
   #keep(name: string, tensor: Tensor): void {

@@ -1,0 +1,16 @@
+// The door to predictions by TensorFlow.js, for apps in Node that have it installed.
+import { deviceName, probeIn, startThread, WorkerEngine, type EngineSource } from '@commonweight/client-sdk';
+
+const start = startThread('training/engines/tfjs/prediction-worker', import.meta.url);
+let found: Promise<string | undefined> | undefined;
+
+/**
+ * TensorFlow.js, by whichever of its packages is installed, in a worker thread: `connect(url, { engines: [tfjs], engine: 'auto' })`. It computes
+ * float32 models by the operators that it trains with, and refuses others.
+ */
+export const tfjs: EngineSource = {
+  name: 'tfjs',
+  open: (options) => new WorkerEngine('tfjs', start, options),
+  whyNot: () => (found ??= probeIn(import.meta.url, 'training/engines/tfjs/prediction-probe-process')),
+  device: deviceName,
+};
