@@ -1,9 +1,18 @@
 // `npm run bench -- NAME [--json]`: the published figures. `papers` and `encodings` take --quick and --data DIR too, see there. The last line is one JSON object; before it a table for people.
 import { cpus, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
+import { BenchError } from '../support/bench-error.ts';
+import type { Report } from './report.ts';
+
+interface Options {
+  quick: boolean;
+  data: string | undefined;
+}
 
 interface Bench {
-  run(options: { quick: boolean; data: string | undefined }): Promise<Record<string, number | null>>;
+  /** A benchmark has one of the two. */
+  run?(options: Options): Promise<Record<string, number | null>>;
+  report?(options: Options): Promise<Report>;
   /** What others published for a figure of the same name, and where. */
   published?: Readonly<Record<string, { value: number; source: string }>>;
 }
@@ -16,6 +25,7 @@ const benches: Record<string, () => Promise<Bench>> = {
   import: () => import('./import.ts'),
   infer: () => import('./infer.ts'),
   memory: () => import('./memory.ts'),
+  models: () => import('./models.ts'),
   pace: () => import('./pace.ts'),
   papers: () => import('./papers.ts'),
   recovery: () => import('./recovery.ts'),
@@ -56,11 +66,23 @@ function argumentsOf(): { name: string; json: boolean; quick: boolean; data: str
   }
 }
 
+async function reportOf({ run, report }: Bench): Promise<Partial<Report> & Pick<Report, 'figures'>> {
+  try {
+    if (report !== undefined) return await report({ quick, data });
+    return { figures: (await run?.({ quick, data })) ?? {} };
+  } catch (error) {
+    if (!(error instanceof BenchError)) throw error;
+    console.error(`bench ${name}: ${error.message}`);
+    process.exit(1);
+  }
+}
+
 const { name, json, quick, data } = argumentsOf();
 const load = Object.hasOwn(benches, name) ? benches[name] : undefined;
 if (load === undefined) wrongUsage(`there is no benchmark '${name}'`);
-const { run, published = {} } = await load();
-const figures = await run({ quick, data });
+const bench = await load();
+const { published = {} } = bench;
+const { figures, text, details, failures } = await reportOf(bench);
 const rounded = Object.fromEntries(
   Object.entries(figures).map(([key, value]) => [key, value === null ? null : Number(value.toPrecision(4))]),
 );
@@ -72,7 +94,8 @@ const machine = {
   node: process.version,
   platform: `${process.platform}-${process.arch}`,
 };
-for (const [key, value] of json ? [] : Object.entries(rounded)) {
+if (!json && text !== undefined) console.log(text);
+for (const [key, value] of json || text !== undefined ? [] : Object.entries(rounded)) {
   const theirs = published[key];
   const beside = theirs === undefined ? '' : `   published ${theirs.value} (${theirs.source})`;
   console.log(`${key.padEnd(32)} ${String(value ?? 'not run').padEnd(9)}${beside}`.trimEnd());
@@ -83,7 +106,9 @@ console.log(
     bench: name,
     machine,
     figures: rounded,
+    ...details,
     ...(Object.keys(values).length > 0 && { published: values }),
   }),
 );
-process.exit(0);
+for (const failure of failures ?? []) console.error(`FAILED ${failure}`);
+process.exit(failures === undefined || failures.length === 0 ? 0 : 1);

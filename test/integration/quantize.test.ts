@@ -1,3 +1,4 @@
+import { create } from '@bufbuild/protobuf';
 import { loadDataset } from '@commonweight/edge-agent';
 import {
   calibrationGraph,
@@ -18,6 +19,12 @@ import {
   type QuantizedForm,
 } from '@commonweight/core';
 import { beforeAll, describe, expect, test } from 'vitest';
+import {
+  AttributeProto_AttributeType,
+  AttributeProtoSchema,
+  TensorProto_DataType,
+} from '../../core/src/onnx/gen/onnx/onnx_pb.ts';
+import { graphOf } from '../../core/src/onnx/file.ts';
 import { makeModel, makeNode, makeValue } from '../../core/src/onnx/nodes.ts';
 import { floatTensor, int64Tensor } from '../../core/src/onnx/tensor-data.ts';
 import { accuracyOf, examplesOf, openSession, outputsOf, trainedOnDigits } from '../support/digit-models.ts';
@@ -118,6 +125,36 @@ test('a layer that is excluded stays, by name and by operator', () => {
     quantizeModel(model, 'dynamic-int8', { exclude }).layers.map(({ node }) => node);
   expect([layersOf(), layersOf('hid*')]).toEqual([['hidden', 'output'], ['output']]);
   expect(() => layersOf('Gemm')).toThrow('nothing to quantize');
+});
+
+test('a model that has all its layers in branches is refused by that reason', () => {
+  const value = makeValue('y', ['batch', 4]);
+  const branch = graphOf(
+    makeModel({
+      name: 'branch',
+      node: [makeNode('MatMul', ['x', 'w'], ['y'])],
+      initializer: [floatTensor('w', [4, 4], new Float32Array(16).fill(0.5))],
+      input: [],
+      output: [value],
+    }),
+  );
+  const choice = { ...makeNode('If', ['wide'], ['y']), name: 'choice' };
+  const attribute = ['then_branch', 'else_branch'].map((name) =>
+    create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.GRAPH, g: branch }),
+  );
+  const model = makeModel({
+    name: 'model',
+    node: [{ ...choice, attribute }],
+    initializer: [],
+    input: [makeValue('x', ['batch', 4]), makeValue('wide', [], TensorProto_DataType.BOOL)],
+    output: [value],
+  });
+  for (const form of quantizedForms) {
+    expect(() => quantizeModel(model, form, { ranges: new Map() })).toThrow(
+      /node 'choice' \(If\) holds a graph of its own/,
+    );
+  }
+  expect(() => calibrationGraph(model)).toThrow(/node 'choice' \(If\) holds a graph of its own/);
 });
 
 test('a model that is quantized already is refused, and one with weights that are not finite', () => {

@@ -48,7 +48,7 @@ export function quantizeBlocks(model: ModelProto, options: BlockOptions = {}): Q
     if (layer !== undefined) kept.push({ ...idOf(node), reason: typeof layer === 'string' ? layer : 'is excluded' });
     writer.keep(node);
   }
-  requireLayers(layers, kept, 'matrix product');
+  requireLayers(layers, kept, { graph: writer.view.graph, wanted: 'matrix product' });
   return { model: writer.finish(), layers, kept, folded };
 }
 

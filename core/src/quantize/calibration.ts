@@ -29,7 +29,7 @@ export function calibrationGraph(model: ModelProto, selection: Selection = {}): 
   requireLayers(
     [...anchors].map(({ name, opType }) => ({ node: name, operator: opType })),
     kept,
-    'convolution or matrix product',
+    { graph: view.graph, wanted: 'convolution or matrix product' },
   );
   const sources = [...new Set(values.values())];
   return { model: withOutputs(prepared, sources), values: sources };

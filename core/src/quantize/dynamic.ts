@@ -43,7 +43,7 @@ export function quantizeDynamic(model: ModelProto, options: DynamicOptions = {})
       reason();
     }
   }
-  requireLayers(layers, kept, 'matrix product, LSTM or embedding table');
+  requireLayers(layers, kept, { graph: writer.view.graph, wanted: 'matrix product, LSTM or embedding table' });
   return { model: writer.finish(), layers, kept, folded };
 }
 

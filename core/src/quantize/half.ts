@@ -116,7 +116,7 @@ export function toHalf(model: ModelProto, selection: Selection = {}): QuantizedM
       floats.set(name, name);
     }
   }
-  requireLayers(layers, kept, 'node that computes with float32');
+  requireLayers(layers, kept, { graph, wanted: 'node that computes with float32' });
   const made = writer.finish();
   // The types that were recorded for values between nodes are no longer true.
   return { model: { ...made, graph: { ...made.graph!, valueInfo: [] } }, layers, kept, folded };

@@ -1,5 +1,5 @@
-import type { ModelProto, NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
-import { labelOf } from './graph-view.ts';
+import type { GraphProto, ModelProto, NodeProto } from '../onnx/gen/onnx/onnx_pb.ts';
+import { hasSubgraph, labelOf } from './graph-view.ts';
 import { QuantizeError } from './errors.ts';
 
 /** A node by its name (its first output where it has none) and its operator. */
@@ -43,13 +43,26 @@ export function excluder({ exclude = [], keep, only }: Selection): (node: NodePr
   };
 }
 
-/** Throws when no layer was quantized, with the reasons. */
-export function requireLayers(layers: readonly LayerId[], kept: readonly KeptLayer[], wanted: string): void {
+/** Throws when no layer was quantized, with the reasons. A node with branches is one of them, as the layers in it are out of reach. */
+export function requireLayers(
+  layers: readonly LayerId[],
+  kept: readonly KeptLayer[],
+  { graph, wanted }: { graph: GraphProto; wanted: string },
+): void {
   if (layers.length > 0) return;
-  const reasons = kept.slice(0, 3).map(({ node, operator, reason }) => `'${node}' (${operator}) ${reason}`);
+  const branching = graph.node.filter(hasSubgraph).slice(0, 1).map(outOfReach);
+  const reasons = [...kept, ...branching]
+    .slice(0, 3)
+    .map(({ node, operator, reason }) => `node '${node}' (${operator}) ${reason}`);
   throw new QuantizeError(
-    `there is nothing to quantize: ${reasons.length === 0 ? `the model has no ${wanted}` : reasons.join('; ')}; use another form`,
+    `there is nothing to quantize: ${reasons.length === 0 ? `the model has no ${wanted}` : reasons.join('; ')}; ` +
+      (kept.length === 0 && branching.length > 0 ? 'export the model without it' : 'use another form'),
   );
 }
+
+const outOfReach = (node: NodeProto): KeptLayer => ({
+  ...idOf(node),
+  reason: 'holds a graph of its own, which quantizing does not reach',
+});
 
 const escaped = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');

@@ -40,7 +40,7 @@ export function quantizeStatic(
   const writer = new GraphWriter(prepared);
   const placement = place(writer.view, options);
   const layers = [...placement.anchors].map(idOf);
-  requireLayers(layers, placement.kept, 'convolution or matrix product');
+  requireLayers(layers, placement.kept, { graph: writer.view.graph, wanted: 'convolution or matrix product' });
   const rounding = new StaticRounding(writer, placement, ranges, options);
   for (const { name } of writer.view.graph.input) rounding.roundWhereRead(name);
   for (const node of writer.view.graph.node) {
