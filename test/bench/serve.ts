@@ -1,4 +1,7 @@
-/** The Open Inference endpoint, with batches and without, against a bare loop over the runtime in the same run. */
+/**
+ * The Open Inference endpoint against bare loops over the runtime in the same run: what runs requests one by one against one row a run,
+ * and what runs batches against as many rows a run as its batches had.
+ */
 import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -31,7 +34,8 @@ export async function run(): Promise<Record<string, number | null>> {
   try {
     await coordinator.service.importModel('digits', writeModel(model));
     const bare = await openSession(model);
-    const subjects: Record<string, () => Promise<Figures>> = { bare: () => bareLoop(bare) };
+    const turns: Record<string, Figures[]> = {};
+    const subjects: Record<string, () => Promise<Figures>> = { bare: () => bareLoop(bare, 1) };
     for (const [mode, options] of Object.entries(MODES)) {
       const serving = await servingOf(`grpc://127.0.0.1:${coordinator.grpcPort}`, options);
       servings.push(serving);
@@ -40,9 +44,10 @@ export async function run(): Promise<Record<string, number | null>> {
         subjects[`c${count}_${mode}`] = () => under(clients, load);
       }
     }
-    const turns = Object.fromEntries(Object.keys(subjects).map((name): [string, Figures[]] => [name, []]));
+    // As many rows as the batches of this turn had on average.
+    subjects['bare_batched'] = () => bareLoop(bare, Math.round(turns['c64_batched']!.at(-1)!.rows));
     for (let turn = 0; turn < TURNS; turn++) {
-      for (const [name, measure] of Object.entries(subjects)) turns[name]!.push(await measure());
+      for (const [name, measure] of Object.entries(subjects)) (turns[name] ??= []).push(await measure());
     }
     await bare.release();
     const median = (name: string, figure: keyof Figures): number =>
@@ -53,8 +58,19 @@ export async function run(): Promise<Record<string, number | null>> {
       [`p99_ms_${name}`, median(name, 'p99')],
     ]);
     const best = median('c64_batched', 'rps');
-    // The share of the bare loop's requests that is lost to HTTP, checks and threads; below 0, batches win back more.
-    return { serving_overhead: 1 - best / median('bare', 'rps'), rps_c64: best, ...Object.fromEntries(figures) };
+    // The share of a bare loop's rows that is lost to HTTP, checks and threads where 64 clients ask.
+    const overhead = {
+      unbatched: 1 - median('c64_unbatched', 'rps') / median('bare', 'rps'),
+      batched: 1 - best / median('bare_batched', 'rps'),
+    };
+    return {
+      serving_overhead: overhead.batched,
+      serving_overhead_batched: overhead.batched,
+      serving_overhead_unbatched: overhead.unbatched,
+      rps_c64: best,
+      rows_a_run_c64: median('c64_batched', 'rows'),
+      ...Object.fromEntries(figures),
+    };
   } finally {
     clients.kill();
     await Promise.all(servings.map((serving) => serving.close()));
@@ -64,34 +80,52 @@ export async function run(): Promise<Record<string, number | null>> {
 }
 
 interface Figures {
+  /** Rows a second: each request is of one. */
   rps: number;
   p50: number;
   p99: number;
+  /** That a run of the model had on average. */
+  rows: number;
 }
 
-/** One row after the other, with nothing between the caller and the runtime. */
-async function bareLoop(session: ort.InferenceSession): Promise<Figures> {
+/** So many rows at a time, with nothing between the caller and the runtime. */
+async function bareLoop(session: ort.InferenceSession, rows: number): Promise<Figures> {
   const times: number[] = [];
+  const data = new Float32Array(rows * INPUTS);
+  for (let at = 0; at < rows; at++) data.set(row(), at * INPUTS);
   const startMs = performance.now();
   while (performance.now() - startMs < TURN_MS) {
     const runMs = performance.now();
-    await session.run({ input: new ort.Tensor('float32', row(), [1, INPUTS]) });
+    await session.run({ input: new ort.Tensor('float32', data, [rows, INPUTS]) });
     times.push(performance.now() - runMs);
   }
-  return figuresOf({ times, ms: performance.now() - startMs, refused: 0 });
+  return figuresOf(times, performance.now() - startMs, rows, rows);
 }
 
 async function under(clients: ChildProcess, load: Load): Promise<Figures> {
+  const before = await runsOf(load.port);
   clients.send(load);
-  const [result] = (await once(clients, 'message')) as [LoadResult];
-  if (result.refused > 0) throw new Error(`${result.refused} requests were refused`);
-  return figuresOf(result);
+  const [{ times, ms, refused }] = (await once(clients, 'message')) as [LoadResult];
+  if (refused > 0) throw new Error(`${refused} requests were refused`);
+  const after = await runsOf(load.port);
+  return figuresOf(times, ms, 1, (after.rows - before.rows) / (after.runs - before.runs));
 }
 
-function figuresOf({ times, ms }: LoadResult): Figures {
+/** What an endpoint says of all its runs so far. */
+async function runsOf(port: number): Promise<{ runs: number; rows: number }> {
+  const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+  const figure = (name: string): number => {
+    const [, value] = new RegExp(`^commonweight_serving_batch_rows_${name}\\{[^}]*\\} (\\d+)$`, 'm').exec(text) ?? [];
+    return Number(value ?? 0);
+  };
+  return { runs: figure('count'), rows: figure('sum') };
+}
+
+/** Of the times of runs or requests, each of `rows` rows. */
+function figuresOf(times: readonly number[], ms: number, rows: number, rowsARun: number): Figures {
   const sorted = times.toSorted((a, b) => a - b);
   const at = (share: number): number => sorted[Math.floor((sorted.length - 1) * share)]!;
-  return { rps: (times.length / ms) * 1000, p50: at(0.5), p99: at(0.99) };
+  return { rps: ((times.length * rows) / ms) * 1000, p50: at(0.5), p99: at(0.99), rows: rowsARun };
 }
 
 const row = (): Float32Array => Float32Array.from({ length: INPUTS }, (_, index) => (index % 7) / 7);

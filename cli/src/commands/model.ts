@@ -1,29 +1,15 @@
 import { openModelLink, verifyEd25519 } from '@commonweight/client-sdk';
-import {
-  joinModel,
-  mergeLora,
-  OnnxError,
-  parametersOf,
-  readModel,
-  weightsFromBytes,
-  weightsToSafetensors,
-  writeModel,
-  type ModelProto,
-  type Range,
-  type TensorSpec,
-} from '@commonweight/core';
+import { parametersOf, writeModel, type ModelProto, type Range, type TensorSpec } from '@commonweight/core';
 import {
   openManifest,
   openResult,
-  SignedManifestSchema,
   type Artifact,
   type Manifest,
   type Result,
   type SignedManifest,
 } from '@commonweight/proto';
-import { mkdir, writeFile } from 'node:fs/promises';
-import { basename, extname, join } from 'node:path';
-import { toBinary } from '@bufbuild/protobuf';
+import { writeFile } from 'node:fs/promises';
+import { basename, extname } from 'node:path';
 import type { Command } from 'commander';
 import { withAdmin } from '../admin/admin-client.ts';
 import { sourceOf, withFile, type FileSource } from '../admin/file-source.ts';
@@ -35,15 +21,17 @@ import { builtModel, modelKinds, type ModelShape } from '../model/model-kinds.ts
 import { readOnnx, understood } from '../model/read-onnx.ts';
 import { ModelRunner } from '../model/run-model.ts';
 import { readSamples } from '../model/samples.ts';
+import { withWeights } from '../model/with-weights.ts';
 import { gathered, name, number, oneOf, talking, whole, wholes } from '../output/arguments.ts';
-import { CommandError, refusedIsUsage, UsageError } from '../output/failure.ts';
+import { refusedIsUsage, UsageError } from '../output/failure.ts';
 import { bytes, percent, table, time } from '../output/format.ts';
 import { standardOutput, type Output } from '../output/output.ts';
 import { addModelChannel } from './model-channel.ts';
 import { addModelCheck, showSpec } from './model-check.ts';
 import { addModelAudit, modelVersion, type ModelVersion } from './model-audit.ts';
-import { addModelCandidates, candidateOf } from './model-candidates.ts';
+import { addModelCandidates } from './model-candidates.ts';
 import { addModelDistill } from './model-distill.ts';
+import { addModelExport } from './model-export.ts';
 import { addModelFleet } from './model-fleet.ts';
 import { addModelPrune } from './model-prune.ts';
 import { addModelQuantize } from './model-quantize.ts';
@@ -83,6 +71,7 @@ export function addModel(program: Command): void {
     .description('import an ONNX file as version 1')
     .argument('<file>', 'an ONNX file')
     .option('--name <name>', 'the name of the model (else that of the file)', name)
+    .option('--weights <file>', 'a safetensors file with its weights, each under its name in the ONNX file')
     .option('--replace-head <classes>', 'make its last dense layer anew, for so many classes', whole(1, 1e6))
     .option('--train <pattern>', 'train the tensors of these names alone, with * for any letters; repeatable', gathered)
     .option(
@@ -103,20 +92,7 @@ export function addModel(program: Command): void {
     .description('the versions of a model')
     .argument('<name>', 'a model', name)
     .action(showModel);
-  talking(model.command('export'), 'grpc', 'nats', 'http')
-    .description('write a version as a stock ONNX file, or its weights as safetensors')
-    .argument('<name>', 'a model', name)
-    .argument('<file>', 'where to write')
-    .option('--version <n>', 'which version; 0 is the newest', whole(0), 0)
-    .option('--candidate <n>', 'what a gate refused, or decides on, in place of a version', whole(1))
-    .option(
-      '--format <name>',
-      'onnx, safetensors for the weights alone, or bundle: a folder that comes with an app',
-      oneOf('onnx', 'safetensors', 'bundle'),
-      'onnx',
-    )
-    .option('--merge', 'add adapters (model import --lora) into the weights: an ordinary model again')
-    .action(exportModel);
+  addModelExport(model);
   for (const [verb, isPinned] of [
     ['pin', true],
     ['unpin', false],
@@ -153,19 +129,26 @@ async function createModel(
   await writeOrImport(model, onnx, options, standardOutput(options));
 }
 
-type ImportFlags = AdaptFlags & { name?: string; preprocess?: string; file?: string; calibrate?: string };
+type ImportFlags = AdaptFlags & {
+  name?: string;
+  weights?: string;
+  preprocess?: string;
+  file?: string;
+  calibrate?: string;
+};
 
 async function importModel(file: string, options: Options & ImportFlags): Promise<void> {
   const model = name(options.name ?? basename(file, extname(file)));
   const output = standardOutput(options);
-  const { preprocess, calibrate } = options;
+  const { weights, preprocess, calibrate } = options;
   if (calibrate !== undefined && options.keepRanges !== true) {
     throw new UsageError('--calibrate goes with --keep-ranges: say that the model is to keep what is measured');
   }
   const isAdapted = adapts(options);
-  if (!isAdapted && preprocess === undefined && options.file === undefined)
+  if (!isAdapted && (weights ?? preprocess ?? options.file) === undefined)
     return await withFile(file, (source) => importFrom(model, source, options, output));
-  const read = await readOnnx(file);
+  const onnx = await readOnnx(file);
+  const read = weights === undefined ? onnx : await withWeights(onnx, weights);
   const { keepRanges: _, ...others } = options;
   const ranges =
     calibrate === undefined
@@ -290,69 +273,6 @@ async function pinModel({ model, version }: ModelVersion, isPinned: boolean, opt
   const number = await withAdmin(options.coordinator, (admin) => admin.pinVersion(model, version, isPinned));
   const event = isPinned ? 'pinned' : 'unpinned';
   standardOutput(options).say(`version ${number} of ${model}: ${event}`, { event, model, version: number });
-}
-
-async function exportModel(
-  model: string,
-  file: string,
-  options: Options & { version: number; candidate?: number; format: string; merge?: boolean },
-): Promise<void> {
-  if (options.candidate !== undefined && options.format === 'bundle')
-    throw new UsageError('--candidate is no version that an app would take: export it as onnx or safetensors');
-  if (options.merge === true && options.format === 'bundle')
-    throw new UsageError('--merge makes another model, which nobody signed: leave it out for a bundle');
-  const link = openModelLink(options.coordinator);
-  try {
-    const candidate =
-      options.candidate === undefined ? undefined : await candidateOf(model, options.candidate, options.coordinator);
-    const signed = await link.getModel(
-      model,
-      candidate === undefined ? options.version : Number(candidate.baseVersion),
-    );
-    const manifest = opened(signed);
-    const artifacts = { graph: manifest.artifacts, weights: (candidate ?? manifest).artifacts };
-    const part = async (role: 'graph' | 'weights'): Promise<Uint8Array> => {
-      const artifact = artifacts[role].find((one) => one.role === role);
-      if (artifact === undefined)
-        throw new CommandError(`version ${manifest.version} of '${model}' has no ${role}; choose another version`);
-      return await link.download(artifact.digest, Number(artifact.size));
-    };
-    const [graph, weights] = [await part('graph'), await part('weights')];
-    let written: number;
-    if (options.format === 'bundle') {
-      const release = toBinary(SignedManifestSchema, signed);
-      await mkdir(file, { recursive: true });
-      for (const [each, data] of Object.entries({ release, graph, weights })) await writeFile(join(file, each), data);
-      written = release.length + graph.length + weights.length;
-    } else {
-      const joined = joinModel(readModel(graph), weightsFromBytes(weights));
-      const onnx = options.merge === true ? writeModel(merged(readModel(joined))) : joined;
-      const data = options.format === 'onnx' ? onnx : weightsToSafetensors(readModel(onnx));
-      await writeFile(file, data);
-      written = data.length;
-    }
-    const what = candidate === undefined ? `version ${manifest.version}` : `candidate ${candidate.number}`;
-    standardOutput(options).say(`${file}: ${what} of ${model}, ${bytes(written)}`, {
-      event: 'written',
-      file,
-      model,
-      ...(candidate === undefined ? { version: manifest.version } : { candidate: candidate.number }),
-      format: options.format,
-      bytes: written,
-    });
-  } finally {
-    await link.close();
-  }
-}
-
-/** Throws UsageError where there is nothing to merge. */
-function merged(model: ModelProto): ModelProto {
-  try {
-    return mergeLora(model);
-  } catch (cause) {
-    if (cause instanceof OnnxError) throw new UsageError(`--merge: ${cause.message}`, { cause });
-    throw cause;
-  }
 }
 
 async function writeTypes(
