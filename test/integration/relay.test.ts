@@ -53,7 +53,8 @@ test('a task trains through a relay that is killed and whose uplink breaks, and 
   const startRelay = async (): Promise<Program> => {
     const at = ['--grpc', `127.0.0.1:${relayPort}`, '--http', `127.0.0.1:${httpPort}`];
     const to = ['--coordinator', `grpc://127.0.0.1:${proxy.port}`, '--dir', join(folder, 'relay')];
-    const program = started(commonweight('relay', ...at, ...to, '--wait', '60s', '--json'));
+    // Longer than the slow link takes. One that was started again does not know who was invited, and waits so long.
+    const program = started(commonweight('relay', ...at, ...to, '--wait', '10s', '--json'));
     await listening(relayPort, program);
     return program;
   };
