@@ -1,7 +1,8 @@
-import { createServer } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Gauge, Registry } from 'prom-client';
-import { portError, type Listening } from '../edges/grpc/server.ts';
+import type { Listening } from '../edges/grpc/server.ts';
 import { answer } from '../edges/http/answer.ts';
+import { listenHttp } from '../edges/http/listen.ts';
 import type { RelayFigures } from './figures.ts';
 
 const PATIENCE_MS = 10_000;
@@ -43,8 +44,7 @@ export async function serveRelayHttp(
     uplink.set(Number(isUp()));
     return registry.metrics();
   };
-  const limits = { headersTimeout: PATIENCE_MS, requestTimeout: PATIENCE_MS, keepAliveTimeout: PATIENCE_MS };
-  const server = createServer(limits, async (request, response) => {
+  const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const plain = { 'Content-Type': 'text/plain' };
     const path = (request.url ?? '/').split('?')[0];
     if (request.method !== 'GET') answer(response, 405, { ...plain, Allow: 'GET' }, 'only GET\n');
@@ -52,18 +52,6 @@ export async function serveRelayHttp(
     else if (path === '/readyz') answer(response, isUp() ? 200 : 503, plain, isUp() ? 'ready\n' : 'no uplink\n');
     else if (path === '/metrics') answer(response, 200, { 'Content-Type': registry.contentType }, await text());
     else answer(response, 404, plain, 'not here; there are /healthz /readyz /metrics\n');
-  });
-  server.maxConnections = CONNECTIONS_MAX;
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => reject(portError('HTTP', host, port, error)));
-    server.listen(port, host, resolve);
-  });
-  const address = server.address();
-  return {
-    port: typeof address === 'object' && address !== null ? address.port : port,
-    close: async () => {
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
-    },
   };
+  return listenHttp(handle, { host, port, patienceMs: PATIENCE_MS, connectionsMax: CONNECTIONS_MAX });
 }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { toJson } from '@bufbuild/protobuf';
 import {
   AgentStatusSchema,
@@ -9,9 +9,10 @@ import {
   TaskStatusSchema,
 } from '@commonweight/proto';
 import type { CoordinatorService } from '../../service.ts';
-import { portError, type Listening } from '../grpc/server.ts';
+import type { Listening } from '../grpc/server.ts';
 import { answer as answerWith } from './answer.ts';
 import type { Origins } from './cross-origin.ts';
+import { listenHttp } from './listen.ts';
 import { metricsOf } from './metrics.ts';
 import { modelRoutes } from './model-routes.ts';
 import { PAGE } from './page.ts';
@@ -21,8 +22,6 @@ import { REPORTS_PATH, takeReports } from './report-route.ts';
 const EVENT_MS = 250;
 /** How long a request may take to come, and a page's reader to take what it is told. */
 const PATIENCE_MS = 10_000;
-/** How often connections are looked at. */
-const LOOK_MS = 1_000;
 const CONNECTIONS_MAX = 1_024;
 /** Pages that may watch at once. */
 const WATCHERS_MAX = 64;
@@ -116,27 +115,13 @@ export async function serveHttp(
     }
     await route(response);
   };
-  const limits = { headersTimeout: patienceMs, requestTimeout: patienceMs, keepAliveTimeout: patienceMs };
-  const looking = { connectionsCheckingInterval: Math.min(LOOK_MS, patienceMs) };
-  const server = createServer({ ...limits, ...looking }, (request, response) => {
-    handle(request, response).catch((error: unknown) => {
-      // A body that has begun must not look whole.
-      if (response.headersSent) response.destroy(error as Error);
-      else answer(response, 500, 'text/plain', `${(error as Error).message}\n`);
-    });
-  });
-  server.maxConnections = CONNECTIONS_MAX;
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => reject(portError('HTTP', host, port, error)));
-    server.listen(port, host, resolve);
-  });
-  const address = server.address();
+  const limits = { host, port, patienceMs, connectionsMax: CONNECTIONS_MAX };
+  const listening = await listenHttp(handle, limits, HEADERS);
   return {
-    port: typeof address === 'object' && address !== null ? address.port : port,
-    close: async () => {
+    port: listening.port,
+    close: () => {
       metrics.close();
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
+      return listening.close();
     },
   };
 }
