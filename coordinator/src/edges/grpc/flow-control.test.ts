@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { connect, type ClientHttp2Session, type ClientHttp2Stream } from 'node:http2';
+import { connect as connectTo, type Socket } from 'node:net';
 import { Server, ServerCredentials, type ServerReadableStream } from '@grpc/grpc-js';
 import { expect, onTestFinished, test } from 'vitest';
 import { until } from '../../../../test/support/processes.ts';
@@ -28,7 +30,13 @@ async function uploads(): Promise<number> {
     call: ServerReadableStream<Buffer, Buffer>,
     answer: (error: null, value: Buffer) => void,
   ): Promise<void> => {
-    for await (const message of call as AsyncIterable<Buffer>) expect(message.length).toBeGreaterThan(0);
+    try {
+      for await (const message of call as AsyncIterable<Buffer>) expect(message.length).toBeGreaterThan(0);
+    } catch (error) {
+      // Who has left gets no answer.
+      if ((error as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE') return;
+      throw error;
+    }
     answer(null, Buffer.from('ok'));
   };
   server.addService({ send: method }, { send });
@@ -88,3 +96,42 @@ test('who goes silent in its turn is narrow until it has another, all have turns
   for (const sender of senders) sender.end();
   await until('all answers', 60_000, () => senders.every(({ isAnswered }) => isAnswered));
 });
+
+/** A peer that begins a call and then neither sends nor acknowledges anything. */
+function mute(port: number): Socket {
+  const text = (value: string): Buffer => Buffer.concat([Buffer.of(value.length), Buffer.from(value)]);
+  const block = Buffer.concat([
+    // :method POST, :scheme http, :path, :authority, content-type, te (RFC 7541, literals without indexing).
+    Buffer.of(0x83, 0x86, 0x04),
+    text(PATH),
+    Buffer.of(0x01),
+    text('x'),
+    Buffer.of(0x0f, 0x10),
+    text('application/grpc'),
+    Buffer.of(0x00),
+    text('te'),
+    text('trailers'),
+  ]);
+  const frame = (type: number, flags: number, stream: number, payload: Buffer): Buffer =>
+    Buffer.concat([Buffer.of(0, 0, payload.length, type, flags, 0, 0, 0, stream), payload]);
+  const socket = connectTo(port, '127.0.0.1');
+  socket.on('error', () => {});
+  onTestFinished(() => void socket.destroy());
+  socket.write(Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), frame(4, 0, 0, Buffer.alloc(0))]));
+  // SETTINGS, then HEADERS that end the block and not the stream.
+  socket.write(frame(1, 4, 1, block));
+  return socket;
+}
+
+test('peers that acknowledge no change of their window hold up nobody, and end nothing but themselves', async () => {
+  const port = await uploads();
+  const peers = Array.from({ length: AT_ONCE + 8 }, () => mute(port));
+  const heard = peers.map((peer) => once(peer, 'data'));
+  await Promise.all(heard);
+  // Long enough for more changes than may go unanswered.
+  await new Promise((resolve) => setTimeout(resolve, 12_000));
+  const sender = new Sender(port);
+  sender.send(300_000);
+  sender.end();
+  await until('an answer', 60_000, () => sender.isAnswered);
+}, 120_000);

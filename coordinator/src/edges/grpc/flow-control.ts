@@ -113,6 +113,11 @@ export function inTurn(
       if (isReading) wait();
     };
     const makeWay = (): void => {
+      // Nobody is held up: each change of the window would be one more that a silent peer has not answered.
+      if (!turns.areAwaited) {
+        leftMs = WAIT_MS;
+        return wait();
+      }
       over();
       end = turns.ask(begin);
     };

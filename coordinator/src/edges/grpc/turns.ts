@@ -9,6 +9,11 @@ export class Turns {
     this.#atOnce = atOnce;
   }
 
+  /** Whether somebody waits for a turn. */
+  get areAwaited(): boolean {
+    return this.#waiting.length > 0;
+  }
+
   /** Calls back in its turn, at once where one is free. Gives what ends the turn, or the wait for it; it may be called again. */
   ask(onTurn: () => void): () => void {
     let isOver = false;
