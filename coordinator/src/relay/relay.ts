@@ -147,9 +147,11 @@ export class Relay implements AgentGate {
     if (!ownsId(agentId, header) || !isWhole(header)) return create(SubmitUpdateResponseSchema, {});
     const known = this.#find(header.task, Number(header.round));
     if (known?.has(header.updateId) === true) return taken(header);
-    if (known?.isInvited(agentId) !== true) {
-      // Nobody here saw the invitation: whether there was one, the coordinator knows.
-      const response = await this.#parts.uplink.ask(header);
+    const { uplink } = this.#parts;
+    const isExpected = known?.isInvited(agentId) === true ? known.expects(header) : false;
+    if (isExpected === false || (isExpected === undefined && offset === 0 && uplink.isUp)) {
+      // Whether it was invited, and may be of that size, the coordinator knows: no bytes are taken before.
+      const response = await uplink.ask(header);
       if (response.accepted || response.receipt !== undefined) {
         if (!response.accepted) known?.out(agentId);
         return response;
@@ -164,7 +166,7 @@ export class Relay implements AgentGate {
     if (refusalOfBytes(header, received.payload) !== undefined) return create(SubmitUpdateResponseSchema, {});
     if ((await round.take(header, received.payload)) === 'taken') return taken(header);
     // What is wrong with it is the coordinator's to say, in a receipt that it signs.
-    const { figures, uplink } = this.#parts;
+    const { figures } = this.#parts;
     const response = await uplink.submit(header, received.payload);
     figures.bytesUp += received.payload.length;
     // The others need not wait for it.

@@ -108,6 +108,11 @@ export class SiteRound {
     this.#invited.add(agentId);
   }
 
+  /** Whether the coordinator would look at the bytes of an update; undefined where this relay does not know. */
+  expects(header: UpdateHeader): boolean | undefined {
+    return this.#rules == null ? undefined : !this.#rules.refuses(header);
+  }
+
   isInvited(agentId: string): boolean {
     return this.#invited.has(agentId);
   }
