@@ -286,3 +286,13 @@ test('a blob is fetched once for all agents, and a damaged one again', async () 
   expect(second.figures().blobBytesFetched).toBe(Number(size));
   await expect(second.gate.readBlob(new Uint8Array(32), 0, 10)).rejects.toThrow(/no blob|not/);
 });
+
+test('an update that says a size which no update of the task has is refused before any of its bytes is kept', async () => {
+  const site = await training();
+  const relay = opened(await relayBefore(site.port));
+  const { agents, grid } = await join3(site, [relay.gate]);
+  const [first, ...others] = agents as [TestAgent, ...TestAgent[]];
+  const { accepted, receipt } = await first.submit(update(first.id, grid, { payloadSize: 500_000_000n }));
+  expect([accepted, receipt === undefined]).toEqual([false, false]);
+  await deliver(others, grid);
+});
