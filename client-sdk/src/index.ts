@@ -75,6 +75,7 @@ export type { Platform, Sha256, TrustCrypto } from './platform/platform.ts';
 export { feedbackFiles } from './feedback/feedback-folder.ts';
 export { exampleIn, type LabelledExample } from './feedback/feedback-line.ts';
 export { nodePlatform } from './platform/node.ts';
+export { Deviations, placeOfLargest } from './runtime/deviation.ts';
 export { halfTensor } from './runtime/half-tensor.ts';
 export { webCrypto } from './platform/web-crypto.ts';
 export { OrtEngine } from './runtime/ort-engine.ts';

@@ -60,8 +60,11 @@ import { PostgresReads } from './store/postgres-store.ts';
 import { startBackups, type BackupSchedule } from './store/scheduled-backups.ts';
 import { SqliteStore } from './store/sqlite-store.ts';
 import { StoreError, type Commit, type Store } from './store/store.ts';
+import { AgentsOfModel } from './variants/agents-of-model.ts';
 import { Calibrations } from './variants/calibrations.ts';
 import type { VariantPolicy } from './variants/forms.ts';
+import { Inquiries } from './variants/inquiries.ts';
+import { Measurements } from './variants/measurements.ts';
 import { Variants, type VariantReport } from './variants/variants.ts';
 
 export interface CoordinatorOptions {
@@ -175,7 +178,7 @@ export class Coordinator implements CoordinatorService {
   readonly #channelReads: ChannelReads;
   readonly #channels: Channels;
   readonly #reports: FleetReports;
-  readonly #calibrations: Calibrations;
+  readonly #inquiries: Inquiries;
   readonly #fleet = new Fleet();
   readonly #sessions: AgentSessions;
   readonly #drivers = new Map<string, TaskDriver>();
@@ -214,19 +217,26 @@ export class Coordinator implements CoordinatorService {
     this.#signer = signer;
     this.#registry = new Registry(store, signer);
     this.#releases = new Releases(store, this.#registry, log);
-    this.#calibrations = new Calibrations({
-      clock,
+    const agents = new AgentsOfModel(this.#fleet, () => this.#drivers.values());
+    const { isTrained } = agents;
+    this.#inquiries = new Inquiries({ clock, send: (agentId, message) => this.#fleet.send(agentId, message) });
+    const inquiries = this.#inquiries;
+    const calibrations = new Calibrations({ inquiries, log, isTrained, agentsFor: agents.training });
+    const measurements = new Measurements({
+      inquiries,
       log,
-      isTrained: (model) => this.#trainingOf(model).length > 0,
-      agentsFor: (model) => this.#freeFor(model),
-      send: (agentId, message) => this.#fleet.send(agentId, message),
+      evaluatorsFor: agents.evaluators,
+      agentsFor: agents.measuring,
+      examplesOf: agents.examplesOf,
     });
     this.#variants = new Variants({
       store,
       registry: this.#registry,
       signer,
       log,
-      calibrate: (wish, signal) => this.#calibrations.gather(wish, signal),
+      calibrate: (wish, signal) => calibrations.gather(wish, signal),
+      measure: (wish, signal) => measurements.gather(wish, signal),
+      isTrained,
       failed: (error) => this.#failed(error),
     });
     this.#reports = new FleetReports(reportWindowMs === undefined ? {} : { windowMs: reportWindowMs });
@@ -285,7 +295,7 @@ export class Coordinator implements CoordinatorService {
       task: (name) => this.#drivers.get(name),
       receipt: (updateId) => store.receipt(updateId),
       ofNoTask: (offered) => this.#ofNoTask(offered),
-      calibrations: this.#calibrations,
+      inquiries,
       refusesUploads: () =>
         this.diskIsFull ? `the disk of the coordinator is full: try again in ${FULL_RETRY_MS / 1000} s` : undefined,
     });
@@ -531,16 +541,6 @@ export class Coordinator implements CoordinatorService {
     return this.#variants.report(report);
   }
 
-  /** Agents that are free, are connected to this coordinator, and train the model. Those of other replicas are not asked. */
-  #freeFor(model: string): string[] {
-    const agents = new Set(this.#trainingOf(model).flatMap((task) => task.readyAgents));
-    return [...agents].filter((agentId) => this.#fleet.hasSession(agentId));
-  }
-
-  #trainingOf(model: string): TaskDriver[] {
-    return [...this.#drivers.values()].filter(({ config }) => config.model === model && !('kind' in config));
-  }
-
   #wantVariants({ config }: TaskDriver): void {
     if ('variants' in config && config.variants !== undefined) this.#variants.want(config.model, config.variants);
   }
@@ -647,7 +647,7 @@ export class Coordinator implements CoordinatorService {
       await this.#variants.close();
       await this.#channels.close();
       await this.#keepReports();
-      this.#calibrations.close();
+      this.#inquiries.close();
       for (const driver of this.#drivers.values()) await driver.close();
       await this.#collector?.close();
     } finally {

@@ -1,7 +1,6 @@
-import { create, toBinary } from '@bufbuild/protobuf';
+import { create } from '@bufbuild/protobuf';
 import {
   CodecError,
-  coarseHistograms as coarse,
   contractOf,
   invariant,
   joinModel,
@@ -12,7 +11,6 @@ import {
   parseStatisticsPlan,
   readModel,
   weightsFromBytes,
-  type HistogramState,
 } from '@commonweight/core';
 import {
   asError,
@@ -26,14 +24,10 @@ import {
   weightsByDeltas,
 } from '@commonweight/client-sdk';
 import {
-  CALIBRATION_BINS_MAX,
-  CALIBRATION_REPORT_BYTES_MAX,
-  CalibrationReportSchema,
   equalBytes,
   formatFromWire,
   gridFromWire,
   HelloSchema,
-  histogramsToWire,
   isName,
   OFFER_UPDATES_MAX,
   openCandidate,
@@ -43,17 +37,14 @@ import {
   signedBytes,
   type Artifact,
   type Assignment,
-  type CalibrationReport,
-  type CalibrationRequest,
   type Candidate,
   type Manifest,
   type SessionResponse,
   type SignedCandidate,
   type SignedReceipt,
-  type ValueHistogram,
   type Welcome,
 } from '@commonweight/proto';
-import type { CalibrationJob, CalibrationOutcome } from './calibration/messages.ts';
+import { artifactOf } from './artifact-of.ts';
 import type { Deflate } from './deflate.ts';
 import { unknownDevice, type Device } from './device/device.ts';
 import type { AgentDisk } from './disk.ts';
@@ -61,6 +52,7 @@ import type { AgentEvent } from './events.ts';
 import type { AgentLink, OpenSession } from './link/agent-link.ts';
 import { localRound, type RoundOutcome } from './local-round.ts';
 import type { OutboxEntry } from './outbox/outbox.ts';
+import { OwnVersions, type Willing } from './own-versions.ts';
 import {
   firstState,
   step,
@@ -87,8 +79,6 @@ const RETURN_MS_MAX = 600_000;
 const UPLOAD_TRIES = 5;
 /** Graphs and weights that stay in the cache: of two versions, and of a teacher. */
 const DIGESTS_KEPT = 6;
-/** Examples that a coordinator may ask to calibrate on. */
-const CALIBRATION_EXAMPLES_MAX = 4096;
 
 /** Who an agent is, and until when. */
 export interface AgentIdentity {
@@ -106,7 +96,7 @@ export interface AgentIdentity {
 }
 
 /** What an agent works with. */
-export interface AgentParts {
+export interface AgentParts extends Willing {
   options: AgentIdentity;
   crypto: TrustCrypto;
   /** Undefined where the platform has no zstd. */
@@ -118,12 +108,7 @@ export interface AgentParts {
   device?: Device;
   examples: number;
   tell(event: AgentEvent): void;
-  /** Runs a version on the agent's data; an agent without it does not calibrate. */
-  calibrate?: Calibrate;
 }
-
-/** Runs a version on some of an agent's data. Throws an Error that says what went wrong. */
-export type Calibrate = (job: Pick<CalibrationJob, 'onnx' | 'examplesMax' | 'binsMax'>) => Promise<CalibrationOutcome>;
 
 /** What is needed to make an update. */
 type Trained = Pick<Parameters<typeof makeUpdate>[0], 'assignment' | 'baseVersion'> & {
@@ -145,10 +130,10 @@ export class Agent {
   readonly #trained = new Map<string, Trained | Reported>();
   /** Ids of updates that are in the outbox and were not sent yet. */
   readonly #kept = new Map<string, Uint8Array>();
+  readonly #ownVersions: OwnVersions;
   #state: SessionState = firstState;
   #session: OpenSession | undefined;
   #digests: Uint8Array[] = [];
-  #isCalibrating = false;
   /** How long the agent rests after failures. */
   readonly #rests = new Backoff();
   /** What trained last, and what of it ran elsewhere; the CPU alone is nothing to speak of. */
@@ -156,6 +141,19 @@ export class Agent {
 
   constructor(parts: AgentParts) {
     this.#parts = parts;
+    const { calibrate, measureForm, crypto, disk, options, tell } = parts;
+    this.#ownVersions = new OwnVersions({
+      ...(calibrate === undefined ? {} : { calibrate }),
+      ...(measureForm === undefined ? {} : { measureForm }),
+      isEvaluator: options.isEvaluator === true,
+      key: () => disk.pin.key,
+      isGenuine: (kind, payload, signed) => this.#verified(kind, payload, signed),
+      sha256: crypto.sha256,
+      blob: (artifact) => this.#blob(artifact),
+      download: (blob) => this.#download(blob),
+      say: (message) => this.#session?.send(message),
+      tell,
+    });
   }
 
   async run(): Promise<void> {
@@ -220,7 +218,11 @@ export class Agent {
       link: link.kind,
       leaves: leavesBetweenRounds,
       evaluator: isEvaluator,
-      work: this.#parts.trainer.report === undefined ? ['train'] : ['train', 'evaluate', 'statistics'],
+      work: [
+        'train',
+        ...(this.#parts.trainer.report === undefined ? [] : ['evaluate', 'statistics']),
+        ...(this.#parts.measureForm === undefined ? [] : ['measure-forms']),
+      ],
       labels: { ...this.#device.labels },
       conditions: [...this.#device.holding],
       ...(this.#device.capabilities === undefined ? {} : { capabilities: this.#device.capabilities }),
@@ -300,7 +302,9 @@ export class Agent {
       case 'receipt':
         return this.#track(this.#end(message.value));
       case 'calibrationRequest':
-        return this.#track(this.#calibrate(message.value));
+        return this.#track(this.#ownVersions.calibrate(message.value));
+      case 'measurementRequest':
+        return this.#track(this.#ownVersions.measure(message.value));
       case 'wanted': {
         const entry = this.#parts.disk.outbox.get(message.value.updateId);
         if (entry !== undefined) this.#track(this.#upload(entry));
@@ -521,40 +525,6 @@ export class Agent {
     return Array.from({ length: values.length / length }, (_, i) => values.slice(i * length, (i + 1) * length));
   }
 
-  /** Answers how large a version's activations are on the agent's data, and nothing else of the data. One at a time. */
-  async #calibrate({ requestId, release, examplesMax, binsMax }: CalibrationRequest): Promise<void> {
-    const { calibrate: run, disk, tell } = this.#parts;
-    const answer = (report: Partial<Pick<CalibrationReport, 'examples' | 'values' | 'failure'>>): void =>
-      this.#session?.send({ case: 'calibrationReport', value: { requestId, ...report } });
-    if (run === undefined) return answer({ failure: 'it does not calibrate' });
-    if (this.#isCalibrating) return answer({ failure: 'it calibrates another version at the moment' });
-    this.#isCalibrating = true;
-    try {
-      const { key } = disk.pin;
-      if (release === undefined || key === undefined) throw new CodecError('the request names no version');
-      const isGenuine = await this.#verified('Manifest', release.manifest, release);
-      const manifest = openManifest(release, key, () => isGenuine);
-      const graph = await this.#blob(artifactOf(manifest, 'graph'));
-      const weights = weightsFromBytes(await this.#blob(artifactOf(manifest, 'weights')));
-      const outcome = await run({
-        onnx: joinModel(readModel(graph), weights),
-        examplesMax: Math.min(Math.max(1, examplesMax), CALIBRATION_EXAMPLES_MAX),
-        binsMax: Math.min(Math.max(2, binsMax), CALIBRATION_BINS_MAX),
-      });
-      answer({ examples: BigInt(outcome.examples), values: fitting(outcome.states) });
-      tell({
-        type: 'calibrated',
-        model: manifest.model,
-        version: Number(manifest.version),
-        examples: outcome.examples,
-      });
-    } catch (error) {
-      answer({ failure: asError(error).message.slice(0, 500) });
-    } finally {
-      this.#isCalibrating = false;
-    }
-  }
-
   /** Makes the update and puts it into the outbox: from here on no crash loses it. */
   async #keep(work: Work): Promise<void> {
     try {
@@ -639,7 +609,7 @@ export class Agent {
     return cached;
   }
 
-  #download({ digest, size }: Artifact): Promise<Uint8Array> {
+  #download({ digest, size }: Pick<Artifact, 'digest' | 'size'>): Promise<Uint8Array> {
     const { crypto, link, options } = this.#parts;
     const { sha256 } = crypto;
     return downloadBlob(link.readBlob.bind(link), digest, Number(size), { sha256, signal: options.signal });
@@ -714,7 +684,7 @@ export class Agent {
 
   /** In a browser a signature is something to wait for. */
   async #verified(
-    kind: 'Manifest' | 'Receipt' | 'Candidate',
+    kind: 'Manifest' | 'VariantList' | 'Receipt' | 'Candidate',
     payload: Uint8Array,
     { publicKey, signature }: Pick<SignedReceipt, 'publicKey' | 'signature'>,
   ): Promise<boolean> {
@@ -730,29 +700,11 @@ export class Agent {
   }
 }
 
-/** The histograms as a report takes them: with wider bins where they would be too many bytes. */
-function fitting(states: ReadonlyMap<string, HistogramState>): ValueHistogram[] {
-  const largest = Math.max(2, ...Array.from(states.values(), ({ counts }) => counts.length));
-  for (let binsMax = largest; ; binsMax = Math.ceil(binsMax / 2)) {
-    const values = histogramsToWire(coarse(states, binsMax));
-    const { length } = toBinary(CalibrationReportSchema, create(CalibrationReportSchema, { values }));
-    if (length <= CALIBRATION_REPORT_BYTES_MAX - 1024) return values;
-    if (binsMax <= 2) throw new CodecError(`the model has ${values.length} values to calibrate, too many for a report`);
-  }
-}
-
 const workOf = ({ task, round }: { task: string; round: bigint }): Work => ({
   task,
   round: Number(round),
 });
 const keyOf = ({ task, round }: Work): string => `${task} ${round}`;
-
-function artifactOf(of: Manifest | Candidate, role: string): Artifact {
-  const found = of.artifacts.find((artifact) => artifact.role === role);
-  if (found !== undefined) return found;
-  const what = of.$typeName === 'commonweight.v1.Candidate' ? `candidate ${of.number}` : `version ${of.version}`;
-  throw new CodecError(`${what} of ${of.model} has no ${role}`);
-}
 
 /** 'stale-round' for Reason.STALE_ROUND. */
 function reasonName(reason: Reason): string {

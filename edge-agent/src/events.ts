@@ -13,6 +13,8 @@ export type AgentEvent =
   | { type: 'teacher'; model: string; version: number }
   /** The coordinator was told how large a version's activations are here. */
   | { type: 'calibrated'; model: string; version: number; examples: number }
+  /** The coordinator was told how a version's forms answer here, beside float32. */
+  | { type: 'measured'; model: string; version: number; forms: readonly string[]; examples: number }
   | { type: 'trained'; task: string; round: number; loss: number; examples: number; steps: number; trainMs: number }
   | { type: 'reported'; task: string; round: number; work: string; version: number; examples: number; ms: number }
   | { type: 'counted'; task: string; round: number; updateId: string }

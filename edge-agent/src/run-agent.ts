@@ -2,6 +2,7 @@ import { nodePlatform } from '@commonweight/client-sdk';
 import { calibrate } from './calibration/calibrate.ts';
 import { deflated } from './deflate.ts';
 import { OwnDevice, type DeviceOptions } from './device/own-device.ts';
+import { measureForm } from './forms/measure-form.ts';
 import { liveAgent } from './live-agent.ts';
 import type { AgentEvent } from './events.ts';
 import { openAgentDisk } from './folder-disk.ts';
@@ -26,6 +27,8 @@ export interface AgentOptions extends AgentIdentity {
   engine?: EngineName | 'auto';
   /** Say how large activations are on the data when a coordinator asks for it; true by default. */
   calibrates?: boolean;
+  /** Say how often a version's forms are right on the data, beside float32; true by default. */
+  measuresForms?: boolean;
   /** What it says of the device that it runs on. */
   device?: DeviceOptions;
   onEvent?: (event: AgentEvent) => void;
@@ -34,12 +37,14 @@ export interface AgentOptions extends AgentIdentity {
 /** Runs an agent until its signal aborts. Throws DataError or ConfigError where it cannot begin; else it goes on for ever. */
 export function runAgent(options: AgentOptions): Promise<void> {
   const { coordinator, agentId, data, dataDir, engine = 'auto', threads, cpuShare: share, signal } = options;
-  const willing = options.calibrates ?? true;
+  const { calibrates = true, measuresForms = true } = options;
+  const own = { data, threads: threads ?? 1 };
   return liveAgent(options, {
     crypto: nodePlatform.crypto,
     deflate: deflated,
     place: dataDir,
-    ...(willing ? { calibrate: (job) => calibrate({ ...job, data, threads: threads ?? 1 }, signal) } : {}),
+    ...(calibrates ? { calibrate: (job) => calibrate({ ...job, ...own }, signal) } : {}),
+    ...(measuresForms ? { measureForm: (job) => measureForm({ ...job, ...own }, signal) } : {}),
     openLink: () => openAgentLink(coordinator, agentId),
     openDisk: (onDamaged) => openAgentDisk(dataDir, onDamaged),
     openTrainer: (warn) => {

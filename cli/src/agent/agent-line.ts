@@ -24,6 +24,8 @@ export function agentLine(event: AgentEvent): string {
       return `learning from ${event.model} version ${event.version}`;
     case 'calibrated':
       return `measured the activations of ${event.model} version ${event.version} on ${event.examples} examples`;
+    case 'measured':
+      return `measured ${event.forms.join(', ')} of ${event.model} version ${event.version} beside fp32 on ${event.examples} examples`;
     case 'trained':
       return `${event.task} round ${event.round}: trained ${event.steps} steps on ${event.examples} examples in ${event.trainMs} ms, loss ${event.loss.toPrecision(4)}`;
     case 'reported':

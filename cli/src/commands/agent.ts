@@ -34,6 +34,7 @@ interface Options extends ServingFlags {
   cpuShare?: number;
   engine: EngineName | 'auto';
   calibration: boolean;
+  measuring: boolean;
   serve?: string;
   serveGrpc?: string;
   serveModel: string[];
@@ -69,6 +70,7 @@ export function addAgent(program: Command): void {
     .option('--cpu-share <share>', 'how much of all cores training may keep busy, such as 0.5', share)
     .option('--engine <name>', `what trains: auto, ${engines.join(', ')}`, oneOf('auto', ...engines), 'auto')
     .option('--no-calibration', 'do not tell the coordinator how large activations are on the data')
+    .option('--no-measuring', 'do not tell the coordinator how often int8 forms are right on the data')
     .option('--serve <address>', 'serve predictions here as well, such as 127.0.0.1:8000')
     .option('--serve-grpc <address>', 'and here over gRPC')
     .option('--serve-model <name>', 'a model to serve, else those it trains; may be repeated', names, [])
@@ -85,7 +87,17 @@ const deviceOf = ({ condition: set, conditionsFile: file, label: labels = {} }: 
 const names = (text: string, before: string[]): string[] => [...before, name(text)];
 
 async function agent(options: Options): Promise<void> {
-  const { coordinator, data, engine, id, task, threads, cpuShare, calibration: calibrates } = options;
+  const {
+    coordinator,
+    data,
+    engine,
+    id,
+    task,
+    threads,
+    cpuShare,
+    calibration: calibrates,
+    measuring: measuresForms,
+  } = options;
   if (data === undefined) {
     throw new UsageError('--data is missing: say what it trains on, such as --data csv:readings.csv or --data mnist');
   }
@@ -108,6 +120,7 @@ async function agent(options: Options): Promise<void> {
       dataDir,
       engine,
       calibrates,
+      measuresForms,
       leavesBetweenRounds: options.betweenRounds === 'leave',
       isEvaluator: options.evaluator === true,
       device: deviceOf(options),

@@ -1,7 +1,6 @@
 import { join } from 'node:path';
-import { create, toBinary } from '@bufbuild/protobuf';
+import { create } from '@bufbuild/protobuf';
 import {
-  CalibrationReportSchema,
   GetUpdateStatusResponseSchema,
   isName,
   LABELS_MAX,
@@ -24,7 +23,7 @@ import type { Signer } from '../identity/signer.ts';
 import { returnAfterMs } from '../return-time.ts';
 import { ServiceError, type AgentSession, type AgentSink } from '../service.ts';
 import type { ReceiptRecord } from '../store/store.ts';
-import type { Calibrations } from '../variants/calibrations.ts';
+import type { Inquiries } from '../variants/inquiries.ts';
 import { Dismissals } from './dismissals.ts';
 import type { Fleet } from './fleet.ts';
 import type { Folding, Part } from './parts.ts';
@@ -81,8 +80,8 @@ export interface SessionWorld {
   ofNoTask(offered: OfferedUpdate): Promise<Offered>;
   /** Agents that may be there at once; more are told when to come back. */
   sessionsMax?: number;
-  /** Where those are heard who calibrate a version for this coordinator; only the one that leads asks. */
-  calibrations?: Pick<Calibrations, 'agentReady' | 'receive'>;
+  /** Where those are heard who are asked of versions on their data; only the coordinator that leads asks. */
+  inquiries?: Pick<Inquiries, 'agentReady' | 'receive'>;
   /** Why uploads are refused for now, in words; undefined where they are not. */
   refusesUploads(): string | undefined;
 }
@@ -145,7 +144,7 @@ export class AgentSessions {
     switch (message.case) {
       case 'ready':
         fleet.setReady(agentId, true, nowMs());
-        this.#world.calibrations?.agentReady();
+        this.#world.inquiries?.agentReady(agentId);
         return this.#forTasks((task) => (task.isRunning ? task.agentReady(agentId) : Promise.resolve()));
       case 'conditions': {
         const { holding } = message.value;
@@ -166,10 +165,9 @@ export class AgentSessions {
           .catch(() => {});
         return;
       }
-      case 'calibrationReport': {
-        const bytes = toBinary(CalibrationReportSchema, message.value).length;
-        return this.#world.calibrations?.receive(agentId, message.value, bytes);
-      }
+      case 'calibrationReport':
+      case 'measurementReport':
+        return this.#world.inquiries?.receive(agentId, message);
       case 'goodbye':
         return closed();
       case 'heartbeat':

@@ -31,11 +31,14 @@ interface Member {
   returnMs?: number;
 }
 
+/** What agents say that can run forms of a version beside float32: no task's work, and whoever is free may be asked. */
+export const MEASURES = 'measure-forms';
+
 /** What a task wants agents for, and which it may invite. */
 export interface Wanting {
   task: string;
   where: Where;
-  work: WorkName;
+  work: WorkName | typeof MEASURES;
   /** Evaluators, by their names: then nobody else will do, and what they have is not asked for. */
   evaluators?: readonly string[] | undefined;
 }
@@ -202,6 +205,12 @@ export class Fleet {
     if (member?.online !== true) return;
     member.hello = { ...member.hello, conditions: [...holding] };
     this.#changed.add(agentId);
+  }
+
+  /** Whether an agent that is connected here said that it can do some work. */
+  knows(agentId: string, work: string): boolean {
+    const member = this.#members.get(agentId);
+    return member?.online === true && member.hello.work.includes(work);
   }
 
   onlineFor(task: string): number {

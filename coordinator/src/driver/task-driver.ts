@@ -451,9 +451,12 @@ export class TaskDriver implements TaskWork {
     return callOf(this.#state, this.#policy, { agentId, nowMs: this.#world.nowMs(), roundMs });
   }
 
-  /** Agents that are free and may work for this task. */
-  get readyAgents(): string[] {
-    return this.#world.fleet.readyFor(this.#work.wanting);
+  /** Agents that are free and may work for this task; with `only`, whether that one is. */
+  readyAgents(only?: string): string[] {
+    const { fleet } = this.#world;
+    const { wanting } = this.#work;
+    if (only === undefined) return fleet.readyFor(wanting);
+    return fleet.isReady(only) && fleet.qualifies(only, wanting) ? [only] : [];
   }
 
   get isRunning(): boolean {

@@ -104,6 +104,7 @@ export class RelayedSession implements AgentSession {
         this.#above?.send(message);
         return this.closed();
       case 'calibrationReport':
+      case 'measurementReport':
       case 'hello':
       case undefined:
     }
@@ -172,6 +173,7 @@ export class RelayedSession implements AgentSession {
         if (this.#listener.wanted(message.value.updateId)) return;
         break;
       case 'calibrationRequest':
+      case 'measurementRequest':
       case undefined:
     }
     this.tell(response);

@@ -11,6 +11,7 @@ import {
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Calibrations, type Calibration } from './calibrations.ts';
+import { Inquiries } from './inquiries.ts';
 
 /** A coordinator's part of it, with a clock that goes when it is told to. */
 let free: string[] = [];
@@ -18,11 +19,12 @@ let asked: { agent: string; request: CalibrationRequest }[] = [];
 let lines: string[] = [];
 let nowMs = 0;
 let look = (): void => {};
+let inquiries: Inquiries;
 let calibrations: Calibrations;
 
 beforeEach(() => {
   [free, asked, lines, nowMs] = [[], [], [], 0];
-  calibrations = new Calibrations({
+  inquiries = new Inquiries({
     clock: {
       nowMs: () => nowMs,
       monotonicMs: () => nowMs,
@@ -31,15 +33,18 @@ beforeEach(() => {
         return () => {};
       },
     },
-    log: (line) => lines.push(line),
-    isTrained: (model) => model === 'm',
-    agentsFor: () => free,
     send: (agent, { message }) => {
       if (message.case === 'calibrationRequest') asked.push({ agent, request: message.value });
     },
   });
+  calibrations = new Calibrations({
+    inquiries,
+    log: (line) => lines.push(line),
+    isTrained: (model) => model === 'm',
+    agentsFor: (_, only) => (only === undefined ? free : [only]),
+  });
 });
-afterEach(() => calibrations.close());
+afterEach(() => inquiries.close());
 
 const wish = {
   model: 'm',
@@ -70,8 +75,8 @@ const reportOf = (states: ReadonlyMap<string, HistogramState>, changes: object =
     values: histogramsToWire(states),
     ...changes,
   });
-const hear = (agent: string, report: CalibrationReport, bytes = 1000): void =>
-  calibrations.receive(agent, report, bytes);
+const hear = (agent: string, value: CalibrationReport): void =>
+  inquiries.receive(agent, { case: 'calibrationReport', value });
 
 /** What has come of it by now. */
 async function outcomeOf(gathered: Promise<Calibration>): Promise<Calibration | 'open'> {
@@ -127,7 +132,7 @@ test('those that are slow are waited for a while when enough have answered, and 
   free = ['a', 'b'];
   const gathered = gather();
   free = ['a', 'b', 'c'];
-  calibrations.agentReady();
+  inquiries.agentReady('c');
   expect(asked.map(({ agent }) => agent)).toEqual(['a', 'b', 'c']);
   expect(asked[0]!.request).toMatchObject({ examplesMax: 256, binsMax: 512, release: wish.release });
   hear('a', reportOf(statesOf([1])));
@@ -145,7 +150,7 @@ test('no more agents are asked than it takes, and one that cannot is replaced', 
   const gathered = gather({ agentsMin: 16 });
   expect(asked).toHaveLength(16);
   hear('a0', reportOf(new Map(), { failure: 'no memory' }));
-  calibrations.agentReady();
+  inquiries.agentReady('a39');
   expect(asked).toHaveLength(17);
   expect(lines).toEqual(['variants of m: a0 did not calibrate version 4: no memory']);
   for (const { agent } of asked.slice(1)) hear(agent, reportOf(statesOf([1])));
@@ -155,16 +160,12 @@ test('no more agents are asked than it takes, and one that cannot is replaced', 
 const tampered = (change: Partial<HistogramState>): Map<string, HistogramState> =>
   new Map([...statesOf([1, 2])].map(([name, state]) => [name, { ...state, ...change }]));
 
-test.each<[string, () => CalibrationReport, number?]>([
+test.each<[string, () => CalibrationReport]>([
   ["value 'hidden' is missing", () => reportOf(new Map([['in', statesOf([1]).get('in')!]]))],
   ["value 'other' was not asked for", () => reportOf(new Map([['other', statesOf([1]).get('in')!]]))],
   ['it ran 0 examples', () => reportOf(statesOf([1]), { examples: 0n })],
   ['it ran 257 examples', () => reportOf(statesOf([1]), { examples: 257n })],
-  [
-    `its report has ${CALIBRATION_REPORT_BYTES_MAX + 1} bytes`,
-    () => reportOf(statesOf([1])),
-    CALIBRATION_REPORT_BYTES_MAX + 1,
-  ],
+  ['its report has', () => reportOf(new Map([['x'.repeat(CALIBRATION_REPORT_BYTES_MAX), statesOf([1]).get('in')!]]))],
   ['that is no histogram: it goes from NaN', () => reportOf(tampered({ min: NaN }))],
   ['that is no histogram: its least', () => reportOf(tampered({ max: 1e30 }))],
   ["value 'in' has 600 bins", () => reportOf(tampered({ counts: new Float64Array(600) }))],
@@ -172,10 +173,10 @@ test.each<[string, () => CalibrationReport, number?]>([
     "value 'in' comes twice",
     () => reportOf(statesOf([1]), { values: [0, 1].map(() => histogramsToWire(statesOf([1]))[0]!) }),
   ],
-])('a report is refused whole: %s', async (words, report, bytes) => {
+])('a report is refused whole: %s', async (words, report) => {
   free = ['a', 'b', 'c'];
   const gathered = gather();
-  hear('a', report(), bytes);
+  hear('a', report());
   expect(lines.join()).toContain(words);
   // It does not count, and a second one of the same agent is not heard.
   hear('a', reportOf(statesOf([1e6])));
@@ -196,7 +197,7 @@ test('nobody is heard who was not asked, or twice, or for another request', asyn
   expect(await outcomeOf(gathered)).toBe('open');
   expect(lines).toEqual([]);
   free = ['a', 'b'];
-  calibrations.agentReady();
+  inquiries.agentReady('b');
   hear('b', reportOf(statesOf([1])));
   expect((await gathered).agents).toBe(2);
 });
@@ -210,6 +211,19 @@ test('a model that no task trains is told at once, and an end ends it', async ()
   const gathered = gather({}, closing.signal);
   closing.abort(new Error('over'));
   await expect(gathered).rejects.toThrow('over');
-  calibrations.agentReady();
+  inquiries.agentReady('a');
   expect(asked).toEqual([]);
+});
+
+test('an agent is asked one thing at a time, and the next when it has answered', async () => {
+  free = ['a', 'b'];
+  const [first, second] = [gather(), gather({ version: 5 })];
+  expect(asked.map(({ agent }) => agent)).toEqual(['a', 'b']);
+  hear('a', reportOf(statesOf([1])));
+  hear('b', reportOf(statesOf([2])));
+  expect((await first).agents).toBe(2);
+  expect(asked.slice(2).map(({ agent }) => agent)).toEqual(['a', 'b']);
+  const { requestId } = asked[2]!.request;
+  for (const agent of free) hear(agent, reportOf(statesOf([3]), { requestId }));
+  expect((await second).ranges.get('in')!.max).toBe(3);
 });

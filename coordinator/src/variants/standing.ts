@@ -5,7 +5,7 @@ import { VariantState, type VariantMeasurement } from '@commonweight/proto';
 import { ServiceError } from '../service.ts';
 
 /** With fewer examples one answer more or less would be the whole margin. */
-const LABELLED_MIN = 100;
+export const LABELLED_MIN = 100;
 /** The bound on outputs, where accuracy is not known: what the SDK asks of a form that it makes itself. */
 const DIFFERENCE_MAX = 0.05;
 const AGREEMENT_MIN = 0.95;

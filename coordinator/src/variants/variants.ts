@@ -20,6 +20,8 @@ import { StoreError, type BlobRecord, type Store } from '../store/store.ts';
 import type { Calibration, CalibrationWish } from './calibrations.ts';
 import { CALIBRATION_AGENTS_MIN, type VariantPolicy } from './forms.ts';
 import { makeForms, type MadeForm } from './make-forms.ts';
+import type { FormMeasured, MeasurementWish } from './measurements.ts';
+import { Measuring } from './measuring.ts';
 import { requireMeasurement, standingOf } from './standing.ts';
 
 /** How long a version waits for agents that calibrate it. */
@@ -32,6 +34,10 @@ export interface VariantsWorld {
   log(line: string): void;
   /** Asks agents for the ranges of a version. Throws ServiceError, or the signal's reason. */
   calibrate(wish: CalibrationWish, signal: AbortSignal): Promise<Calibration>;
+  /** Asks agents how forms answer. Throws ServiceError, or the signal's reason. */
+  measure(wish: MeasurementWish, signal: AbortSignal): Promise<FormMeasured[]>;
+  /** A task of the model has agents with data for it. */
+  isTrained(model: string): boolean;
   /** A commit failed. */
   failed(error: unknown): void;
 }
@@ -60,10 +66,20 @@ export class Variants {
   readonly #static = new Map<string, VariantPolicy | undefined>();
   readonly #running = new Set<Promise<void>>();
   readonly #closing = new AbortController();
+  readonly #measuring: Measuring;
   #queue: Promise<unknown> = Promise.resolve();
 
   constructor(world: VariantsWorld) {
     this.#world = world;
+    const { registry, log, isTrained, measure } = world;
+    const newest = async (model: string) => {
+      const release = await registry.release(model, 0);
+      const version = Number(fromBinary(ManifestSchema, release.manifest).version);
+      return { version, release, variants: await registry.variants(model, version) };
+    };
+    const found = (model: string, version: number, findings: readonly FormMeasured[]): Promise<void> =>
+      this.#enqueue(() => this.#found(model, version, findings));
+    this.#measuring = new Measuring({ log, isTrained, newest, measure, found }, this.#closing.signal);
   }
 
   /** The newest version of a model is to have forms. A version that is overtaken before its turn gets none. */
@@ -186,11 +202,32 @@ export class Variants {
     });
   }
 
+  /** Takes what agents found of forms that nobody measured meanwhile. */
+  async #found(model: string, version: number, findings: readonly FormMeasured[]): Promise<void> {
+    const list = await this.#list(model, version);
+    if (list === undefined) return;
+    const news = list.variants.flatMap((variant) => {
+      const one = findings.find(({ form, digest }) => form === variant.name && equalBytes(digest, variant.digest));
+      if (one === undefined || variant.state !== VariantState.MADE) return [];
+      if ('why' in one) return one.why === variant.why ? [] : [create(VariantSchema, { ...variant, why: one.why })];
+      return [create(VariantSchema, { ...variant, measurement: requireMeasurement(one.measurement) })];
+    });
+    if (news.length === 0) return;
+    const variants = list.variants.map((variant) => news.find(({ name }) => name === variant.name) ?? variant);
+    const { list: bytes } = await this.#commit({ ...list, variants }, []);
+    for (const { name, state, why } of fromBinary(VariantListSchema, bytes).variants) {
+      if (news.every((variant) => variant.name !== name) || state === VariantState.MADE) continue;
+      const standing = state === VariantState.PUBLISHED ? 'published' : 'withheld';
+      this.#world.log(`variants of ${model}: ${name} of version ${version} is ${standing}: ${why}`);
+    }
+  }
+
   /** Ends what is under way; a version that gets no forms for it is looked at again after a restart. */
   async close(): Promise<void> {
     this.#closing.abort(new ServiceError('unavailable', 'this coordinator is ending: try again'));
     await this.#queue;
     await Promise.all(this.#running);
+    await this.#measuring.closed();
   }
 
   #enqueue<T>(work: () => Promise<T>): Promise<T> {
@@ -202,7 +239,19 @@ export class Variants {
     return result;
   }
 
+  /** Makes what a version lacks, and has agents measure it; nobody waits for them. */
   async #make(
+    model: string,
+    version: number,
+    policy: VariantPolicy,
+    ranges?: StaticRanges,
+  ): Promise<SignedVariantList> {
+    const list = await this.#made(model, version, policy, ranges);
+    this.#measuring.want(model, policy.calibrationAgentsMin ?? CALIBRATION_AGENTS_MIN);
+    return list;
+  }
+
+  async #made(
     model: string,
     version: number,
     policy: VariantPolicy,
@@ -282,7 +331,9 @@ function variantOf(form: MadeForm, calibration: StaticRanges['calibration']): Va
   });
 }
 
-const decided = (variant: Variant, accuracyDropPointsMax: number): Variant =>
-  variant.state === VariantState.REFUSED
-    ? variant
-    : create(VariantSchema, { ...variant, ...standingOf(variant.measurement, accuracyDropPointsMax) });
+function decided(variant: Variant, accuracyDropPointsMax: number): Variant {
+  const { state, measurement, why } = variant;
+  // What keeps agents from measuring it is known better than that nobody did.
+  if (state === VariantState.REFUSED || (measurement === undefined && why !== '')) return variant;
+  return create(VariantSchema, { ...variant, ...standingOf(measurement, accuracyDropPointsMax) });
+}

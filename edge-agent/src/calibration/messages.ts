@@ -16,5 +16,3 @@ export interface CalibrationOutcome {
   examples: number;
   states: ReadonlyMap<string, HistogramState>;
 }
-
-export type FromCalibration = { outcome: CalibrationOutcome } | { failure: string };

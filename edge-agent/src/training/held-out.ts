@@ -12,6 +12,22 @@ import { Evaluator } from './evaluator.ts';
 import type { TrainingJob } from './messages.ts';
 import type { Watched } from './train.ts';
 
+/** All indices of a set, in the one order that the first are set aside of. */
+export const holdOutOrder = (examples: number): number[] =>
+  seeded('hold-out').shuffle(Array.from({ length: examples }, (_, i) => i));
+
+/** The same split in every round, and of a smaller share a part of that of a larger. Throws DataError where there is nothing to set aside. */
+export function splitExamples(
+  examples: number,
+  holdOut: number,
+): { train: readonly number[]; held: readonly number[] } {
+  const order = holdOutOrder(examples);
+  if (examples < 2)
+    throw new DataError('there is one example, and the task holds some out to measure with: use more data');
+  const count = Math.min(examples - 1, Math.max(1, Math.round(examples * holdOut)));
+  return { train: order.slice(count), held: order.slice(0, count) };
+}
+
 /** Examples that an agent never trains on, and what it measures with them: the version that it is about to train. */
 export class HeldOut {
   readonly #data: Dataset;
@@ -28,13 +44,8 @@ export class HeldOut {
     held: readonly number[];
   } {
     const { examples } = this.#data;
-    const all = Array.from({ length: examples }, (_, i) => i);
-    if (evaluation === undefined) return { train: all, held: [] };
-    if (examples < 2)
-      throw new DataError('there is one example, and the task holds some out to measure with: use more data');
-    const count = Math.min(examples - 1, Math.max(1, Math.round(examples * evaluation.holdOut)));
-    const order = seeded('hold-out').shuffle(all);
-    return { train: order.slice(count), held: order.slice(0, count) };
+    if (evaluation !== undefined) return splitExamples(examples, evaluation.holdOut);
+    return { train: Array.from({ length: examples }, (_, i) => i), held: [] };
   }
 
   /** Metrics of weights on what was set aside, by the names that a manifest has. */

@@ -36,6 +36,11 @@ export const CALIBRATION_BINS_MAX = 512;
 /** Values that one calibration report may speak of. */
 export const CALIBRATION_VALUES_MAX = 4096;
 
+/** Bytes of one agent's report on forms. */
+export const MEASUREMENT_REPORT_BYTES_MAX: number = 64 * 1024;
+/** Forms that one measurement may ask for. */
+export const MEASUREMENT_FORMS_MAX = 16;
+
 /** True for names that are safe in a NATS subject, a URL and a file name: letters, digits, `-` and `_`. */
 export function isName(name: string): boolean {
   return name.length <= NAME_LENGTH_MAX && /^[A-Za-z0-9_-]+$/.test(name);

@@ -4,7 +4,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Encoding, SignedCandidate, SignedManifest, SignedReceipt } from "./release_pb.ts";
+import type { Encoding, SignedCandidate, SignedManifest, SignedReceipt, SignedVariantList } from "./release_pb.ts";
 import { file_commonweight_v1_release } from "./release_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file commonweight/v1/agent.proto.
  */
 export const file_commonweight_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWdlbnQucHJvdG8SD2NvbW1vbndlaWdodC52MSLKAgoFSGVsbG8SEAoIYWdlbnRfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIQCghzb2Z0d2FyZRgDIAEoCRIMCgR0YXNrGAQgASgJEhAKCGV4YW1wbGVzGAUgASgEEgwKBGxpbmsYBiABKAkSDgoGbGVhdmVzGAcgASgIEjIKBmxhYmVscxgIIAMoCzIiLmNvbW1vbndlaWdodC52MS5IZWxsby5MYWJlbHNFbnRyeRIzCgxjYXBhYmlsaXRpZXMYCSABKAsyHS5jb21tb253ZWlnaHQudjEuQ2FwYWJpbGl0aWVzEhIKCmNvbmRpdGlvbnMYCiADKAkSEQoJZXZhbHVhdG9yGAsgASgIEgwKBHdvcmsYDCADKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJTCgxDYXBhYmlsaXRpZXMSDgoGZW5naW5lGAEgASgJEhIKCm1lbW9yeV9taWIYAiABKA0SDQoFY29yZXMYAyABKA0SEAoIcGxhdGZvcm0YBCABKAkiHQoKQ29uZGl0aW9ucxIPCgdob2xkaW5nGAEgAygJIqoDCg5TZXNzaW9uUmVxdWVzdBInCgVoZWxsbxgBIAEoCzIWLmNvbW1vbndlaWdodC52MS5IZWxsb0gAEicKBXJlYWR5GAIgASgLMhYuY29tbW9ud2VpZ2h0LnYxLlJlYWR5SAASJwoFb2ZmZXIYAyABKAsyFi5jb21tb253ZWlnaHQudjEuT2ZmZXJIABIvCgloZWFydGJlYXQYBCABKAsyGi5jb21tb253ZWlnaHQudjEuSGVhcnRiZWF0SAASKwoHZmFpbHVyZRgFIAEoCzIYLmNvbW1vbndlaWdodC52MS5GYWlsdXJlSAASKwoHZ29vZGJ5ZRgGIAEoCzIYLmNvbW1vbndlaWdodC52MS5Hb29kYnllSAASMQoKY29uZGl0aW9ucxgHIAEoCzIbLmNvbW1vbndlaWdodC52MS5Db25kaXRpb25zSAASQAoSY2FsaWJyYXRpb25fcmVwb3J0GAogASgLMiIuY29tbW9ud2VpZ2h0LnYxLkNhbGlicmF0aW9uUmVwb3J0SAASEgoKc2Vzc2lvbl9pZBgPIAEoCUIJCgdtZXNzYWdlIgcKBVJlYWR5IgsKCUhlYXJ0YmVhdCIJCgdHb29kYnllIjYKB0ZhaWx1cmUSDAoEdGFzaxgBIAEoCRINCgVyb3VuZBgCIAEoBBIOCgZyZWFzb24YAyABKAkiOAoFT2ZmZXISLwoHdXBkYXRlcxgBIAMoCzIeLmNvbW1vbndlaWdodC52MS5PZmZlcmVkVXBkYXRlIm0KDU9mZmVyZWRVcGRhdGUSEQoJdXBkYXRlX2lkGAEgASgMEgwKBHRhc2sYAiABKAkSDQoFcm91bmQYAyABKAQSFAoMYmFzZV92ZXJzaW9uGAQgASgEEhYKDnBheWxvYWRfZGlnZXN0GAUgASgMIr0DCg9TZXNzaW9uUmVzcG9uc2USKwoHd2VsY29tZRgBIAEoCzIYLmNvbW1vbndlaWdodC52MS5XZWxjb21lSAASMQoKYXNzaWdubWVudBgCIAEoCzIbLmNvbW1vbndlaWdodC52MS5Bc3NpZ25tZW50SAASMQoHcmVjZWlwdBgDIAEoCzIeLmNvbW1vbndlaWdodC52MS5TaWduZWRSZWNlaXB0SAASKQoGd2FudGVkGAQgASgLMhcuY29tbW9ud2VpZ2h0LnYxLldhbnRlZEgAEi4KCWNvbWVfYmFjaxgFIAEoCzIZLmNvbW1vbndlaWdodC52MS5Db21lQmFja0gAEicKBWFsaXZlGAYgASgLMhYuY29tbW9ud2VpZ2h0LnYxLkFsaXZlSAASMAoKcm91bmRfb3ZlchgHIAEoCzIaLmNvbW1vbndlaWdodC52MS5Sb3VuZE92ZXJIABJCChNjYWxpYnJhdGlvbl9yZXF1ZXN0GAogASgLMiMuY29tbW9ud2VpZ2h0LnYxLkNhbGlicmF0aW9uUmVxdWVzdEgAEhIKCnNlc3Npb25faWQYDyABKAlCCQoHbWVzc2FnZSIHCgVBbGl2ZSKCAQoSQ2FsaWJyYXRpb25SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAwSMAoHcmVsZWFzZRgCIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIUCgxleGFtcGxlc19tYXgYAyABKA0SEAoIYmluc19tYXgYBCABKA0iewoRQ2FsaWJyYXRpb25SZXBvcnQSEgoKcmVxdWVzdF9pZBgBIAEoDBIQCghleGFtcGxlcxgCIAEoBBIvCgZ2YWx1ZXMYAyADKAsyHy5jb21tb253ZWlnaHQudjEuVmFsdWVIaXN0b2dyYW0SDwoHZmFpbHVyZRgEIAEoCSJqCg5WYWx1ZUhpc3RvZ3JhbRINCgV2YWx1ZRgBIAEoCRIQCghleHBvbmVudBgCIAEoERINCgVmaXJzdBgDIAEoEhIOCgZjb3VudHMYBCADKAQSCwoDbWluGAUgASgBEgsKA21heBgGIAEoASJgCgdXZWxjb21lEhIKCnB1YmxpY19rZXkYASABKAwSFAoMaGVhcnRiZWF0X21zGAIgASgNEg8KB3JlcGxpY2EYAyABKAkSGgoSYW5zd2Vyc19oZWFydGJlYXRzGAQgASgIIiMKEEZvdW5kQ29vcmRpbmF0b3ISDwoHcmVwbGljYRgBIAEoCSIbCgZXYW50ZWQSEQoJdXBkYXRlX2lkGAEgASgMIigKCVJvdW5kT3ZlchIMCgR0YXNrGAEgASgJEg0KBXJvdW5kGAIgASgEIiwKCENvbWVCYWNrEhAKCGFmdGVyX21zGAEgASgNEg4KBnJlYXNvbhgCIAEoCSJgCgRHcmlkEhQKDGxzYl9leHBvbmVudBgBIAEoERIaChJ2YWx1ZV9tYXhfZXhwb25lbnQYAiABKBESEgoKd2VpZ2h0X21heBgDIAEoDRISCgpjb2hvcnRfbWF4GAQgASgNIswDCgpBc3NpZ25tZW50EgwKBHRhc2sYASABKAkSDQoFcm91bmQYAiABKAQSLQoEYmFzZRgDIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdBIRCglwbGFuX2pzb24YBCABKAkSKwoIZW5jb2RpbmcYBSABKA4yGS5jb21tb253ZWlnaHQudjEuRW5jb2RpbmcSIwoEZ3JpZBgGIAEoCzIVLmNvbW1vbndlaWdodC52MS5HcmlkEhYKDmRlYWRsaW5lX2luX21zGAcgASgEEgwKBHNlZWQYCCABKAQSFgoOd2VpZ2h0c19pbmxpbmUYCSABKAwSEgoKaW52aXRhdGlvbhgKIAEoDBISCgpjb25kaXRpb25zGA0gAygJEgwKBHdvcmsYDiABKAkSMwoJY2FuZGlkYXRlGA8gASgLMiAuY29tbW9ud2VpZ2h0LnYxLlNpZ25lZENhbmRpZGF0ZRINCgV0b3BfaxgRIAEoARIVCg1yb3RhdGlvbl9zZWVkGBIgASgEEgwKBHpzdGQYEyABKAgSMAoHdGVhY2hlchgXIAEoCzIfLmNvbW1vbndlaWdodC52MS5TaWduZWRNYW5pZmVzdCJNChtBZ2VudFNlcnZpY2VEb3dubG9hZFJlcXVlc3QSDgoGZGlnZXN0GAEgASgMEg4KBm9mZnNldBgCIAEoBBIOCgZsZW5ndGgYAyABKAQiUAocQWdlbnRTZXJ2aWNlRG93bmxvYWRSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSEgoKdG90YWxfc2l6ZRgCIAEoBBIMCgRkYXRhGAMgASgMIisKFkdldFVwZGF0ZVN0YXR1c1JlcXVlc3QSEQoJdXBkYXRlX2lkGAEgASgMImwKF0dldFVwZGF0ZVN0YXR1c1Jlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBIvCgdyZWNlaXB0GAIgASgLMh4uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFJlY2VpcHQSEAoIYWNjZXB0ZWQYAyABKAgi+wIKDFVwZGF0ZUhlYWRlchIRCgl1cGRhdGVfaWQYASABKAwSEAoIYWdlbnRfaWQYAiABKAkSDAoEdGFzaxgDIAEoCRINCgVyb3VuZBgEIAEoBBIUCgxiYXNlX3ZlcnNpb24YBSABKAQSKwoIZW5jb2RpbmcYBiABKA4yGS5jb21tb253ZWlnaHQudjEuRW5jb2RpbmcSDgoGd2VpZ2h0GAcgASgEEhYKDnBheWxvYWRfZGlnZXN0GAggASgMEhQKDHBheWxvYWRfc2l6ZRgJIAEoBBI7CgdtZXRyaWNzGAogAygLMiouY29tbW9ud2VpZ2h0LnYxLlVwZGF0ZUhlYWRlci5NZXRyaWNzRW50cnkSFQoNaGVhZGVyX2RpZ2VzdBgLIAEoDBISCgppbnZpdGF0aW9uGAwgASgMEhAKCHJhd19zaXplGA8gASgEGi4KDE1ldHJpY3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBImIKE1N1Ym1pdFVwZGF0ZVJlcXVlc3QSLQoGaGVhZGVyGAEgASgLMh0uY29tbW9ud2VpZ2h0LnYxLlVwZGF0ZUhlYWRlchIOCgZvZmZzZXQYAiABKAQSDAoEZGF0YRgDIAEoDCJpChRTdWJtaXRVcGRhdGVSZXNwb25zZRIOCgZvZmZzZXQYASABKAQSEAoIYWNjZXB0ZWQYAiABKAgSLwoHcmVjZWlwdBgDIAEoCzIeLmNvbW1vbndlaWdodC52MS5TaWduZWRSZWNlaXB0MpADCgxBZ2VudFNlcnZpY2USUAoHU2Vzc2lvbhIfLmNvbW1vbndlaWdodC52MS5TZXNzaW9uUmVxdWVzdBogLmNvbW1vbndlaWdodC52MS5TZXNzaW9uUmVzcG9uc2UoATABEmkKCERvd25sb2FkEiwuY29tbW9ud2VpZ2h0LnYxLkFnZW50U2VydmljZURvd25sb2FkUmVxdWVzdBotLmNvbW1vbndlaWdodC52MS5BZ2VudFNlcnZpY2VEb3dubG9hZFJlc3BvbnNlMAESZAoPR2V0VXBkYXRlU3RhdHVzEicuY29tbW9ud2VpZ2h0LnYxLkdldFVwZGF0ZVN0YXR1c1JlcXVlc3QaKC5jb21tb253ZWlnaHQudjEuR2V0VXBkYXRlU3RhdHVzUmVzcG9uc2USXQoMU3VibWl0VXBkYXRlEiQuY29tbW9ud2VpZ2h0LnYxLlN1Ym1pdFVwZGF0ZVJlcXVlc3QaJS5jb21tb253ZWlnaHQudjEuU3VibWl0VXBkYXRlUmVzcG9uc2UoAWIGcHJvdG8z", [file_commonweight_v1_release]);
+  fileDesc("Chtjb21tb253ZWlnaHQvdjEvYWdlbnQucHJvdG8SD2NvbW1vbndlaWdodC52MSLKAgoFSGVsbG8SEAoIYWdlbnRfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIQCghzb2Z0d2FyZRgDIAEoCRIMCgR0YXNrGAQgASgJEhAKCGV4YW1wbGVzGAUgASgEEgwKBGxpbmsYBiABKAkSDgoGbGVhdmVzGAcgASgIEjIKBmxhYmVscxgIIAMoCzIiLmNvbW1vbndlaWdodC52MS5IZWxsby5MYWJlbHNFbnRyeRIzCgxjYXBhYmlsaXRpZXMYCSABKAsyHS5jb21tb253ZWlnaHQudjEuQ2FwYWJpbGl0aWVzEhIKCmNvbmRpdGlvbnMYCiADKAkSEQoJZXZhbHVhdG9yGAsgASgIEgwKBHdvcmsYDCADKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJTCgxDYXBhYmlsaXRpZXMSDgoGZW5naW5lGAEgASgJEhIKCm1lbW9yeV9taWIYAiABKA0SDQoFY29yZXMYAyABKA0SEAoIcGxhdGZvcm0YBCABKAkiHQoKQ29uZGl0aW9ucxIPCgdob2xkaW5nGAEgAygJIuwDCg5TZXNzaW9uUmVxdWVzdBInCgVoZWxsbxgBIAEoCzIWLmNvbW1vbndlaWdodC52MS5IZWxsb0gAEicKBXJlYWR5GAIgASgLMhYuY29tbW9ud2VpZ2h0LnYxLlJlYWR5SAASJwoFb2ZmZXIYAyABKAsyFi5jb21tb253ZWlnaHQudjEuT2ZmZXJIABIvCgloZWFydGJlYXQYBCABKAsyGi5jb21tb253ZWlnaHQudjEuSGVhcnRiZWF0SAASKwoHZmFpbHVyZRgFIAEoCzIYLmNvbW1vbndlaWdodC52MS5GYWlsdXJlSAASKwoHZ29vZGJ5ZRgGIAEoCzIYLmNvbW1vbndlaWdodC52MS5Hb29kYnllSAASMQoKY29uZGl0aW9ucxgHIAEoCzIbLmNvbW1vbndlaWdodC52MS5Db25kaXRpb25zSAASQAoSY2FsaWJyYXRpb25fcmVwb3J0GAogASgLMiIuY29tbW9ud2VpZ2h0LnYxLkNhbGlicmF0aW9uUmVwb3J0SAASQAoSbWVhc3VyZW1lbnRfcmVwb3J0GAsgASgLMiIuY29tbW9ud2VpZ2h0LnYxLk1lYXN1cmVtZW50UmVwb3J0SAASEgoKc2Vzc2lvbl9pZBgPIAEoCUIJCgdtZXNzYWdlIgcKBVJlYWR5IgsKCUhlYXJ0YmVhdCIJCgdHb29kYnllIjYKB0ZhaWx1cmUSDAoEdGFzaxgBIAEoCRINCgVyb3VuZBgCIAEoBBIOCgZyZWFzb24YAyABKAkiOAoFT2ZmZXISLwoHdXBkYXRlcxgBIAMoCzIeLmNvbW1vbndlaWdodC52MS5PZmZlcmVkVXBkYXRlIm0KDU9mZmVyZWRVcGRhdGUSEQoJdXBkYXRlX2lkGAEgASgMEgwKBHRhc2sYAiABKAkSDQoFcm91bmQYAyABKAQSFAoMYmFzZV92ZXJzaW9uGAQgASgEEhYKDnBheWxvYWRfZGlnZXN0GAUgASgMIoEECg9TZXNzaW9uUmVzcG9uc2USKwoHd2VsY29tZRgBIAEoCzIYLmNvbW1vbndlaWdodC52MS5XZWxjb21lSAASMQoKYXNzaWdubWVudBgCIAEoCzIbLmNvbW1vbndlaWdodC52MS5Bc3NpZ25tZW50SAASMQoHcmVjZWlwdBgDIAEoCzIeLmNvbW1vbndlaWdodC52MS5TaWduZWRSZWNlaXB0SAASKQoGd2FudGVkGAQgASgLMhcuY29tbW9ud2VpZ2h0LnYxLldhbnRlZEgAEi4KCWNvbWVfYmFjaxgFIAEoCzIZLmNvbW1vbndlaWdodC52MS5Db21lQmFja0gAEicKBWFsaXZlGAYgASgLMhYuY29tbW9ud2VpZ2h0LnYxLkFsaXZlSAASMAoKcm91bmRfb3ZlchgHIAEoCzIaLmNvbW1vbndlaWdodC52MS5Sb3VuZE92ZXJIABJCChNjYWxpYnJhdGlvbl9yZXF1ZXN0GAogASgLMiMuY29tbW9ud2VpZ2h0LnYxLkNhbGlicmF0aW9uUmVxdWVzdEgAEkIKE21lYXN1cmVtZW50X3JlcXVlc3QYCyABKAsyIy5jb21tb253ZWlnaHQudjEuTWVhc3VyZW1lbnRSZXF1ZXN0SAASEgoKc2Vzc2lvbl9pZBgPIAEoCUIJCgdtZXNzYWdlIgcKBUFsaXZlIoIBChJDYWxpYnJhdGlvblJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoDBIwCgdyZWxlYXNlGAIgASgLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0EhQKDGV4YW1wbGVzX21heBgDIAEoDRIQCghiaW5zX21heBgEIAEoDSJ7ChFDYWxpYnJhdGlvblJlcG9ydBISCgpyZXF1ZXN0X2lkGAEgASgMEhAKCGV4YW1wbGVzGAIgASgEEi8KBnZhbHVlcxgDIAMoCzIfLmNvbW1vbndlaWdodC52MS5WYWx1ZUhpc3RvZ3JhbRIPCgdmYWlsdXJlGAQgASgJImoKDlZhbHVlSGlzdG9ncmFtEg0KBXZhbHVlGAEgASgJEhAKCGV4cG9uZW50GAIgASgREg0KBWZpcnN0GAMgASgSEg4KBmNvdW50cxgEIAMoBBILCgNtaW4YBSABKAESCwoDbWF4GAYgASgBItgBChJNZWFzdXJlbWVudFJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoDBIwCgdyZWxlYXNlGAIgASgLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0EjQKCHZhcmlhbnRzGAMgASgLMiIuY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFZhcmlhbnRMaXN0Eg0KBWZvcm1zGAQgAygJEhQKDGV4YW1wbGVzX21heBgFIAEoDRIQCghob2xkX291dBgGIAEoARIPCgdjbGFzc2VzGAcgASgIImUKEU1lYXN1cmVtZW50UmVwb3J0EhIKCnJlcXVlc3RfaWQYASABKAwSKwoFZm9ybXMYAiADKAsyHC5jb21tb253ZWlnaHQudjEuRm9ybUZpbmRpbmcSDwoHZmFpbHVyZRgDIAEoCSKqAQoLRm9ybUZpbmRpbmcSDAoEZm9ybRgBIAEoCRIQCghleGFtcGxlcxgCIAEoBBIQCghsYWJlbGxlZBgDIAEoCBIVCg1mbG9hdDMyX3JpZ2h0GAQgASgEEg0KBXJpZ2h0GAUgASgEEgwKBHJvd3MYBiABKAQSEAoIYWdyZWVpbmcYByABKAQSEgoKZGlmZmVyZW5jZRgIIAEoARIPCgdmYWlsdXJlGAkgASgJImAKB1dlbGNvbWUSEgoKcHVibGljX2tleRgBIAEoDBIUCgxoZWFydGJlYXRfbXMYAiABKA0SDwoHcmVwbGljYRgDIAEoCRIaChJhbnN3ZXJzX2hlYXJ0YmVhdHMYBCABKAgiIwoQRm91bmRDb29yZGluYXRvchIPCgdyZXBsaWNhGAEgASgJIhsKBldhbnRlZBIRCgl1cGRhdGVfaWQYASABKAwiKAoJUm91bmRPdmVyEgwKBHRhc2sYASABKAkSDQoFcm91bmQYAiABKAQiLAoIQ29tZUJhY2sSEAoIYWZ0ZXJfbXMYASABKA0SDgoGcmVhc29uGAIgASgJImAKBEdyaWQSFAoMbHNiX2V4cG9uZW50GAEgASgREhoKEnZhbHVlX21heF9leHBvbmVudBgCIAEoERISCgp3ZWlnaHRfbWF4GAMgASgNEhIKCmNvaG9ydF9tYXgYBCABKA0izAMKCkFzc2lnbm1lbnQSDAoEdGFzaxgBIAEoCRINCgVyb3VuZBgCIAEoBBItCgRiYXNlGAMgASgLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0EhEKCXBsYW5fanNvbhgEIAEoCRIrCghlbmNvZGluZxgFIAEoDjIZLmNvbW1vbndlaWdodC52MS5FbmNvZGluZxIjCgRncmlkGAYgASgLMhUuY29tbW9ud2VpZ2h0LnYxLkdyaWQSFgoOZGVhZGxpbmVfaW5fbXMYByABKAQSDAoEc2VlZBgIIAEoBBIWCg53ZWlnaHRzX2lubGluZRgJIAEoDBISCgppbnZpdGF0aW9uGAogASgMEhIKCmNvbmRpdGlvbnMYDSADKAkSDAoEd29yaxgOIAEoCRIzCgljYW5kaWRhdGUYDyABKAsyIC5jb21tb253ZWlnaHQudjEuU2lnbmVkQ2FuZGlkYXRlEg0KBXRvcF9rGBEgASgBEhUKDXJvdGF0aW9uX3NlZWQYEiABKAQSDAoEenN0ZBgTIAEoCBIwCgd0ZWFjaGVyGBcgASgLMh8uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZE1hbmlmZXN0Ik0KG0FnZW50U2VydmljZURvd25sb2FkUmVxdWVzdBIOCgZkaWdlc3QYASABKAwSDgoGb2Zmc2V0GAIgASgEEg4KBmxlbmd0aBgDIAEoBCJQChxBZ2VudFNlcnZpY2VEb3dubG9hZFJlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBISCgp0b3RhbF9zaXplGAIgASgEEgwKBGRhdGEYAyABKAwiKwoWR2V0VXBkYXRlU3RhdHVzUmVxdWVzdBIRCgl1cGRhdGVfaWQYASABKAwibAoXR2V0VXBkYXRlU3RhdHVzUmVzcG9uc2USDgoGb2Zmc2V0GAEgASgEEi8KB3JlY2VpcHQYAiABKAsyHi5jb21tb253ZWlnaHQudjEuU2lnbmVkUmVjZWlwdBIQCghhY2NlcHRlZBgDIAEoCCL7AgoMVXBkYXRlSGVhZGVyEhEKCXVwZGF0ZV9pZBgBIAEoDBIQCghhZ2VudF9pZBgCIAEoCRIMCgR0YXNrGAMgASgJEg0KBXJvdW5kGAQgASgEEhQKDGJhc2VfdmVyc2lvbhgFIAEoBBIrCghlbmNvZGluZxgGIAEoDjIZLmNvbW1vbndlaWdodC52MS5FbmNvZGluZxIOCgZ3ZWlnaHQYByABKAQSFgoOcGF5bG9hZF9kaWdlc3QYCCABKAwSFAoMcGF5bG9hZF9zaXplGAkgASgEEjsKB21ldHJpY3MYCiADKAsyKi5jb21tb253ZWlnaHQudjEuVXBkYXRlSGVhZGVyLk1ldHJpY3NFbnRyeRIVCg1oZWFkZXJfZGlnZXN0GAsgASgMEhIKCmludml0YXRpb24YDCABKAwSEAoIcmF3X3NpemUYDyABKAQaLgoMTWV0cmljc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEiYgoTU3VibWl0VXBkYXRlUmVxdWVzdBItCgZoZWFkZXIYASABKAsyHS5jb21tb253ZWlnaHQudjEuVXBkYXRlSGVhZGVyEg4KBm9mZnNldBgCIAEoBBIMCgRkYXRhGAMgASgMImkKFFN1Ym1pdFVwZGF0ZVJlc3BvbnNlEg4KBm9mZnNldBgBIAEoBBIQCghhY2NlcHRlZBgCIAEoCBIvCgdyZWNlaXB0GAMgASgLMh4uY29tbW9ud2VpZ2h0LnYxLlNpZ25lZFJlY2VpcHQykAMKDEFnZW50U2VydmljZRJQCgdTZXNzaW9uEh8uY29tbW9ud2VpZ2h0LnYxLlNlc3Npb25SZXF1ZXN0GiAuY29tbW9ud2VpZ2h0LnYxLlNlc3Npb25SZXNwb25zZSgBMAESaQoIRG93bmxvYWQSLC5jb21tb253ZWlnaHQudjEuQWdlbnRTZXJ2aWNlRG93bmxvYWRSZXF1ZXN0Gi0uY29tbW9ud2VpZ2h0LnYxLkFnZW50U2VydmljZURvd25sb2FkUmVzcG9uc2UwARJkCg9HZXRVcGRhdGVTdGF0dXMSJy5jb21tb253ZWlnaHQudjEuR2V0VXBkYXRlU3RhdHVzUmVxdWVzdBooLmNvbW1vbndlaWdodC52MS5HZXRVcGRhdGVTdGF0dXNSZXNwb25zZRJdCgxTdWJtaXRVcGRhdGUSJC5jb21tb253ZWlnaHQudjEuU3VibWl0VXBkYXRlUmVxdWVzdBolLmNvbW1vbndlaWdodC52MS5TdWJtaXRVcGRhdGVSZXNwb25zZSgBYgZwcm90bzM", [file_commonweight_v1_release]);
 
 /**
  * Who an agent is and what it can do.
@@ -92,7 +92,7 @@ export type Hello = Message<"commonweight.v1.Hello"> & {
   evaluator: boolean;
 
   /**
-   * What it can do: "train", "evaluate", "statistics". Empty is "train", as of an agent of a version before.
+   * What it can do: "train", "evaluate", "statistics", "measure-forms". Empty is "train", as of an agent of a version before.
    *
    * @generated from field: repeated string work = 12;
    */
@@ -234,6 +234,14 @@ export type SessionRequest = Message<"commonweight.v1.SessionRequest"> & {
      */
     value: CalibrationReport;
     case: "calibrationReport";
+  } | {
+    /**
+     * How a version's forms answer on the agent's data.
+     *
+     * @generated from field: commonweight.v1.MeasurementReport measurement_report = 11;
+     */
+    value: MeasurementReport;
+    case: "measurementReport";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -438,6 +446,14 @@ export type SessionResponse = Message<"commonweight.v1.SessionResponse"> & {
      */
     value: CalibrationRequest;
     case: "calibrationRequest";
+  } | {
+    /**
+     * Asks a free agent to run a version's forms beside float32. Only who says "measure-forms" in its Hello is asked.
+     *
+     * @generated from field: commonweight.v1.MeasurementRequest measurement_request = 11;
+     */
+    value: MeasurementRequest;
+    case: "measurementRequest";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -589,6 +605,167 @@ export const ValueHistogramSchema: GenMessage<ValueHistogram> = /*@__PURE__*/
   messageDesc(file_commonweight_v1_agent, 14);
 
 /**
+ * @generated from message commonweight.v1.MeasurementRequest
+ */
+export type MeasurementRequest = Message<"commonweight.v1.MeasurementRequest"> & {
+  /**
+   * Goes back with the report.
+   *
+   * @generated from field: bytes request_id = 1;
+   */
+  requestId: Uint8Array;
+
+  /**
+   * The version to run.
+   *
+   * @generated from field: commonweight.v1.SignedManifest release = 2;
+   */
+  release?: SignedManifest | undefined;
+
+  /**
+   * Its forms, as they are signed; the file of each is downloaded by its digest.
+   *
+   * @generated from field: commonweight.v1.SignedVariantList variants = 3;
+   */
+  variants?: SignedVariantList | undefined;
+
+  /**
+   * Names of those to measure.
+   *
+   * @generated from field: repeated string forms = 4;
+   */
+  forms: string[];
+
+  /**
+   * The most examples to run each on.
+   *
+   * @generated from field: uint32 examples_max = 5;
+   */
+  examplesMax: number;
+
+  /**
+   * The least share of its examples that every task of the model has an agent set aside; 0 where one trains on all. An evaluator sets none aside.
+   *
+   * @generated from field: double hold_out = 6;
+   */
+  holdOut: number;
+
+  /**
+   * Labels are classes, and the first output has a number for each: what is right can be counted.
+   *
+   * @generated from field: bool classes = 7;
+   */
+  classes: boolean;
+};
+
+/**
+ * Describes the message commonweight.v1.MeasurementRequest.
+ * Use `create(MeasurementRequestSchema)` to create a new message.
+ */
+export const MeasurementRequestSchema: GenMessage<MeasurementRequest> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_agent, 15);
+
+/**
+ * How often a version and its forms were right and agreed, and nothing of the examples themselves. Counts of many agents add up exactly.
+ *
+ * @generated from message commonweight.v1.MeasurementReport
+ */
+export type MeasurementReport = Message<"commonweight.v1.MeasurementReport"> & {
+  /**
+   * @generated from field: bytes request_id = 1;
+   */
+  requestId: Uint8Array;
+
+  /**
+   * One for each form that was asked for.
+   *
+   * @generated from field: repeated commonweight.v1.FormFinding forms = 2;
+   */
+  forms: FormFinding[];
+
+  /**
+   * Why there is none; the rest is empty then.
+   *
+   * @generated from field: string failure = 3;
+   */
+  failure: string;
+};
+
+/**
+ * Describes the message commonweight.v1.MeasurementReport.
+ * Use `create(MeasurementReportSchema)` to create a new message.
+ */
+export const MeasurementReportSchema: GenMessage<MeasurementReport> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_agent, 16);
+
+/**
+ * What a form did beside float32, on the same examples, one at a time as an app asks.
+ *
+ * @generated from message commonweight.v1.FormFinding
+ */
+export type FormFinding = Message<"commonweight.v1.FormFinding"> & {
+  /**
+   * @generated from field: string form = 1;
+   */
+  form: string;
+
+  /**
+   * @generated from field: uint64 examples = 2;
+   */
+  examples: bigint;
+
+  /**
+   * Right answers were counted.
+   *
+   * @generated from field: bool labelled = 3;
+   */
+  labelled: boolean;
+
+  /**
+   * @generated from field: uint64 float32_right = 4;
+   */
+  float32Right: bigint;
+
+  /**
+   * @generated from field: uint64 right = 5;
+   */
+  right: bigint;
+
+  /**
+   * Rows of outputs that have more than one value, and those whose largest stays in its place.
+   *
+   * @generated from field: uint64 rows = 6;
+   */
+  rows: bigint;
+
+  /**
+   * @generated from field: uint64 agreeing = 7;
+   */
+  agreeing: bigint;
+
+  /**
+   * Largest difference of an output, as a share of the largest of its values in float32.
+   *
+   * @generated from field: double difference = 8;
+   */
+  difference: number;
+
+  /**
+   * Why it was not measured; the rest is empty then.
+   *
+   * @generated from field: string failure = 9;
+   */
+  failure: string;
+};
+
+/**
+ * Describes the message commonweight.v1.FormFinding.
+ * Use `create(FormFindingSchema)` to create a new message.
+ */
+export const FormFindingSchema: GenMessage<FormFinding> = /*@__PURE__*/
+  messageDesc(file_commonweight_v1_agent, 17);
+
+/**
  * @generated from message commonweight.v1.Welcome
  */
 export type Welcome = Message<"commonweight.v1.Welcome"> & {
@@ -624,7 +801,7 @@ export type Welcome = Message<"commonweight.v1.Welcome"> & {
  * Use `create(WelcomeSchema)` to create a new message.
  */
 export const WelcomeSchema: GenMessage<Welcome> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 15);
+  messageDesc(file_commonweight_v1_agent, 18);
 
 /**
  * Over NATS: what each coordinator that lives says to a request to `cw.v1.coordinator.find`, which has no message of its own.
@@ -645,7 +822,7 @@ export type FoundCoordinator = Message<"commonweight.v1.FoundCoordinator"> & {
  * Use `create(FoundCoordinatorSchema)` to create a new message.
  */
 export const FoundCoordinatorSchema: GenMessage<FoundCoordinator> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 16);
+  messageDesc(file_commonweight_v1_agent, 19);
 
 /**
  * @generated from message commonweight.v1.Wanted
@@ -662,7 +839,7 @@ export type Wanted = Message<"commonweight.v1.Wanted"> & {
  * Use `create(WantedSchema)` to create a new message.
  */
 export const WantedSchema: GenMessage<Wanted> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 17);
+  messageDesc(file_commonweight_v1_agent, 20);
 
 /**
  * The round has the updates that it needs. An update that is in the outbox already is offered all the same, and ended by a receipt.
@@ -686,7 +863,7 @@ export type RoundOver = Message<"commonweight.v1.RoundOver"> & {
  * Use `create(RoundOverSchema)` to create a new message.
  */
 export const RoundOverSchema: GenMessage<RoundOver> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 18);
+  messageDesc(file_commonweight_v1_agent, 21);
 
 /**
  * @generated from message commonweight.v1.ComeBack
@@ -708,7 +885,7 @@ export type ComeBack = Message<"commonweight.v1.ComeBack"> & {
  * Use `create(ComeBackSchema)` to create a new message.
  */
 export const ComeBackSchema: GenMessage<ComeBack> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 19);
+  messageDesc(file_commonweight_v1_agent, 22);
 
 /**
  * The grid that updates of a round must lie on. Values are integers times 2^lsb_exponent.
@@ -744,7 +921,7 @@ export type Grid = Message<"commonweight.v1.Grid"> & {
  * Use `create(GridSchema)` to create a new message.
  */
 export const GridSchema: GenMessage<Grid> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 20);
+  messageDesc(file_commonweight_v1_agent, 23);
 
 /**
  * @generated from message commonweight.v1.Assignment
@@ -866,7 +1043,7 @@ export type Assignment = Message<"commonweight.v1.Assignment"> & {
  * Use `create(AssignmentSchema)` to create a new message.
  */
 export const AssignmentSchema: GenMessage<Assignment> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 21);
+  messageDesc(file_commonweight_v1_agent, 24);
 
 /**
  * @generated from message commonweight.v1.AgentServiceDownloadRequest
@@ -895,7 +1072,7 @@ export type AgentServiceDownloadRequest = Message<"commonweight.v1.AgentServiceD
  * Use `create(AgentServiceDownloadRequestSchema)` to create a new message.
  */
 export const AgentServiceDownloadRequestSchema: GenMessage<AgentServiceDownloadRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 22);
+  messageDesc(file_commonweight_v1_agent, 25);
 
 /**
  * @generated from message commonweight.v1.AgentServiceDownloadResponse
@@ -922,7 +1099,7 @@ export type AgentServiceDownloadResponse = Message<"commonweight.v1.AgentService
  * Use `create(AgentServiceDownloadResponseSchema)` to create a new message.
  */
 export const AgentServiceDownloadResponseSchema: GenMessage<AgentServiceDownloadResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 23);
+  messageDesc(file_commonweight_v1_agent, 26);
 
 /**
  * @generated from message commonweight.v1.GetUpdateStatusRequest
@@ -939,7 +1116,7 @@ export type GetUpdateStatusRequest = Message<"commonweight.v1.GetUpdateStatusReq
  * Use `create(GetUpdateStatusRequestSchema)` to create a new message.
  */
 export const GetUpdateStatusRequestSchema: GenMessage<GetUpdateStatusRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 24);
+  messageDesc(file_commonweight_v1_agent, 27);
 
 /**
  * @generated from message commonweight.v1.GetUpdateStatusResponse
@@ -972,7 +1149,7 @@ export type GetUpdateStatusResponse = Message<"commonweight.v1.GetUpdateStatusRe
  * Use `create(GetUpdateStatusResponseSchema)` to create a new message.
  */
 export const GetUpdateStatusResponseSchema: GenMessage<GetUpdateStatusResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 25);
+  messageDesc(file_commonweight_v1_agent, 28);
 
 /**
  * @generated from message commonweight.v1.UpdateHeader
@@ -1058,7 +1235,7 @@ export type UpdateHeader = Message<"commonweight.v1.UpdateHeader"> & {
  * Use `create(UpdateHeaderSchema)` to create a new message.
  */
 export const UpdateHeaderSchema: GenMessage<UpdateHeader> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 26);
+  messageDesc(file_commonweight_v1_agent, 29);
 
 /**
  * @generated from message commonweight.v1.SubmitUpdateRequest
@@ -1089,7 +1266,7 @@ export type SubmitUpdateRequest = Message<"commonweight.v1.SubmitUpdateRequest">
  * Use `create(SubmitUpdateRequestSchema)` to create a new message.
  */
 export const SubmitUpdateRequestSchema: GenMessage<SubmitUpdateRequest> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 27);
+  messageDesc(file_commonweight_v1_agent, 30);
 
 /**
  * @generated from message commonweight.v1.SubmitUpdateResponse
@@ -1122,7 +1299,7 @@ export type SubmitUpdateResponse = Message<"commonweight.v1.SubmitUpdateResponse
  * Use `create(SubmitUpdateResponseSchema)` to create a new message.
  */
 export const SubmitUpdateResponseSchema: GenMessage<SubmitUpdateResponse> = /*@__PURE__*/
-  messageDesc(file_commonweight_v1_agent, 28);
+  messageDesc(file_commonweight_v1_agent, 31);
 
 /**
  * What an edge agent speaks. Over NATS the same messages go on cw.v1.agent.<id>.* subjects.

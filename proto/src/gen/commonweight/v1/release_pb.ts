@@ -679,13 +679,13 @@ export const SignedManifestSchema: GenMessage<SignedManifest> = /*@__PURE__*/
   messageDesc(file_commonweight_v1_release, 11);
 
 /**
- * What an evaluator found of a form, against float32 on the same inputs.
+ * What an evaluator, or several agents, found of a form, against float32 on the same inputs.
  *
  * @generated from message commonweight.v1.VariantMeasurement
  */
 export type VariantMeasurement = Message<"commonweight.v1.VariantMeasurement"> & {
   /**
-   * What it was measured on, as the evaluator names it, such as "mnist?split=test".
+   * What it was measured on, as the evaluator names it, such as "mnist?split=test"; or whose data it was: "3 agents' own data".
    *
    * @generated from field: string data = 1;
    */

@@ -1,0 +1,19 @@
+import { constants, setPriority } from 'node:os';
+
+export type FromProcess<Outcome> = { outcome: Outcome } | { failure: string };
+
+/** In a process that was asked: does its one job and ends. It ends with its parent, too, and leaves the processor to whatever trains. */
+export function answerOnce<Job, Outcome>(work: (job: Job) => Promise<Outcome>): void {
+  setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
+  process.on('SIGINT', () => {});
+  process.on('disconnect', () => process.exit(0));
+  process.once('message', (job: Job) => {
+    work(job)
+      .then(
+        (outcome): FromProcess<Outcome> => ({ outcome }),
+        (error: unknown): FromProcess<Outcome> => ({ failure: (error as Error).message }),
+      )
+      .then((message) => process.send?.(message, undefined, undefined, () => process.exit(0)))
+      .catch(() => process.exit(1));
+  });
+}
