@@ -16,6 +16,7 @@ import {
   histogramsToWire,
   openVariantList,
   VariantState,
+  type MeasurementRequest,
   type SignedVariantList,
   type VariantList,
   type VerifyEd25519,
@@ -297,4 +298,99 @@ test('a coordinator that ends waits for no agents that calibrate', async () => {
   await until('the request', 60_000, () => Promise.resolve(wasAsked(agent)));
   await closing.pop()!.close();
   await expect(made).rejects.toThrow('this coordinator is ending');
+});
+
+const MEASURES = { work: ['train', 'measure-forms'] };
+
+/** Answers what an agent would that gets 90 of 100 right with float32, and so many with each form; gives what it was asked. */
+function measureWith(agent: TestAgent, right: bigint): MeasurementRequest {
+  const request = agent.messages
+    .flatMap(({ message }) => (message.case === 'measurementRequest' ? [message.value] : []))
+    .at(-1)!;
+  const counts = {
+    examples: 100n,
+    labelled: true,
+    float32Right: 90n,
+    right,
+    rows: 100n,
+    agreeing: 99n,
+    difference: 0.01,
+  };
+  const forms = request.forms.map((form) => ({ form, ...counts }));
+  agent.say({ message: { case: 'measurementReport', value: { requestId: request.requestId, forms } } });
+  return request;
+}
+
+const isAskedForForms = (agent: TestAgent): boolean =>
+  agent.messages.some(({ message }) => message.case === 'measurementRequest');
+
+test.each([
+  [
+    90n,
+    VariantState.PUBLISHED,
+    "loses 0.00 points of accuracy on 200 examples of 2 agents' own data, and 0.5 are allowed",
+  ],
+  [
+    88n,
+    VariantState.WITHHELD,
+    "loses 2.00 points of accuracy on 200 examples of 2 agents' own data, and 0.5 are allowed",
+  ],
+])('the forms of a task are measured by its agents, with %s of 100 right', async (right, state, why) => {
+  const service = await opened();
+  const variants = { forms: ['int8-dynamic'], calibrationAgentsMin: 2 };
+  await startTraining(service, { variants, cohort: { min: 10, max: 10 } });
+  const agents = ['a', 'b'].map((id) => new TestAgent(service, id, MEASURES));
+  const older = new TestAgent(service, 'c');
+  for (const agent of [...agents, older]) agent.ready();
+  await until('two requests', 60_000, () => Promise.resolve(agents.every(isAskedForForms)));
+  const { release, variants: signed } = measureWith(agents[0]!, right);
+  expect(Buffer.from(listIn(service, signed).manifestDigest)).toEqual(Buffer.from(sha256(release!.manifest)));
+  measureWith(agents[1]!, right);
+  const stateOf = async (): Promise<VariantState> => (await formsOf(service, 'flowers')).variants[0]!.state;
+  await until('a verdict', 60_000, async () => (await stateOf()) !== VariantState.MADE);
+  const [variant] = (await formsOf(service, 'flowers')).variants;
+  expect([variant!.state, variant!.why]).toEqual([state, why]);
+  expect(isAskedForForms(older)).toBe(false);
+  // What somebody measures by hand decides anew.
+  const report = { model: 'flowers', version: 1, form: 'int8-dynamic', digest: variant!.digest };
+  await service.reportVariant({ ...report, measurement: measurement(0) });
+  expect((await formsOf(service, 'flowers')).variants[0]).toMatchObject({
+    state: VariantState.PUBLISHED,
+    measurement: { data: 'digits' },
+  });
+});
+
+test('what was measured by hand meanwhile stays', async () => {
+  const service = await opened();
+  const variants = { forms: ['int8-dynamic', 'int8-blocks'], calibrationAgentsMin: 2 };
+  await startTraining(service, { variants, cohort: { min: 10, max: 10 } });
+  const agents = ['a', 'b'].map((id) => new TestAgent(service, id, MEASURES));
+  agents.forEach((agent) => agent.ready());
+  await until('two requests', 60_000, () => Promise.resolve(agents.every(isAskedForForms)));
+  const [{ digest } = { digest: new Uint8Array() }] = (await formsOf(service, 'flowers')).variants;
+  const report = { model: 'flowers', version: 1, form: 'int8-dynamic', digest };
+  await service.reportVariant({ ...report, measurement: measurement(-0.1) });
+  agents.forEach((agent) => measureWith(agent, 90n));
+  const isPublished = async (): Promise<boolean> =>
+    (await formsOf(service, 'flowers')).variants[1]!.state === VariantState.PUBLISHED;
+  await until('the other form', 60_000, isPublished);
+  expect((await formsOf(service, 'flowers')).variants[0]).toMatchObject({
+    state: VariantState.WITHHELD,
+    measurement: { data: 'digits' },
+  });
+});
+
+test('an evaluator that a task names is asked for its forms, and one that names itself is not', async () => {
+  const service = await opened();
+  const named = { evaluators: ['judge'] };
+  await startTraining(service, { variants: { forms: ['int8-dynamic'] }, cohort: { min: 10, max: 10 }, ...named });
+  const [judge, other] = ['judge', 'other'].map((id) => new TestAgent(service, id, { ...MEASURES, evaluator: true }));
+  for (const agent of [other!, judge!]) agent.ready();
+  await until('a request', 60_000, () => Promise.resolve(isAskedForForms(judge!)));
+  expect(isAskedForForms(other!)).toBe(false);
+  measureWith(judge!, 90n);
+  const measured = async (): Promise<string | undefined> =>
+    (await formsOf(service, 'flowers')).variants[0]!.measurement?.data;
+  await until('a measurement', 60_000, async () => (await measured()) !== undefined);
+  expect(await measured()).toBe("1 evaluator's data");
 });
