@@ -1,4 +1,5 @@
 import {
+  calibrationMethods,
   excludeUntil,
   keptRanges,
   NoiseMeter,
@@ -43,8 +44,6 @@ interface Options {
   json?: boolean;
 }
 
-const METHODS: readonly CalibrationMethod[] = ['minmax', 'percentile', 'entropy', 'mse'];
-
 export function addModelQuantize(model: Command): void {
   reporting(model.command('quantize'))
     .description('make a smaller, faster form of an ONNX file, and measure both on this machine')
@@ -56,7 +55,12 @@ export function addModelQuantize(model: Command): void {
       'data to measure with, such as "mnist?split=train", or inputs.json; static-int8 needs it, unless the model keeps ranges',
     )
     .option('--examples <n>', 'how many examples of the data', whole(1, 1e6), 512)
-    .option('--method <name>', `how ranges are chosen: ${METHODS.join(', ')}`, oneOf(...METHODS), 'minmax')
+    .option(
+      '--method <name>',
+      `how ranges are chosen: ${calibrationMethods.join(', ')}`,
+      oneOf(...calibrationMethods),
+      'minmax',
+    )
     .option(
       '--activations <type>',
       'uint8 (CPUs) or int8 (accelerators), of static-int8',
