@@ -1,11 +1,4 @@
-import {
-  calibrationMethods,
-  keptRanges,
-  quantizedForms,
-  rangesIn,
-  readModel,
-  writeModel,
-} from '@commonweight/core';
+import { calibrationMethods, keptRanges, quantizedForms, rangesIn, readModel, writeModel } from '@commonweight/core';
 import { readFile, writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { compareModels, latenciesOf } from '../model/compare-models.ts';
