@@ -145,6 +145,7 @@ export { decibels, excludeUntil, NoiseMeter, noiseProbe } from './quantize/sensi
 export type { LayerNoise, NoiseProbe } from './quantize/sensitivity.ts';
 export { addRanges, keptRanges, keptRangesOf, rangesIn } from './quantize/kept-ranges.ts';
 export type { KeptRange } from './quantize/kept-ranges.ts';
+export type { AccuracyLevel } from './quantize/blocks.ts';
 export type { WeightBits } from './quantize/channels.ts';
 export type { Range } from './quantize/affine.ts';
 export { QuantizeError } from './quantize/errors.ts';
