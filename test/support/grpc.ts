@@ -4,6 +4,7 @@ import {
   Client,
   credentials,
   makeGenericClientConstructor,
+  type ChannelOptions,
   type ClientDuplexStream,
   type ClientReadableStream,
   type ServiceDefinition,
@@ -19,12 +20,12 @@ export interface GrpcClient {
   close(): void;
 }
 
-export function grpcClient(service: DescService, port: number): GrpcClient {
+export function grpcClient(service: DescService, port: number, options: ChannelOptions = {}): GrpcClient {
   const Constructor = makeGenericClientConstructor(
     grpcMethods(service) as unknown as ServiceDefinition,
     service.typeName,
   );
-  const client = new Constructor(`127.0.0.1:${port}`, credentials.createInsecure());
+  const client = new Constructor(`127.0.0.1:${port}`, credentials.createInsecure(), options);
   const calls = client as unknown as Record<string, (...args: unknown[]) => unknown>;
   const call = (method: string, ...args: unknown[]): unknown => {
     const made = calls[method];

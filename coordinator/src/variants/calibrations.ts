@@ -3,7 +3,7 @@
  * up here as they come. Nothing of one agent is kept by itself, and nothing at all is used before enough of them answered.
  */
 import { create } from '@bufbuild/protobuf';
-import { Calibrator, CodecError, type Range } from '@commonweight/core';
+import { Calibrator, CodecError, type CalibrationMethod, type Range } from '@commonweight/core';
 import {
   CALIBRATION_BINS_MAX,
   CALIBRATION_REPORT_BYTES_MAX,
@@ -16,6 +16,8 @@ import type { Inquiries, Inquiry } from './inquiries.ts';
 
 /** Examples that each runs the version on. */
 const EXAMPLES_MAX = 256;
+/** Bins where only the ends of a histogram are looked at. */
+const FEW_BINS = 512;
 
 export interface CalibrationWorld {
   inquiries: Pick<Inquiries, 'ask'>;
@@ -35,12 +37,15 @@ export interface CalibrationWish {
   values: readonly string[];
   /** Fewer agents than this could be told from what they have in common. */
   agentsMin: number;
+  /** How ranges are chosen from what all of them counted. */
+  method: CalibrationMethod;
   /** How long agents may be waited for. */
   waitMs: number;
 }
 
 export interface Calibration {
   ranges: Map<string, Range>;
+  method: CalibrationMethod;
   agents: number;
   examples: number;
 }
@@ -63,15 +68,17 @@ export class Calibrations {
     return this.#world.inquiries.ask(this.#inquiry(wish), signal);
   }
 
-  #inquiry({ model, version, release, values, agentsMin, waitMs }: CalibrationWish): Inquiry<Calibration> {
+  #inquiry(wish: CalibrationWish): Inquiry<Calibration> {
     const { agentsFor, log } = this.#world;
+    const { model, version, release, values, agentsMin, method, waitMs } = wish;
     const calibrator = new Calibrator(values);
     let [agents, examples] = [0, 0];
     return {
       bytesMax: CALIBRATION_REPORT_BYTES_MAX,
       agents: (_, only) => agentsFor(model, only),
       message: (requestId) => {
-        const value = { requestId, release, examplesMax: EXAMPLES_MAX, binsMax: CALIBRATION_BINS_MAX };
+        const binsMax = method === 'minmax' ? FEW_BINS : CALIBRATION_BINS_MAX;
+        const value = { requestId, release, examplesMax: EXAMPLES_MAX, binsMax };
         return { case: 'calibrationRequest', value: create(CalibrationRequestSchema, value) };
       },
       take: (_, answer) => {
@@ -91,7 +98,7 @@ export class Calibrations {
               'resource-exhausted',
               `${agents} of the ${agentsMin} agents that it takes calibrated version ${version} of ${model} within ${waitMs / 1000} s: try again while more of them are connected and free`,
             ),
-      result: () => ({ ranges: calibrator.ranges(), agents, examples }),
+      result: () => ({ ranges: calibrator.ranges({ method }), method, agents, examples }),
     };
   }
 }

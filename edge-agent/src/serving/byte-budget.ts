@@ -9,6 +9,11 @@ export class ByteBudget {
     this.#max = max;
   }
 
+  /** Bytes that are taken now. */
+  get held(): number {
+    return this.#held;
+  }
+
   /** Takes some until the returned function is called. Throws ServingError where too many are taken. */
   take(bytes: number): () => void {
     if (this.#held > 0 && this.#held + bytes > this.#max) {

@@ -22,6 +22,8 @@ export async function inferAs<Request extends InferRequest, Written>(
   models.metrics.request(label, protocol);
   try {
     const served = models.get(model);
+    // Before it is read: what would find no place need not come.
+    served.checkRoom();
     const request = await read();
     return write(await served.infer(request, version, signal), request);
   } catch (thrown) {

@@ -14,10 +14,16 @@ export const AXES_MAX = 16;
 export const TEXT_LENGTH_MAX = 256;
 /** Bytes of the headers of an HTTP request. */
 export const HEADER_BYTES_MAX: number = 16 * 1024;
-/** HTTP connections at once. */
+/** Connections at once, of each protocol. */
 export const CONNECTIONS_MAX = 1024;
 /** Calls at once on one gRPC connection. */
 export const STREAMS_MAX = 256;
+/** Predictions under way at once over all gRPC connections: as many as HTTP has, with one a connection. */
+export const CALLS_MAX = 1024;
+/** Bytes of a gRPC message that asks for something else than a prediction: a name and a version. */
+export const QUESTION_BYTES_MAX: number = 16 * 1024;
+/** How long a gRPC connection may be open without a call. */
+export const IDLE_MS = 300_000;
 /** How long a request may take to arrive, and its answer to be fetched. */
 export const REQUEST_MS = 60_000;
 /** Examples of one explanation. */
@@ -30,3 +36,18 @@ export const EXPLANATIONS_MAX = 4;
 export const MODELS_MAX = 64;
 /** Characters of a message that quotes what came. */
 export const MESSAGE_LENGTH_MAX = 500;
+
+/** Of connections and calls; each has its default above. */
+export interface DoorLimits {
+  connectionsMax: number;
+  streamsMax: number;
+  callsMax: number;
+  requestMs: number;
+}
+
+export const DOOR_LIMITS: DoorLimits = {
+  connectionsMax: CONNECTIONS_MAX,
+  streamsMax: STREAMS_MAX,
+  callsMax: CALLS_MAX,
+  requestMs: REQUEST_MS,
+};

@@ -9,6 +9,7 @@ test('figures are Prometheus text', () => {
   metrics.latency('m', 0.002);
   metrics.latency('m', 99);
   metrics.run('m', 3);
+  metrics.door('grpc', () => ({ connections: 2, underWay: 3, heldBytes: 4 }));
   const lines = metrics
     .text([{ model: 'm', version: 4, variant: 'int8', engine: 'ort-cpu', queue: 2, batches: true }])
     .split('\n');
@@ -17,6 +18,7 @@ test('figures are Prometheus text', () => {
       '# TYPE commonweight_serving_requests_total counter',
       'commonweight_serving_requests_total{model="m",protocol="http"} 2',
       'commonweight_serving_errors_total{model="m",reason="wrong-input"} 1',
+      '# HELP commonweight_serving_latency_seconds Seconds from when a request was read and checked until its prediction was there: the wait for others, the run and its way there and back. Sending and receiving are not in it.',
       '# TYPE commonweight_serving_latency_seconds histogram',
       'commonweight_serving_latency_seconds_bucket{model="m",le="0.001"} 0',
       'commonweight_serving_latency_seconds_bucket{model="m",le="0.0025"} 1',
@@ -26,6 +28,9 @@ test('figures are Prometheus text', () => {
       'commonweight_serving_latency_seconds_count{model="m"} 2',
       'commonweight_serving_batch_rows_bucket{model="m",le="4"} 1',
       'commonweight_serving_queue_length{model="m"} 2',
+      'commonweight_serving_connections{protocol="grpc"} 2',
+      'commonweight_serving_requests_under_way{protocol="grpc"} 3',
+      'commonweight_serving_held_bytes{protocol="grpc"} 4',
       'commonweight_serving_model_version{model="m"} 4',
       'commonweight_serving_batching{model="m"} 1',
       'commonweight_serving_variant_info{model="m",variant="int8",engine="ort-cpu"} 1',

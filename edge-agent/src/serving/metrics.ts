@@ -65,12 +65,20 @@ export interface ModelFigures {
   batches: boolean;
 }
 
+/** What one protocol has under way. */
+export interface DoorFigures {
+  connections: number;
+  underWay: number;
+  heldBytes: number;
+}
+
 export class Metrics {
   readonly #requests = new Series();
   readonly #errors = new Series();
   readonly #explanations = new Series();
   readonly #latency = new Histogram(LATENCY_S);
   readonly #rows = new Histogram(ROWS);
+  readonly #doors = new Map<string, () => DoorFigures>();
 
   /** A request that got its prediction, or did not. Only names of served models become labels: others are chosen by the asker. */
   request(model: string, protocol: 'http' | 'grpc'): void {
@@ -94,7 +102,15 @@ export class Metrics {
     this.#rows.observe({ model }, rows);
   }
 
+  /** What is read of a protocol when somebody asks. */
+  door(protocol: 'http' | 'grpc', figures: () => DoorFigures): void {
+    this.#doors.set(protocol, figures);
+  }
+
   text(models: readonly ModelFigures[]): string {
+    const doors = [...this.#doors].map(([protocol, figures]) => ({ labels: keyOf({ protocol }), ...figures() }));
+    const ofDoors = (name: string, figure: keyof DoorFigures): string[] =>
+      doors.map(({ labels, ...figures }) => `${PREFIX}${name}{${labels}} ${figures[figure]}`);
     const gauge = (name: string, of: (figures: ModelFigures) => number): string[] =>
       models.map((figures) => `${name}{${keyOf({ model: figures.model })}} ${of(figures)}`);
     const families: [string, string, string, Iterable<string>][] = [
@@ -114,11 +130,19 @@ export class Metrics {
       [
         'latency_seconds',
         'histogram',
-        'From the last byte of a request to its answer.',
+        'Seconds from when a request was read and checked until its prediction was there: the wait for others, the run and its way there and back. Sending and receiving are not in it.',
         this.#latency.lines(`${PREFIX}latency_seconds`),
       ],
       ['batch_rows', 'histogram', 'Rows of one run of the model.', this.#rows.lines(`${PREFIX}batch_rows`)],
       ['queue_length', 'gauge', 'Requests that wait.', gauge(`${PREFIX}queue_length`, ({ queue }) => queue)],
+      ['connections', 'gauge', 'Connections that are open.', ofDoors('connections', 'connections')],
+      [
+        'requests_under_way',
+        'gauge',
+        'Requests that came and have no answer yet; over gRPC, those for predictions.',
+        ofDoors('requests_under_way', 'underWay'),
+      ],
+      ['held_bytes', 'gauge', 'Bytes of requests that come or have no answer yet.', ofDoors('held_bytes', 'heldBytes')],
       [
         'model_version',
         'gauge',

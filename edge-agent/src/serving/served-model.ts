@@ -88,6 +88,16 @@ export class ServedModel {
     return this.#batcher.length;
   }
 
+  /** Whether one more request would be refused. */
+  get isFull(): boolean {
+    return this.#batcher.isFull;
+  }
+
+  /** Throws ServingError where it would be. */
+  checkRoom(): void {
+    this.#batcher.checkRoom();
+  }
+
   /** Whether the version that serves runs on several requests at once; not before that was found out. */
   get batching(): Independence {
     const { version, found } = this.#independence ?? {};

@@ -90,6 +90,12 @@ export class ServedModels {
     );
   }
 
+  /** Throws ServingError where every model that serves would refuse a request, whichever it is for. */
+  checkRoom(): void {
+    const { serving } = this;
+    if (serving.every(({ isFull }) => isFull)) serving[0]?.checkRoom();
+  }
+
   /** Whether the name may stand in a metric's label. */
   labelOf(name: string): string {
     return this.#models.has(name) ? name : '';

@@ -4,7 +4,7 @@ import type { ServingEvent } from './events.ts';
 import { examplesFrom } from './example-rows.ts';
 import { serveGrpc } from './grpc/server.ts';
 import { serveHttp } from './http/server.ts';
-import { BODY_BYTES_MAX } from './limits.ts';
+import { BODY_BYTES_MAX, DOOR_LIMITS, type DoorLimits } from './limits.ts';
 import { loopbackAddress, type Listening } from './listening.ts';
 import { tfjs } from '../tfjs.ts';
 import { ServedModels } from './served-models.ts';
@@ -34,6 +34,8 @@ export interface ServingOptions {
   /** Requests that may wait, by model. */
   queueMax?: number;
   bodyBytesMax?: number;
+  /** Of connections and calls, where the defaults of `limits.ts` do not fit. */
+  limits?: Partial<DoorLimits>;
   /** What runs the models; `auto` takes whichever is fastest for a model. */
   engine?: EngineName | 'auto';
   variant?: VariantOptions;
@@ -64,6 +66,7 @@ export async function startServing(options: ServingOptions): Promise<Serving> {
     bodyBytesMax = BODY_BYTES_MAX,
   } = options;
   const { batchMax = 32, batchDelayMs = 0, queueMax = 512 } = options;
+  const limits = { ...DOOR_LIMITS, ...options.limits };
   const httpAddress = loopbackAddress(options.http, '--serve');
   const grpcAddress = options.grpc === undefined ? undefined : loopbackAddress(options.grpc, '--serve-grpc');
   const client = await connect(options.coordinator, {
@@ -93,9 +96,9 @@ export async function startServing(options: ServingOptions): Promise<Serving> {
   };
   try {
     for (const model of options.models) models.serve(model);
-    const http = await serveHttp(models, { ...httpAddress, bodyBytesMax });
+    const http = await serveHttp(models, { ...httpAddress, bodyBytesMax, limits });
     doors.push(http);
-    const grpc = grpcAddress && (await serveGrpc(models, { ...grpcAddress, bodyBytesMax }));
+    const grpc = grpcAddress && (await serveGrpc(models, { ...grpcAddress, bodyBytesMax, limits }));
     if (grpc !== undefined) doors.push(grpc);
     const show = (host: string, port: number): string => `${host.includes(':') ? `[${host}]` : host}:${port}`;
     tell({

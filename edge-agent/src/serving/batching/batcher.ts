@@ -49,19 +49,26 @@ export class Batcher {
     return this.#queue.length;
   }
 
-  /** Runs the inputs, maybe with others. Throws ServingError where the queue is full or the request was given up. */
-  predict(inputs: Tensors, version: number | undefined, signal: AbortSignal): Promise<Answer> {
+  /** Whether one more request would be refused. */
+  get isFull(): boolean {
+    return this.#queue.length >= this.#parts.options.queueMax;
+  }
+
+  /** Throws ServingError where the queue is full. */
+  checkRoom(): void {
+    if (!this.isFull) return;
     const { model, options } = this.#parts;
-    if (this.#closed) return Promise.reject(new ServingError('not-ready', `'${model}' is no longer served here`));
-    if (signal.aborted) return Promise.reject(givenUp());
-    if (this.#queue.length >= options.queueMax) {
-      return Promise.reject(
-        new ServingError(
-          'queue-full',
-          `the queue of '${model}' is full, with ${options.queueMax} waiting: try again later, or serve it from more processes`,
-        ),
-      );
-    }
+    throw new ServingError(
+      'queue-full',
+      `the queue of '${model}' is full, with ${options.queueMax} waiting: try again later, or serve it from more processes`,
+    );
+  }
+
+  /** Runs the inputs, maybe with others. Throws ServingError where the queue is full or the request was given up. */
+  async predict(inputs: Tensors, version: number | undefined, signal: AbortSignal): Promise<Answer> {
+    if (this.#closed) throw new ServingError('not-ready', `'${this.#parts.model}' is no longer served here`);
+    if (signal.aborted) throw givenUp();
+    this.checkRoom();
     const rows = rowsOf(inputs);
     const request: Request = {
       inputs,
@@ -75,7 +82,11 @@ export class Batcher {
     const leave = (): void => this.#leave(request);
     signal.addEventListener('abort', leave, { once: true });
     this.#go();
-    return request.answer.promise.finally(() => signal.removeEventListener('abort', leave));
+    try {
+      return await request.answer.promise;
+    } finally {
+      signal.removeEventListener('abort', leave);
+    }
   }
 
   /** Those that wait are refused; those that run end. */

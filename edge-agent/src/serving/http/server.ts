@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { ByteBudget } from '../byte-budget.ts';
 import { asServingError, quoted, RETRY_AFTER_S, ServingError } from '../errors.ts';
 import { inferAs } from '../infer.ts';
-import { BYTES_IN_FLIGHT_MAX, CONNECTIONS_MAX, HEADER_BYTES_MAX, REQUEST_MS } from '../limits.ts';
+import { BYTES_IN_FLIGHT_MAX, HEADER_BYTES_MAX, type DoorLimits } from '../limits.ts';
 import { METRICS_TYPE } from '../metrics.ts';
 import { PAGE, PAGE_POLICY } from '../page/page.ts';
 import type { ServedModels } from '../served-models.ts';
@@ -23,6 +23,7 @@ const SMALL_BYTES = 65_536;
 
 export interface HttpOptions extends Address {
   bodyBytesMax: number;
+  limits: DoorLimits;
 }
 
 interface Context {
@@ -32,14 +33,23 @@ interface Context {
 }
 
 /** Listens. Throws an Error that names the port. */
-export async function serveHttp(models: ServedModels, { host, port, bodyBytesMax }: HttpOptions): Promise<Listening> {
+export async function serveHttp(models: ServedModels, options: HttpOptions): Promise<Listening> {
+  const { host, port, bodyBytesMax, limits } = options;
   const context: Context = {
     models,
     bodyBytesMax,
     budget: new ByteBudget(Math.max(BYTES_IN_FLIGHT_MAX, bodyBytesMax)),
   };
-  const server = createServer({ maxHeaderSize: HEADER_BYTES_MAX, requestTimeout: REQUEST_MS, noDelay: true });
+  const server = createServer({ maxHeaderSize: HEADER_BYTES_MAX, requestTimeout: limits.requestMs, noDelay: true });
+  let [connections, underWay] = [0, 0];
+  server.on('connection', (socket) => {
+    connections += 1;
+    socket.once('close', () => (connections -= 1));
+  });
+  models.metrics.door('http', () => ({ connections, underWay, heldBytes: context.budget.held }));
   const listener = (request: IncomingMessage, response: ServerResponse): void => {
+    underWay += 1;
+    response.once('close', () => (underWay -= 1));
     answerTo(request, context).then(
       (body) => send(response, 200, body),
       (thrown: unknown) => refuse(request, response, asServingError(thrown)),
@@ -51,8 +61,8 @@ export async function serveHttp(models: ServedModels, { host, port, bodyBytesMax
     if (Number(request.headers['content-length'] ?? 0) <= bodyBytesMax) response.writeContinue();
     listener(request, response);
   });
-  server.maxConnections = CONNECTIONS_MAX;
-  server.timeout = REQUEST_MS;
+  server.maxConnections = limits.connectionsMax;
+  server.timeout = limits.requestMs;
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(portError('HTTP', { host, port }, error)));
     server.listen(port, host, resolve);
