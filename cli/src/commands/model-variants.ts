@@ -39,14 +39,21 @@ export function addModelVariants(model: Command): void {
     .description('the forms of a version: list them, have them made, measure them so that they are published')
     .argument('<name>', 'a model, and with @ a version: digits@3', versionedName)
     .option('--make <forms>', 'have the coordinator make int8-dynamic, int8-blocks, int8-static, with commas', names)
-    .option('--calibration-agents-min <n>', 'agents whose data the ranges of int8-static come from (3)', whole(2, 16))
+    .option(
+      '--calibration-agents-min <n>',
+      'agents that it takes to calibrate int8-static, and to measure forms (3)',
+      whole(2, 16),
+    )
     .option(
       '--calibration-method <name>',
       `how those ranges are chosen: ${calibrationMethods.join(', ')} (minmax, or as they were)`,
       oneOf(...calibrationMethods),
     )
     .option('--drop-max <points>', 'points of accuracy that a form may lose (default: 0.5)', number(0))
-    .option('--measure', 'run every form and float32 here, and report what was found')
+    .option(
+      '--measure',
+      'run every form and float32 here and report what was found; agents of its tasks do so by themselves',
+    )
     .option('--data <spec>', 'data to measure on, such as "mnist?split=test"; without it, made-up rows')
     .option('--examples <n>', 'how many examples of the data', whole(1, 1e6), 10_000)
     .action(showVariants);
@@ -54,13 +61,12 @@ export function addModelVariants(model: Command): void {
 
 async function showVariants({ name: model, version }: VersionedName, options: Options): Promise<void> {
   const { make, dropMax, calibrationAgentsMin, calibrationMethod, measure, data } = options;
-  if (make === undefined && dropMax !== undefined) throw new UsageError('--drop-max goes with --make');
-  const [stray] = Object.entries({
-    '--calibration-agents-min': calibrationAgentsMin,
-    '--calibration-method': calibrationMethod,
-  }).flatMap(([flag, value]) => (value === undefined ? [] : [flag]));
-  if (make?.includes('int8-static') !== true && stray !== undefined) {
-    throw new UsageError(`${stray} goes with --make int8-static`);
+  const [stray] = Object.entries({ '--drop-max': dropMax, '--calibration-agents-min': calibrationAgentsMin }).flatMap(
+    ([flag, value]) => (value === undefined ? [] : [flag]),
+  );
+  if (make === undefined && stray !== undefined) throw new UsageError(`${stray} goes with --make`);
+  if (make?.includes('int8-static') !== true && calibrationMethod !== undefined) {
+    throw new UsageError('--calibration-method goes with --make int8-static');
   }
   if (measure !== true && data !== undefined) throw new UsageError('--data goes with --measure');
   const link = openModelLink(options.coordinator);

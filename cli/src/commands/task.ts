@@ -128,7 +128,11 @@ export function addTask(program: Command): void {
       'have forms of each version made: int8-dynamic, int8-blocks, int8-static, with commas',
       names,
     )
-    .option('--calibration-agents-min <n>', 'agents whose data the ranges of int8-static come from (3)', whole(2, 16))
+    .option(
+      '--calibration-agents-min <n>',
+      'agents that it takes to calibrate int8-static, and to measure forms (3)',
+      whole(2, 16),
+    )
     .option(
       '--calibration-method <name>',
       `how those ranges are chosen: ${calibrationMethods.join(', ')} (minmax)`,

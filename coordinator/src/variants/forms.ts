@@ -18,7 +18,7 @@ export interface VariantPolicy {
   forms: readonly VariantForm[];
   /** Points of accuracy, of 100. */
   accuracyDropPointsMax: number;
-  /** Agents whose data the ranges of `int8-static` have to come from. */
+  /** Agents whose data the ranges of `int8-static` have to come from, and what is measured of forms where no evaluator does. */
   calibrationAgentsMin?: number;
   /** How those ranges are chosen from what the agents counted. */
   calibrationMethod?: CalibrationMethod;

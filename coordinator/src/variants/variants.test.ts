@@ -439,3 +439,16 @@ test('an evaluator that a task names is asked for its forms, and one that names 
   await until('a measurement', 60_000, async () => (await measured()) !== undefined);
   expect(await measured()).toBe("1 evaluator's data");
 });
+
+test('a coordinator that ends waits for no agents that measure, and asks when it is back', async () => {
+  const dataDir = temporaryFolder('variants');
+  const service = await opened(dataDir);
+  await startTraining(service, { variants: { forms: ['int8-dynamic'] }, cohort: { min: 10, max: 10 } });
+  const agent = new TestAgent(service, 'a', MEASURES);
+  agent.ready();
+  await until('the request', 60_000, () => Promise.resolve(isAskedForForms(agent)));
+  await closing.pop()!.close();
+  const again = new TestAgent(await opened(dataDir), 'a', MEASURES);
+  again.ready();
+  await until('another request', 60_000, () => Promise.resolve(isAskedForForms(again)));
+});
