@@ -37,7 +37,6 @@ import {
   signedBytes,
   type Artifact,
   type Assignment,
-  type Candidate,
   type Manifest,
   type SessionResponse,
   type SignedCandidate,

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { FormComparison } from './compare.ts';
 
 const scores = (...values: number[]): Record<string, Tensor> => ({
-  scores: { type: 'float32', data: Float32Array.from(values), dims: [1, values.length] },
+  scores: { data: Float32Array.from(values), dims: [1, values.length] },
 });
 
 test('right answers, rows that agree and the largest difference are counted example by example', () => {
@@ -24,7 +24,7 @@ test('right answers, rows that agree and the largest difference are counted exam
 
 test.each<[string, Record<string, Tensor>]>([
   ['a number', scores(0.5)],
-  ['several answers', { scores: { type: 'float32', data: new Float32Array(6), dims: [1, 2, 3] } }],
+  ['several answers', { scores: { data: new Float32Array(6), dims: [1, 2, 3] } }],
 ])('an output that is %s for an example has no right answers', (_, outputs) => {
   const comparison = new FormComparison(['scores'], [0]);
   comparison.add(0, outputs, outputs);
