@@ -140,6 +140,7 @@ export { calibrationGraph, Calibrator } from './quantize/calibration.ts';
 export { coarseHistograms } from './quantize/histogram.ts';
 export type { HistogramState } from './quantize/histogram.ts';
 export type { CalibrationGraph } from './quantize/calibration.ts';
+export { calibrationMethods } from './quantize/ranges.ts';
 export type { CalibrationMethod, CalibrationOptions } from './quantize/ranges.ts';
 export { decibels, excludeUntil, NoiseMeter, noiseProbe } from './quantize/sensitivity.ts';
 export type { LayerNoise, NoiseProbe } from './quantize/sensitivity.ts';

@@ -1,11 +1,4 @@
-import {
-  keptRanges,
-  quantizedForms,
-  rangesIn,
-  readModel,
-  writeModel,
-  type CalibrationMethod,
-} from '@commonweight/core';
+import { calibrationMethods, keptRanges, quantizedForms, rangesIn, readModel, writeModel } from '@commonweight/core';
 import { readFile, writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { compareModels, latenciesOf } from '../model/compare-models.ts';
@@ -30,8 +23,6 @@ interface Options extends FormOptions {
   json?: boolean;
 }
 
-const METHODS: readonly CalibrationMethod[] = ['minmax', 'percentile', 'entropy', 'mse'];
-
 export function addModelQuantize(model: Command): void {
   reporting(model.command('quantize'))
     .description('make a smaller, faster form of an ONNX file, and measure both on this machine')
@@ -50,8 +41,8 @@ export function addModelQuantize(model: Command): void {
     .option('--test-examples <n>', 'how many examples of that', whole(1, 1e6), 1000)
     .option(
       '--method <name>',
-      `how ranges are chosen, of static-int8: ${METHODS.join(', ')} (default: minmax)`,
-      oneOf(...METHODS),
+      `how ranges are chosen, of static-int8: ${calibrationMethods.join(', ')} (default: minmax)`,
+      oneOf(...calibrationMethods),
     )
     .option(
       '--percentile <p>',

@@ -1,4 +1,4 @@
-import { ConfigError, type QuantizedForm } from '@commonweight/core';
+import { calibrationMethods, ConfigError, type CalibrationMethod, type QuantizedForm } from '@commonweight/core';
 
 /** Forms, by the names that apps know them by. */
 export const variantForms: Readonly<Record<VariantForm, QuantizedForm>> = {
@@ -20,10 +20,14 @@ export interface VariantPolicy {
   accuracyDropPointsMax: number;
   /** Agents whose data the ranges of `int8-static` have to come from. */
   calibrationAgentsMin?: number;
+  /** How those ranges are chosen from what the agents counted. */
+  calibrationMethod?: CalibrationMethod;
 }
 
 /** With fewer, what they add up to would tell of one of them. */
 export const CALIBRATION_AGENTS_MIN = 3;
+/** No number that an agent saw is clipped. */
+export const CALIBRATION_METHOD: CalibrationMethod = 'minmax';
 const CALIBRATION_AGENTS_LEAST = 2;
 const CALIBRATION_AGENTS_MOST = 16;
 
@@ -33,11 +37,12 @@ const isForm = (name: unknown): name is VariantForm => typeof name === 'string' 
 
 /** Forms and margin as somebody gives them. Throws ConfigError naming the key. */
 export function parseVariantPolicy(given: Record<string, unknown>): VariantPolicy {
-  const { forms, accuracyDropPointsMax = ACCURACY_DROP_POINTS_MAX, calibrationAgentsMin, ...others } = given;
-  const [unknown] = Object.keys(others);
+  const { forms, accuracyDropPointsMax = ACCURACY_DROP_POINTS_MAX, ...others } = given;
+  const { calibrationAgentsMin, calibrationMethod, ...strays } = others;
+  const [unknown] = Object.keys(strays);
   if (unknown !== undefined) {
     throw new ConfigError(
-      `variants has no key "${unknown}": it has forms, accuracyDropPointsMax and calibrationAgentsMin`,
+      `variants has no key "${unknown}": it has forms, accuracyDropPointsMax, calibrationAgentsMin and calibrationMethod`,
       'variants',
     );
   }
@@ -50,20 +55,34 @@ export function parseVariantPolicy(given: Record<string, unknown>): VariantPolic
       'variants.accuracyDropPointsMax',
     );
   }
-  if (calibrationAgentsMin === undefined) return { forms: [...new Set(forms)], accuracyDropPointsMax };
-  const isCount =
-    Number.isInteger(calibrationAgentsMin) &&
-    (calibrationAgentsMin as number) >= CALIBRATION_AGENTS_LEAST &&
-    (calibrationAgentsMin as number) <= CALIBRATION_AGENTS_MOST;
-  if (!isCount) {
-    throw new ConfigError(
-      `variants.calibrationAgentsMin must be a whole number from ${CALIBRATION_AGENTS_LEAST} to ${CALIBRATION_AGENTS_MOST}: the ranges of one agent alone would tell of its data`,
-      'variants.calibrationAgentsMin',
-    );
-  }
   return {
     forms: [...new Set(forms)],
     accuracyDropPointsMax,
-    calibrationAgentsMin: calibrationAgentsMin as number,
+    ...(calibrationAgentsMin === undefined ? {} : { calibrationAgentsMin: agentsIn(calibrationAgentsMin) }),
+    ...(calibrationMethod === undefined ? {} : { calibrationMethod: methodIn(calibrationMethod) }),
   };
+}
+
+function agentsIn(count: unknown): number {
+  if (
+    typeof count === 'number' &&
+    Number.isInteger(count) &&
+    count >= CALIBRATION_AGENTS_LEAST &&
+    count <= CALIBRATION_AGENTS_MOST
+  ) {
+    return count;
+  }
+  throw new ConfigError(
+    `variants.calibrationAgentsMin must be a whole number from ${CALIBRATION_AGENTS_LEAST} to ${CALIBRATION_AGENTS_MOST}: the ranges of one agent alone would tell of its data`,
+    'variants.calibrationAgentsMin',
+  );
+}
+
+function methodIn(name: unknown): CalibrationMethod {
+  const method = calibrationMethods.find((each) => each === name);
+  if (method !== undefined) return method;
+  throw new ConfigError(
+    `variants.calibrationMethod must be one of ${calibrationMethods.join(', ')}`,
+    'variants.calibrationMethod',
+  );
 }

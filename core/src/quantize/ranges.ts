@@ -1,8 +1,9 @@
 import type { Range } from './affine.ts';
 import type { Histogram, HistogramState } from './histogram.ts';
 
-/** How a range is chosen from what a value was seen to hold. */
-export type CalibrationMethod = 'minmax' | 'percentile' | 'entropy' | 'mse';
+/** Ways to choose a range from what a value was seen to hold, by the names that people type. */
+export const calibrationMethods = ['minmax', 'percentile', 'entropy', 'mse'] as const;
+export type CalibrationMethod = (typeof calibrationMethods)[number];
 
 export interface CalibrationOptions {
   method?: CalibrationMethod;
