@@ -1,10 +1,12 @@
-import { constants, setPriority } from 'node:os';
+import { constants, getPriority, setPriority } from 'node:os';
 
 export type FromProcess<Outcome> = { outcome: Outcome } | { failure: string };
 
 /** In a process that was asked: does its one job and ends. It ends with its parent, too, and leaves the processor to whatever trains. */
 export function answerOnce<Job, Outcome>(work: (job: Job) => Promise<Outcome>): void {
-  setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
+  const { PRIORITY_BELOW_NORMAL: low } = constants.priority;
+  // Whoever started the agent lower still may not raise it.
+  if (getPriority() < low) setPriority(low);
   process.on('SIGINT', () => {});
   process.on('disconnect', () => process.exit(0));
   process.once('message', (job: Job) => {
