@@ -70,7 +70,7 @@ export function addAgent(program: Command): void {
     .option('--cpu-share <share>', 'how much of all cores training may keep busy, such as 0.5', share)
     .option('--engine <name>', `what trains: auto, ${engines.join(', ')}`, oneOf('auto', ...engines), 'auto')
     .option('--no-calibration', 'do not tell the coordinator how large activations are on the data')
-    .option('--no-measuring', 'do not tell the coordinator how often int8 forms are right on the data')
+    .option('--no-measuring', 'do not tell the coordinator how often small forms of a version are right on the data')
     .option('--serve <address>', 'serve predictions here as well, such as 127.0.0.1:8000')
     .option('--serve-grpc <address>', 'and here over gRPC')
     .option('--serve-model <name>', 'a model to serve, else those it trains; may be repeated', names, [])
