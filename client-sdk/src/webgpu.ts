@@ -32,4 +32,5 @@ export const webGpu: EngineSource = {
     const names = [info?.vendor, info?.architecture, info?.device, info?.description].filter(Boolean);
     return `${names.length === 0 ? UNKNOWN_GPU : names.join(' ')}, ${pageDevice(threads)}`;
   },
+  computesInHalf: true,
 };
