@@ -9,16 +9,12 @@ import { NodeWebEngine, OrtEngine } from './ort-engine.ts';
 export const deviceName = (threads: number): string =>
   `${process.arch} ${cpus()[0]?.model.trim() ?? 'unknown'}, ${threads} ${threads === 1 ? 'thread' : 'threads'}`;
 
-<<<<<<< HEAD
 /** The GPUs with their drivers, and the processor that feeds them. */
 export const gpuDeviceName = async (threads: number): Promise<string> =>
   `${await ownGpuNames()}, ${deviceName(threads)}`;
 
-const native = (engine: NativeEngine): EngineSource => ({
-=======
 const native = (engine: NativeEngine, of: Pick<EngineSource, 'computesInHalf'> = {}): EngineSource => ({
   ...of,
->>>>>>> main
   name: engine,
   open: (options) => new OrtEngine({ ...options, engine }),
   whyNot: () => whyNot(engine),
