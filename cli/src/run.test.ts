@@ -33,7 +33,7 @@ test.each([
   ['another machine', ['task', 'list', '--coordinator', 'grpc://192.0.2.1:1'], 'is not on this machine'],
   ['gRPC without HTTP', ['agent', '--data', 'mnist', '--serve-grpc', '127.0.0.1:0'], '--serve is missing'],
   ['an endpoint for all', ['serve', 'm', '--http', '0.0.0.0:0'], '0.0.0.0:0 is not on this machine'],
-  ['an unknown form', ['serve', 'm', '--variant', 'int2'], 'Choose one of auto, fp32, int8.'],
+  ['an unknown form', ['serve', 'm', '--variant', 'int2'], 'Choose one of auto, fp32, int8, int4, fp16.'],
   ['a version that is no number', ['model', 'variants', 'm@new'], 'Give a whole number from 1 on.'],
   ['a margin for nothing', ['model', 'variants', 'm', '--drop-max', '1'], '--drop-max goes with --make'],
   ['a task without a model', ['task', 'create', 'x'], '--model is missing'],
