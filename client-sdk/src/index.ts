@@ -21,7 +21,14 @@ export type { Pixels } from './images/resample.ts';
 export type { Inputs, InputValue } from './model/inputs.ts';
 export type { Nested } from './model/nested.ts';
 export type { Feeds, Tensor, TensorData, TypedArray } from './runtime/tensor.ts';
-export type { CandidateReport, RowTiming, ServedVariant, VariantName, VariantOptions } from './runtime/variant.ts';
+export type {
+  CandidateReport,
+  RowTiming,
+  ServedVariant,
+  VariantChoice,
+  VariantName,
+  VariantOptions,
+} from './runtime/variant.ts';
 export { madeUpInputs } from './runtime/example-inputs.ts';
 export {
   asError,
@@ -81,7 +88,7 @@ export { OrtEngine } from './runtime/ort-engine.ts';
 export type { Engine, EngineName, Session } from './runtime/engine.ts';
 export type { EngineSource } from './runtime/engines.ts';
 // What engines of other packages are made of.
-export { deviceName } from './runtime/node-engines.ts';
+export { deviceName, gpuDeviceName } from './runtime/node-engines.ts';
 export { probeIn, type FromProbe } from './runtime/engine-probe.ts';
 export { serveRequests } from './runtime/serve-requests.ts';
 export { startThread } from './runtime/start-thread.ts';

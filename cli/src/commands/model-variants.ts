@@ -38,7 +38,11 @@ export function addModelVariants(model: Command): void {
   talking(model.command('variants'), 'grpc')
     .description('the forms of a version: list them, have them made, measure them so that they are published')
     .argument('<name>', 'a model, and with @ a version: digits@3', versionedName)
-    .option('--make <forms>', 'have the coordinator make int8-dynamic, int8-blocks, int8-static, with commas', names)
+    .option(
+      '--make <forms>',
+      'have the coordinator make int8-dynamic, int8-blocks, int8-static, int4-blocks, fp16, with commas',
+      names,
+    )
     .option('--calibration-agents-min <n>', 'agents whose data the ranges of int8-static come from (3)', whole(2, 16))
     .option(
       '--calibration-method <name>',

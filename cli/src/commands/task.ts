@@ -125,7 +125,7 @@ export function addTask(program: Command): void {
     .option('--seed <n>', 'of all randomness of the task', whole(0))
     .option(
       '--variants <forms>',
-      'have forms of each version made: int8-dynamic, int8-blocks, int8-static, with commas',
+      'have forms of each version made: int8-dynamic, int8-blocks, int8-static, int4-blocks, fp16, with commas',
       names,
     )
     .option('--calibration-agents-min <n>', 'agents whose data the ranges of int8-static come from (3)', whole(2, 16))

@@ -2,17 +2,23 @@
 import { cpus } from 'node:os';
 import { whyNot, type NativeEngine } from './engine-probe.ts';
 import type { EngineSource, EngineSources } from './engines.ts';
+import { ownGpuNames } from './gpu-names.ts';
 import { NodeWebEngine, OrtEngine } from './ort-engine.ts';
 
 /** The processor, and how many of its threads one prediction gets. */
 export const deviceName = (threads: number): string =>
   `${process.arch} ${cpus()[0]?.model.trim() ?? 'unknown'}, ${threads} ${threads === 1 ? 'thread' : 'threads'}`;
 
-const native = (engine: NativeEngine): EngineSource => ({
+/** The GPUs with their drivers, and the processor that feeds them. */
+export const gpuDeviceName = async (threads: number): Promise<string> =>
+  `${await ownGpuNames()}, ${deviceName(threads)}`;
+
+const native = (engine: NativeEngine, of: Pick<EngineSource, 'computesInHalf'> = {}): EngineSource => ({
+  ...of,
   name: engine,
   open: (options) => new OrtEngine({ ...options, engine }),
   whyNot: () => whyNot(engine),
-  device: deviceName,
+  device: engine === 'ort-cpu' ? deviceName : gpuDeviceName,
 });
 
 const web: EngineSource = {
@@ -33,11 +39,13 @@ const web: EngineSource = {
   isFallback: true,
 };
 
+const ofGpu = { computesInHalf: true } as const;
+
 export const nodeEngines: EngineSources = [
   native('ort-cpu'),
-  native('ort-cuda'),
-  native('ort-webgpu'),
-  native('ort-dml'),
-  native('ort-coreml'),
+  native('ort-cuda', ofGpu),
+  native('ort-webgpu', ofGpu),
+  native('ort-dml', ofGpu),
+  native('ort-coreml', ofGpu),
   web,
 ];

@@ -24,7 +24,7 @@ test.each(['minmax', 'percentile', 'entropy', 'mse'])('ranges may be chosen by %
 });
 
 test.each<[object, string]>([
-  [{ forms: [] }, 'variants.forms must list some of int8-dynamic, int8-blocks, int8-static'],
+  [{ forms: [] }, 'variants.forms must list some of int8-dynamic, int8-blocks, int8-static, int4-blocks, fp16'],
   [{ forms: ['int3'] }, 'variants.forms must list some of'],
   [{ forms: ['int8-static'], accuracyDropPointsMax: -1 }, 'variants.accuracyDropPointsMax must be'],
   [{ forms: ['int8-static'], calibrationAgentsMin: 1 }, 'a whole number from 2 to 16: the ranges of one agent alone'],

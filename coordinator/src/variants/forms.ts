@@ -5,13 +5,15 @@ export const variantForms: Readonly<Record<VariantForm, QuantizedForm>> = {
   'int8-dynamic': 'dynamic-int8',
   'int8-blocks': 'int8-blocks',
   'int8-static': 'static-int8',
+  'int4-blocks': 'int4-blocks',
+  fp16: 'fp16',
 };
 
 /**
  * Activations measured at every run, or left as they are while weights are codes in blocks, or of ranges that are fixed: those that the version
- * keeps, or else what agents measured.
+ * keeps, or else what agents measured. And everything in half of the bits, but for inputs and outputs.
  */
-export type VariantForm = 'int8-dynamic' | 'int8-blocks' | 'int8-static';
+export type VariantForm = 'int8-dynamic' | 'int8-blocks' | 'int8-static' | 'int4-blocks' | 'fp16';
 
 /** Which forms a version gets, and what they may cost. */
 export interface VariantPolicy {

@@ -40,6 +40,12 @@ async function opened(dataDir = temporaryFolder('variants')): Promise<Coordinato
 }
 
 const policy: VariantPolicy = { forms: ['int8-dynamic', 'int8-blocks'], accuracyDropPointsMax: 0.5 };
+const ALL = {
+  'int8-dynamic': 'dynamic-int8',
+  'int8-blocks': 'int8-blocks',
+  'int4-blocks': 'int4-blocks',
+  fp16: 'fp16',
+} as const;
 const float32 = writeModel(logistic({ inputs: 64, outputs: 8, seed: 3 }));
 
 function listIn(service: CoordinatorService, signed: SignedVariantList | undefined): VariantList {
@@ -64,14 +70,11 @@ test('the forms of a version are what the quantizer makes of it, signed with the
   const service = await opened();
   const { manifest } = await service.importModel('m', float32);
   expect(await service.getVariants('m', 0)).toBeUndefined();
-  await service.makeVariants('m', 1, policy);
+  await service.makeVariants('m', 1, { ...policy, forms: Object.keys(ALL) as (keyof typeof ALL)[] });
   const list = await formsOf(service);
   expect(list).toMatchObject({ model: 'm', version: 1n, revision: 1n, accuracyDropPointsMax: 0.5 });
   expect(Buffer.from(list.manifestDigest)).toEqual(Buffer.from(sha256(manifest)));
-  for (const [name, form] of [
-    ['int8-dynamic', 'dynamic-int8'],
-    ['int8-blocks', 'int8-blocks'],
-  ] as const) {
+  for (const [name, form] of Object.entries(ALL)) {
     const variant = list.variants.find((each) => each.name === name)!;
     expect(variant).toMatchObject({ state: VariantState.MADE, why: 'not measured yet' });
     const { data } = await service.readBlob(variant.digest, 0, Number(variant.size));

@@ -576,7 +576,7 @@ export type MakeVariantsRequest = Message<"commonweight.v1.MakeVariantsRequest">
   version: bigint;
 
   /**
-   * "int8-dynamic", "int8-blocks", "int8-static".
+   * "int8-dynamic", "int8-blocks", "int8-static", "int4-blocks", "fp16".
    *
    * @generated from field: repeated string forms = 3;
    */

@@ -756,7 +756,7 @@ export const VariantAccuracySchema: GenMessage<VariantAccuracy> = /*@__PURE__*/
  */
 export type Variant = Message<"commonweight.v1.Variant"> & {
   /**
-   * "int8-dynamic", "int8-blocks" or "int8-static".
+   * "int8-dynamic", "int8-blocks", "int8-static", "int4-blocks" or "fp16"; who does not know a name leaves it.
    *
    * @generated from field: string name = 1;
    */
