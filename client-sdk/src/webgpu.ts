@@ -2,7 +2,7 @@
 import { pageDevice } from './runtime/web-engines.ts';
 import { startPageWorker, type WebWorker } from './runtime/web-engine.ts';
 import { WorkerEngine } from './runtime/worker-engine.ts';
-import type { EngineSource } from './runtime/engines.ts';
+import { onnxRuntimeLacks, type EngineSource } from './runtime/engines.ts';
 
 interface Adapter {
   info: { vendor: string; architecture: string; device: string; description: string };
@@ -32,5 +32,6 @@ export const webGpu: EngineSource = {
     };
     return [vendor, architecture, device, description, pageDevice(threads)].filter(Boolean).join(' ');
   },
+  lacks: onnxRuntimeLacks,
   computesInHalf: true,
 };

@@ -1,5 +1,6 @@
 // The door to predictions by TensorFlow.js, for apps in Node that have it installed.
 import { deviceName, probeIn, startThread, WorkerEngine, type EngineSource } from '@commonweight/client-sdk';
+import { tfjsLacks } from './training/engines/tfjs/quantized.ts';
 
 const start = startThread('training/engines/tfjs/prediction-worker', import.meta.url);
 let found: Promise<string | undefined> | undefined;
@@ -13,4 +14,5 @@ export const tfjs: EngineSource = {
   open: (options) => new WorkerEngine('tfjs', start, options),
   whyNot: () => (found ??= probeIn(import.meta.url, 'training/engines/tfjs/prediction-probe-process')),
   device: deviceName,
+  lacks: tfjsLacks,
 };

@@ -1,7 +1,7 @@
 /** The engines that Node may have. */
 import { cpus } from 'node:os';
 import { whyNot, type NativeEngine } from './engine-probe.ts';
-import type { EngineSource, EngineSources } from './engines.ts';
+import { onnxRuntimeLacks, type EngineSource, type EngineSources } from './engines.ts';
 import { NodeWebEngine, OrtEngine } from './ort-engine.ts';
 
 /** The processor, and how many of its threads one prediction gets. */
@@ -14,6 +14,7 @@ const native = (engine: NativeEngine, of: Pick<EngineSource, 'computesInHalf'> =
   open: (options) => new OrtEngine({ ...options, engine }),
   whyNot: () => whyNot(engine),
   device: deviceName,
+  lacks: onnxRuntimeLacks,
 });
 
 const web: EngineSource = {
@@ -31,6 +32,7 @@ const web: EngineSource = {
     }
   },
   device: deviceName,
+  lacks: onnxRuntimeLacks,
   isFallback: true,
 };
 
