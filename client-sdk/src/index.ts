@@ -21,7 +21,15 @@ export type { Pixels } from './images/resample.ts';
 export type { Inputs, InputValue } from './model/inputs.ts';
 export type { Nested } from './model/nested.ts';
 export type { Feeds, Tensor, TensorData, TypedArray } from './runtime/tensor.ts';
-export type { CandidateReport, RowTiming, ServedVariant, VariantName, VariantOptions } from './runtime/variant.ts';
+export type {
+  AccuracyBeside,
+  CandidateReport,
+  LabelledFeeds,
+  RowTiming,
+  ServedVariant,
+  VariantName,
+  VariantOptions,
+} from './runtime/variant.ts';
 export { madeUpInputs } from './runtime/example-inputs.ts';
 export {
   asError,
