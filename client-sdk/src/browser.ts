@@ -26,7 +26,14 @@ export type { ProbationPolicy } from './model/probation.ts';
 export type { Tensor, TensorData, TypedArray } from './runtime/tensor.ts';
 export type { EngineName } from './runtime/engine.ts';
 export type { EngineSource } from './runtime/engines.ts';
-export type { CandidateReport, RowTiming, ServedVariant, VariantName, VariantOptions } from './runtime/variant.ts';
+export type {
+  CandidateReport,
+  RowTiming,
+  ServedVariant,
+  VariantChoice,
+  VariantName,
+  VariantOptions,
+} from './runtime/variant.ts';
 export {
   asError,
   ContractError,

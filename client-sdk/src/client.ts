@@ -16,7 +16,7 @@ import { Reporter, type ReportOptions } from './reports/reporter.ts';
 import type { ChooserParts } from './runtime/choose-variant.ts';
 import type { Engine, EngineName } from './runtime/engine.ts';
 import { Engines, enginesFor, type EngineSource } from './runtime/engines.ts';
-import type { VariantOptions } from './runtime/variant.ts';
+import { isOf, type VariantOptions } from './runtime/variant.ts';
 import { ChannelRatchet } from './trust/channel-ratchet.ts';
 import { KeyPin } from './trust/key-pin.ts';
 import { Ratchet } from './trust/ratchet.ts';
@@ -234,7 +234,7 @@ export async function connectOn(platform: Platform, url: string, options: Connec
             threads,
             engines,
             openEngines: (sources) => new Engines(sources, { threads }),
-            makeInt8: platform.makeInt8,
+            makeForms: platform.makeForms,
             measured: { storage, sha256: platform.crypto.sha256 },
           }),
         };
@@ -250,6 +250,7 @@ const variantsBy = ({ measured, ...parts }: VariantParts): Variants => ({
     return await chooseVariant(subject, { ...parts, measurements });
   },
   needsExamples: parts.choice !== 'fp32',
+  isWanted: (name) => isOf(parts.choice, name),
 });
 
 /** What a form is chosen with, and where is kept what was measured. */

@@ -27,6 +27,7 @@ export type {
   LabelledFeeds,
   RowTiming,
   ServedVariant,
+  VariantChoice,
   VariantName,
   VariantOptions,
 } from './runtime/variant.ts';

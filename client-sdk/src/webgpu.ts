@@ -32,4 +32,5 @@ export const webGpu: EngineSource = {
     };
     return [vendor, architecture, device, description, pageDevice(threads)].filter(Boolean).join(' ');
   },
+  computesInHalf: true,
 };

@@ -157,7 +157,10 @@ export function storeContract(name: string, fresh: () => () => Promise<Store>): 
     test('the forms of a version are replaced by what is said of them later, and need the version', async () => {
       const store = await opened(fresh());
       await store.commit({ version: versionOf('m', 1) });
-      const said = (words: string) => ({ model: 'm', version: 1, list: text(words), signature: text(`${words}!`) });
+      const said = (words: string) => {
+        const list = toBinary(VariantListSchema, create(VariantListSchema, { model: words }));
+        return { model: 'm', version: 1, list, signature: text(words) };
+      };
       await store.commit({ variants: said('first'), blobs: [blobOf(7, 100)] });
       await store.commit({ variants: said('second') });
       expect(plain(await store.variants('m', 1))).toEqual(said('second'));
@@ -313,6 +316,30 @@ export function storeContract(name: string, fresh: () => () => Promise<Store>): 
       expect(await store.blobSize(formOf(1).digest)).toBeUndefined();
       // What is said of it without new bytes is history.
       await store.commit({ variants: { ...list(1), signature: text('another') } });
+    });
+
+    test('a form that is made anew takes the place of the one before, which goes unless another version has it', async () => {
+      const store = await opened(fresh());
+      await withVersions(store, 2);
+      const formOf = (number: number) => blobOf(150 + number, 5000);
+      const commit = (version: number, numbers: readonly number[], made: readonly number[] = numbers) => {
+        const variants = numbers.map((number) => ({ digest: formOf(number).digest, size: 5000n }));
+        const list = toBinary(VariantListSchema, create(VariantListSchema, { model: 'm', variants }));
+        const forms = { model: 'm', version, list, signature: text('signature') };
+        return store.commit({ variants: forms, blobs: made.map(formOf) });
+      };
+      await commit(1, [1, 2]);
+      await commit(2, [2]);
+      const all = (): Promise<(number | undefined)[]> => sizes(store, [1, 2, 3].map(formOf));
+      await commit(1, [1, 3], [3]);
+      expect(await all()).toEqual([5000, 5000, 5000]);
+      await commit(1, [3], []);
+      expect(await all()).toEqual([undefined, 5000, 5000]);
+      await commit(2, [3], []);
+      expect(await all()).toEqual([undefined, undefined, 5000]);
+      // What went may come back.
+      await commit(2, [1, 3], [1]);
+      expect(await all()).toEqual([5000, undefined, 5000]);
     });
 
     test('pinned versions stay, and those whose updates are retained, with the base of each', async () => {

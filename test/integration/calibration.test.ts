@@ -3,7 +3,15 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { connect } from '@commonweight/client-sdk';
 import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
-import { calibrationGraph, Calibrator, cnn, quantizeModel, writeModel, type ModelProto } from '@commonweight/core';
+import {
+  calibrationGraph,
+  calibrationMethods,
+  Calibrator,
+  cnn,
+  quantizeModel,
+  writeModel,
+  type ModelProto,
+} from '@commonweight/core';
 import { loadDataset, runAgent, type AgentEvent } from '@commonweight/edge-agent';
 import { openVariantList, type VariantList } from '@commonweight/proto';
 import { Tensor } from 'onnxruntime-node';
@@ -90,8 +98,8 @@ async function listed(): Promise<VariantList> {
   return openVariantList(signed!, coordinator.service.publicKey, verifyEd25519);
 }
 
-/** The static form by ranges of all the data of these agents in one place. */
-async function central(parts: readonly number[]): Promise<Uint8Array> {
+/** What all the data of these agents in one place comes to. */
+async function central(parts: readonly number[]): Promise<Calibrator> {
   const { model, values } = calibrationGraph(digits);
   const session = await openSession(model);
   const calibrator = new Calibrator(values);
@@ -104,7 +112,7 @@ async function central(parts: readonly number[]): Promise<Uint8Array> {
     calibrator.add(new Map(tensors.map(([name, tensor]) => [name, tensor.data as Float32Array])));
   }
   await session.release();
-  return writeModel(quantizeModel(digits, 'static-int8', { ranges: calibrator.ranges() }).model);
+  return calibrator;
 }
 
 test('agents over gRPC and NATS calibrate a version, and the form is that of their data together', async () => {
@@ -117,10 +125,22 @@ test('agents over gRPC and NATS calibrate a version, and the form is that of the
     ['fp32', 'published'],
     ['int8-static', 'made'],
   ]);
-  expect(made[1]).toMatchObject({ calibrationAgents: 3, calibrationExamples: 300 });
-  const { digest, size } = (await listed()).variants[0]!;
-  const { data } = await coordinator.service.readBlob(digest, 0, Number(size));
-  expect(Buffer.from(data).equals(await central([0, 1, 2]))).toBe(true);
+  expect(made[1]).toMatchObject({ calibrationAgents: 3, calibrationExamples: 300, calibrationMethod: 'minmax' });
+  const together = await central([0, 1, 2]);
+  const digests = new Set<unknown>();
+  // The first is there already.
+  for (const method of calibrationMethods) {
+    const [, anew] = await variants('--make', 'int8-static', '--calibration-method', method);
+    expect(anew).toMatchObject({ calibrationAgents: 3, calibrationExamples: 300, calibrationMethod: method });
+    const [{ digest, size, calibration } = expect.fail()] = (await listed()).variants;
+    expect(calibration?.method).toBe(method);
+    const { data } = await coordinator.service.readBlob(digest, 0, Number(size));
+    const ranges = together.ranges({ method });
+    const own = writeModel(quantizeModel(digits, 'static-int8', { ranges }).model);
+    expect([method, Buffer.from(data).equals(own)]).toEqual([method, true]);
+    digests.add(anew!['digest']);
+  }
+  expect(digests.size).toBe(calibrationMethods.length);
   const told = events.flatMap(({ agent, event }) => (event.type === 'calibrated' ? [agent] : []));
   expect(new Set(told)).toEqual(new Set([0, 1, 2]));
 

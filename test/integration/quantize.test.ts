@@ -363,6 +363,9 @@ test('an embedding table and a scaled Gemm keep their outputs', async () => {
   for (const form of ['dynamic-int8', 'int8-blocks', 'fp16'] as const) {
     expect(sqnrDb(exact, await run(quantizeModel(model, form).model))).toBeGreaterThan(35);
   }
+  const { model: coarse } = quantizeModel(model, 'dynamic-int8', { weightBits: 4 });
+  const codes = coarse.graph!.initializer.find(({ name }) => name === 'table_row_codes')!.rawData;
+  expect(Math.max(...new Int8Array(Uint8Array.from(codes).buffer).map(Math.abs))).toBe(7);
 });
 
 test.each(['forward', 'bidirectional'])('a %s LSTM keeps its outputs with int8 weights', async (direction) => {

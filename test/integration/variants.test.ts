@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { connect, type Client } from '@commonweight/client-sdk';
+import { connect, type Client, type VariantChoice } from '@commonweight/client-sdk';
 import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
 import { addRanges, calibrationGraph, Calibrator, mlp, writeModel, type ModelProto } from '@commonweight/core';
 import { loadDataset } from '@commonweight/edge-agent';
@@ -133,7 +133,7 @@ test('a form that loses too much is withheld from apps, which do not make it the
 });
 
 test('each published form is exported as a file that stock onnxruntime loads, and answers as the SDK does', async () => {
-  const FORMS = ['int8-dynamic', 'int8-blocks', 'int8-static'];
+  const FORMS = ['int8-dynamic', 'int8-blocks', 'int8-static', 'int4-blocks', 'fp16'];
   const { inputs } = examplesOf(await loadDataset('mnist'), 0, 200);
   const { model: probe, values } = calibrationGraph(digits);
   const calibrator = new Calibrator(values);
@@ -163,7 +163,9 @@ test('each published form is exported as a file that stock onnxruntime loads, an
     for (const other of FORMS) await report('ranged', other, other === form ? 0.9 : 0.8);
     const client = await connect(url(), {
       variant: {
-        choice: form === 'fp32' ? 'fp32' : 'int8',
+        // Of forms with four bits or sixteen, the name begins with what is asked for.
+        choice: form.split('-')[0] as VariantChoice,
+        differenceMax: 0.2,
         examples: () => Promise.resolve(examples.map((data) => ({ input: { type: 'float32', data, dims: [1, 784] } }))),
       },
     });
@@ -177,9 +179,9 @@ test('each published form is exported as a file that stock onnxruntime loads, an
     await session.release();
   }
   await expect(exported('int8-dynamic')).rejects.toThrow(
-    /int8-dynamic of ranged version 1 is not published: .*; published are fp32, int8-static/,
+    /int8-dynamic of ranged version 1 is not published: .*; published are fp32, fp16/,
   );
-  await expect(exported('fp16')).rejects.toThrow(/no form fp16 of ranged version 1; published are fp32, int8-static: /);
+  await expect(exported('int3')).rejects.toThrow(/no form int3 of ranged version 1; published are fp32, fp16: /);
   await expect(exported('int8-static', '--merge')).rejects.toThrow('merge first');
   await expect(exported('int8-static', '--format', 'bundle')).rejects.toThrow('leave out --format bundle');
   await expect(exported('int8-static', '--version', '1')).rejects.toThrow('names the version already');

@@ -1,5 +1,6 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { openGrpcChannel, type GrpcChannel } from '@commonweight/client-sdk';
+import type { VariantPolicy } from '@commonweight/coordinator';
 import {
   AdminService,
   type ChannelStatus,
@@ -119,11 +120,7 @@ export class AdminClient {
   }
 
   /** Resolves once the forms are there. */
-  async makeVariants(
-    model: string,
-    version: number,
-    policy: { forms: readonly string[]; accuracyDropPointsMax: number; calibrationAgentsMin?: number },
-  ): Promise<SignedVariantList> {
+  async makeVariants(model: string, version: number, policy: VariantPolicy): Promise<SignedVariantList> {
     const request = { model, version: BigInt(version), ...policy, forms: [...policy.forms] };
     const { makeVariants } = AdminService.method;
     return given(

@@ -1,6 +1,6 @@
 import { openModelLink, verifyEd25519, type ModelLink } from '@commonweight/client-sdk';
 import { parseVariantPolicy } from '@commonweight/coordinator';
-import { readModel } from '@commonweight/core';
+import { calibrationMethods, readModel } from '@commonweight/core';
 import {
   openManifest,
   openVariantList,
@@ -8,6 +8,7 @@ import {
   type Manifest,
   type SignedVariantList,
   type Variant,
+  type VariantCalibration,
   type VariantList,
 } from '@commonweight/proto';
 import type { Command } from 'commander';
@@ -16,7 +17,7 @@ import { compareModels } from '../model/compare-models.ts';
 import { fetchModel } from '../model/registered-model.ts';
 import { ModelRunner, type Samples } from '../model/run-model.ts';
 import { madeUpRows, readSamples } from '../model/samples.ts';
-import { names, number, talking, versionedName, whole, type VersionedName } from '../output/arguments.ts';
+import { names, number, oneOf, talking, versionedName, whole, type VersionedName } from '../output/arguments.ts';
 import { CommandError, UsageError } from '../output/failure.ts';
 import { bytes, percent, table } from '../output/format.ts';
 import { standardOutput } from '../output/output.ts';
@@ -27,6 +28,7 @@ interface Options {
   make?: string[];
   dropMax?: number;
   calibrationAgentsMin?: number;
+  calibrationMethod?: string;
   measure?: boolean;
   data?: string;
   examples: number;
@@ -36,8 +38,17 @@ export function addModelVariants(model: Command): void {
   talking(model.command('variants'), 'grpc')
     .description('the forms of a version: list them, have them made, measure them so that they are published')
     .argument('<name>', 'a model, and with @ a version: digits@3', versionedName)
-    .option('--make <forms>', 'have the coordinator make int8-dynamic, int8-blocks, int8-static, with commas', names)
+    .option(
+      '--make <forms>',
+      'have the coordinator make int8-dynamic, int8-blocks, int8-static, int4-blocks, fp16, with commas',
+      names,
+    )
     .option('--calibration-agents-min <n>', 'agents whose data the ranges of int8-static come from (3)', whole(2, 16))
+    .option(
+      '--calibration-method <name>',
+      `how those ranges are chosen: ${calibrationMethods.join(', ')} (minmax, or as they were)`,
+      oneOf(...calibrationMethods),
+    )
     .option('--drop-max <points>', 'points of accuracy that a form may lose (default: 0.5)', number(0))
     .option('--measure', 'run every form and float32 here, and report what was found')
     .option('--data <spec>', 'data to measure on, such as "mnist?split=test"; without it, made-up rows')
@@ -46,16 +57,20 @@ export function addModelVariants(model: Command): void {
 }
 
 async function showVariants({ name: model, version }: VersionedName, options: Options): Promise<void> {
-  const { make, dropMax, calibrationAgentsMin, measure, data } = options;
+  const { make, dropMax, calibrationAgentsMin, calibrationMethod, measure, data } = options;
   if (make === undefined && dropMax !== undefined) throw new UsageError('--drop-max goes with --make');
-  if (make?.includes('int8-static') !== true && calibrationAgentsMin !== undefined) {
-    throw new UsageError('--calibration-agents-min goes with --make int8-static');
+  const [stray] = Object.entries({
+    '--calibration-agents-min': calibrationAgentsMin,
+    '--calibration-method': calibrationMethod,
+  }).flatMap(([flag, value]) => (value === undefined ? [] : [flag]));
+  if (make?.includes('int8-static') !== true && stray !== undefined) {
+    throw new UsageError(`${stray} goes with --make int8-static`);
   }
   if (measure !== true && data !== undefined) throw new UsageError('--data goes with --measure');
   const link = openModelLink(options.coordinator);
   try {
     const manifest = opened(await link.getModel(model, version));
-    if (make !== undefined) await makeForms(options.coordinator, manifest, make, dropMax, calibrationAgentsMin);
+    if (make !== undefined) await makeForms(manifest, make, options);
     if (measure === true) await measureForms(link, manifest, options);
     say(manifest, listIn(await link.getVariants?.(model, Number(manifest.version))), options);
   } finally {
@@ -63,19 +78,15 @@ async function showVariants({ name: model, version }: VersionedName, options: Op
   }
 }
 
-async function makeForms(
-  url: string,
-  manifest: Manifest,
-  forms: string[],
-  dropMax: number | undefined,
-  calibrationAgentsMin: number | undefined,
-): Promise<void> {
+async function makeForms(manifest: Manifest, forms: string[], options: Options): Promise<void> {
+  const { coordinator, dropMax, calibrationAgentsMin, calibrationMethod } = options;
   const policy = parseVariantPolicy({
     forms,
     ...(dropMax === undefined ? {} : { accuracyDropPointsMax: dropMax }),
     ...(calibrationAgentsMin === undefined ? {} : { calibrationAgentsMin }),
+    ...(calibrationMethod === undefined ? {} : { calibrationMethod }),
   });
-  await withAdmin(url, (admin) => admin.makeVariants(manifest.model, Number(manifest.version), policy));
+  await withAdmin(coordinator, (admin) => admin.makeVariants(manifest.model, Number(manifest.version), policy));
 }
 
 /** What an evaluator does: float32 and each form on the same inputs, and a report of each. */
@@ -162,7 +173,12 @@ const accuracyOf = ({ measurement }: Variant): string => {
 };
 
 const calibrationOf = ({ calibration }: Variant): string =>
-  calibration === undefined ? '' : `; ranges from ${calibration.examples} examples of ${calibration.agents} agents`;
+  calibration === undefined
+    ? ''
+    : `; ranges from ${calibration.examples} examples of ${calibration.agents} agents by ${methodOf(calibration)}`;
+
+/** Lists of before it could be chosen do not say it. */
+const methodOf = ({ method }: VariantCalibration): string => method || 'minmax';
 
 const recordOf = (variant: Variant): object => {
   const { name, state, why, size, measurement } = variant;
@@ -177,7 +193,11 @@ const recordOf = (variant: Variant): object => {
     ...(accuracy === undefined ? {} : { accuracyFp32: accuracy.float32, accuracy: accuracy.variant }),
     ...(variant.calibration === undefined
       ? {}
-      : { calibrationAgents: variant.calibration.agents, calibrationExamples: variant.calibration.examples }),
+      : {
+          calibrationAgents: variant.calibration.agents,
+          calibrationExamples: variant.calibration.examples,
+          calibrationMethod: methodOf(variant.calibration),
+        }),
   };
 };
 

@@ -1,6 +1,14 @@
 import { Backoff, sleep, TransportError } from '@commonweight/client-sdk';
 import { parseConfig } from '@commonweight/coordinator';
-import { ConfigError, downlinkNames, lossNames, optimizerNames, strategies, valueEncodings } from '@commonweight/core';
+import {
+  calibrationMethods,
+  ConfigError,
+  downlinkNames,
+  lossNames,
+  optimizerNames,
+  strategies,
+  valueEncodings,
+} from '@commonweight/core';
 import type { TaskStatus } from '@commonweight/proto';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
@@ -117,10 +125,15 @@ export function addTask(program: Command): void {
     .option('--seed <n>', 'of all randomness of the task', whole(0))
     .option(
       '--variants <forms>',
-      'have forms of each version made: int8-dynamic, int8-blocks, int8-static, with commas',
+      'have forms of each version made: int8-dynamic, int8-blocks, int8-static, int4-blocks, fp16, with commas',
       names,
     )
     .option('--calibration-agents-min <n>', 'agents whose data the ranges of int8-static come from (3)', whole(2, 16))
+    .option(
+      '--calibration-method <name>',
+      `how those ranges are chosen: ${calibrationMethods.join(', ')} (minmax)`,
+      oneOf(...calibrationMethods),
+    )
     .option('--distill-from <model[@version]>', "learn from another model's answers besides the labels", versionedName)
     .option('--temperature <x>', 'of --distill-from: how much is said of unlikely classes (2)', number(0))
     .option('--alpha <share>', 'of --distill-from: share of the loss that comes from labels (0.5)', number(0))

@@ -1,7 +1,7 @@
 import {
   calibrationGraph,
   Calibrator,
-  type CalibrationMethod,
+  type CalibrationOptions,
   type ModelProto,
   type QuantizeOptions,
   type Range,
@@ -15,9 +15,10 @@ export async function calibrated(
   samples: Samples,
   {
     method = 'minmax',
+    percentile,
     onBatch = () => {},
     ...settings
-  }: QuantizeOptions & { method?: CalibrationMethod; onBatch?: (done: number, of: number) => void } = {},
+  }: QuantizeOptions & CalibrationOptions & { onBatch?: (done: number, of: number) => void } = {},
 ): Promise<Map<string, Range>> {
   const { model: graph, values } = calibrationGraph(model, settings);
   const calibrator = new Calibrator(values);
@@ -26,5 +27,5 @@ export async function calibrated(
     calibrator.add(tensors);
     onBatch((done += 1), samples.batches.length);
   }
-  return calibrator.ranges({ method });
+  return calibrator.ranges({ method, ...(percentile === undefined ? {} : { percentile }) });
 }

@@ -10,7 +10,7 @@ export interface Comparison {
   /** Share of rows whose largest output stays in its place. */
   agreement: number;
   /** Shares of right answers, where labels are known. */
-  accuracy: { before: number; after: number } | undefined;
+  accuracy: { before: number; after: number; examples: number } | undefined;
 }
 
 export async function compareModels(
@@ -56,7 +56,8 @@ export async function compareModels(
     }
     index += 1;
   }
-  const accuracy = examples === 0 ? undefined : { before: rightBefore / examples, after: rightAfter / examples };
+  const accuracy =
+    examples === 0 ? undefined : { before: rightBefore / examples, after: rightAfter / examples, examples };
   const shares = [...furthest].map(([name, error]) => (error === 0 ? 0 : error / (largest.get(name) ?? 0)));
   return {
     maxError,

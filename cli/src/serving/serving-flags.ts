@@ -1,7 +1,9 @@
-import type { EngineName } from '@commonweight/client-sdk';
+import type { EngineName, VariantChoice } from '@commonweight/client-sdk';
 import type { ServingOptions } from '@commonweight/edge-agent';
 import { InvalidArgumentError, type Command } from 'commander';
 import { label, name, number, oneOf, share as shadowShare, whole } from '../output/arguments.ts';
+
+const CHOICES: readonly VariantChoice[] = ['auto', 'fp32', 'int8', 'int4', 'fp16'];
 
 /** How an endpoint serves, as typed. */
 export interface ServingFlags {
@@ -53,15 +55,19 @@ export const servingFlags = (command: Command, labels = 'what rollouts may know 
     .option('--body-max <MiB>', 'the largest request', whole(1, 1024), 64)
     .option(
       '--variant <form>',
-      'auto measures here which is fastest; fp32; int8',
-      oneOf('auto', 'fp32', 'int8'),
+      'auto measures here which is fastest; fp32; int8, int4 or fp16 at any speed',
+      oneOf(...CHOICES),
       'fp32',
     )
-    .option('--variant-difference-max <share>', 'how far outputs of int8 may be off, of their largest value', share)
-    .option('--variant-drop-max <points>', 'points of accuracy that int8 may lose on data with labels (0.5)', number(0))
+    .option('--variant-difference-max <share>', 'how far outputs of a form may be off, of their largest value', share)
+    .option(
+      '--variant-drop-max <points>',
+      'points of accuracy that a form may lose on data with labels (0.5)',
+      number(0),
+    )
     .option(
       '--variant-data <spec>',
-      'data to make and judge int8 by, such as "mnist?split=train" (an agent takes its own)',
+      'data to make and judge forms by, such as "mnist?split=train" (an agent takes its own)',
     )
     .option('--variant-memory <MiB>', 'the most that a form of a model may take', whole(1, 2 ** 20));
 
@@ -86,7 +92,7 @@ export function servingOptions(flags: ServingFlags): Partial<ServingOptions> {
     bodyBytesMax: bodyMax * 2 ** 20,
     ...(variantData === undefined ? {} : { variantData }),
     variant: {
-      choice: variant as 'auto' | 'fp32' | 'int8',
+      choice: variant as VariantChoice,
       ...(variantDifferenceMax === undefined ? {} : { differenceMax: variantDifferenceMax }),
       ...(variantDropMax === undefined ? {} : { accuracyDropPointsMax: variantDropMax }),
       ...(variantMemory === undefined ? {} : { bytesMax: variantMemory * 2 ** 20 }),

@@ -20,6 +20,8 @@ const TRAINING_FLAGS = [
   'stalenessMax',
   'variants',
   'variantsDropMax',
+  'calibrationAgentsMin',
+  'calibrationMethod',
   'gateNorm',
   'gateNormRounds',
   'gateMetric',

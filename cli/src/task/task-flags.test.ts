@@ -51,8 +51,11 @@ test('forms of versions are asked for by name, and the margin is theirs', () => 
     forms: ['int8-dynamic', 'int8-blocks'],
     accuracyDropPointsMax: 1,
   });
+  const fixed = taskConfig({ model: 'm', variants: ['int8-static'], calibrationMethod: 'entropy' });
+  expect(parseTaskConfig(JSON.stringify(fixed)).variants).toMatchObject({ calibrationMethod: 'entropy' });
   expect(parseTaskConfig(JSON.stringify(taskConfig({ model: 'm' }))).variants).toBeUndefined();
   expect(() => taskConfig({ model: 'm', variantsDropMax: 1 })).toThrow(UsageError);
+  expect(() => taskConfig({ model: 'm', calibrationMethod: 'mse' })).toThrow('--calibration-method go with --variants');
   const unknown = taskConfig({ model: 'm', variants: ['int3'] });
   expect(() => parseTaskConfig(JSON.stringify(unknown))).toThrow(/variants.forms must list some of int8-dynamic/);
 });

@@ -45,6 +45,7 @@ export interface TaskFlags {
   variants?: string[];
   variantsDropMax?: number;
   calibrationAgentsMin?: number;
+  calibrationMethod?: string;
   distillFrom?: VersionedName;
   temperature?: number;
   alpha?: number;
@@ -167,14 +168,20 @@ function distillationOf(file: Config, hasTeacher: boolean, { distillFrom, temper
 }
 
 /** Forms that each version is to have; nothing where nobody asked for them. */
-function variantsOf(file: Config, { variants, variantsDropMax, calibrationAgentsMin }: TaskFlags): Config {
+function variantsOf(file: Config, flags: TaskFlags): Config {
+  const { variants, variantsDropMax, calibrationAgentsMin, calibrationMethod } = flags;
   const config = {
     ...file,
-    ...given({ forms: variants, accuracyDropPointsMax: variantsDropMax, calibrationAgentsMin }),
+    ...given({
+      forms: variants,
+      accuracyDropPointsMax: variantsDropMax,
+      calibrationAgentsMin,
+      calibrationMethod,
+    }),
   };
   if (Object.keys(config).length === 0) return {};
   if (config['forms'] === undefined) {
-    throw new UsageError('--variants-drop-max and --calibration-agents-min go with --variants');
+    throw new UsageError('--variants-drop-max, --calibration-agents-min and --calibration-method go with --variants');
   }
   return { variants: config };
 }

@@ -4,6 +4,7 @@ import type { ModelLink } from '../connection/model-link.ts';
 import type { DecodeImage } from '../images/encoded.ts';
 import type { TrustCrypto } from '../platform/platform.ts';
 import type { ChosenVariant, VariantSubject } from '../runtime/choose-variant.ts';
+import type { PublishableName } from '../runtime/variant.ts';
 import type { Engine } from '../runtime/engine.ts';
 import type { UseCounts } from '../reports/use-counts.ts';
 import type { RecentInputs } from '../runtime/example-inputs.ts';
@@ -52,6 +53,8 @@ export interface Variants {
   choose(subject: VariantSubject): Promise<ChosenVariant>;
   /** Whether it wants to know what apps ask. */
   needsExamples: boolean;
+  /** Whether a form that is published may be chosen at all. */
+  isWanted(name: PublishableName): boolean;
 }
 
 export interface ModelParts {

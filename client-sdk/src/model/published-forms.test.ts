@@ -40,6 +40,7 @@ function listOf(version: number, changes: { model?: string; of?: SignedManifest 
   const variants = [
     { ...variant, name: 'int8-dynamic', state: VariantState.PUBLISHED, why: 'loses nothing' },
     { ...variant, name: 'int8-blocks', state: VariantState.WITHHELD, why: 'loses much' },
+    { ...variant, name: 'fp16', state: VariantState.PUBLISHED, why: 'is not wanted here' },
     { ...variant, name: 'of-tomorrow', state: VariantState.PUBLISHED, why: 'is not known here' },
   ];
   const message = { model, version: BigInt(version), manifestDigest: sha256(of.manifest), variants };
@@ -68,7 +69,7 @@ async function taken(
     watchModel: () => () => {},
     close: () => Promise.resolve(),
   };
-  return publishedForms(release, { link, pin, crypto });
+  return publishedForms(release, { link, pin, crypto, isWanted: (name) => name !== 'fp16' });
 }
 
 test('published forms are fetched, withheld ones are named, and what is not known here is left', async () => {

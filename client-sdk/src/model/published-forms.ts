@@ -10,7 +10,7 @@ import {
 import type { ModelLink } from '../connection/model-link.ts';
 import { TransportError, TrustError } from '../errors.ts';
 import type { TrustCrypto } from '../platform/platform.ts';
-import { isPublishable, type PublishedForms } from '../runtime/variant.ts';
+import { isPublishable, type PublishableName, type PublishedForms } from '../runtime/variant.ts';
 import type { KeyPin } from '../trust/key-pin.ts';
 import type { Release } from '../trust/release.ts';
 
@@ -18,6 +18,8 @@ interface Sources {
   link: ModelLink;
   pin: KeyPin;
   crypto: TrustCrypto;
+  /** Others are not fetched. */
+  isWanted(name: PublishableName): boolean;
 }
 
 const NOTHING: PublishedForms = { forms: [], withheld: new Map() };
@@ -26,7 +28,10 @@ const NOTHING: PublishedForms = { forms: [], withheld: new Map() };
  * The forms of a version that were measured and published, and those that lost too much. Where the coordinator cannot be asked there
  * are none: the version serves all the same. Throws TrustError where the answer is not to be believed.
  */
-export async function publishedForms(release: Release, { link, pin, crypto }: Sources): Promise<PublishedForms> {
+export async function publishedForms(
+  release: Release,
+  { link, pin, crypto, isWanted }: Sources,
+): Promise<PublishedForms> {
   try {
     const signed = await link.getVariants?.(release.model, release.version);
     if (signed === undefined) return NOTHING;
@@ -34,7 +39,7 @@ export async function publishedForms(release: Release, { link, pin, crypto }: So
     const withheld = variants.filter(({ state }) => state === VariantState.WITHHELD);
     const forms = [];
     for (const { name, state, why, digest, size } of variants) {
-      if (state !== VariantState.PUBLISHED || !isPublishable(name)) continue;
+      if (state !== VariantState.PUBLISHED || !isPublishable(name) || !isWanted(name)) continue;
       forms.push({ name, why, onnx: await link.download(digest, Number(size)) });
     }
     return { forms, withheld: new Map(withheld.map(({ name, why }) => [name, why])) };

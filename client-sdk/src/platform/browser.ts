@@ -18,7 +18,7 @@ export const browserPlatform: Platform = {
   openStorage: (place) => (place === undefined ? new MemoryStorage() : new CacheStorage(place)),
   engines: [wasmInPage],
   openLink,
-  makeInt8: async (job) => (await import('../runtime/web-quantize.ts')).quantizedToInt8(job),
+  makeForms: async (job) => (await import('../runtime/web-quantize.ts')).makeForms(job),
   decodeImage: async (source) => (await import('../images/decode-in-page.ts')).decodeInPage(source),
 };
 

@@ -2,7 +2,7 @@ import { openModelLink } from '../connection/model-link.ts';
 import { FeedbackFolder } from '../feedback/feedback-folder.ts';
 import { decodeWithSharp } from '../images/decode-with-sharp.ts';
 import { nodeEngines } from '../runtime/node-engines.ts';
-import { quantizedToInt8 } from '../runtime/quantize.ts';
+import { makeForms } from '../runtime/quantize.ts';
 import { verifyEd25519 } from '../trust/ed25519.ts';
 import { sha256 } from '../trust/sha256.ts';
 import { FolderStorage } from './folder-storage.ts';
@@ -15,7 +15,7 @@ export const nodePlatform: Platform = {
   openStorage: (place) => (place === undefined ? new MemoryStorage() : new FolderStorage(place)),
   engines: nodeEngines,
   openLink: openModelLink,
-  makeInt8: quantizedToInt8,
+  makeForms,
   decodeImage: decodeWithSharp,
   openFeedback: (folder, diskBytesMax) => new FeedbackFolder(folder, diskBytesMax),
 };

@@ -2,7 +2,7 @@ import type { ModelLink } from '../connection/model-link.ts';
 import type { FeedbackStore } from '../feedback/feedback-folder.ts';
 import type { DecodeImage } from '../images/encoded.ts';
 import type { EngineSources } from '../runtime/engines.ts';
-import type { MakeInt8 } from '../runtime/int8-forms.ts';
+import type { MakeForms } from '../runtime/made-forms.ts';
 import type { Storage } from './storage.ts';
 
 /** SHA-256 as 32 bytes; in a browser there is only the kind that one waits for. */
@@ -24,7 +24,7 @@ export interface Platform {
   engines: EngineSources;
   openLink(url: string): ModelLink;
   /** Makes int8 forms of a version beside what the app does. */
-  makeInt8: MakeInt8;
+  makeForms: MakeForms;
   /** The pixels of an image file. */
   decodeImage?: DecodeImage;
   /** Where labelled examples are kept for an agent of this device. */

@@ -30,7 +30,7 @@ const device = cpu.device(1) as string;
 const inMemory = (): Measurements => new Measurements(new MemoryStorage(), sha256);
 const inFolder = (): Measurements => new Measurements(new FolderStorage(folder), sha256);
 const openEngines = (sources: EngineSources): Engines => new Engines(sources, { threads: 1 });
-const machine = { threads: 1, engines: [cpu], openEngines, makeInt8: nodePlatform.makeInt8 } as const;
+const machine = { threads: 1, engines: [cpu], openEngines, makeForms: nodePlatform.makeForms } as const;
 
 const onnx = writeModel(mlp({ inputs: 32, hidden: [64], outputs: 4, seed: 1 }));
 const subject = { family: 'm', onnx, contract: contractOf(readModel(onnx)), recent: [] };
@@ -173,8 +173,8 @@ test('on data with labels a form may lose half a point of accuracy, however much
   const published = { forms: [{ name: 'int8-dynamic', why: '', onnx: int8 } as const], withheld: new Map() };
   const chosen = async (by: 'fp32' | 'int8', options: Partial<VariantOptions> = {}) => {
     const examples = () => Promise.resolve({ rows, labels: labels(by) });
-    const makeInt8 = () => Promise.resolve([]);
-    const parts = { ...machine, makeInt8, measurements: inMemory(), choice: 'int8', examples, ...options } as const;
+    const makeForms = () => Promise.resolve([]);
+    const parts = { ...machine, makeForms, measurements: inMemory(), choice: 'int8', examples, ...options } as const;
     const { name, why, candidates } = await chooseVariant({ ...subject, published }, parts);
     return { name, why, accuracy: candidates[1]?.accuracy };
   };
@@ -228,6 +228,104 @@ test('a form that is withheld is not made here either', async () => {
     why: 'int8-dynamic is withheld: loses 3.00 points of accuracy',
     candidates: [{ name: 'fp32' }],
   });
+});
+
+const half = writeModel(quantizeModel(readModel(onnx), 'fp16').model);
+const four = writeModel(quantizeModel(readModel(onnx), 'int4-blocks').model);
+const published = {
+  forms: [
+    { name: 'int8-dynamic', why: 'loses nothing', onnx: int8 } as const,
+    { name: 'int4-blocks', why: 'loses little', onnx: four } as const,
+    { name: 'fp16', why: 'loses nothing', onnx: half } as const,
+  ],
+  withheld: new Map<string, string>(),
+};
+
+test.each([
+  ['fp16', 'fp16', half],
+  ['int4', 'int4-blocks', four],
+  ['int8', 'int8-dynamic', int8],
+] as const)('who wants %s gets what is published of it, at any speed', async (choice, name, bytes) => {
+  const parts = { ...machine, measurements: inMemory(), choice, differenceMax: 0.3, agreementMin: 0.5 };
+  const chosen = await chooseVariant({ ...subject, published }, parts);
+  expect(chosen).toMatchObject({ name, why: `${choice} was asked for`, candidates: [{ name: 'fp32' }, { name }] });
+  expect(chosen.candidates).toHaveLength(2);
+  expect(chosen.onnx).toBe(bytes);
+});
+
+test('fp16 is made here where somebody asks for it, int4 never', async () => {
+  expect(await choose({ choice: 'fp16' })).toMatchObject({ name: 'fp16', onnx: half, why: 'fp16 was asked for' });
+  const none = await choose({ choice: 'int4' });
+  expect(none).toMatchObject({ name: 'fp32', why: 'no form of int4 is published', candidates: [{ name: 'fp32' }] });
+});
+
+test.each<[string, Timings, object]>([
+  [
+    'taken where it is faster',
+    {
+      fp16: [
+        { rows: 1, ms: 1 },
+        { rows: 16, ms: 5 },
+      ],
+    },
+    { name: 'fp16', engine: 'ort-cpu' },
+  ],
+  [
+    'left where it is slower with many rows',
+    {
+      fp16: [
+        { rows: 1, ms: 1 },
+        { rows: 16, ms: 9 },
+      ],
+    },
+    { name: 'fp32' },
+  ],
+  [
+    'left where it is hardly faster',
+    {
+      fp16: [
+        { rows: 1, ms: 1.95 },
+        { rows: 16, ms: 7.9 },
+      ],
+    },
+    { name: 'fp32' },
+  ],
+])('a published fp16 is a candidate on the CPU too, and is %s', async (_, own, chosen) => {
+  const measurements = inMemory();
+  await measurements.put({ family: 'm', runtime, device }, { ...timings([2, 8], [3, 9]), ...own });
+  const only = { forms: published.forms.slice(2), withheld: new Map() };
+  const parts = { ...machine, measurements, choice: 'auto' } as const;
+  expect(await chooseVariant({ ...subject, published: only }, parts)).toMatchObject(chosen);
+});
+
+test.each([
+  [
+    'four bits that are further off than allowed are not taken, however small',
+    { choice: 'int4', differenceMax: 1e-3 },
+    /^outputs of int4-blocks differ by .* and 0.1 % are allowed$/,
+  ],
+  ['a form that is larger than the memory', { choice: 'fp16', bytesMax: 100 }, undefined],
+] as const)('%s', async (_, options, why) => {
+  const chosen = chooseVariant({ ...subject, published }, { ...machine, measurements: inMemory(), ...options });
+  if (why === undefined) await expect(chosen).rejects.toThrow(`fp16 takes ${half.length} of at most 100 bytes`);
+  else expect(await chosen).toMatchObject({ name: 'fp32', why: expect.stringMatching(why) as string });
+});
+
+test('a float16 form that is not published is made for engines that compute in it, and tried on no other', async () => {
+  const gpu: EngineSource = { ...web, computesInHalf: true };
+  const parts = { ...machine, engines: [cpu, gpu] as const, measurements: inMemory(), patience: Infinity };
+  const { candidates } = await chooseVariant(subject, { ...parts, choice: 'auto' });
+  expect(candidates.map(({ name, engine }) => [name, engine])).toEqual([
+    ['fp32', 'ort-cpu'],
+    ['int8-dynamic', 'ort-cpu'],
+    ['fp32', 'ort-web'],
+    ['int8-dynamic', 'ort-web'],
+    ['fp16', 'ort-web'],
+  ]);
+  expect(candidates[4]).toMatchObject({ bytes: half.length, agreement: 1 });
+  const withheld = { forms: [], withheld: new Map([['fp16', 'loses 3.00 points of accuracy']]) };
+  const without = await chooseVariant({ ...subject, published: withheld }, { ...parts, choice: 'auto' });
+  expect(without.candidates.map(({ name }) => name)).not.toContain('fp16');
 });
 
 test('what cannot be tried leaves float32, and says why', async () => {

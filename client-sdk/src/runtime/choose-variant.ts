@@ -1,5 +1,5 @@
 /**
- * Which form of a version serves here, and on which engine. Int8 forms are the published ones, or else made on this machine from the float32 version.
+ * Which form of a version serves here, and on which engine. Forms are the published ones, or else made on this machine from the float32 version.
  * One is taken where it is not slower than float32 on the first engine at any number of rows that was timed, fits the memory, and gives nearly the same
  * outputs. Speed is timed once for all versions of a family; outputs are compared for every version, because they hang on its weights.
  */
@@ -9,21 +9,23 @@ import { madeUpInputs } from './example-inputs.ts';
 import type { Deviation } from './deviation.ts';
 import { compareSessions, quickMs, timeSessions, type Example } from './measure-variants.ts';
 import type { Engine, EngineName, Session } from './engine.ts';
-import type { EngineSources } from './engines.ts';
-import type { MakeInt8 } from './int8-forms.ts';
+import type { EngineSource, EngineSources } from './engines.ts';
+import type { MakeForms } from './made-forms.ts';
 import type { MeasurementKey, Measurements, Timings } from './measurements.ts';
 import type { Feeds } from './tensor.ts';
-import type {
-  CandidateReport,
-  LabelledFeeds,
-  PublishedForms,
-  RowTiming,
-  ServedVariant,
-  VariantName,
-  VariantOptions,
+import {
+  isOf,
+  type CandidateReport,
+  type LabelledFeeds,
+  type MadeName,
+  type PublishedForms,
+  type RowTiming,
+  type ServedVariant,
+  type VariantName,
+  type VariantOptions,
 } from './variant.ts';
 
-/** Int8 has to win by this factor: a smaller gain may be the machine's mood. */
+/** A form has to win by this factor: a smaller gain may be the machine's mood. */
 const GAIN_MIN = 1.05;
 const DIFFERENCE_MAX = 0.05;
 const AGREEMENT_MIN = 0.95;
@@ -65,7 +67,7 @@ export interface ChooserParts extends VariantOptions {
   engines: EngineSources;
   /** Makes one engine of several. */
   openEngines(engines: EngineSources): Engine;
-  makeInt8: MakeInt8;
+  makeForms: MakeForms;
   /** Times as long as the first one that another engine may take for one row, to be tried further. */
   patience?: number;
 }
@@ -162,8 +164,10 @@ class Trial {
       else whys.push(inaccurate);
     }
     const [only, ...others] = accurate;
-    if (only === undefined) return { candidate: this.plain, why: whys.join('; ') };
-    const isForced = choice === 'int8' || onnx.length > bytesMax;
+    if (only === undefined) {
+      return { candidate: this.plain, why: whys.join('; ') || `no form of ${choice} is published` };
+    }
+    const isForced = this.#isAskedFor || onnx.length > bytesMax;
     if (isForced && others.length === 0) return { candidate: only, why: this.#whyForced() };
     await this.#time(engine, [plain, ...accurate], before);
     const batches = this.#parts.batches ?? false;
@@ -180,17 +184,24 @@ class Trial {
 
   /** Each form on each engine, but for the one that all are compared with. Float32 that was not asked for, or is too large, is none. */
   #onEngines(forms: readonly Candidate[]): Candidate[] {
-    const { choice, bytesMax = Infinity, engines } = this.#parts;
-    const [first, ...others] = engines;
-    const mayBePlain = choice !== 'int8' && this.plain.onnx.length <= bytesMax;
-    const elsewhere = others.flatMap(({ name: engine }) =>
-      [...(mayBePlain ? [this.plain] : []), ...forms].map(({ report: { name, bytes, published }, onnx }): Candidate => {
-        const report = { name, engine, bytes, ...(published === undefined ? {} : { published }) };
-        return { report, onnx };
-      }),
-    );
-    this.reports.push(...elsewhere.map(({ report }) => report));
-    return [...forms.filter(({ report }) => report.engine === first.name), ...elsewhere];
+    const { bytesMax = Infinity, engines } = this.#parts;
+    const mayBePlain = !this.#isAskedFor && this.plain.onnx.length <= bytesMax;
+    const candidates = engines.flatMap((source, index) => [
+      ...(mayBePlain && index > 0 ? [on(source, this.plain)] : []),
+      ...forms.filter((form) => this.#isFor(source, form)).map((form) => on(source, form)),
+    ]);
+    this.reports.push(...candidates.map(({ report }) => report));
+    return candidates;
+  }
+
+  /** Float16 that nobody published is for engines that compute in it: others turn it into float32 first. */
+  #isFor({ computesInHalf }: EngineSource, { report: { name, published } }: Candidate): boolean {
+    return name !== 'fp16' || published !== undefined || computesInHalf === true || this.#parts.choice === 'fp16';
+  }
+
+  /** Whether somebody wants a form at any speed. */
+  get #isAskedFor(): boolean {
+    return this.#parts.choice !== 'auto' && this.#parts.choice !== 'fp32';
   }
 
   /** Whether another engine is so slow that there is nothing to find out. It would have to be no slower with one row. */
@@ -208,38 +219,48 @@ class Trial {
     return engine === this.#parts.engines[0].name ? name : `${name} on ${engine}`;
   }
 
-  /** The int8 forms that fit the memory, published or made here; why others are not there is added to the reasons. */
+  /** The forms that are wanted and fit the memory, published or made here; why others are not there is added to the reasons. */
   async #made(examples: readonly Feeds[], bytesMax: number, whys: string[]): Promise<Candidate[]> {
-    const { published } = this.#subject;
+    const { onnx: float32, published } = this.#subject;
+    const { choice, engines, makeForms } = this.#parts;
     const { engine } = this.plain.report;
-    const withheld = published?.withheld ?? new Map<string, string>();
-    const candidates = (published?.forms ?? []).map(({ name, why, onnx }): Candidate => ({
-      report: { name, engine, bytes: onnx.length, published: why },
-      onnx,
-    }));
+    const candidates = (published?.forms ?? [])
+      .filter(({ name }) => isOf(choice, name))
+      .map(({ name, why, onnx }): Candidate => ({
+        report: { name, engine, bytes: onnx.length, published: why },
+        onnx,
+      }));
+    const withheld = [...(published?.withheld ?? [])].filter(([name]) => choice === 'auto' || name.startsWith(choice));
     for (const [name, why] of withheld) whys.push(`${name} is withheld: ${why}`);
     const isSettled = (name: VariantName): boolean =>
-      withheld.has(name) || candidates.some(({ report }) => report.name === name);
-    // Without examples there is only one form to make.
-    if (examples.length > 0 || !isSettled('int8-dynamic')) {
-      for (const made of await this.#parts.makeInt8({ onnx: this.#subject.onnx, examples })) {
-        const { name } = made;
-        if (isSettled(name)) continue;
-        if ('refused' in made) whys.push(`${name} cannot be made: ${made.refused}`);
-        else candidates.push({ report: { name, engine, bytes: made.onnx.length }, onnx: made.onnx });
-      }
+      withheld.some(([each]) => each === name) || candidates.some(({ report }) => report.name === name);
+    const isUseful: Readonly<Record<MadeName, boolean>> = {
+      'int8-dynamic': true,
+      'int8-static': examples.length > 0,
+      fp16: choice === 'fp16' || engines.some(({ computesInHalf }) => computesInHalf),
+    };
+    const names = (Object.keys(isUseful) as MadeName[]).filter(
+      (name) => isOf(choice, name) && isUseful[name] && !isSettled(name),
+    );
+    const made = names.length === 0 ? [] : await makeForms({ onnx: float32, names, examples });
+    for (const form of made) {
+      const { name } = form;
+      if ('refused' in form) whys.push(`${name} cannot be made: ${form.refused}`);
+      else candidates.push({ report: { name, engine, bytes: form.onnx.length }, onnx: form.onnx });
     }
-    this.reports.push(...candidates.map(({ report }) => report));
-    return candidates.filter(({ report: { name, bytes } }) => {
-      if (bytes > bytesMax) whys.push(`${name} takes ${bytes} of at most ${bytesMax} bytes`);
-      return bytes <= bytesMax;
+    return candidates.filter(({ report }) => {
+      const { name, bytes } = report;
+      if (bytes <= bytesMax) return true;
+      whys.push(`${name} takes ${bytes} of at most ${bytesMax} bytes`);
+      this.reports.push(report);
+      return false;
     });
   }
 
   #whyForced(): string {
     const { choice, bytesMax } = this.#parts;
-    return choice === 'int8'
-      ? 'int8 was asked for'
+    return this.#isAskedFor
+      ? `${choice} was asked for`
       : `float32 takes ${this.plain.onnx.length} of at most ${bytesMax} bytes`;
   }
 
@@ -290,6 +311,12 @@ class Trial {
     const device = (await source?.device(threads)) ?? 'unknown';
     return { family: this.#subject.family, runtime: await engine.runtime(name), device };
   }
+}
+
+/** A form as it would be on an engine. */
+function on({ name: engine }: EngineSource, { report, onnx }: Candidate): Candidate {
+  const { name, bytes, published } = report;
+  return { report: { name, engine, bytes, ...(published === undefined ? {} : { published }) }, onnx };
 }
 
 const timingsIn = (

@@ -10,6 +10,8 @@ export interface EngineSource {
   whyNot(): Promise<string | undefined>;
   /** What it runs on, in words: speeds that were measured hold for that. */
   device(threads: number): Promise<string> | string;
+  /** It computes in float16 where a model does, so that this may be faster on it. */
+  computesInHalf?: true;
   /** Never faster than the others: only for where none of them works. */
   isFallback?: true;
 }

@@ -8,7 +8,8 @@ import { NodeWebEngine, OrtEngine } from './ort-engine.ts';
 export const deviceName = (threads: number): string =>
   `${process.arch} ${cpus()[0]?.model.trim() ?? 'unknown'}, ${threads} ${threads === 1 ? 'thread' : 'threads'}`;
 
-const native = (engine: NativeEngine): EngineSource => ({
+const native = (engine: NativeEngine, of: Pick<EngineSource, 'computesInHalf'> = {}): EngineSource => ({
+  ...of,
   name: engine,
   open: (options) => new OrtEngine({ ...options, engine }),
   whyNot: () => whyNot(engine),
@@ -33,11 +34,13 @@ const web: EngineSource = {
   isFallback: true,
 };
 
+const ofGpu = { computesInHalf: true } as const;
+
 export const nodeEngines: EngineSources = [
   native('ort-cpu'),
-  native('ort-cuda'),
-  native('ort-webgpu'),
-  native('ort-dml'),
-  native('ort-coreml'),
+  native('ort-cuda', ofGpu),
+  native('ort-webgpu', ofGpu),
+  native('ort-dml', ofGpu),
+  native('ort-coreml', ofGpu),
   web,
 ];

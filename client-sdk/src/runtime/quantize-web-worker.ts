@@ -1,11 +1,11 @@
-/** Makes the int8 forms of one model, away from what the page draws. */
+/** Makes forms of one model, away from what the page draws. */
 import { env, InferenceSession, Tensor } from 'onnxruntime-web/wasm';
-import { int8Forms, type QuantizeJob } from './int8-forms.ts';
+import { madeForms, type FormsJob } from './made-forms.ts';
 import type { FromQuantizer } from './web-quantize.ts';
 import { runExamplesWith } from './run-examples.ts';
 
 interface WorkerScope {
-  addEventListener(name: 'message', listener: (event: { data: QuantizeJob }) => void): void;
+  addEventListener(name: 'message', listener: (event: { data: FormsJob }) => void): void;
   postMessage(message: FromQuantizer): void;
 }
 
@@ -16,7 +16,7 @@ const create = (onnx: Uint8Array): Promise<InferenceSession> =>
   InferenceSession.create(onnx, { executionProviders: ['wasm'], logSeverityLevel: 3 });
 
 scope.addEventListener('message', ({ data }) => {
-  int8Forms(data, runExamplesWith({ create, Tensor })).then(
+  madeForms(data, runExamplesWith({ create, Tensor })).then(
     (forms) => scope.postMessage({ forms }),
     (error: unknown) => scope.postMessage({ error: (error as Error).message }),
   );

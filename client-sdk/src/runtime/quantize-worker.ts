@@ -1,9 +1,9 @@
-/** Makes the int8 forms of one model in a thread of its own, and ends. */
+/** Makes forms of one model in a thread of its own, and ends. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
-import { int8Forms, type QuantizeJob } from './int8-forms.ts';
+import { madeForms, type FormsJob } from './made-forms.ts';
 import { runExamplesWith } from './run-examples.ts';
 
 const create = (onnx: Uint8Array): Promise<InferenceSession> =>
   InferenceSession.create(onnx, { intraOpNumThreads: 1, logSeverityLevel: 3 });
-parentPort?.postMessage(await int8Forms(workerData as QuantizeJob, runExamplesWith({ create, Tensor })));
+parentPort?.postMessage(await madeForms(workerData as FormsJob, runExamplesWith({ create, Tensor })));

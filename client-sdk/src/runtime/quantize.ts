@@ -1,8 +1,8 @@
-import type { MakeInt8 } from './int8-forms.ts';
+import type { MakeForms } from './made-forms.ts';
 import { workerAt } from './worker-at.ts';
 
 /** In a worker thread of Node. */
-export const quantizedToInt8: MakeInt8 = (job) =>
+export const makeForms: MakeForms = (job) =>
   new Promise((resolve, reject) => {
     const worker = workerAt('quantize-worker', { workerData: job });
     worker.once('message', resolve).once('error', reject);

@@ -1,5 +1,5 @@
 import type { InferenceSession, Tensor as OrtTensor, TensorConstructor } from 'onnxruntime-node';
-import type { RunExamples } from './int8-forms.ts';
+import type { RunExamples } from './made-forms.ts';
 
 interface OrtParts {
   create(onnx: Uint8Array): Promise<InferenceSession>;

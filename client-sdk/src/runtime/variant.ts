@@ -3,16 +3,31 @@ import type { EngineName } from './engine.ts';
 import type { Feeds } from './tensor.ts';
 
 /** A form in which a version can serve. */
-export type VariantName = 'fp32' | Int8Name | PublishableName;
+export type VariantName = 'fp32' | PublishableName;
 
-/** Ranges of activations measured at every run, or fixed from examples. */
-export type Int8Name = 'int8-dynamic' | 'int8-static';
+/** Forms that are made here: ranges of activations measured at every run, or fixed from examples; and float16, for engines that compute in it. */
+export type MadeName = 'int8-dynamic' | 'int8-static' | 'fp16';
 
 /** Forms that the coordinator makes: of blocks, the weights alone are codes; ranges of the static one come from agents. */
-export type PublishableName = 'int8-dynamic' | 'int8-blocks' | 'int8-static';
+export type PublishableName = MadeName | 'int8-blocks' | 'int4-blocks';
 
-export const isPublishable = (name: string): name is PublishableName =>
-  name === 'int8-dynamic' || name === 'int8-blocks' || name === 'int8-static';
+const PUBLISHABLE: readonly string[] = [
+  'int8-dynamic',
+  'int8-static',
+  'int8-blocks',
+  'int4-blocks',
+  'fp16',
+] satisfies PublishableName[];
+
+/** False for forms that a newer coordinator may know. */
+export const isPublishable = (name: string): name is PublishableName => PUBLISHABLE.includes(name);
+
+/** What somebody wants: whatever is fastest, float32, or forms whose name begins so. */
+export type VariantChoice = 'auto' | 'fp32' | 'int8' | 'int4' | 'fp16';
+
+/** Whether a form is one of those that are wanted. */
+export const isOf = (choice: VariantChoice, name: PublishableName): boolean =>
+  choice === 'auto' || name.startsWith(choice);
 
 /** What the coordinator says of a version's forms. */
 export interface PublishedForms {
@@ -24,8 +39,11 @@ export interface PublishedForms {
 
 /** Which form is wanted, and what it must keep to. */
 export interface VariantOptions {
-  /** `auto` measures and takes the fastest that keeps to the policy; `int8` takes it at any speed, if it keeps to the policy. */
-  choice: 'auto' | 'fp32' | 'int8';
+  /**
+   * `auto` measures and takes the fastest that keeps to the policy. `int8` and `fp16` take such a form at any speed, if it keeps to the
+   * policy; so does `int4`, which is not made here.
+   */
+  choice: VariantChoice;
   /** Largest difference of an output, as a share of the largest of its values in float32. */
   differenceMax?: number;
   /** Least share of rows whose largest output stays in its place. */

@@ -1,15 +1,15 @@
-import type { MakeInt8, QuantizeReply } from './int8-forms.ts';
+import type { MakeForms, FormsReply } from './made-forms.ts';
 import type { WebWorker } from './web-engine.ts';
 
-export type FromQuantizer = { forms: QuantizeReply[] } | { error: string };
+export type FromQuantizer = { forms: FormsReply[] } | { error: string };
 
 declare const Worker: new (url: URL, options: { type: 'module' }) => WebWorker;
 
 /** In a worker of the page. */
-export const quantizedToInt8: MakeInt8 = async (job) => {
+export const makeForms: MakeForms = async (job) => {
   const worker = new Worker(new URL('./quantize-web-worker.js', import.meta.url), { type: 'module' });
   try {
-    return await new Promise<QuantizeReply[]>((resolve, reject) => {
+    return await new Promise<FormsReply[]>((resolve, reject) => {
       worker.addEventListener('message', ({ data }) => {
         const reply = data as FromQuantizer;
         if ('forms' in reply) resolve(reply.forms);

@@ -1,4 +1,3 @@
-import { create } from '@bufbuild/protobuf';
 import {
   buildEvaluationGraph,
   buildTrainingGraph,
@@ -9,7 +8,6 @@ import {
 } from '@commonweight/core';
 import {
   CandidateState,
-  TaskStatusSchema,
   type OfferedUpdate,
   type SignedManifest,
   type TaskStatus,
@@ -20,7 +18,7 @@ import { candidateRecord, openedCandidate, type OpenCandidate } from '../registr
 import type { OpenVersion, Registry } from '../registry/registry.ts';
 import type { Call } from '../return-time.ts';
 import { callOf, openedMs, typicalMs } from '../round/call.ts';
-import { kindOf, parseConfig, type AnyConfig } from '../round/config.ts';
+import { parseConfig, type AnyConfig } from '../round/config.ts';
 import { strategyOf, taskDefaults, type TaskConfig } from '../round/policy.ts';
 import {
   awaited,
@@ -38,7 +36,6 @@ import {
   type RoundState,
 } from '../round/round.ts';
 import { restingIn } from '../round/separation.ts';
-import { updatesMax } from '../round/windows.ts';
 import { ServiceError } from '../service.ts';
 import type { RoundKey } from '../store/shares.ts';
 import type { CandidateRecord, Commit, ReceiptRecord, Store, TaskRecord } from '../store/store.ts';
@@ -51,6 +48,7 @@ import { isFinal, rejectedReceipt, type Refusal } from './receipts.ts';
 import type { FoldedSum } from './round-sum.ts';
 import { RoundWork } from './round-work.ts';
 import { SharedRound } from './shared-round.ts';
+import { statusOf, type TaskState } from './task-status.ts';
 import { teacherOf, withTeacher } from './teacher.ts';
 import {
   endedBefore,
@@ -91,8 +89,6 @@ export interface DriverWorld {
   /** The task's status is another now. */
   changed(task: string): void;
 }
-
-export type TaskState = 'paused' | 'running' | 'finished';
 
 /**
  * Drives the rounds of one task: saves the machine's state, performs its effects, then answers. What happens to a task
@@ -472,43 +468,18 @@ export class TaskDriver implements TaskWork {
   }
 
   status(): TaskStatus {
-    const { updatesAccepted, updatesRejected, rejectedByReason, bytesUp, bytesDown, roundsAbandoned, metrics } =
-      this.#counters;
-    const state = this.#state;
-    const accepted = state.phase === 'Idle' ? 0 : state.accepted.length;
-    const counts = Object.entries(rejectedByReason).map(([reason, count]) => [reason, BigInt(count)] as const);
-    return create(TaskStatusSchema, {
+    return statusOf({
       task: this.task,
-      model: this.config.model,
-      state: this.#taskState,
-      phase: state.phase,
-      round: BigInt(state.round),
-      roundsMax: BigInt(this.config.rounds),
-      version: this.#base.manifest.version,
-      cohort: state.phase === 'Collecting' ? state.cohort.length : accepted,
-      accepted,
-      updatesAccepted: BigInt(updatesAccepted + accepted),
-      updatesRejected: BigInt(updatesRejected),
-      rejectedByReason: Object.fromEntries(counts),
-      bytesUp: BigInt(bytesUp),
-      bytesDown: BigInt(bytesDown),
-      agentsOnline: this.#world.fleet.onlineFor(this.task),
-      agentsUnqualified: this.#world.fleet.unqualifiedFor(this.#work.wanting),
-      waiting: this.#waiting(),
-      strategy: this.#work.training?.strategy.name ?? '',
-      kind: kindOf(this.config),
-      candidate: BigInt(state.candidate?.number ?? 0),
-      candidatesRefused: BigInt(this.#counters.candidatesRefused ?? 0),
-      metrics,
-      roundsAbandoned: BigInt(roundsAbandoned),
+      config: this.config,
       configJson: this.#configJson,
-      updatesMax: state.phase === 'Idle' ? 0 : this.#updatesMax(state),
-      agentsResting: this.#policy.separation === 0 ? 0 : this.#resting(this.#world.fleet.readyFor(this.#work.wanting)),
+      work: this.#work,
+      fleet: this.#world.fleet,
+      state: this.#state,
+      taskState: this.#taskState,
+      counters: this.#counters,
+      version: this.#base.manifest.version,
+      nowMs: this.#world.nowMs(),
     });
-  }
-
-  #updatesMax(state: Exclude<RoundState, { phase: 'Idle' }>): number {
-    return this.#work.asynchronous?.bufferSize ?? updatesMax({ ...state, phase: 'Collecting' }, this.#policy);
   }
 
   /** Resolves when what was asked before is done. */
@@ -795,79 +766,6 @@ export class TaskDriver implements TaskWork {
       countersJson: JSON.stringify(this.#counters),
     };
   }
-
-  #waitingForJudges(candidate: number): string {
-    const { judging } = this.#work;
-    invariant(judging !== undefined, 'candidates are judged by somebody');
-    const ready = this.#world.fleet.readyFor(judging).length;
-    const { cohortMin } = this.#policy;
-    if (ready >= cohortMin) return '';
-    const who = judging.evaluators === undefined ? 'agents' : `evaluators (${judging.evaluators.join(', ')})`;
-    return `candidate ${candidate} waits for ${who}: ${ready} of at least ${cohortMin} are ready`;
-  }
-
-  /** The evaluator by whose update the others are judged. */
-  #waitingForRoot(): string {
-    const { judging } = this.#work;
-    if (this.#policy.needsRoot !== true || judging === undefined) return '';
-    if (this.#world.fleet.readyFor(judging).length > 0) return '';
-    return `waiting for an evaluator: none of ${judging.evaluators?.join(', ')} is ready`;
-  }
-
-  /** How many of some agents the next round leaves out, since they took part lately. */
-  #resting(agents: readonly string[]): number {
-    const { round, phase } = this.#state;
-    const isNext = phase === 'Idle' || this.#work.asynchronous === undefined;
-    const resting = restingIn(isNext ? turnOf(this.#state) + 1 : round, this.#state, this.#policy.separation);
-    return agents.filter((agentId) => resting.has(agentId)).length;
-  }
-
-  #waiting(): string {
-    const state = this.#state;
-    if (this.#taskState !== 'running') return '';
-    if (state.phase === 'Idle') {
-      if (state.candidate !== undefined) return this.#waitingForJudges(state.candidate.number);
-      if (this.#policy.oncePerVersion === true && state.measured === state.version)
-        return `version ${state.version} is measured: waiting for a newer one`;
-      const all = this.#world.fleet.readyFor(this.#work.wanting);
-      const resting = this.#resting(all);
-      const ready = all.length - resting;
-      if (ready >= this.config.cohort.min) return this.#waitingForRoot();
-      const { agents, lastMs } = this.#world.fleet.returning(this.task, this.#world.nowMs());
-      const back = agents === 0 ? '' : `, ${agents} come back within ${Math.ceil(lastMs / 1000)} s`;
-      const lacking = lackingWords(this.#world.fleet.unqualifiedFor(this.#work.wanting));
-      const rest =
-        resting === 0 ? '' : `, ${resting} took part in the last ${this.#policy.separation} rounds (separation)`;
-      return `waiting for agents: ${ready} of at least ${this.config.cohort.min} are ready${rest}${lacking}${back}`;
-    }
-    if (state.phase === 'Publishing') return '';
-    const { asynchronous } = this.#work;
-    if (asynchronous !== undefined) {
-      const missing = asynchronous.bufferSize - state.accepted.length;
-      const { length: training } = Object.keys(state.training ?? {});
-      const who = training === 1 ? '1 agent is' : `${training} agents are`;
-      return `waiting for ${missing} of ${asynchronous.bufferSize} updates: ${who} training`;
-    }
-    const missing = awaited(state);
-    const clients = missing.filter((agentId) => agentId !== state.root);
-    const first = clients[0] ?? missing[0];
-    if (first === undefined) return '';
-    const seenMs = this.#world.fleet.seenMs(first);
-    const seen =
-      seenMs === undefined ? 'not seen yet' : `seen ${Math.round((this.#world.nowMs() - seenMs) / 1000)} s ago`;
-    const needed = this.#updatesMax(state);
-    const delivered = state.accepted.filter(({ agentId }) => agentId !== state.root).length;
-    const more = [
-      ...(clients.length > 0 && needed === state.cohort.length - (state.root === undefined ? 0 : 1)
-        ? [`${clients.length} of ${needed}`]
-        : delivered < needed
-          ? [`${needed - delivered} more of ${needed} updates from ${clients.length} agents`]
-          : []),
-      ...(missing.length > clients.length ? [`the evaluator ${state.root}`] : []),
-    ];
-    const who = more.join(' and ');
-    return `waiting for ${who}: ${first} ${this.#world.fleet.isOnline(first) ? 'is training' : seen}`;
-  }
 }
 
 /** Whether a version may be made of these updates: enough of clients, and that of the evaluator where one is needed. */
@@ -875,14 +773,6 @@ function hasMinimum(taken: Collected, state: RoundState, { cohortMin }: RoundPol
   const root = state.phase === 'Idle' ? undefined : state.root;
   const clients = [...taken.values()].filter(({ agentId }) => agentId !== root).length;
   return clients >= cohortMin && (root === undefined || clients < taken.size);
-}
-
-/** Agents that do not qualify, by what they lack, as part of a sentence. */
-function lackingWords(counts: Readonly<Record<string, number>>): string {
-  const all = Object.entries(counts);
-  if (all.length === 0) return '';
-  const sum = all.reduce((total, [, count]) => total + count, 0);
-  return `, ${sum} do not qualify (${all.map(([lack, count]) => `${lack} ${count}`).join(', ')})`;
 }
 
 /** Without what is as it is by default: a coordinator of the version before, which shares the database, does not know it. */

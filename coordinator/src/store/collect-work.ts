@@ -54,14 +54,37 @@ export function* letGo(ids: Iterable<string>): Work<Pick<Collected, 'blobs' | 'b
   return gone;
 }
 
-/** Throws StoreError of the kind `collected` where forms come for a version that was let go meanwhile: nothing would ever collect them. */
-export function* requireWhole({ model, version }: VariantsRecord, forms: readonly BlobRecord[]): Work<void> {
-  if (forms.length === 0) return;
-  const sql = 'SELECT 1 AS found FROM versions WHERE model = ? AND version = ? AND collected = 1';
-  if ((yield statement(sql, model, version)).length === 0) return;
-  throw new StoreError(`version ${version} of ${model} was collected: only newer and pinned versions have forms`, {
-    kind: 'collected',
-  });
+/**
+ * Puts a list of forms in the place of the one before, and lets go what only that one named. Throws StoreError of the kind `collected` where
+ * forms come for a version that was let go meanwhile: nothing would ever collect them.
+ */
+export function* putVariants(
+  { model, version, list, signature }: VariantsRecord,
+  forms: readonly BlobRecord[],
+): Work<void> {
+  if (forms.length > 0) {
+    const sql = 'SELECT 1 AS found FROM versions WHERE model = ? AND version = ? AND collected = 1';
+    if ((yield statement(sql, model, version)).length > 0) {
+      throw new StoreError(`version ${version} of ${model} was collected: only newer and pinned versions have forms`, {
+        kind: 'collected',
+      });
+    }
+  }
+  const [before] = yield statement('SELECT list FROM variant_lists WHERE model = ? AND version = ?', model, version);
+  yield statement(
+    `INSERT INTO variant_lists VALUES (?, ?, ?, ?) ON CONFLICT (model, version) DO UPDATE SET
+      list = excluded.list, signature = excluded.signature`,
+    model,
+    version,
+    list,
+    signature,
+  );
+  if (before === undefined) return;
+  const now = new Set(formsIn(list));
+  const gone = formsIn(bytesOf(before, 'list')).filter((id) => !now.has(id));
+  if (gone.length === 0) return;
+  const needed = new Set(yield* digestsOfVersions());
+  yield* letGo(gone.filter((id) => !needed.has(id)));
 }
 
 /** Puts or takes a pin. Throws StoreError of the kind `refused` where there is no such version any more. */
@@ -79,11 +102,8 @@ export function* putPin({ model, version, isPinned }: Commit['pin'] & {}): Work<
 function blobsOf(row: Row): string[] {
   try {
     const { artifacts, earlierDeltas } = fromBinary(ManifestSchema, bytesOf(row, 'manifest'));
-    const forms = row['list'] === null ? [] : fromBinary(VariantListSchema, bytesOf(row, 'list')).variants;
-    const digests = [...artifacts, ...earlierDeltas, ...forms]
-      .map(({ digest }) => digest)
-      .filter(({ length }) => length > 0);
-    return digests.map((digest) => Buffer.from(digest).toString('hex'));
+    const forms = row['list'] === null ? [] : formsIn(bytesOf(row, 'list'));
+    return [...hexadecimal([...artifacts, ...earlierDeltas]), ...forms];
   } catch (cause) {
     throw new StoreError(
       `nothing is collected: the manifest of version ${Number(row['version'])} of ${String(row['model'])} is damaged: see \`commonweight verify\``,
@@ -91,3 +111,9 @@ function blobsOf(row: Row): string[] {
     );
   }
 }
+
+const formsIn = (list: Uint8Array): string[] => hexadecimal(fromBinary(VariantListSchema, list).variants);
+
+/** Digests of those that have one. */
+const hexadecimal = (blobs: readonly { digest: Uint8Array }[]): string[] =>
+  blobs.flatMap(({ digest }) => (digest.length > 0 ? [Buffer.from(digest).toString('hex')] : []));

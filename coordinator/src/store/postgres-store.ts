@@ -13,7 +13,7 @@ import {
 import { putBlob, repairBlob } from './blob-work.ts';
 import { putCandidate, putResult } from './candidate-work.ts';
 import { putChannel, putSnapshot } from './channel-work.ts';
-import { collect, putPin, requireWhole } from './collect-work.ts';
+import { collect, putPin, putVariants } from './collect-work.ts';
 import type { PostgresAddress } from './postgres-address.ts';
 import { PostgresLease, type Candidate } from './postgres-lease.ts';
 import { notify, PostgresShares } from './postgres-shares.ts';
@@ -474,13 +474,7 @@ async function write(client: PoolClient, commit: Commit): Promise<void> {
   if (pin !== undefined) await done(client, putPin(pin));
   if (channel !== undefined) await done(client, putChannel(channel));
   for (const snapshot of reports) await done(client, putSnapshot(snapshot));
-  if (variants !== undefined) {
-    await done(client, requireWhole(variants, blobs));
-    const { model, version: number, list, signature } = variants;
-    const sql = `INSERT INTO variant_lists VALUES ($1, $2, $3, $4) ON CONFLICT (model, version) DO UPDATE SET
-      list = excluded.list, signature = excluded.signature`;
-    await client.query(sql, [model, number, list, signature]);
-  }
+  if (variants !== undefined) await done(client, putVariants(variants, blobs));
   if (round !== undefined) await putRound(client, round);
   if (task === undefined) return;
   await putTask(client, task);

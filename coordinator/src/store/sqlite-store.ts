@@ -14,7 +14,7 @@ import {
 import { putBlob, repairBlob } from './blob-work.ts';
 import { putCandidate, putResult } from './candidate-work.ts';
 import { putChannel, putSnapshot } from './channel-work.ts';
-import { collect, putPin, requireWhole } from './collect-work.ts';
+import { collect, putPin, putVariants } from './collect-work.ts';
 import { putRetained } from './retained-work.ts';
 import {
   bytesOf,
@@ -190,10 +190,7 @@ export class SqliteStore implements Store {
       if (channel !== undefined) this.#do(putChannel(channel));
       for (const snapshot of reports) this.#do(putSnapshot(snapshot));
       if (task !== undefined) this.#putTask(task);
-      if (variants !== undefined) {
-        this.#do(requireWhole(variants, blobs));
-        this.#putVariants(variants);
-      }
+      if (variants !== undefined) this.#do(putVariants(variants, blobs));
     });
   }
 
@@ -241,12 +238,6 @@ export class SqliteStore implements Store {
       digest = excluded.digest`;
     const { task, configJson, state, roundJson, countersJson } = record;
     this.#run(sql, task, configJson, state, roundJson, countersJson, taskDigest(record));
-  }
-
-  #putVariants({ model, version, list, signature }: VariantsRecord): void {
-    const sql = `INSERT INTO variant_lists VALUES (?, ?, ?, ?) ON CONFLICT (model, version) DO UPDATE SET
-      list = excluded.list, signature = excluded.signature`;
-    this.#run(sql, model, version, list, signature);
   }
 
   async version(model: string, version: number): Promise<VersionRecord | undefined> {

@@ -1,5 +1,5 @@
 import { create } from '@bufbuild/protobuf';
-import { Calibrator, type HistogramState } from '@commonweight/core';
+import { calibrationMethods, Calibrator, type HistogramState } from '@commonweight/core';
 import {
   CALIBRATION_REPORT_BYTES_MAX,
   CalibrationReportSchema,
@@ -47,6 +47,7 @@ const wish = {
   release: create(SignedManifestSchema, {}),
   values: ['in', 'hidden'],
   agentsMin: 2,
+  method: 'minmax' as const,
   waitMs: 60_000,
 };
 const gather = (changes: object = {}, signal = new AbortController().signal): Promise<Calibration> =>
@@ -60,7 +61,7 @@ function statesOf(inputs: readonly number[], hidden: readonly number[] = inputs)
       ['hidden', Float32Array.from(hidden)],
     ]),
   );
-  return calibrator.states(512);
+  return calibrator.states(asked[0]?.request.binsMax ?? 512);
 }
 
 const reportOf = (states: ReadonlyMap<string, HistogramState>, changes: object = {}): CalibrationReport =>
@@ -79,30 +80,34 @@ async function outcomeOf(gathered: Promise<Calibration>): Promise<Calibration | 
   return Promise.race([gathered, Promise.resolve('open' as const)]);
 }
 
-test('what agents report adds up to the ranges of all their examples together', async () => {
-  const numbers = fc.array(fc.float({ noNaN: true, noDefaultInfinity: true, min: -1000, max: 1000 }), {
-    minLength: 1,
-    maxLength: 30,
-  });
-  await fc.assert(
-    fc.asyncProperty(fc.array(fc.tuple(numbers, numbers), { minLength: 2, maxLength: 5 }), async (ofAgents) => {
-      asked = [];
-      free = ofAgents.map((_, index) => `a${index}`);
-      const gathered = gather();
-      ofAgents.forEach(([inputs, hidden], index) => hear(`a${index}`, reportOf(statesOf(inputs, hidden))));
-      const { ranges, agents, examples } = await gathered;
-      const central = new Calibrator(wish.values);
-      central.addStates(
-        statesOf(
-          ofAgents.flatMap(([inputs]) => inputs),
-          ofAgents.flatMap(([, hidden]) => hidden),
-        ),
-      );
-      expect([ranges, agents, examples]).toEqual([central.ranges(), ofAgents.length, 10 * ofAgents.length]);
-    }),
-    { numRuns: 30 },
-  );
-});
+test.each(calibrationMethods)(
+  'what agents report adds up to the ranges that %s gives of all their examples together',
+  async (method) => {
+    const numbers = fc.array(fc.float({ noNaN: true, noDefaultInfinity: true, min: -1000, max: 1000 }), {
+      minLength: 1,
+      maxLength: 30,
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.tuple(numbers, numbers), { minLength: 2, maxLength: 5 }), async (ofAgents) => {
+        asked = [];
+        free = ofAgents.map((_, index) => `a${index}`);
+        const gathered = gather({ method });
+        ofAgents.forEach(([inputs, hidden], index) => hear(`a${index}`, reportOf(statesOf(inputs, hidden))));
+        const found = await gathered;
+        const central = new Calibrator(wish.values);
+        central.add(
+          new Map([
+            ['in', Float32Array.from(ofAgents.flatMap(([inputs]) => inputs))],
+            ['hidden', Float32Array.from(ofAgents.flatMap(([, hidden]) => hidden))],
+          ]),
+        );
+        const [agents, examples] = [ofAgents.length, 10 * ofAgents.length];
+        expect(found).toEqual({ ranges: central.ranges({ method }), method, agents, examples });
+      }),
+      { numRuns: 30 },
+    );
+  },
+);
 
 test('one agent fewer than it takes is nothing, and the error says how many answered', async () => {
   free = ['a', 'b'];
@@ -167,7 +172,7 @@ test.each<[string, () => CalibrationReport, number?]>([
   ],
   ['that is no histogram: it goes from NaN', () => reportOf(tampered({ min: NaN }))],
   ['that is no histogram: its least', () => reportOf(tampered({ max: 1e30 }))],
-  ["value 'in' has 600 bins", () => reportOf(tampered({ counts: new Float64Array(600) }))],
+  ["value 'in' has 2049 bins", () => reportOf(tampered({ counts: new Float64Array(2049) }))],
   [
     "value 'in' comes twice",
     () => reportOf(statesOf([1]), { values: [0, 1].map(() => histogramsToWire(statesOf([1]))[0]!) }),

@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { create } from '@bufbuild/protobuf';
-import { Calibrator, CodecError, type Range } from '@commonweight/core';
+import { Calibrator, CodecError, type CalibrationMethod, type Range } from '@commonweight/core';
 import {
   CALIBRATION_BINS_MAX,
   CALIBRATION_REPORT_BYTES_MAX,
@@ -21,6 +21,8 @@ import { ServiceError } from '../service.ts';
 const AGENTS_MAX = 16;
 /** Examples that each runs the version on. */
 const EXAMPLES_MAX = 256;
+/** Bins where only the ends of a histogram are looked at. */
+const FEW_BINS = 512;
 /** How long those that were asked may take once enough have answered. */
 const STRAGGLERS_MS = 10_000;
 const LOOK_MS = 500;
@@ -44,12 +46,15 @@ export interface CalibrationWish {
   values: readonly string[];
   /** Fewer agents than this could be told from what they have in common. */
   agentsMin: number;
+  /** How ranges are chosen from what all of them counted. */
+  method: CalibrationMethod;
   /** How long agents may be waited for. */
   waitMs: number;
 }
 
 export interface Calibration {
   ranges: Map<string, Range>;
+  method: CalibrationMethod;
   agents: number;
   examples: number;
 }
@@ -156,7 +161,7 @@ export class Calibrations {
         requestId: Buffer.from(requestId, 'hex'),
         release: wish.release,
         examplesMax: EXAMPLES_MAX,
-        binsMax: CALIBRATION_BINS_MAX,
+        binsMax: wish.method === 'minmax' ? FEW_BINS : CALIBRATION_BINS_MAX,
       };
       this.#world.send(agentId, create(SessionResponseSchema, { message: { case: 'calibrationRequest', value } }));
     }
@@ -171,7 +176,8 @@ export class Calibrations {
         gathering.enoughMs ??= nowMs;
         const isWaiting = [...asked.values()].includes('waiting');
         if (!isWaiting || nowMs - gathering.enoughMs >= STRAGGLERS_MS) {
-          gathering.end({ ranges: calibrator.ranges(), agents, examples });
+          const { method } = wish;
+          gathering.end({ ranges: calibrator.ranges({ method }), method, agents, examples });
         }
       } else if (nowMs - gathering.beganMs >= wish.waitMs) {
         gathering.end(

@@ -1,17 +1,19 @@
-import { ConfigError, type QuantizedForm } from '@commonweight/core';
+import { calibrationMethods, ConfigError, type CalibrationMethod, type QuantizedForm } from '@commonweight/core';
 
 /** Forms, by the names that apps know them by. */
 export const variantForms: Readonly<Record<VariantForm, QuantizedForm>> = {
   'int8-dynamic': 'dynamic-int8',
   'int8-blocks': 'int8-blocks',
   'int8-static': 'static-int8',
+  'int4-blocks': 'int4-blocks',
+  fp16: 'fp16',
 };
 
 /**
  * Activations measured at every run, or left as they are while weights are codes in blocks, or of ranges that are fixed: those that the version
- * keeps, or else what agents measured.
+ * keeps, or else what agents measured. And everything in half of the bits, but for inputs and outputs.
  */
-export type VariantForm = 'int8-dynamic' | 'int8-blocks' | 'int8-static';
+export type VariantForm = 'int8-dynamic' | 'int8-blocks' | 'int8-static' | 'int4-blocks' | 'fp16';
 
 /** Which forms a version gets, and what they may cost. */
 export interface VariantPolicy {
@@ -20,10 +22,14 @@ export interface VariantPolicy {
   accuracyDropPointsMax: number;
   /** Agents whose data the ranges of `int8-static` have to come from. */
   calibrationAgentsMin?: number;
+  /** How those ranges are chosen from what the agents counted. */
+  calibrationMethod?: CalibrationMethod;
 }
 
 /** With fewer, what they add up to would tell of one of them. */
 export const CALIBRATION_AGENTS_MIN = 3;
+/** No number that an agent saw is clipped. */
+export const CALIBRATION_METHOD: CalibrationMethod = 'minmax';
 const CALIBRATION_AGENTS_LEAST = 2;
 const CALIBRATION_AGENTS_MOST = 16;
 
@@ -33,11 +39,12 @@ const isForm = (name: unknown): name is VariantForm => typeof name === 'string' 
 
 /** Forms and margin as somebody gives them. Throws ConfigError naming the key. */
 export function parseVariantPolicy(given: Record<string, unknown>): VariantPolicy {
-  const { forms, accuracyDropPointsMax = ACCURACY_DROP_POINTS_MAX, calibrationAgentsMin, ...others } = given;
-  const [unknown] = Object.keys(others);
+  const { forms, accuracyDropPointsMax = ACCURACY_DROP_POINTS_MAX, ...others } = given;
+  const { calibrationAgentsMin, calibrationMethod, ...strays } = others;
+  const [unknown] = Object.keys(strays);
   if (unknown !== undefined) {
     throw new ConfigError(
-      `variants has no key "${unknown}": it has forms, accuracyDropPointsMax and calibrationAgentsMin`,
+      `variants has no key "${unknown}": it has forms, accuracyDropPointsMax, calibrationAgentsMin and calibrationMethod`,
       'variants',
     );
   }
@@ -50,20 +57,34 @@ export function parseVariantPolicy(given: Record<string, unknown>): VariantPolic
       'variants.accuracyDropPointsMax',
     );
   }
-  if (calibrationAgentsMin === undefined) return { forms: [...new Set(forms)], accuracyDropPointsMax };
-  const isCount =
-    Number.isInteger(calibrationAgentsMin) &&
-    (calibrationAgentsMin as number) >= CALIBRATION_AGENTS_LEAST &&
-    (calibrationAgentsMin as number) <= CALIBRATION_AGENTS_MOST;
-  if (!isCount) {
-    throw new ConfigError(
-      `variants.calibrationAgentsMin must be a whole number from ${CALIBRATION_AGENTS_LEAST} to ${CALIBRATION_AGENTS_MOST}: the ranges of one agent alone would tell of its data`,
-      'variants.calibrationAgentsMin',
-    );
-  }
   return {
     forms: [...new Set(forms)],
     accuracyDropPointsMax,
-    calibrationAgentsMin: calibrationAgentsMin as number,
+    ...(calibrationAgentsMin === undefined ? {} : { calibrationAgentsMin: agentsIn(calibrationAgentsMin) }),
+    ...(calibrationMethod === undefined ? {} : { calibrationMethod: methodIn(calibrationMethod) }),
   };
+}
+
+function agentsIn(count: unknown): number {
+  if (
+    typeof count === 'number' &&
+    Number.isInteger(count) &&
+    count >= CALIBRATION_AGENTS_LEAST &&
+    count <= CALIBRATION_AGENTS_MOST
+  ) {
+    return count;
+  }
+  throw new ConfigError(
+    `variants.calibrationAgentsMin must be a whole number from ${CALIBRATION_AGENTS_LEAST} to ${CALIBRATION_AGENTS_MOST}: the ranges of one agent alone would tell of its data`,
+    'variants.calibrationAgentsMin',
+  );
+}
+
+function methodIn(name: unknown): CalibrationMethod {
+  const method = calibrationMethods.find((each) => each === name);
+  if (method !== undefined) return method;
+  throw new ConfigError(
+    `variants.calibrationMethod must be one of ${calibrationMethods.join(', ')}`,
+    'variants.calibrationMethod',
+  );
 }

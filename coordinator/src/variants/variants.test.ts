@@ -40,6 +40,12 @@ async function opened(dataDir = temporaryFolder('variants')): Promise<Coordinato
 }
 
 const policy: VariantPolicy = { forms: ['int8-dynamic', 'int8-blocks'], accuracyDropPointsMax: 0.5 };
+const ALL = {
+  'int8-dynamic': 'dynamic-int8',
+  'int8-blocks': 'int8-blocks',
+  'int4-blocks': 'int4-blocks',
+  fp16: 'fp16',
+} as const;
 const float32 = writeModel(logistic({ inputs: 64, outputs: 8, seed: 3 }));
 
 function listIn(service: CoordinatorService, signed: SignedVariantList | undefined): VariantList {
@@ -64,14 +70,11 @@ test('the forms of a version are what the quantizer makes of it, signed with the
   const service = await opened();
   const { manifest } = await service.importModel('m', float32);
   expect(await service.getVariants('m', 0)).toBeUndefined();
-  await service.makeVariants('m', 1, policy);
+  await service.makeVariants('m', 1, { ...policy, forms: Object.keys(ALL) as (keyof typeof ALL)[] });
   const list = await formsOf(service);
   expect(list).toMatchObject({ model: 'm', version: 1n, revision: 1n, accuracyDropPointsMax: 0.5 });
   expect(Buffer.from(list.manifestDigest)).toEqual(Buffer.from(sha256(manifest)));
-  for (const [name, form] of [
-    ['int8-dynamic', 'dynamic-int8'],
-    ['int8-blocks', 'int8-blocks'],
-  ] as const) {
+  for (const [name, form] of Object.entries(ALL)) {
     const variant = list.variants.find((each) => each.name === name)!;
     expect(variant).toMatchObject({ state: VariantState.MADE, why: 'not measured yet' });
     const { data } = await service.readBlob(variant.digest, 0, Number(variant.size));
@@ -247,7 +250,7 @@ test('the static form of a version is made of ranges that its agents add up to, 
   expect(variant).toMatchObject({
     name: 'int8-static',
     state: VariantState.MADE,
-    calibration: { agents: 3n, examples: 12n },
+    calibration: { agents: 3n, examples: 12n, method: 'minmax' },
   });
   const { data } = await service.readBlob(variant!.digest, 0, Number(variant!.size));
   const ranges = calibratorOf([-1, 2, 0.5, -3, 1]).ranges();
@@ -256,6 +259,51 @@ test('the static form of a version is made of ranges that its agents add up to, 
   const before = agents[0]!.messages.length;
   await service.makeVariants('flowers', 1, { forms: ['int8-static'], accuracyDropPointsMax: 0.5 });
   expect(agents[0]!.messages.length).toBe(before);
+});
+
+test('a static form is made anew by another method where somebody asks for it, and the one before goes', async () => {
+  const dataDir = temporaryFolder('variants');
+  const service = await opened(dataDir);
+  const task = { variants: { forms: ['int8-static'], calibrationAgentsMin: 2 }, cohort: { min: 10, max: 10 } };
+  await startTraining(service, task);
+  const agents = ['a', 'b'].map((id) => new TestAgent(service, id));
+  const inputs = [Array.from({ length: 999 }, (_, at) => (at / 1000) ** 4), [-3, 40]];
+  const answered = async (bins: number): Promise<void> => {
+    await until('requests', 60_000, () => Promise.resolve(agents.every(wasAsked)));
+    agents.forEach((agent, index) => {
+      expect(calibrateWith(agent, inputs[index]!).binsMax).toBe(bins);
+      agent.messages.length = 0;
+    });
+  };
+  agents.forEach((agent) => agent.ready());
+  await answered(512);
+  await until('the form', 60_000, async () => (await service.getVariants('flowers', 1)) !== undefined);
+  const [before] = (await formsOf(service, 'flowers')).variants;
+  expect(before!.calibration!.method).toBe('minmax');
+  await service.reportVariant({
+    model: 'flowers',
+    version: 1,
+    form: 'int8-static',
+    digest: before!.digest,
+    measurement: measurement(-0.1),
+  });
+  // Nobody says how: what is there stays.
+  await service.makeVariants('flowers', 1, { forms: ['int8-static'], accuracyDropPointsMax: 0.5 });
+  const again = { forms: ['int8-static'], accuracyDropPointsMax: 0.5, calibrationAgentsMin: 2 } as const;
+  const made = service.makeVariants('flowers', 1, { ...again, calibrationMethod: 'entropy' });
+  await answered(2048);
+  const [after, ...others] = listIn(service, await made).variants;
+  expect(others).toEqual([]);
+  expect(after).toMatchObject({ state: VariantState.MADE, calibration: { agents: 2n, method: 'entropy' } });
+  expect(after!.measurement).toBeUndefined();
+  const { data } = await service.readBlob(after!.digest, 0, Number(after!.size));
+  const ranges = calibratorOf(inputs.flat()).ranges({ method: 'entropy' });
+  expect(Buffer.from(data)).toEqual(Buffer.from(writeModel(quantizeModel(flowers, 'static-int8', { ranges }).model)));
+  await expect(service.readBlob(before!.digest, 0, 10)).rejects.toThrow('was collected');
+  // A task that began otherwise changes nothing of it after a restart.
+  await closing.pop()!.close();
+  const restarted = await opened(dataDir);
+  expect((await formsOf(restarted, 'flowers')).variants[0]!.digest).toEqual(after!.digest);
 });
 
 test('a version that keeps its ranges has its static form made of them, and no agent is asked', async () => {

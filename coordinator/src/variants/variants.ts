@@ -18,7 +18,7 @@ import { artifact, blobOf, sha256, type RegistryReads } from '../registry/regist
 import { ServiceError } from '../service.ts';
 import { StoreError, type BlobRecord, type Store } from '../store/store.ts';
 import type { Calibration, CalibrationWish } from './calibrations.ts';
-import { CALIBRATION_AGENTS_MIN, type VariantPolicy } from './forms.ts';
+import { CALIBRATION_AGENTS_MIN, CALIBRATION_METHOD, type VariantPolicy } from './forms.ts';
 import { makeForms, type MadeForm } from './make-forms.ts';
 import { requireMeasurement, standingOf } from './standing.ts';
 
@@ -48,7 +48,9 @@ export interface VariantReport {
 /** What a static form rounds by, and whose data that comes from; a version's own ranges are nobody's. */
 interface StaticRanges {
   ranges: ReadonlyMap<string, Range>;
-  calibration?: Pick<Calibration, 'agents' | 'examples'>;
+  calibration?: Pick<Calibration, 'agents' | 'examples' | 'method'>;
+  /** The form is there already, and is to be made anew. */
+  replaces?: true;
 }
 
 /** Makes forms of versions that are committed, one version at a time, and decides which of them apps may take. */
@@ -108,25 +110,42 @@ export class Variants {
     this.#static.delete(model);
   }
 
-  /** Makes what a version lacks of the forms, and decides by the margin. Agents are asked for ranges where a form needs them. */
+  /**
+   * Makes what a version lacks of the forms, and decides by the margin. Agents are asked for ranges where a form needs them; a static
+   * form whose ranges were chosen by another method than the policy names is made anew.
+   */
   async make(model: string, version: number, policy: VariantPolicy): Promise<SignedVariantList> {
     const forms = policy.forms.filter((form) => form !== 'int8-static');
     if (forms.length === policy.forms.length) return this.#enqueue(() => this.#make(model, version, policy));
     const { manifest } = await this.#world.registry.release(model, version);
     const number = Number(fromBinary(ManifestSchema, manifest).version);
     if (forms.length > 0) await this.#enqueue(() => this.#make(model, number, { ...policy, forms }));
-    return this.#makeStatic(model, number, policy);
+    return this.#makeStatic(model, number, policy, { mayReplace: true });
   }
 
   /** Not in the queue, which others wait in, until the ranges are there. */
-  async #makeStatic(model: string, version: number, policy: VariantPolicy): Promise<SignedVariantList> {
+  async #makeStatic(
+    model: string,
+    version: number,
+    policy: VariantPolicy,
+    { mayReplace = false } = {},
+  ): Promise<SignedVariantList> {
     const { signal } = this.#closing;
     signal.throwIfAborted();
     const release = await this.#world.registry.release(model, version);
     const number = Number(fromBinary(ManifestSchema, release.manifest).version);
-    const isMade = (await this.#list(model, number))?.variants.some(({ name }) => name === 'int8-static');
-    const ranges = isMade === true ? undefined : await this.#rangesOf(release, policy);
-    return this.#enqueue(() => this.#make(model, number, { ...policy, forms: ['int8-static'] }, ranges));
+    const found = (await this.#list(model, number))?.variants.find(({ name }) => name === 'int8-static');
+    const replaces = mayReplace && found !== undefined && isByOtherMethod(found, policy);
+    const isMade = found !== undefined && !replaces;
+    const ranges = isMade ? undefined : await this.#rangesOf(release, policy);
+    return this.#enqueue(() =>
+      this.#make(
+        model,
+        number,
+        { ...policy, forms: ['int8-static'] },
+        ranges === undefined || !replaces ? ranges : { ...ranges, replaces },
+      ),
+    );
   }
 
   /** Those that the version keeps, or else those that agents measure. */
@@ -144,18 +163,19 @@ export class Variants {
       if (error instanceof QuantizeError) return { ranges: new Map() };
       throw error;
     }
-    const { agents, examples, ranges } = await calibrate(
+    const { ranges, ...calibration } = await calibrate(
       {
         model: manifest.model,
         version: Number(manifest.version),
         release,
         values,
         agentsMin: policy.calibrationAgentsMin ?? CALIBRATION_AGENTS_MIN,
+        method: policy.calibrationMethod ?? CALIBRATION_METHOD,
         waitMs: CALIBRATION_WAIT_MS,
       },
       this.#closing.signal,
     );
-    return { ranges, calibration: { agents, examples } };
+    return { ranges, calibration };
   }
 
   /** Takes what was measured of a form, and decides by it. */
@@ -211,7 +231,9 @@ export class Variants {
     const { registry } = this.#world;
     const release = await registry.release(model, version);
     const manifest = fromBinary(ManifestSchema, release.manifest);
-    const before = (await this.#list(model, Number(manifest.version))) ?? create(VariantListSchema, ofRelease(release));
+    const listed = (await this.#list(model, Number(manifest.version))) ?? create(VariantListSchema, ofRelease(release));
+    const isReplaced = ({ name }: Variant): boolean => measured?.replaces === true && name === 'int8-static';
+    const before = { ...listed, variants: listed.variants.filter((variant) => !isReplaced(variant)) };
     const missing = policy.forms.filter((form) => !before.variants.some(({ name }) => name === form));
     const after = { ...before, accuracyDropPointsMax: policy.accuracyDropPointsMax };
     if (missing.length === 0 && before.accuracyDropPointsMax === policy.accuracyDropPointsMax) {
@@ -273,13 +295,19 @@ function variantOf(form: MadeForm, calibration: StaticRanges['calibration']): Va
   const { digest, data } = blobOf(form.onnx);
   const size = BigInt(data.length);
   if (calibration === undefined) return create(VariantSchema, { name, digest, size });
-  const { agents, examples } = calibration;
+  const { agents, examples, method } = calibration;
   return create(VariantSchema, {
     name,
     digest,
     size,
-    calibration: { agents: BigInt(agents), examples: BigInt(examples) },
+    calibration: { agents: BigInt(agents), examples: BigInt(examples), method },
   });
+}
+
+/** Whether agents' counts gave the ranges of a form in another way than the policy names. What a version keeps itself is no choice. */
+function isByOtherMethod({ calibration }: Variant, { calibrationMethod }: VariantPolicy): boolean {
+  if (calibration === undefined || calibrationMethod === undefined) return false;
+  return (calibration.method || CALIBRATION_METHOD) !== calibrationMethod;
 }
 
 const decided = (variant: Variant, accuracyDropPointsMax: number): Variant =>

@@ -17,8 +17,11 @@ export interface BlockOptions extends Selection {
   /** Numbers that share a scale: a power of two from 16 on. */
   blockSize?: number;
   /** How the runtime may compute: 4 rounds activations to int8, which is fastest; 1 keeps float32. */
-  accuracyLevel?: 0 | 1 | 2 | 3 | 4;
+  accuracyLevel?: AccuracyLevel;
 }
+
+/** `accuracy_level` of MatMulNBits: the type that activations may be rounded to. 0 is the runtime's choice, 1 float32, 2 float16, 3 bfloat16, 4 int8. */
+export type AccuracyLevel = 0 | 1 | 2 | 3 | 4;
 
 /** Codes of a matrix with one scale per block of a column. */
 export interface Blocks {

@@ -56,7 +56,7 @@ function rewriteOf(node: NodeProto, writer: GraphWriter, options: DynamicOptions
     return () => emitDense(layer, writer, options);
   }
   if (isStandard(node, 'LSTM')) return lstmRewriteOf(node, writer, options.weightBits ?? 8);
-  return isStandard(node, 'Gather') ? tableRewriteOf(node, writer) : undefined;
+  return isStandard(node, 'Gather') ? tableRewriteOf(node, writer, options.weightBits ?? 8) : undefined;
 }
 
 /** In the shape that onnxruntime fuses into one DynamicQuantizeMatMul. */
@@ -105,7 +105,7 @@ function matrixCodes(
 }
 
 /** An embedding table keeps one scale per row: rows differ more than columns do. */
-function tableRewriteOf(node: NodeProto, writer: GraphWriter): (() => void) | string | undefined {
+function tableRewriteOf(node: NodeProto, writer: GraphWriter, bits: WeightBits): (() => void) | string | undefined {
   const table = writer.view.constants.get(node.input[0] ?? '');
   if (table === undefined || table.dataType !== TensorProto_DataType.FLOAT) return undefined;
   const shape = dimsOf(table);
@@ -116,7 +116,7 @@ function tableRewriteOf(node: NodeProto, writer: GraphWriter): (() => void) | st
     const indices = node.input[1]!;
     const key = `row codes of ${table.name}`;
     const make = (): string => {
-      const { codes, scales } = quantizeChannels(floatValues(table), shape, 0);
+      const { codes, scales } = quantizeChannels(floatValues(table), shape, 0, { bits });
       writer.once(`scales for ${key}`, () => writer.floats(`${table.name}_row_scales`, [shape[0]!, 1], scales));
       return writer.initializer(byteTensor(writer.fresh(`${table.name}_row_codes`), shape, codes));
     };

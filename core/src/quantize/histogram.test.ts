@@ -1,8 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { Histogram } from './histogram.ts';
-import { rangeOf } from './ranges.ts';
-import type { CalibrationMethod } from './ranges.ts';
+import { calibrationMethods as methods, rangeOf } from './ranges.ts';
 import { seeded } from '../random/stream.ts';
 
 const batch = fc
@@ -47,7 +46,23 @@ test('numbers that are not finite are refused, and none at all is no range', () 
   expect(() => new Histogram().state()).toThrow('give more calibration data');
 });
 
-const methods: readonly CalibrationMethod[] = ['minmax', 'percentile', 'entropy', 'mse'];
+test.each(methods)(
+  '%s gives of histograms that were added up, in any order, the range that all numbers in one place have',
+  (method) => {
+    const shares = fc.array(batch, { minLength: 1, maxLength: 5 });
+    const shuffled = shares.chain((given) =>
+      fc.tuple(fc.constant(given), fc.shuffledSubarray(given, { minLength: given.length })),
+    );
+    fc.assert(
+      fc.property(shuffled, ([batches, inOrder]) => {
+        const merged = new Histogram();
+        for (const values of inOrder) merged.merge(histogramOf(values));
+        const whole = histogramOf(Float32Array.from(batches.flatMap((values) => [...values])));
+        expect(rangeOf(merged, { method })).toEqual(rangeOf(whole, { method }));
+      }),
+    );
+  },
+);
 
 test.each(methods)('%s gives a range within what was seen', (method) => {
   fc.assert(

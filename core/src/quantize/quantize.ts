@@ -1,6 +1,7 @@
 import type { ModelProto } from '../onnx/gen/onnx/onnx_pb.ts';
 import type { Range } from './affine.ts';
 import { quantizeBlocks } from './blocks.ts';
+import type { AccuracyLevel } from './blocks.ts';
 import { quantizeDynamic } from './dynamic.ts';
 import { QuantizeError } from './errors.ts';
 import { toHalf } from './half.ts';
@@ -17,6 +18,8 @@ export interface QuantizeOptions extends Selection, StaticOptions {
   ranges?: ReadonlyMap<string, Range>;
   /** Numbers that share a scale in the forms with blocks. */
   blockSize?: number;
+  /** How the runtime may compute in the forms with blocks. */
+  accuracyLevel?: AccuracyLevel;
 }
 
 /** Makes a form of the model. */

@@ -1,8 +1,9 @@
 import type { Range } from './affine.ts';
 import type { Histogram, HistogramState } from './histogram.ts';
 
-/** How a range is chosen from what a value was seen to hold. */
-export type CalibrationMethod = 'minmax' | 'percentile' | 'entropy' | 'mse';
+/** Ways to choose a range from what a value was seen to hold, by the names that people type. */
+export const calibrationMethods = ['minmax', 'percentile', 'entropy', 'mse'] as const;
+export type CalibrationMethod = (typeof calibrationMethods)[number];
 
 export interface CalibrationOptions {
   method?: CalibrationMethod;
@@ -106,10 +107,14 @@ function magnitudesOf(state: HistogramState): { counts: Float64Array; width: num
   return { counts, width };
 }
 
+/** An empty level counts as so much of a number, or a single outlier would forbid every range without it; onnxruntime's tool does so too. */
+const SMOOTHING = 1e-4;
+
 /** Divergence between the numbers clipped into `bins` bins, and the same after rounding to `levels` levels. */
 function divergenceOf(counts: Float64Array, below: Float64Array, bins: number, levels: number): number {
   const total = below[counts.length]!;
   const within = below[bins]!;
+  if (within === 0) return Infinity;
   let divergence = 0;
   for (let level = 0; level < levels; level++) {
     const [from, to] = [Math.floor((level * bins) / levels), Math.floor(((level + 1) * bins) / levels)];
@@ -117,7 +122,7 @@ function divergenceOf(counts: Float64Array, below: Float64Array, bins: number, l
     let filled = 0;
     // Where the reference has mass the level must have some too.
     for (let bin = from; bin < to; bin++) if (clipped(bin) > 0) filled += 1;
-    const q = Math.max((below[to]! - below[from]!) / filled / within, 1e-12);
+    const q = Math.max((below[to]! - below[from]!) / filled, SMOOTHING) / within;
     for (let bin = from; bin < to; bin++) {
       const p = clipped(bin) / total;
       if (p > 0) divergence += p * Math.log(p / q);

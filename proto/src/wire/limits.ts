@@ -31,8 +31,8 @@ export const PART_HEADER_BYTES_MAX: number = 8 * 1024;
 
 /** Bytes of one agent's calibration report: it goes as one message of its session. */
 export const CALIBRATION_REPORT_BYTES_MAX: number = 512 * 1024;
-/** Bins of one histogram in a calibration report. */
-export const CALIBRATION_BINS_MAX = 512;
+/** Bins of one histogram in a calibration report: all that an agent counts in, so that sums are those of all numbers in one place. */
+export const CALIBRATION_BINS_MAX = 2048;
 /** Values that one calibration report may speak of. */
 export const CALIBRATION_VALUES_MAX = 4096;
 

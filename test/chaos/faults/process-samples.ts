@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { leastOfEach, trendOf, type Point, type Trend } from './trend.ts';
 
 interface Sample {
   atMs: number;
@@ -11,8 +12,15 @@ interface Sample {
 /** Whether /proc says what a process takes. */
 export const canSample = (): boolean => existsSync('/proc/self/status') && existsSync('/proc/self/fd');
 
-/** The environment in which a process writes down what of its memory is in use. */
+const MS_IN_HOUR = 3_600_000;
+const MINUTE_IN_HOURS = 1 / 60;
+
+/** The environment in which a process writes down its memory, and gives back at once what it does not need. */
 export const measured = (file: string): Readonly<Record<string, string>> => ({
+  // Else glibc keeps more the more it was once asked for, and what is kept cannot be told from what is lost.
+  MALLOC_ARENA_MAX: '2',
+  MALLOC_MMAP_THRESHOLD_: String(128 * 1024),
+  MALLOC_TRIM_THRESHOLD_: String(128 * 1024),
   NODE_OPTIONS: `--expose-gc --import ${pathToFileURL(join(import.meta.dirname, 'memory-preload.ts')).href}`,
   MEMORY_FILE: file,
 });
@@ -54,19 +62,27 @@ export class ProcessSamples {
     return Math.max(0, ...this.#samples.map(({ rssBytes }) => rssBytes)) / 2 ** 20;
   }
 
-  /** MiB an hour by least squares over the second half: the first one warms up. */
-  get rssSlopeMibPerHour(): number {
-    return slopeOf(this.#second().map(({ atMs, rssBytes }) => [atMs / 3_600_000, rssBytes / 2 ** 20]));
+  /** Of what the system has given it, in MiB an hour over the second half: the first one warms up. */
+  get rssTrend(): Trend {
+    const own = this.#written(({ rss }) => rss);
+    return trendOf(own ?? perMinute(this.#second().map(({ atMs, rssBytes }) => pointOf(atMs, rssBytes))));
   }
 
   /** The same of what is in use on and off the heap; undefined where the process does not say. */
-  get liveSlopeMibPerHour(): number | undefined {
+  get liveTrend(): Trend | undefined {
+    const points = this.#written(({ live }) => live);
+    return points && trendOf(points);
+  }
+
+  /** Of the second half of what the process writes, the least of each minute. */
+  #written(figure: (line: { live: number; rss: number }) => number): Point[] | undefined {
     if (this.#memoryFile === undefined || !existsSync(this.#memoryFile)) return undefined;
     const lines = readFileSync(this.#memoryFile, 'utf8').trim().split('\n');
-    const points = lines
-      .map((line) => line.split(' ').map(Number))
-      .map(([atMs, bytes]) => [atMs! / 3_600_000, bytes! / 2 ** 20] as const);
-    return slopeOf(points.slice(Math.floor(points.length / 2)));
+    const points = lines.slice(Math.floor(lines.length / 2)).map((line) => {
+      const [atMs, live, rss] = line.split(' ').map(Number) as [number, number, number];
+      return pointOf(atMs, figure({ live, rss }));
+    });
+    return perMinute(points);
   }
 
   /** Least of the last quarter less least of the third: what is open for a moment only does not count. */
@@ -82,15 +98,5 @@ export class ProcessSamples {
   }
 }
 
-/** Slope of the line of least squares; 0 for fewer than two points. */
-export function slopeOf(points: readonly (readonly [number, number])[]): number {
-  if (points.length < 2) return 0;
-  const mean = (at: 0 | 1): number => points.reduce((sum, point) => sum + point[at], 0) / points.length;
-  const [meanX, meanY] = [mean(0), mean(1)];
-  let [over, under] = [0, 0];
-  for (const [x, y] of points) {
-    over += (x - meanX) * (y - meanY);
-    under += (x - meanX) ** 2;
-  }
-  return under === 0 ? 0 : over / under;
-}
+const pointOf = (atMs: number, bytes: number): Point => [atMs / MS_IN_HOUR, bytes / 2 ** 20];
+const perMinute = (points: readonly Point[]): Point[] => leastOfEach(points, MINUTE_IN_HOURS);

@@ -9,17 +9,16 @@ import { Federation } from './federation.ts';
 import { pause } from './pause.ts';
 import { canSample, measured, ProcessSamples } from './process-samples.ts';
 import { readFolder } from './read-store.ts';
+import type { Trend } from './trend.ts';
 
 const SAMPLE_MS = 1_000;
 const SHORT_SAMPLE_MS = 100;
 const CALM_MS_MAX = 5_000;
 const SHORT_CALM_MS_MAX = 300;
 const HARM_MS_MAX = 1_000;
-/** From this length on a slope says something, and one above the limit breaks I8. */
+/** From this length on a trend says something, and one that is surely above the limit breaks I8. */
 const JUDGED_FROM_MINUTES = 20;
-const SLOPE_MIB_PER_HOUR_MAX = 30;
-/** Of what is in use after garbage was collected, which is far less noisy than what the system has given. */
-const LIVE_SLOPE_MIB_PER_HOUR_MAX = 4;
+const GROWTH_MIB_PER_HOUR_MAX = 1;
 const FILES_GROWTH_MAX = 8;
 /** Agents that live on. */
 const LOOKED_AT = ['grpc_agent', 'nats_agent'] as const;
@@ -116,13 +115,16 @@ export const soak: Section = {
       if (code !== 0) federation.violations.push(`I2: the coordinator ended with ${code} on SIGTERM`);
       for (const rejection of rejections) federation.violations.push(`I8: an unhandled rejection: ${rejection}`);
       for (const each of samples) {
-        const slope = each.rssSlopeMibPerHour;
-        if (options.minutes >= JUDGED_FROM_MINUTES && each.name !== RUNNER && slope > SLOPE_MIB_PER_HOUR_MAX) {
-          federation.violations.push(`I8: the memory of the ${each.name} grows by ${slope.toFixed(1)} MiB an hour`);
-        }
-        const live = each.liveSlopeMibPerHour ?? 0;
-        if (options.minutes >= JUDGED_FROM_MINUTES && live > LIVE_SLOPE_MIB_PER_HOUR_MAX) {
-          federation.violations.push(`I8: what the ${each.name} has in use grows by ${live.toFixed(1)} MiB an hour`);
+        const isJudged = options.minutes >= JUDGED_FROM_MINUTES && each.name !== RUNNER;
+        for (const [what, trend] of [
+          ['memory', each.rssTrend],
+          ['memory in use', each.liveTrend],
+        ] as const) {
+          if (!isJudged || trend === undefined || trend.least <= GROWTH_MIB_PER_HOUR_MAX) continue;
+          const [slope, least] = [trend.slope.toFixed(1), trend.least.toFixed(1)];
+          federation.violations.push(
+            `I8: the ${what} of the ${each.name} grows by ${slope} MiB an hour, and surely by ${least}`,
+          );
         }
         if (isLong && each.filesGrowth > FILES_GROWTH_MAX) {
           federation.violations.push(
@@ -131,11 +133,9 @@ export const soak: Section = {
         }
       }
       const measured = samples.flatMap((each): [string, number][] => [
-        // Over seconds a slope says nothing.
-        ...(isLong ? [[`${each.name}_rss_slope_mib_per_h`, each.rssSlopeMibPerHour] as [string, number]] : []),
-        ...(isLong && each.liveSlopeMibPerHour !== undefined
-          ? [[`${each.name}_live_slope_mib_per_h`, each.liveSlopeMibPerHour] as [string, number]]
-          : []),
+        // Over seconds a trend says nothing.
+        ...(isLong ? trendFigures(`${each.name}_rss`, each.rssTrend) : []),
+        ...(isLong && each.liveTrend !== undefined ? trendFigures(`${each.name}_live`, each.liveTrend) : []),
         [`${each.name}_rss_max_mib`, each.rssMaxMib],
         [`${each.name}_files_growth`, each.filesGrowth],
       ]);
@@ -154,3 +154,8 @@ export const soak: Section = {
     }
   },
 };
+
+const trendFigures = (name: string, { slope, least }: Trend): [string, number][] => [
+  [`${name}_slope_mib_per_h`, slope],
+  ...(Number.isFinite(least) ? [[`${name}_slope_least_mib_per_h`, least] as [string, number]] : []),
+];

@@ -1,7 +1,7 @@
-"""Quantizes small models with onnxruntime's own tool and writes what it made to vectors.json.
+"""Quantizes small models with onnxruntime's own tool and writes what it made, a file for each model.
 
 Run once, outside the project's build:
-    python3 -m venv /tmp/q && /tmp/q/bin/pip install onnx onnx-ir onnxruntime && /tmp/q/bin/python make-vectors.py
+    python3 -m venv /tmp/q && /tmp/q/bin/pip install onnx==1.23.2 onnx-ir onnxruntime==1.32.0 && /tmp/q/bin/python make-vectors.py
 """
 import base64
 import json
@@ -19,6 +19,7 @@ from onnxruntime.quantization import (
     quantize_dynamic,
     quantize_static,
 )
+from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 rng = np.random.default_rng(7)
@@ -86,6 +87,74 @@ def residual():
     return model(nodes, weights, [4, 6, 6], 3, "residual")
 
 
+def large_bias():
+    """Biases so much larger than the weights that int32 would not hold their codes: the tool widens the weight's scale."""
+    weights = {
+        "w1": rng.normal(size=(4, 2, 3, 3)) * np.array([1, 1e-9, 1, 1e-7]).reshape(4, 1, 1, 1),
+        "b1": np.array([0.5, 300, -2, 1e4]),
+        "w2": rng.normal(size=(16, 3)),
+    }
+    nodes = [
+        helper.make_node("Conv", ["input", "w1", "b1"], ["c1"], "conv1"),
+        helper.make_node("Flatten", ["c1"], ["f"], "flatten"),
+        helper.make_node("MatMul", ["f", "w2"], ["output"], "head"),
+    ]
+    return model(nodes, weights, [2, 4, 4], 3, "large bias")
+
+
+def transformer():
+    """One layer of an encoder, as exporters write it: attention of two heads, LayerNormalization, exact GELU."""
+    tokens, width, heads, inner = 5, 8, 2, 12
+    weights = {name: rng.normal(size=(width, width)) * 0.4 for name in ("wq", "wk", "wv", "wo")}
+    weights |= {name: rng.normal(size=width) * 0.2 for name in ("bq", "bk", "bv", "bo", "bd", "shift1", "shift2")}
+    weights |= {"gain1": 1 + rng.normal(size=width) * 0.1, "gain2": 1 + rng.normal(size=width) * 0.1}
+    weights |= {"wu": rng.normal(size=(width, inner)) * 0.4, "bu": rng.normal(size=inner) * 0.2}
+    weights |= {"wd": rng.normal(size=(inner, width)) * 0.4, "wh": rng.normal(size=(width, 3))}
+    weights |= {name: np.array(value) for name, value in (("root", 2**0.5), ("one", 1), ("half", 0.5))}
+    weights |= {"scale": np.array((width / heads) ** -0.5)}
+    node = helper.make_node
+    nodes = []
+
+    def dense(value, weight, bias, output):
+        nodes.append(node("MatMul", [value, weight], [f"{output}_product"], f"{output}_product"))
+        nodes.append(node("Add", [f"{output}_product", bias], [output], output))
+
+    def split(value, output, perm):
+        nodes.append(node("Reshape", [value, "split"], [f"{value}_split"], f"{value}_split"))
+        nodes.append(node("Transpose", [f"{value}_split"], [output], output, perm=perm))
+
+    dense("input", "wq", "bq", "q")
+    dense("input", "wk", "bk", "k")
+    dense("input", "wv", "bv", "v")
+    split("q", "qh", [0, 2, 1, 3])
+    split("k", "kh", [0, 2, 3, 1])
+    split("v", "vh", [0, 2, 1, 3])
+    nodes.append(node("MatMul", ["qh", "kh"], ["scores"], "scores"))
+    nodes.append(node("Mul", ["scores", "scale"], ["scaled"], "scaled"))
+    nodes.append(node("Softmax", ["scaled"], ["shares"], "shares", axis=-1))
+    nodes.append(node("MatMul", ["shares", "vh"], ["mixed"], "mixed"))
+    nodes.append(node("Transpose", ["mixed"], ["rows"], "rows", perm=[0, 2, 1, 3]))
+    nodes.append(node("Reshape", ["rows", "join"], ["joined"], "joined"))
+    dense("joined", "wo", "bo", "attended")
+    nodes.append(node("Add", ["input", "attended"], ["sum1"], "sum1"))
+    nodes.append(node("LayerNormalization", ["sum1", "gain1", "shift1"], ["norm1"], "norm1"))
+    dense("norm1", "wu", "bu", "up")
+    nodes.append(node("Div", ["up", "root"], ["divided"], "divided"))
+    nodes.append(node("Erf", ["divided"], ["erf"], "erf"))
+    nodes.append(node("Add", ["erf", "one"], ["raised"], "raised"))
+    nodes.append(node("Mul", ["up", "raised"], ["doubled"], "doubled"))
+    nodes.append(node("Mul", ["doubled", "half"], ["gelu"], "gelu"))
+    dense("gelu", "wd", "bd", "down")
+    nodes.append(node("Add", ["norm1", "down"], ["sum2"], "sum2"))
+    nodes.append(node("LayerNormalization", ["sum2", "gain2", "shift2"], ["norm2"], "norm2"))
+    nodes.append(node("ReduceMean", ["norm2"], ["mean"], "mean", axes=[1], keepdims=0))
+    nodes.append(node("MatMul", ["mean", "wh"], ["output"], "head"))
+    made = model(nodes, weights, [tokens, width], 3, "transformer")
+    for name, shape in (("split", [0, tokens, heads, width // heads]), ("join", [0, tokens, width])):
+        made.graph.initializer.append(numpy_helper.from_array(np.array(shape, dtype=np.int64), name))
+    return made
+
+
 class Reader(CalibrationDataReader):
     def __init__(self, inputs):
         self.left = [{"input": inputs}]
@@ -106,6 +175,27 @@ def constants(path):
     return tensors, rounded
 
 
+def ranges_of(path, inputs, folder):
+    """Least and largest number of every value that the tool calibrates, by its own calibrator."""
+    augmented = os.path.join(folder, "augmented.onnx")
+    calibrator = create_calibrator(path, [], augmented_model_path=augmented)
+    calibrator.collect_data(Reader(inputs))
+    found = calibrator.compute_data().data
+    return {name: [float(np.ravel(edge)[0]) for edge in data.range_value] for name, data in found.items()}
+
+
+def biases_of(tensors, names):
+    """Codes and scales of what the tool made int32."""
+    return {
+        name: {
+            "codes": tensors[f"{name}_quantized"].ravel().tolist(),
+            "scales": np.ravel(tensors[f"{name}_quantized_scale"]).astype(float).tolist(),
+        }
+        for name in names
+        if f"{name}_quantized" in tensors and tensors[f"{name}_quantized"].dtype == np.int32
+    }
+
+
 def run(path, inputs):
     options = ort.SessionOptions()
     options.log_severity_level = 3
@@ -117,15 +207,20 @@ def weights_of(tensors, names):
     found = {}
     for name in names:
         codes = tensors.get(f"{name}_quantized")
-        if codes is not None:
+        if codes is not None and codes.dtype != np.int32:
             scale = tensors.get(f"{name}_scale", tensors.get(f"{name}_quantized_scale"))
             found[name] = {"codes": codes.ravel().tolist(), "scales": np.ravel(scale).astype(float).tolist()}
     return found
 
 
-vectors = []
 with tempfile.TemporaryDirectory() as folder:
-    for build, shape in ((dense, (12,)), (convolutions, (1, 8, 8)), (residual, (4, 6, 6))):
+    for build, shape in (
+        (dense, (12,)),
+        (convolutions, (1, 8, 8)),
+        (residual, (4, 6, 6)),
+        (large_bias, (2, 4, 4)),
+        (transformer, (5, 8)),
+    ):
         float_model = build()
         name = float_model.graph.name
         source = os.path.join(folder, f"{name}.onnx")
@@ -136,7 +231,7 @@ with tempfile.TemporaryDirectory() as folder:
 
         target = os.path.join(folder, "made.onnx")
         dynamic_options = dict(per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"])
-        if name != "convolutions":
+        if name not in ("convolutions", "large bias"):
             quantize_dynamic(source, target, **dynamic_options)
             tensors, _ = constants(target)
             forms["dynamic-int8"] = {"weights": weights_of(tensors, names), "outputs": run(target, inputs)}
@@ -153,7 +248,9 @@ with tempfile.TemporaryDirectory() as folder:
             tensors, rounded = constants(target)
             forms[f"static-int8 {kind}"] = {
                 "weights": weights_of(tensors, names),
+                "biases": biases_of(tensors, names),
                 "rounded": rounded,
+                "ranges": ranges_of(source, inputs, folder),
                 "outputs": run(target, inputs),
             }
         if name == "dense":
@@ -176,15 +273,15 @@ with tempfile.TemporaryDirectory() as folder:
                     ],
                     "outputs": run(target, inputs),
                 }
-        vectors.append(
-            {
-                "name": name,
-                "model": base64.b64encode(float_model.SerializeToString()).decode(),
-                "inputs": inputs.ravel().tolist(),
-                "dims": list(inputs.shape),
-                "exact": run(source, inputs),
-                "forms": forms,
-            }
-        )
-with open(os.path.join(HERE, "vectors.json"), "w") as file:
-    json.dump({"onnx": onnx.__version__, "onnxruntime": ort.__version__, "vectors": vectors}, file)
+        vector = {
+            "onnx": onnx.__version__,
+            "onnxruntime": ort.__version__,
+            "name": name,
+            "model": base64.b64encode(float_model.SerializeToString()).decode(),
+            "inputs": inputs.ravel().tolist(),
+            "dims": list(inputs.shape),
+            "exact": run(source, inputs),
+            "forms": forms,
+        }
+        with open(os.path.join(HERE, f"{name.replace(' ', '-')}.json"), "w") as file:
+            json.dump(vector, file)

@@ -153,10 +153,15 @@ function policyIn({
   forms,
   accuracyDropPointsMax,
   calibrationAgentsMin,
-}: Pick<MakeVariantsRequest, 'forms' | 'accuracyDropPointsMax' | 'calibrationAgentsMin'>): VariantPolicy {
+  calibrationMethod,
+}: Omit<MakeVariantsRequest, '$typeName' | 'model' | 'version'>): VariantPolicy {
   try {
-    const agents = calibrationAgentsMin === 0 ? {} : { calibrationAgentsMin };
-    return parseVariantPolicy({ forms, accuracyDropPointsMax, ...agents });
+    return parseVariantPolicy({
+      forms,
+      accuracyDropPointsMax,
+      ...(calibrationAgentsMin === 0 ? {} : { calibrationAgentsMin }),
+      ...(calibrationMethod === '' ? {} : { calibrationMethod }),
+    });
   } catch (cause) {
     if (cause instanceof ConfigError) throw new ServiceError('invalid', cause.message, { cause });
     throw cause;
