@@ -90,7 +90,7 @@ export { OrtEngine } from './runtime/ort-engine.ts';
 export type { Engine, EngineName, Session } from './runtime/engine.ts';
 export type { EngineSource } from './runtime/engines.ts';
 // What engines of other packages are made of.
-export { deviceName } from './runtime/node-engines.ts';
+export { deviceName, gpuDeviceName } from './runtime/node-engines.ts';
 export { probeIn, type FromProbe } from './runtime/engine-probe.ts';
 export { serveRequests } from './runtime/serve-requests.ts';
 export { startThread } from './runtime/start-thread.ts';

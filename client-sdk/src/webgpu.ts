@@ -2,7 +2,7 @@
 import { pageDevice } from './runtime/web-engines.ts';
 import { startPageWorker, type WebWorker } from './runtime/web-engine.ts';
 import { WorkerEngine } from './runtime/worker-engine.ts';
-import type { EngineSource } from './runtime/engines.ts';
+import { UNKNOWN_GPU, type EngineSource } from './runtime/engines.ts';
 
 interface Adapter {
   info: { vendor: string; architecture: string; device: string; description: string };
@@ -26,11 +26,11 @@ export const webGpu: EngineSource = {
       ? 'the browser has no GPU that it gives to pages'
       : undefined;
   },
+  // Of the driver a page hears nothing; a browser that is newer says so.
   device: async (threads) => {
-    const { vendor, architecture, device, description } = (await navigator.gpu?.requestAdapter())?.info ?? {
-      vendor: 'no GPU',
-    };
-    return [vendor, architecture, device, description, pageDevice(threads)].filter(Boolean).join(' ');
+    const info = (await navigator.gpu?.requestAdapter())?.info;
+    const names = [info?.vendor, info?.architecture, info?.device, info?.description].filter(Boolean);
+    return `${names.length === 0 ? UNKNOWN_GPU : names.join(' ')}, ${pageDevice(threads)}`;
   },
   computesInHalf: true,
 };

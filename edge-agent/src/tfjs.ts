@@ -1,5 +1,13 @@
 // The door to predictions by TensorFlow.js, for apps in Node that have it installed.
-import { deviceName, probeIn, startThread, WorkerEngine, type EngineSource } from '@commonweight/client-sdk';
+import {
+  deviceName,
+  gpuDeviceName,
+  probeIn,
+  startThread,
+  WorkerEngine,
+  type EngineSource,
+} from '@commonweight/client-sdk';
+import { createRequire } from 'node:module';
 
 const start = startThread('training/engines/tfjs/prediction-worker', import.meta.url);
 let found: Promise<string | undefined> | undefined;
@@ -12,5 +20,15 @@ export const tfjs: EngineSource = {
   name: 'tfjs',
   open: (options) => new WorkerEngine('tfjs', start, options),
   whyNot: () => (found ??= probeIn(import.meta.url, 'training/engines/tfjs/prediction-probe-process')),
-  device: deviceName,
+  device: (threads) => (runsOnGpu() ? gpuDeviceName(threads) : deviceName(threads)),
 };
+
+/** Its package for GPUs is taken first, where it is installed. */
+function runsOnGpu(): boolean {
+  try {
+    createRequire(import.meta.url).resolve('@tensorflow/tfjs-node-gpu');
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,6 +1,6 @@
 /** A teacher in a federation: two agents with few labels, the real coordinator, and the same training without a teacher beside it. */
 import { once } from 'node:events';
-import { rm, writeFile } from 'node:fs/promises';
+import { rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { evaluate, Evaluator, loadDataset, openEngine, type AgentEvent } from '@commonweight/edge-agent';
 import { cnn, mlp, readModel, splitModel, writeModel, type ModelProto } from '@commonweight/core';
@@ -123,10 +123,18 @@ test('a student is trained on one machine from a version of the registry, and me
   const { code, text } = await run('model', 'distill', 'teacher@1', ...args, '--json');
   expect(code).toBe(0);
   const lines = text.split('\n').filter((line) => line.startsWith('{'));
-  const { student, teacher } = JSON.parse(lines.at(-1)!) as Record<string, { parameters: number; accuracy: number }>;
-  expect(student!.parameters).toBe(784 * 16 + 16 + 16 * 10 + 10);
-  expect(student!.accuracy).toBeGreaterThan(0.7);
-  expect(teacher!.accuracy).toBeGreaterThan(0.9);
+  const record = JSON.parse(lines.at(-1)!) as Record<
+    'student' | 'teacher',
+    Record<'parameters' | 'accuracy' | 'bytes' | 'latencyMs', number>
+  > & { bytes: number; measuredOn: string; examples: number };
+  const { student, teacher } = record;
+  expect([record.measuredOn, record.examples]).toEqual(['mnist?split=test', 1000]);
+  expect(student.bytes).toBe((await stat(file)).size);
+  expect(teacher.bytes).toBeGreaterThan(teacher.parameters * 4);
+  expect([student.latencyMs > 0, teacher.latencyMs > 0]).toEqual([true, true]);
+  expect(student.parameters).toBe(784 * 16 + 16 + 16 * 10 + 10);
+  expect(student.accuracy).toBeGreaterThan(0.7);
+  expect(teacher.accuracy).toBeGreaterThan(0.9);
   await writeFile(data, 'a,label\n1,0\n2,1\n');
   const unfit = await run(
     'model',

@@ -1,5 +1,4 @@
 import {
-  costOf,
   distillationDefaults,
   joinModel,
   optimizerNames,
@@ -17,9 +16,10 @@ import type { Command } from 'commander';
 import { builtModel, modelKinds, type ModelShape } from '../model/model-kinds.ts';
 import { readOnnx, understood } from '../model/read-onnx.ts';
 import { fileOrVersion } from '../model/registered-model.ts';
+import { latenciesOfBoth, measured, rowsOf } from '../model/teacher-and-student.ts';
 import { testSplitOf } from '../model/test-split.ts';
 import { number, oneOf, talking, whole, wholes } from '../output/arguments.ts';
-import { bytes, percent, table } from '../output/format.ts';
+import { table } from '../output/format.ts';
 import { standardOutput } from '../output/output.ts';
 
 interface Options {
@@ -69,10 +69,11 @@ async function distill(text: string, options: Options): Promise<void> {
     batchSize: batch,
     distillation: { temperature, alpha },
   });
-  const { model: teacher, source } = await fileOrVersion(text, options.coordinator);
+  const { model: teacher, bytes: teacherBytes, source } = await fileOrVersion(text, options.coordinator);
   const { loadDataset } = await import('@commonweight/edge-agent');
   const train = await loadDataset(data);
-  const held = await loadDataset(options.test ?? testSplitOf(data));
+  const test = options.test ?? testSplitOf(data);
+  const held = await loadDataset(test);
   const student = await studentOf(options, train);
   understood(source, () => requireTeacher(student, teacher, plan.loss));
   const output = standardOutput(options);
@@ -86,20 +87,24 @@ async function distill(text: string, options: Options): Promise<void> {
   );
   const onnx = writeModel(taught);
   await writeFile(options.out, onnx);
-  const [big, small] = [await measured(teacher, held, options.threads), await measured(taught, held, options.threads)];
+  const [teacherMs, studentMs] = await latenciesOfBoth(teacher, taught, test);
+  const big = { ...(await measured(teacher, held, options.threads)), bytes: teacherBytes, latencyMs: teacherMs };
+  const small = { ...(await measured(taught, held, options.threads)), bytes: onnx.length, latencyMs: studentMs };
   output.say(
     [
-      `${options.out}: a student of ${source}, ${bytes(onnx.length)}`,
-      table(
-        ['', 'teacher', 'student'],
-        [
-          ['parameters', count(big.parameters), count(small.parameters)],
-          ['operations', count(big.operations), count(small.operations)],
-          ['accuracy', percent(big.accuracy), percent(small.accuracy)],
-        ],
-      ),
+      `${options.out}: a student of ${source}, measured on ${held.examples.toLocaleString('en')} examples of ${test}`,
+      table(['', 'teacher', 'student', ''], rowsOf(big, small)),
     ].join('\n'),
-    { event: 'distilled', file: options.out, source, bytes: onnx.length, teacher: big, student: small },
+    {
+      event: 'distilled',
+      file: options.out,
+      source,
+      bytes: onnx.length,
+      measuredOn: test,
+      examples: held.examples,
+      teacher: big,
+      student: small,
+    },
   );
 }
 
@@ -159,22 +164,3 @@ async function trained(
   }
   return readModel(joinModel(readModel(graph), weights));
 }
-
-async function measured(
-  model: ModelProto,
-  held: Dataset,
-  threads: number,
-): Promise<{ parameters: number; operations: number; accuracy: number }> {
-  const { evaluate, Evaluator, openEngine } = await import('@commonweight/edge-agent');
-  const { graph, weights } = splitModel(model);
-  const engine = await openEngine('ort-cpu', { threads });
-  const evaluator = new Evaluator(engine);
-  const plan = { loss: 'cross-entropy' } as const;
-  const { correct = 0, examples } = await evaluate(graph, weights, held, { plan, evaluator });
-  await evaluator.release();
-  await engine.release();
-  const { parameters, operations = NaN } = costOf(model);
-  return { parameters, operations, accuracy: correct / examples };
-}
-
-const count = (value: number): string => (Number.isNaN(value) ? 'not known' : Math.round(value).toLocaleString('en'));

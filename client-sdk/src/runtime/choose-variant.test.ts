@@ -1,4 +1,5 @@
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { contractOf, mlp, quantizeModel, readModel, writeModel } from '@commonweight/core';
@@ -11,6 +12,7 @@ import { MemoryStorage } from '../platform/storage.ts';
 import { sha256 } from '../trust/sha256.ts';
 import type { Engine, Session } from './engine.ts';
 import { Engines, type EngineSource, type EngineSources } from './engines.ts';
+import { ownGpuNames } from './gpu-names.ts';
 import { Measurements, type Timings } from './measurements.ts';
 import { nodeEngines } from './node-engines.ts';
 import type { VariantOptions } from './variant.ts';
@@ -340,6 +342,44 @@ test('a measurement of another runtime or processor does not count', async () =>
   const measurements = inMemory();
   await measurements.put({ family: 'm', runtime: 'other', device }, timings([2, 8], [1, 4]));
   expect(await measurements.get({ family: 'm', runtime, device })).toBeUndefined();
+});
+
+test('another GPU, another driver and another version of the runtime are measured anew, and what is the same is not', async () => {
+  const storage = new MemoryStorage();
+  const timed = async (device: string, version: string): Promise<number> => {
+    const source: EngineSource = { ...cpu, device: () => Promise.resolve(device) };
+    const open = (): Engine => {
+      const engines = new Engines([source], { threads: 1 });
+      return {
+        name: 'ort-cpu',
+        runtime: () => Promise.resolve(`onnxruntime-node ${version} linux-x64`),
+        load: (bytes, on) => engines.load(bytes, on),
+        close: () => engines.close(),
+      };
+    };
+    const measurements = new Measurements(storage, sha256);
+    await chooseVariant(subject, { ...machine, measurements, choice: 'auto', engines: [source], openEngines: open });
+    return (await storage.list('measured')).length;
+  };
+  expect(await timed('NVIDIA A2 (driver 535.1), x64 CPU, 1 thread', '1.30.0')).toBe(1);
+  expect(await timed('NVIDIA A2 (driver 535.1), x64 CPU, 1 thread', '1.30.0')).toBe(1);
+  expect(await timed('NVIDIA H200 (driver 535.1), x64 CPU, 1 thread', '1.30.0')).toBe(2);
+  expect(await timed('NVIDIA H200 (driver 550.2), x64 CPU, 1 thread', '1.30.0')).toBe(3);
+  expect(await timed('NVIDIA H200 (driver 550.2), x64 CPU, 1 thread', '1.31.0')).toBe(4);
+  expect(await timed('unknown gpu, x64 CPU, 1 thread', '1.31.0')).toBe(5);
+});
+
+test('engines of a GPU are measured for that GPU, and those of the processor are not', async () => {
+  for (const source of nodeEngines) {
+    const isOfGpu = !['ort-cpu', 'ort-web'].includes(source.name);
+    expect((await source.device(2)).startsWith(await ownGpuNames())).toBe(isOfGpu);
+    expect(await source.device(2)).toContain('2 threads');
+  }
+});
+
+test('the version of the runtime is in its name', () => {
+  const { version } = createRequire(import.meta.url)('onnxruntime-node/package.json') as { version: string };
+  expect(runtime).toContain(`onnxruntime-node ${version}`);
 });
 
 const web = nodeEngines.find(({ name }) => name === 'ort-web')!;

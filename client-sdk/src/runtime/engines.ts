@@ -2,13 +2,16 @@
 import { ModelError } from '../errors.ts';
 import type { Engine, EngineName, Session } from './engine.ts';
 
+/** What a device is called whose GPU does not say its name. */
+export const UNKNOWN_GPU = 'unknown gpu';
+
 /** An engine that there may be on this machine. */
 export interface EngineSource {
   name: EngineName;
   open(options: { threads: number }): Engine;
   /** Tries it, and says what is wrong; undefined where it works. */
   whyNot(): Promise<string | undefined>;
-  /** What it runs on, in words: speeds that were measured hold for that. */
+  /** What it runs on, in words, the GPU and its driver among them: speeds that were measured hold for that. */
   device(threads: number): Promise<string> | string;
   /** It computes in float16 where a model does, so that this may be faster on it. */
   computesInHalf?: true;

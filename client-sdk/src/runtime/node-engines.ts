@@ -2,18 +2,23 @@
 import { cpus } from 'node:os';
 import { whyNot, type NativeEngine } from './engine-probe.ts';
 import type { EngineSource, EngineSources } from './engines.ts';
+import { ownGpuNames } from './gpu-names.ts';
 import { NodeWebEngine, OrtEngine } from './ort-engine.ts';
 
 /** The processor, and how many of its threads one prediction gets. */
 export const deviceName = (threads: number): string =>
   `${process.arch} ${cpus()[0]?.model.trim() ?? 'unknown'}, ${threads} ${threads === 1 ? 'thread' : 'threads'}`;
 
+/** The GPUs with their drivers, and the processor that feeds them. */
+export const gpuDeviceName = async (threads: number): Promise<string> =>
+  `${await ownGpuNames()}, ${deviceName(threads)}`;
+
 const native = (engine: NativeEngine, of: Pick<EngineSource, 'computesInHalf'> = {}): EngineSource => ({
   ...of,
   name: engine,
   open: (options) => new OrtEngine({ ...options, engine }),
   whyNot: () => whyNot(engine),
-  device: deviceName,
+  device: engine === 'ort-cpu' ? deviceName : gpuDeviceName,
 });
 
 const web: EngineSource = {
