@@ -22,7 +22,9 @@ export type { Inputs, InputValue } from './model/inputs.ts';
 export type { Nested } from './model/nested.ts';
 export type { Feeds, Tensor, TensorData, TypedArray } from './runtime/tensor.ts';
 export type {
+  AccuracyBeside,
   CandidateReport,
+  LabelledFeeds,
   RowTiming,
   ServedVariant,
   VariantChoice,

@@ -35,7 +35,7 @@ export async function report({ quick }: { quick: boolean }): Promise<Report> {
   }
   const figures: Record<string, number | null> = Object.assign({}, ...found.map(figuresOf));
   if (!quick) {
-    const { serving_overhead = null, rps_c64 = null } = await runServe();
+    const { serving_overhead = null, rps_c64 = null } = await runServe({}, ['mlp']);
     Object.assign(figures, await largeFigures(), { serving_overhead, rps_c64 });
   }
   return {

@@ -15,6 +15,8 @@ export interface LoadResult {
   times: number[];
   refused: number;
   ms: number;
+  /** Processor time of this process meanwhile. */
+  cpuMs: number;
 }
 
 process.on('message', (load: Load) => void run(load).then((result) => process.send?.(result)));
@@ -22,10 +24,13 @@ process.on('message', (load: Load) => void run(load).then((result) => process.se
 async function run({ port, clients, ms, request }: Load): Promise<LoadResult> {
   const bytes = Buffer.from(request, 'base64');
   const sockets = await Promise.all(Array.from({ length: clients }, () => opened(port)));
-  const result: LoadResult = { times: [], refused: 0, ms: 0 };
+  const result: LoadResult = { times: [], refused: 0, ms: 0, cpuMs: 0 };
+  const cpu = process.cpuUsage();
   const startMs = performance.now();
   await Promise.all(sockets.map((socket) => askUntil(socket, bytes, startMs + ms, result)));
   result.ms = performance.now() - startMs;
+  const { user, system } = process.cpuUsage(cpu);
+  result.cpuMs = (user + system) / 1000;
   for (const socket of sockets) socket.destroy();
   return result;
 }

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { create } from '@bufbuild/protobuf';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
 import { logistic, mlp, writeModel } from '@commonweight/core';
 import { startServing, type Serving, type ServingEvent, type ServingOptions } from '@commonweight/edge-agent';
@@ -167,6 +167,103 @@ test.each<[string, string, unknown, number, string]>([
     code,
     body: { error: expect.stringContaining(words) as string },
   });
+});
+
+test.each([
+  ['NaN', 400, 'JSON has no NaN and no Infinity: leave them out, or send the tensor as binary data'],
+  ['-Infinity', 400, 'JSON has no NaN and no Infinity'],
+  ['1e999', 400, "value 1 of input 'input' is Infinity; FP32 takes finite numbers within its range"],
+  ['"NaN"', 400, "value 1 of input 'input' is 'NaN'; FP32 takes numbers"],
+])('%s in JSON is refused', async (value, code, words) => {
+  shared ??= await endpoint({}, lastClosers);
+  const body = `{"inputs":[{"name":"input","datatype":"FP32","shape":[1,4],"data":[5.1,${value},1.4,0.2]}]}`;
+  const answer = await ask(`${shared.url}/v2/models/flowers/infer`, { method: 'POST', body });
+  expect({ code: answer.code, body: answer.body }).toEqual({
+    code,
+    body: { error: expect.stringContaining(words) as string },
+  });
+});
+
+const grpcRow = { name: 'input', datatype: 'FP32', shape: [1n, 4n], contents: { fp32Contents: row.data } };
+const bytes = new Uint8Array(Float32Array.from(row.data).buffer);
+
+test.each<[string, MessageInitShape<typeof inference.ModelInferRequestSchema>, status, string]>([
+  [
+    'an unknown model',
+    { modelName: 'nope', inputs: [grpcRow] },
+    status.NOT_FOUND,
+    "model 'nope' is not served here; 'digits', 'flowers' are",
+  ],
+  [
+    'an unknown version',
+    { modelVersion: '9', inputs: [grpcRow] },
+    status.NOT_FOUND,
+    "version '9' of 'flowers' is not served; version 1 is",
+  ],
+  [
+    'a wrong name',
+    { inputs: [{ ...grpcRow, name: 'x' }] },
+    status.INVALID_ARGUMENT,
+    "the model has no input 'x'; it has 'input' FP32[-1, 4]",
+  ],
+  ['a missing input', { inputs: [] }, status.INVALID_ARGUMENT, "input 'input' is missing: give FP32[-1, 4]"],
+  [
+    'a wrong shape',
+    { inputs: [{ ...grpcRow, shape: [2n, 2n] }] },
+    status.INVALID_ARGUMENT,
+    "input 'input' is FP32[-1, 4], not [2, 2]",
+  ],
+  [
+    'a shape that the values do not fill',
+    { inputs: [{ ...grpcRow, shape: [2n, 4n] }] },
+    status.INVALID_ARGUMENT,
+    "input 'input' has 4 values in fp32_contents, and FP32 of shape [2, 4] takes 8",
+  ],
+  [
+    'a wrong datatype',
+    { inputs: [{ ...grpcRow, datatype: 'FP64', contents: { fp64Contents: row.data } }] },
+    status.INVALID_ARGUMENT,
+    'not FP64: send it as FP32',
+  ],
+  [
+    'an unknown datatype',
+    { inputs: [{ ...grpcRow, datatype: 'FP8' }] },
+    status.INVALID_ARGUMENT,
+    "input 'input' has datatype 'FP8'; this server takes",
+  ],
+  [
+    'raw bytes of another length',
+    { inputs: [{ ...grpcRow, contents: undefined }], rawInputContents: [bytes.subarray(1)] },
+    status.INVALID_ARGUMENT,
+    "input 'input' has 15 bytes of data, and FP32 of shape [1, 4] takes 16",
+  ],
+  [
+    'an unknown output',
+    { inputs: [grpcRow], outputs: [{ name: 'z' }] },
+    status.INVALID_ARGUMENT,
+    "the model has no output 'z'; it has 'logits'",
+  ],
+])('over gRPC %s is refused with the cause and the mend', async (_, request, code, words) => {
+  shared ??= await endpoint({}, lastClosers);
+  const client = grpcClient(inference.GRPCInferenceService, shared.serving.grpcPort!);
+  closers.push(() => Promise.resolve(client.close()));
+  const asked = client.unary(
+    'modelInfer',
+    create(inference.ModelInferRequestSchema, { modelName: 'flowers', ...request }),
+  );
+  await expect(asked).rejects.toMatchObject({ code, details: expect.stringContaining(words) as string });
+});
+
+test('over gRPC NaN goes to the model, as over HTTP in bytes, and comes back', async () => {
+  shared ??= await endpoint({}, lastClosers);
+  const client = grpcClient(inference.GRPCInferenceService, shared.serving.grpcPort!);
+  closers.push(() => Promise.resolve(client.close()));
+  const message = create(inference.ModelInferRequestSchema, {
+    modelName: 'flowers',
+    inputs: [{ ...grpcRow, contents: { fp32Contents: [5.1, NaN, 1.4, 0.2] } }],
+  });
+  const { outputs } = await client.unary<inference.ModelInferResponse>('modelInfer', message);
+  expect(outputs[0]!.contents!.fp32Contents).toEqual([NaN, NaN, NaN]);
 });
 
 test('what is no path, method, coding or host of ours is refused', async () => {

@@ -17,6 +17,7 @@ export interface ServingFlags {
   bodyMax: number;
   variant: string;
   variantDifferenceMax?: number;
+  variantDropMax?: number;
   variantMemory?: number;
   variantData?: string;
 }
@@ -60,6 +61,11 @@ export const servingFlags = (command: Command, labels = 'what rollouts may know 
     )
     .option('--variant-difference-max <share>', 'how far outputs of a form may be off, of their largest value', share)
     .option(
+      '--variant-drop-max <points>',
+      'points of accuracy that a form may lose on data with labels (0.5)',
+      number(0),
+    )
+    .option(
       '--variant-data <spec>',
       'data to make and judge forms by, such as "mnist?split=train" (an agent takes its own)',
     )
@@ -74,8 +80,8 @@ function share(text: string): number {
 const shareOf = ({ shadowShare: share }: ServingFlags): { share?: number } => (share === undefined ? {} : { share });
 
 export function servingOptions(flags: ServingFlags): Partial<ServingOptions> {
-  const { batchMax, batchDelayMs, queueMax, bodyMax, variant, variantDifferenceMax, variantMemory, variantData } =
-    flags;
+  const { batchMax, batchDelayMs, queueMax, bodyMax, variant, variantMemory, variantData } = flags;
+  const { variantDifferenceMax, variantDropMax } = flags;
   return {
     ...(flags.channel === undefined ? {} : { channel: flags.channel }),
     ...(flags.label === undefined ? {} : { labels: flags.label }),
@@ -88,6 +94,7 @@ export function servingOptions(flags: ServingFlags): Partial<ServingOptions> {
     variant: {
       choice: variant as VariantChoice,
       ...(variantDifferenceMax === undefined ? {} : { differenceMax: variantDifferenceMax }),
+      ...(variantDropMax === undefined ? {} : { accuracyDropPointsMax: variantDropMax }),
       ...(variantMemory === undefined ? {} : { bytesMax: variantMemory * 2 ** 20 }),
     },
   };

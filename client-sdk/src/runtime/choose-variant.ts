@@ -8,7 +8,7 @@ import { asError } from '../errors.ts';
 import type { Contract } from '../model/contract.ts';
 import { madeUpInputs } from './example-inputs.ts';
 import type { Deviation } from './deviation.ts';
-import { compareSessions, quickMs, timeSessions } from './measure-variants.ts';
+import { compareSessions, quickMs, timeSessions, type Example } from './measure-variants.ts';
 import type { Engine, EngineName, Session } from './engine.ts';
 import type { EngineSource, EngineSources } from './engines.ts';
 import type { MakeForms } from './made-forms.ts';
@@ -17,6 +17,7 @@ import type { Feeds } from './tensor.ts';
 import {
   isOf,
   type CandidateReport,
+  type LabelledFeeds,
   type MadeName,
   type PublishedForms,
   type RowTiming,
@@ -29,6 +30,7 @@ import {
 const GAIN_MIN = 1.05;
 const DIFFERENCE_MAX = 0.05;
 const AGREEMENT_MIN = 0.95;
+const ACCURACY_DROP_POINTS_MAX = 0.5;
 /** Rows that are timed, where the model takes more than one. */
 const ROWS = [1, 16];
 /** Slower engines than this may take seconds for what is to be found out. */
@@ -39,6 +41,11 @@ const NOTHING = new Uint8Array();
 const MADE_UP = 64;
 /** Fewer examples than this say too little of ranges. */
 const EXAMPLES_MIN = 32;
+/** More say no more of ranges: the others are judged by. */
+const RANGED_MAX = 256;
+/** Examples that a form is judged by in any case, and how long the others may take. */
+const JUDGED_MIN = 128;
+const JUDGED_MS = 5_000;
 
 /** A version to be served. */
 export interface VariantSubject {
@@ -132,15 +139,17 @@ class Trial {
   async #choose(engine: Engine): Promise<Choice> {
     const { choice, examples: provided, bytesMax = Infinity } = this.#parts;
     const { contract, onnx, recent } = this.#subject;
-    const rows = (await provided?.(contract)) ?? [];
-    const given = rows.length >= EXAMPLES_MIN ? rows : recent;
+    const rows = examplesIn((await provided?.(contract)) ?? []);
+    const given = rows.length >= EXAMPLES_MIN ? rows : examplesIn(recent);
     const enough = given.length >= EXAMPLES_MIN;
-    // Ranges from one half, outputs from the other: a form must not be judged by what it was made of.
-    const known = given.filter((_, index) => index % 2 === 0);
-    const unseen = given.filter((_, index) => index % 2 === 1);
+    // Ranges from some, half of them at most, and outputs from the others: a form must not be judged by what it was made of.
+    const stride = Math.max(2, Math.ceil(given.length / RANGED_MAX));
+    const known = given.filter((_, index) => index % stride === 0).map(({ feeds }) => feeds);
     const whys: string[] = [];
     const forms = choice === 'fp32' ? [] : await this.#made(enough ? known : [], bytesMax, whys);
     const plain: Loaded = { ...this.plain, session: await engine.load(onnx) };
+    const unseen = given.filter((_, index) => index % stride !== 0);
+    const judges = enough ? await inTime(unseen, plain.session) : examplesIn(this.#madeUp());
     const before = await this.#measuredBefore(engine);
     const accurate: Loaded[] = [];
     for (const candidate of this.#onEngines(forms, whys)) {
@@ -149,7 +158,7 @@ class Trial {
       let deviation: Deviation;
       try {
         if (timingsIn(before, loaded) === undefined && (await this.#isHopeless(plain, loaded, whys))) continue;
-        deviation = await compareSessions(plain.session, loaded.session, enough ? unseen : this.#madeUp());
+        deviation = await compareSessions(plain.session, loaded.session, judges);
       } catch (error) {
         whys.push(`${this.#nameOf(candidate)} cannot be run: ${asError(error).message}`);
         continue;
@@ -354,6 +363,19 @@ async function loadedOn(engine: Engine, candidate: Candidate, whys: string[]): P
   }
 }
 
+function examplesIn(given: readonly Feeds[] | LabelledFeeds): Example[] {
+  if ('rows' in given) return given.rows.map((feeds, index) => ({ feeds, label: given.labels[index] }));
+  return given.map((feeds) => ({ feeds, label: undefined }));
+}
+
+/** As many as are run in time, spread over all. */
+async function inTime(examples: readonly Example[], session: Session): Promise<readonly Example[]> {
+  if (examples.length <= JUDGED_MIN) return examples;
+  const affordable = Math.floor(JUDGED_MS / (await quickMs(session, examples[0]!.feeds)));
+  const count = Math.max(JUDGED_MIN, Math.min(examples.length, affordable));
+  return Array.from({ length: count }, (_, index) => examples[Math.floor((index * examples.length) / count)]!);
+}
+
 interface Verdict {
   isFaster: boolean;
   /** How many times as fast where it gains least. */
@@ -388,11 +410,12 @@ export function verdictOn(
 /** Why the outputs are too far apart, or undefined where they are not. */
 export function inaccuracy(
   name: string,
-  { difference, agreement }: Deviation,
+  { difference, agreement, accuracy }: Deviation,
   {
     differenceMax = DIFFERENCE_MAX,
     agreementMin = AGREEMENT_MIN,
-  }: Pick<VariantOptions, 'differenceMax' | 'agreementMin'>,
+    accuracyDropPointsMax = ACCURACY_DROP_POINTS_MAX,
+  }: Pick<VariantOptions, 'differenceMax' | 'agreementMin' | 'accuracyDropPointsMax'>,
 ): string | undefined {
   const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
   if (!(difference <= differenceMax)) {
@@ -400,6 +423,12 @@ export function inaccuracy(
   }
   if (agreement < agreementMin) {
     return `${name} agrees on the largest output in ${percent(agreement)} of rows, and ${percent(agreementMin)} are wanted`;
+  }
+  const { rows, float32, variant } = accuracy ?? { rows: 0, float32: 0, variant: 0 };
+  // In answers, which are whole: a share of a share is not exact.
+  const lost = Math.round((float32 - variant) * rows);
+  if (lost * 100 > accuracyDropPointsMax * rows) {
+    return `${name} loses ${((100 * lost) / rows).toFixed(2)} points of accuracy on ${rows} rows, and ${accuracyDropPointsMax} are allowed`;
   }
   return undefined;
 }

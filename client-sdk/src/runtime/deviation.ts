@@ -1,4 +1,5 @@
 import type { Tensor } from './tensor.ts';
+import type { AccuracyBeside } from './variant.ts';
 
 /** How far outputs are from those that they are compared with. */
 export interface Deviation {
@@ -6,6 +7,8 @@ export interface Deviation {
   difference: number;
   /** Share of rows whose largest value stays in its place. */
   agreement: number;
+  /** Where labels are known. */
+  accuracy?: AccuracyBeside;
 }
 
 /** Compares float outputs, runs after runs. */
@@ -53,6 +56,14 @@ export function placeOfLargest(values: ArrayLike<number>, start: number, width: 
   let place = 0;
   for (let i = 1; i < width; i++) if (values[start + i]! > values[start + place]!) place = i;
   return place;
+}
+
+/** Whether the first output of floats says the class: its largest value, or, of one value, whether it is above zero. */
+export function isRight(outputs: Record<string, Tensor>, label: number): boolean {
+  const values = Object.values(outputs).find(({ data }) => data instanceof Float32Array)?.data as
+    Float32Array | undefined;
+  if (values === undefined) return false;
+  return (values.length === 1 ? Number(values[0]! > 0) : placeOfLargest(values, 0, values.length)) === label;
 }
 
 /** The larger of two; no number is worse than any. */

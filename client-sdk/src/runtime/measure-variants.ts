@@ -1,5 +1,5 @@
 /** How fast forms of a model are on this machine, and how far their outputs are apart. */
-import { Deviations, type Deviation } from './deviation.ts';
+import { Deviations, isRight, type Deviation } from './deviation.ts';
 import type { Session } from './engine.ts';
 import { meanMs } from './serve-requests.ts';
 import type { RowTiming } from './variant.ts';
@@ -55,12 +55,34 @@ export async function quickMs(session: Session, feeds: Feeds): Promise<number> {
   return least;
 }
 
-/** Runs both on all examples and compares their float outputs. */
-export async function compareSessions(exact: Session, other: Session, examples: readonly Feeds[]): Promise<Deviation> {
+/** A row, with its class where that is known. */
+export interface Example {
+  feeds: Feeds;
+  label: number | undefined;
+}
+
+/** Runs both on all examples and compares their float outputs, and how often either is right. */
+export async function compareSessions(
+  exact: Session,
+  other: Session,
+  examples: readonly Example[],
+): Promise<Deviation> {
   const deviations = new Deviations();
-  for (const feeds of examples) deviations.add(await exact.run(copyOf(feeds)), await other.run(copyOf(feeds)));
+  const right = { labelled: 0, exact: 0, other: 0 };
+  for (const { feeds, label } of examples) {
+    const [before, after] = [await exact.run(copyOf(feeds)), await other.run(copyOf(feeds))];
+    deviations.add(before, after);
+    if (label === undefined) continue;
+    right.labelled += 1;
+    right.exact += Number(isRight(before, label));
+    right.other += Number(isRight(after, label));
+  }
   const { rows, agreeing, difference } = deviations;
-  return { difference, agreement: rows === 0 ? 1 : agreeing / rows };
+  const deviation = { difference, agreement: rows === 0 ? 1 : agreeing / rows };
+  if (right.labelled === 0) return deviation;
+  const share = (count: number): number => count / right.labelled;
+  const accuracy = { rows: right.labelled, float32: share(right.exact), variant: share(right.other) };
+  return { ...deviation, accuracy };
 }
 
 /** A run takes the buffers that it is given, so each gets its own. */

@@ -59,12 +59,23 @@ export interface VariantOptions {
   differenceMax?: number;
   /** Least share of rows whose largest output stays in its place. */
   agreementMin?: number;
+  /** Points of accuracy that may be lost on labelled examples: of a hundred right answers, so many. */
+  accuracyDropPointsMax?: number;
   /** Bytes that the form may have; a form that is larger is not taken. */
   bytesMax?: number;
   /** Whether requests are run together; int8-dynamic measures ranges over all rows of a run, so its rows have to run one by one. */
   batches?: boolean;
-  /** Rows of real data, in which ranges are measured and outputs compared; without it, what apps asked lately. */
-  examples?: (contract: Contract) => Promise<readonly Feeds[]>;
+  /**
+   * Rows of real data, in which ranges are measured and outputs compared; without it, what apps asked lately. Where their classes are known, so
+   * is accuracy: a few hundred at least, spread over the data, since of 100 rows one answer is a whole point.
+   */
+  examples?: (contract: Contract) => Promise<readonly Feeds[] | LabelledFeeds>;
+}
+
+/** Single rows with the class of each. */
+export interface LabelledFeeds {
+  rows: readonly Feeds[];
+  labels: ArrayLike<number>;
 }
 
 /** The form that serves, and why it was taken. */
@@ -89,6 +100,15 @@ export interface CandidateReport {
   runMs?: readonly RowTiming[];
   difference?: number;
   agreement?: number;
+  /** On examples that have labels. */
+  accuracy?: AccuracyBeside;
+}
+
+/** Shares of right answers, of float32 and of a form, on the same rows. */
+export interface AccuracyBeside {
+  rows: number;
+  float32: number;
+  variant: number;
 }
 
 export interface RowTiming {

@@ -6,35 +6,63 @@ const ROWS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 
 export const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
-/** Values by labels; a counter where it is only added to. */
-class Series {
-  readonly #values = new Map<string, number>();
+/** The series of one figure, by the values of its labels. Their text is made when somebody asks, not with each request. */
+class Series<T> {
+  readonly #names: readonly string[];
+  readonly #begin: () => T;
+  readonly #entries = new Map<string, { values: readonly string[]; entry: T }>();
 
-  add(labels: Labels, amount: number): void {
-    const key = keyOf(labels);
-    this.#values.set(key, (this.#values.get(key) ?? 0) + amount);
+  constructor(names: readonly string[], begin: () => T) {
+    this.#names = names;
+    this.#begin = begin;
   }
 
-  *lines(name: string): Generator<string> {
-    for (const [key, value] of this.#values) yield `${name}{${key}} ${value}`;
+  of(...values: readonly string[]): T {
+    const key = values.join('\0');
+    let known = this.#entries.get(key);
+    if (known === undefined) {
+      known = { values, entry: this.#begin() };
+      this.#entries.set(key, known);
+    }
+    return known.entry;
+  }
+
+  /** Each with its labels as text. */
+  *all(): Generator<[string, T]> {
+    for (const { values, entry } of this.#entries.values()) {
+      yield [keyOf(Object.fromEntries(this.#names.map((name, index) => [name, values[index]!]))), entry];
+    }
   }
 }
 
+class Counter {
+  readonly #series: Series<{ count: number }>;
+
+  constructor(...names: readonly string[]) {
+    this.#series = new Series(names, () => ({ count: 0 }));
+  }
+
+  add(...values: readonly string[]): void {
+    this.#series.of(...values).count += 1;
+  }
+
+  *lines(name: string): Generator<string> {
+    for (const [labels, { count }] of this.#series.all()) yield `${name}{${labels}} ${count}`;
+  }
+}
+
+/** Of each model. */
 class Histogram {
   readonly #bounds: readonly number[];
-  readonly #byLabels = new Map<string, { counts: number[]; sum: number; count: number }>();
+  readonly #series: Series<{ counts: number[]; sum: number; count: number }>;
 
   constructor(bounds: readonly number[]) {
     this.#bounds = bounds;
+    this.#series = new Series(['model'], () => ({ counts: bounds.map(() => 0), sum: 0, count: 0 }));
   }
 
-  observe(labels: Labels, value: number): void {
-    const key = keyOf(labels);
-    let entry = this.#byLabels.get(key);
-    if (entry === undefined) {
-      entry = { counts: this.#bounds.map(() => 0), sum: 0, count: 0 };
-      this.#byLabels.set(key, entry);
-    }
+  observe(model: string, value: number): void {
+    const entry = this.#series.of(model);
     const bucket = this.#bounds.findIndex((bound) => value <= bound);
     if (bucket >= 0) entry.counts[bucket]! += 1;
     entry.sum += value;
@@ -42,15 +70,15 @@ class Histogram {
   }
 
   *lines(name: string): Generator<string> {
-    for (const [key, { counts, sum, count }] of this.#byLabels) {
+    for (const [labels, { counts, sum, count }] of this.#series.all()) {
       let below = 0;
       for (const [index, bound] of this.#bounds.entries()) {
         below += counts[index]!;
-        yield `${name}_bucket{${key},le="${bound}"} ${below}`;
+        yield `${name}_bucket{${labels},le="${bound}"} ${below}`;
       }
-      yield `${name}_bucket{${key},le="+Inf"} ${count}`;
-      yield `${name}_sum{${key}} ${sum}`;
-      yield `${name}_count{${key}} ${count}`;
+      yield `${name}_bucket{${labels},le="+Inf"} ${count}`;
+      yield `${name}_sum{${labels}} ${sum}`;
+      yield `${name}_count{${labels}} ${count}`;
     }
   }
 }
@@ -73,33 +101,33 @@ export interface DoorFigures {
 }
 
 export class Metrics {
-  readonly #requests = new Series();
-  readonly #errors = new Series();
-  readonly #explanations = new Series();
+  readonly #requests = new Counter('model', 'protocol');
+  readonly #errors = new Counter('model', 'reason');
+  readonly #explanations = new Counter('model');
   readonly #latency = new Histogram(LATENCY_S);
   readonly #rows = new Histogram(ROWS);
   readonly #doors = new Map<string, () => DoorFigures>();
 
   /** A request that got its prediction, or did not. Only names of served models become labels: others are chosen by the asker. */
   request(model: string, protocol: 'http' | 'grpc'): void {
-    this.#requests.add({ model, protocol }, 1);
+    this.#requests.add(model, protocol);
   }
 
   error(model: string, reason: string): void {
-    this.#errors.add({ model, reason }, 1);
+    this.#errors.add(model, reason);
   }
 
   /** An explanation that was asked for. */
   explanation(model: string): void {
-    this.#explanations.add({ model }, 1);
+    this.#explanations.add(model);
   }
 
   latency(model: string, seconds: number): void {
-    this.#latency.observe({ model }, seconds);
+    this.#latency.observe(model, seconds);
   }
 
   run(model: string, rows: number): void {
-    this.#rows.observe({ model }, rows);
+    this.#rows.observe(model, rows);
   }
 
   /** What is read of a protocol when somebody asks. */

@@ -200,10 +200,11 @@ export class ServedModel {
 }
 
 function checkedInputs(specs: readonly TensorSpec[], given: readonly NamedTensor[]): Record<string, Tensor> {
-  const has = `it has ${specs.map((spec) => `'${spec.name}' ${showSpec(spec)}`).join(', ')}`;
   const extra = given.find(({ name }) => !specs.some((spec) => spec.name === name));
-  if (extra !== undefined)
-    throw new ServingError('wrong-input', `the model has no input ${quoted(extra.name)}; ${has}`);
+  if (extra !== undefined) {
+    const has = specs.map((spec) => `'${spec.name}' ${showSpec(spec)}`).join(', ');
+    throw new ServingError('wrong-input', `the model has no input ${quoted(extra.name)}; it has ${has}`);
+  }
   return Object.fromEntries(
     specs.map((spec) => {
       const tensor = given.find(({ name }) => name === spec.name);

@@ -119,48 +119,52 @@ export class Batcher {
       const taken = new Set(decision.run);
       this.#queue = this.#queue.filter((request) => !taken.has(request));
       this.#runs += 1;
-      void this.#run(decision.run).finally(() => {
+      void this.#run(decision.run, () => {
         this.#runs -= 1;
         this.#go();
       });
     }
   }
 
-  /** Ends every request, one way or the other. */
-  async #run(requests: readonly Request[]): Promise<void> {
-    const allowed = requests.filter(({ version, answer }) => {
-      try {
-        this.#parts.check(version);
-        return true;
-      } catch (error) {
-        answer.reject(error);
-        return false;
-      }
-    });
-    if (allowed.length === 0) return;
+  /** Ends every request, one way or the other. `onFree` hears when the runtime may have its next work: before these answers are written. */
+  async #run(requests: readonly Request[], onFree: () => void): Promise<void> {
+    const allowed = requests.filter((request) => this.#isAllowed(request));
+    let answers: readonly Answer[];
     try {
-      const predicted = this.#predict(allowed.map(({ inputs }) => inputs));
-      const { outputs, version } = await predicted;
-      const parts =
-        allowed.length === 1
-          ? [outputs]
-          : splitRows(
-              outputs,
-              allowed.map(({ rows }) => rows),
-            );
-      if (parts === undefined) throw new Error('an output has not one row for each that went in');
-      allowed.forEach(({ answer }, index) => answer.resolve({ outputs: parts[index]!, version }));
+      answers = await this.#predict(allowed);
     } catch (error) {
-      if (allowed.length === 1) return allowed[0]!.answer.reject(asServingError(error));
       // One of them may be to blame: each gets its own answer.
-      for (const request of allowed) await this.#run([request]);
+      if (allowed.length > 1) for (const request of allowed) await this.#run([request], () => {});
+      else allowed[0]?.answer.reject(asServingError(error));
+      return onFree();
+    }
+    onFree();
+    allowed.forEach(({ answer }, index) => answer.resolve(answers[index]!));
+  }
+
+  #isAllowed({ version, answer }: Request): boolean {
+    try {
+      this.#parts.check(version);
+      return true;
+    } catch (error) {
+      answer.reject(error);
+      return false;
     }
   }
 
-  #predict(requests: readonly Tensors[]): Promise<Answer> {
-    const inputs = joinRows(requests);
+  /** An answer for each, from one run. */
+  async #predict(requests: readonly Request[]): Promise<Answer[]> {
+    if (requests.length === 0) return [];
+    const inputs = joinRows(requests.map((request) => request.inputs));
     this.#parts.onRun?.(rowsOf(inputs) ?? 1);
-    return this.#parts.predict(inputs);
+    const { outputs, version } = await this.#parts.predict(inputs);
+    if (requests.length === 1) return [{ outputs, version }];
+    const parts = splitRows(
+      outputs,
+      requests.map(({ rows }) => rows),
+    );
+    if (parts === undefined) throw new Error('an output has not one row for each that went in');
+    return parts.map((part) => ({ outputs: part, version }));
   }
 }
 

@@ -25,32 +25,46 @@ export function checkHeaders(request: IncomingMessage, bytesMax: number): void {
   }
 }
 
-/** Reads a body of at most so many bytes, or fewer of JSON alone. Throws ServingError. */
-export async function readBody(request: IncomingMessage, bytesMax: number, budget: ByteBudget): Promise<Body> {
+/** Reads a body of at most so many bytes, or fewer of JSON alone. Throws ServingError. By events, because an iterator makes a dozen promises of a usual body. */
+export function readBody(request: IncomingMessage, bytesMax: number, budget: ByteBudget): Promise<Body> {
+  const { promise, resolve, reject } = Promise.withResolvers<Body>();
   const ownMax = bodyBytesMaxOf(request, bytesMax);
   const announced = request.headers['content-length'];
   const releases: (() => void)[] = [];
   const release = (): void => {
     for (const each of releases.splice(0)) each();
   };
-  try {
-    if (announced !== undefined) releases.push(budget.take(Number(announced)));
-    const chunks: Uint8Array[] = [];
-    let length = 0;
-    // Leaving the loop must not end the connection: the refusal goes over it.
-    for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>) {
-      length += chunk.length;
-      if (length > ownMax) throw tooLarge(request, bytesMax);
-      if (announced === undefined) releases.push(budget.take(chunk.length));
-      chunks.push(chunk);
-    }
-    return { bytes: chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length), release };
-  } catch (error) {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  const stop = (): void => void request.off('data', onData).off('end', onEnd).off('close', onClose);
+  const fail = (error: unknown): void => {
+    stop();
+    // The connection stays: the refusal goes over it.
+    request.pause();
     release();
-    throw error instanceof ServingError
-      ? error
-      : new ServingError('cancelled', 'the body ended too early', { cause: error });
-  }
+    reject(error);
+  };
+  const onData = (chunk: Uint8Array): void => {
+    length += chunk.length;
+    if (length > ownMax) return fail(tooLarge(request, bytesMax));
+    chunks.push(chunk);
+    if (announced === undefined) take(chunk.length);
+  };
+  const onEnd = (): void => {
+    stop();
+    resolve({ bytes: chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length), release });
+  };
+  const onClose = (): void => fail(new ServingError('cancelled', 'the body ended too early'));
+  const take = (bytes: number): void => {
+    try {
+      releases.push(budget.take(bytes));
+    } catch (error) {
+      fail(error);
+    }
+  };
+  request.on('data', onData).on('end', onEnd).on('close', onClose);
+  if (announced !== undefined) take(Number(announced));
+  return promise;
 }
 
 function tooLarge(request: IncomingMessage, bytesMax: number): ServingError {

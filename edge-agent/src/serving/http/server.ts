@@ -1,5 +1,7 @@
 /** The protocol over HTTP, with metrics and the page to try models on. */
+import { setMaxListeners } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { ByteBudget } from '../byte-budget.ts';
 import { asServingError, quoted, RETRY_AFTER_S, ServingError } from '../errors.ts';
 import { inferAs } from '../infer.ts';
@@ -18,6 +20,8 @@ const HEADERS = { 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-re
 const LINGER_MS = 1_000;
 /** How much of it at most: a sender that goes on regardless is left waiting for the rest of that time. */
 const LINGER_BYTES_MAX = 4 * 1024 * 1024;
+/** An answer of this size is sent as one piece. */
+const JOINED_BYTES = 65_536;
 /** A body of this size is cheaper to read than a new connection is to open. */
 const SMALL_BYTES = 65_536;
 
@@ -40,7 +44,13 @@ export async function serveHttp(models: ServedModels, options: HttpOptions): Pro
     bodyBytesMax,
     budget: new ByteBudget(Math.max(BYTES_IN_FLIGHT_MAX, bodyBytesMax)),
   };
-  const server = createServer({ maxHeaderSize: HEADER_BYTES_MAX, requestTimeout: limits.requestMs, noDelay: true });
+  const server = createServer({
+    maxHeaderSize: HEADER_BYTES_MAX,
+    requestTimeout: limits.requestMs,
+    noDelay: true,
+    // A connection without a request is closed by the time below; a time of its own would be set anew with each request.
+    keepAliveTimeout: 0,
+  });
   let [connections, underWay] = [0, 0];
   server.on('connection', (socket) => {
     connections += 1;
@@ -107,17 +117,11 @@ async function answerTo(request: IncomingMessage, context: Context): Promise<Htt
 
 async function infer(request: IncomingMessage, context: Context, model: string, version: string): Promise<HttpBody> {
   const { models, bodyBytesMax, budget } = context;
-  const given = new AbortController();
-  const { socket } = request;
-  socket.once('close', abort);
-  function abort(): void {
-    given.abort();
-  }
   let release = (): void => {};
   try {
     return await inferAs(
       models,
-      { model, version, protocol: 'http', signal: given.signal },
+      { model, version, protocol: 'http', signal: goneSignal(request.socket) },
       async () => {
         checkHeaders(request, bodyBytesMax);
         const body = await readBody(request, bodyBytesMax, budget);
@@ -128,8 +132,21 @@ async function infer(request: IncomingMessage, context: Context, model: string, 
     );
   } finally {
     release();
-    socket.off('close', abort);
   }
+}
+
+const gone = new WeakMap<Socket, AbortSignal>();
+
+/** Aborts when the connection closes; one for all requests that come over it. */
+function goneSignal(socket: Socket): AbortSignal {
+  const known = gone.get(socket);
+  if (known !== undefined) return known;
+  const closed = new AbortController();
+  // Requests may come before the ones ahead of them are answered, and each listens.
+  setMaxListeners(0, closed.signal);
+  socket.once('close', () => closed.abort());
+  gone.set(socket, closed.signal);
+  return closed.signal;
 }
 
 /** Not of the protocol: a path of our own. */
@@ -236,9 +253,11 @@ const json = (value: unknown): HttpBody => ({
 function send(response: ServerResponse, code: number, { headers, parts }: HttpBody): void {
   const length = parts.reduce((sum, part) => sum + part.length, 0);
   response.writeHead(code, { ...HEADERS, ...headers, 'Content-Length': length });
-  if (parts.length === 1 && response.req.method !== 'HEAD') return void response.end(parts[0]);
-  if (response.req.method !== 'HEAD') for (const part of parts) response.write(part);
-  response.end();
+  if (response.req.method === 'HEAD') return void response.end();
+  // Each write has its price; to copy a little is cheaper.
+  const pieces = length <= JOINED_BYTES ? [Buffer.concat(parts, length)] : parts;
+  for (const piece of pieces.slice(0, -1)) response.write(piece);
+  response.end(pieces.at(-1));
 }
 
 /** Answers with the protocol's error object; what is still to come of the body is thrown away for a moment and then cut off. */

@@ -19,9 +19,10 @@ export const SCRIPT: string = String.raw`
   const isImage = ({ inputs }) => inputs.length === 1 && inputs[0].datatype === 'FP32' && sizeOf(inputs[0]) === SIDE * SIDE;
 
   function facts(model) {
-    const measured = model.variant.candidates.map(({ name, engine, bytes, runMs = [], difference, published }) =>
+    const measured = model.variant.candidates.map(({ name, engine, bytes, runMs = [], difference, accuracy, published }) =>
       name + (engine === model.variant.engine ? ' ' : ' on ' + engine + ' ') + (bytes / 1000).toFixed(0) + ' kB' + runMs.map(({ rows, ms }) => ', ' + ms.toFixed(2) + ' ms for ' + rows).join('')
       + (difference === undefined ? '' : ', outputs differ by ' + (difference * 100).toFixed(2) + ' %')
+      + (accuracy === undefined ? '' : ', ' + (accuracy.variant * 100).toFixed(1) + ' % right where float32 has ' + (accuracy.float32 * 100).toFixed(1) + ' % of ' + accuracy.rows)
       + (published === undefined ? '' : ', published: ' + published));
     const tensors = (list) => list.map(({ name, datatype, shape }) => name + ' ' + datatype + '[' + shape.join(', ') + ']').join('; ');
     const rows = { version: String(model.version), variant: model.variant.name + ' on ' + model.variant.engine, because: model.variant.why, measured: measured.join('; ') || 'nothing',

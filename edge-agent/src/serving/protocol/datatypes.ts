@@ -48,9 +48,10 @@ const DATATYPES: Readonly<Record<string, Datatype>> = {
 /** From here on a half is infinite. */
 const HALF_END = 65_520;
 
+const NAMES: ReadonlyMap<string, string> = new Map(Object.entries(DATATYPES).map(([name, { dtype }]) => [dtype, name]));
+
 /** The protocol's name of a contract's element type; its own where the protocol, or the runtime, has none. */
-export const datatypeOf = (dtype: string): string =>
-  Object.entries(DATATYPES).find(([, known]) => known.dtype === dtype)?.[0] ?? dtype.toUpperCase();
+export const datatypeOf = (dtype: string): string => NAMES.get(dtype) ?? dtype.toUpperCase();
 
 /** `FP32[-1, 784]`. */
 export const showSpec = ({ dtype, dims }: TensorSpec): string => `${datatypeOf(dtype)}[${dims.join(', ')}]`;
