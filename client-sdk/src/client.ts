@@ -251,6 +251,7 @@ const variantsBy = ({ measured, ...parts }: VariantParts): Variants => ({
   },
   needsExamples: parts.choice !== 'fp32',
   isWanted: (name) => isOf(parts.choice, name),
+  isRun: (needs) => parts.engines.some(({ lacks }) => lacks?.(needs) === undefined),
 });
 
 /** What a form is chosen with, and where is kept what was measured. */

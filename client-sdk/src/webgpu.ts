@@ -2,7 +2,7 @@
 import { pageDevice } from './runtime/web-engines.ts';
 import { startPageWorker, type WebWorker } from './runtime/web-engine.ts';
 import { WorkerEngine } from './runtime/worker-engine.ts';
-import { UNKNOWN_GPU, type EngineSource } from './runtime/engines.ts';
+import { onnxRuntimeLacks, UNKNOWN_GPU, type EngineSource } from './runtime/engines.ts';
 
 interface Adapter {
   info: { vendor: string; architecture: string; device: string; description: string };
@@ -32,5 +32,6 @@ export const webGpu: EngineSource = {
     const names = [info?.vendor, info?.architecture, info?.device, info?.description].filter(Boolean);
     return `${names.length === 0 ? UNKNOWN_GPU : names.join(' ')}, ${pageDevice(threads)}`;
   },
+  lacks: onnxRuntimeLacks,
   computesInHalf: true,
 };

@@ -3,6 +3,8 @@ export { readModel, writeModel } from './onnx/file.ts';
 export { joinModel, layoutOf, parametersOf, splitModel } from './onnx/parameters.ts';
 export type { ParameterSpec, SplitModel, WeightLayout } from './onnx/parameters.ts';
 export { requireRunnable } from './onnx/runnable.ts';
+export { lackOf, needsOf, onnxRuntimeAbilities } from './onnx/needs.ts';
+export type { ModelNeeds, RuntimeAbilities } from './onnx/needs.ts';
 export { contractOf } from './onnx/contract.ts';
 export type { ModelContract, TensorSpec } from './onnx/contract.ts';
 export type { ModelProto, NodeProto, TensorProto } from './onnx/gen/onnx/onnx_pb.ts';

@@ -8,6 +8,7 @@ import {
   type EngineSource,
 } from '@commonweight/client-sdk';
 import { createRequire } from 'node:module';
+import { tfjsLacks } from './training/engines/tfjs/quantized.ts';
 
 const start = startThread('training/engines/tfjs/prediction-worker', import.meta.url);
 let found: Promise<string | undefined> | undefined;
@@ -21,6 +22,7 @@ export const tfjs: EngineSource = {
   open: (options) => new WorkerEngine('tfjs', start, options),
   whyNot: () => (found ??= probeIn(import.meta.url, 'training/engines/tfjs/prediction-probe-process')),
   device: (threads) => (runsOnGpu() ? gpuDeviceName(threads) : deviceName(threads)),
+  lacks: tfjsLacks,
 };
 
 /** Its package for GPUs is taken first, where it is installed. */

@@ -14,3 +14,4 @@ export * from './wire/grid.ts';
 export * from './wire/deltas.ts';
 export * from './wire/grpc-methods.ts';
 export * from './wire/histograms.ts';
+export * from './wire/needs.ts';

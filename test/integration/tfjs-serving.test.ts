@@ -4,6 +4,9 @@ import { connect, type Client, type ConnectOptions } from '@commonweight/client-
 import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
 import { contractOf, mlp, readModel, writeModel } from '@commonweight/core';
 import { tfjs } from '@commonweight/edge-agent/tfjs';
+import { create } from '@bufbuild/protobuf';
+import { openVariantList, VariantMeasurementSchema } from '@commonweight/proto';
+import { verifyEd25519 } from '../../client-sdk/src/trust/ed25519.ts';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { Engines } from '../../client-sdk/src/runtime/engines.ts';
 import { madeUpInputs } from '../../client-sdk/src/runtime/example-inputs.ts';
@@ -42,7 +45,7 @@ beforeAll(async () => {
     grpc: '127.0.0.1:0',
     http: '127.0.0.1:0',
   });
-  for (const [name, onnx] of Object.entries({ digits, still: digits, hard }))
+  for (const [name, onnx] of Object.entries({ digits, still: digits, published: digits, hard }))
     await coordinator.service.importModel(name, onnx);
 });
 afterEach(async () => {
@@ -115,6 +118,31 @@ test('a model and forms that it cannot compute are left aside by auto, and said 
   const int8 = await (await client({ engine: 'tfjs', variant: { choice: 'int8' } })).model('still');
   expect(int8.variant).toMatchObject({ name: 'fp32', engine: 'tfjs' });
   expect(int8.variant.why).toMatch(/^int8-dynamic cannot be loaded by tfjs: tfjs computes float32 alone, /);
+});
+
+test('published forms whose needs it does not meet are neither fetched nor loaded, and each says what it lacks', async () => {
+  const { service } = coordinator;
+  const forms = ['int8-dynamic', 'int8-blocks', 'fp16'] as const;
+  await service.makeVariants('published', 1, { forms, accuracyDropPointsMax: 0.5 });
+  const signed = (await service.getVariants('published', 1))!;
+  const list = openVariantList(signed, service.publicKey, verifyEd25519);
+  for (const { name: form, digest } of list.variants) {
+    const measurement = create(VariantMeasurementSchema, { data: 'rows', examples: 64n, difference: 0, agreement: 1 });
+    await service.reportVariant({ model: 'published', version: 1, form, digest, measurement });
+  }
+  const { variant } = await (await client({ engine: 'tfjs', variant: { choice: 'auto' } })).model('published');
+  expect(variant).toMatchObject({ name: 'fp32', engine: 'tfjs' });
+  expect(variant.why).toBe(
+    'int8-dynamic needs DynamicQuantizeLinear, which tfjs does not have; ' +
+      'int8-blocks needs MatMulNBits of com.microsoft, which tfjs does not have; ' +
+      'fp16 needs float16, which tfjs does not have',
+  );
+  expect(variant.candidates.map(({ name, lacks }) => [name, lacks])).toEqual([
+    ['fp32', undefined],
+    ['int8-dynamic', 'DynamicQuantizeLinear'],
+    ['int8-blocks', 'MatMulNBits of com.microsoft'],
+    ['fp16', 'float16'],
+  ]);
 });
 
 interface Answer {

@@ -95,6 +95,12 @@ test('a form goes from made to published when its accuracy is known, and an app 
     ['int8-dynamic', 'made'],
     ['int8-blocks', 'made'],
   ]);
+  // What each form needs was read off its own graph.
+  expect(made[1]!['needs']).toMatchObject({ operatorSets: [{ domain: '' }] });
+  expect(made[2]!['needs']).toMatchObject({
+    operatorSets: [{ domain: '' }, { domain: 'com.microsoft', version: 1 }],
+    operators: expect.arrayContaining(['Relu', 'com.microsoft:MatMulNBits']) as string[],
+  });
   const before = await digitsFor('int8');
   // Nothing is published yet, so the app made its own.
   expect(before.variant.candidates.map(({ name, published }) => [name, published])).toEqual([

@@ -2,6 +2,7 @@ import { openModelLink, verifyEd25519, type ModelLink } from '@commonweight/clie
 import { parseVariantPolicy } from '@commonweight/coordinator';
 import { calibrationMethods, readModel } from '@commonweight/core';
 import {
+  needsFromWire,
   openManifest,
   openVariantList,
   VariantState,
@@ -147,12 +148,13 @@ function say(manifest: Manifest, list: VariantList | undefined, options: Options
     STATES[variant.state] ?? '?',
     variant.size === 0n ? '' : bytes(Number(variant.size)),
     digestOf(variant).slice(0, 16),
+    needsIn(variant),
     accuracyOf(variant),
     `${variant.why}${calibrationOf(variant)}`,
   ]);
-  const float32 = ['fp32', 'published', bytes(size), '', '', 'the version as it was committed'];
+  const float32 = ['fp32', 'published', bytes(size), '', '', '', 'the version as it was committed'];
   output.say(
-    `${model} version ${version}\n${table(['form', 'state', 'size', 'digest', 'accuracy', 'because'], [float32, ...rows])}`,
+    `${model} version ${version}\n${table(['form', 'state', 'size', 'digest', 'needs', 'accuracy', 'because'], [float32, ...rows])}`,
     {},
   );
 }
@@ -171,6 +173,16 @@ const accuracyOf = ({ measurement }: Variant): string => {
   const accuracy = measurement?.accuracy;
   return accuracy === undefined ? '' : `${percent(accuracy.variant)} (fp32 ${percent(accuracy.float32)})`;
 };
+
+/** Operator sets, and of those beyond the standard the operators. */
+const needsIn = ({ needs }: Variant): string =>
+  (needs?.operatorSets ?? [])
+    .map(({ domain, version }) => {
+      if (domain === '') return `ONNX ${version}`;
+      const own = needs!.operators.filter((name) => name.startsWith(`${domain}:`));
+      return `${domain} ${version} (${own.map((name) => name.slice(domain.length + 1)).join(', ')})`;
+    })
+    .join(', ');
 
 const calibrationOf = ({ calibration }: Variant): string =>
   calibration === undefined
@@ -191,6 +203,7 @@ const recordOf = (variant: Variant): object => {
     digest: digestOf(variant),
     ...(measurement === undefined ? {} : { measuredOn: data, examples, difference, agreement }),
     ...(accuracy === undefined ? {} : { accuracyFp32: accuracy.float32, accuracy: accuracy.variant }),
+    ...(variant.needs === undefined ? {} : { needs: needsFromWire(variant.needs) }),
     ...(variant.calibration === undefined
       ? {}
       : {

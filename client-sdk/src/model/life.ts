@@ -1,3 +1,4 @@
+import type { ModelNeeds } from '@commonweight/core';
 import type { ReleaseCache } from '../cache/release-cache.ts';
 import type { Backoff } from '../connection/backoff.ts';
 import type { ModelLink } from '../connection/model-link.ts';
@@ -55,6 +56,8 @@ export interface Variants {
   needsExamples: boolean;
   /** Whether a form that is published may be chosen at all. */
   isWanted(name: PublishableName): boolean;
+  /** Whether any engine here has what a form needs. */
+  isRun(needs: ModelNeeds): boolean;
 }
 
 export interface ModelParts {

@@ -59,7 +59,7 @@ export class Loader {
     const { crypto, emitter, link, pin, variants } = this.#life;
     if (variants?.needsExamples !== true) return undefined;
     try {
-      return await publishedForms(release, { link, pin, crypto, isWanted: (name) => variants.isWanted(name) });
+      return await publishedForms(release, { link, pin, crypto, variants });
     } catch (error) {
       emitter.emit('error', asError(error));
       return undefined;

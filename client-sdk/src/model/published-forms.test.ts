@@ -33,6 +33,9 @@ function manifest(version: number): SignedManifest {
   return create(SignedManifestSchema, { manifest: bytes, signature, publicKey });
 }
 
+const plain = { irVersion: 8, operatorSets: [{ domain: '', version: 17 }], operators: ['Conv'], elementTypes: [] };
+const needs = { ...plain, operatorSets: [...plain.operatorSets, { domain: 'com.microsoft', version: 1 }] };
+
 /** A list of one form in each state, of a version. */
 function listOf(version: number, changes: { model?: string; of?: SignedManifest } = {}): Uint8Array {
   const { model = 'm', of = manifest(version) } = changes;
@@ -40,6 +43,8 @@ function listOf(version: number, changes: { model?: string; of?: SignedManifest 
   const variants = [
     { ...variant, name: 'int8-dynamic', state: VariantState.PUBLISHED, why: 'loses nothing' },
     { ...variant, name: 'int8-blocks', state: VariantState.WITHHELD, why: 'loses much' },
+    { ...variant, name: 'int4-blocks', state: VariantState.PUBLISHED, why: 'loses little', needs },
+    { ...variant, name: 'int8-static', state: VariantState.PUBLISHED, why: 'loses less', needs: plain },
     { ...variant, name: 'fp16', state: VariantState.PUBLISHED, why: 'is not wanted here' },
     { ...variant, name: 'of-tomorrow', state: VariantState.PUBLISHED, why: 'is not known here' },
   ];
@@ -69,20 +74,32 @@ async function taken(
     watchModel: () => () => {},
     close: () => Promise.resolve(),
   };
-  return publishedForms(release, { link, pin, crypto, isWanted: (name) => name !== 'fp16' });
+  return publishedForms(release, {
+    link,
+    pin,
+    crypto,
+    variants: {
+      isWanted: (name) => name !== 'fp16',
+      isRun: ({ operatorSets }) => operatorSets.every(({ domain }) => domain === ''),
+    },
+  });
 }
 
-test('published forms are fetched, withheld ones are named, and what is not known here is left', async () => {
+test('published forms are fetched, withheld ones are named, and what is not known, not wanted or run by nothing here is left', async () => {
   let downloads = 0;
   const forms = await taken(
     () => Promise.resolve(signed(listOf(2))),
     () => void downloads++,
   );
   expect(forms).toEqual({
-    forms: [{ name: 'int8-dynamic', why: 'loses nothing', onnx: form }],
+    forms: [
+      { name: 'int8-dynamic', why: 'loses nothing', onnx: form },
+      { name: 'int8-static', why: 'loses less', onnx: form, needs: plain },
+    ],
     withheld: new Map([['int8-blocks', 'loses much']]),
+    unfit: [{ name: 'int4-blocks', why: 'loses little', bytes: 100, needs }],
   });
-  expect(downloads).toBe(1);
+  expect(downloads).toBe(2);
 });
 
 test('where there is no list, or nobody who could be asked, there are no forms', async () => {

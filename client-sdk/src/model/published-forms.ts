@@ -1,5 +1,6 @@
 import {
   equalBytes,
+  needsFromWire,
   openVariantList,
   SignatureError,
   signedBytes,
@@ -10,16 +11,17 @@ import {
 import type { ModelLink } from '../connection/model-link.ts';
 import { TransportError, TrustError } from '../errors.ts';
 import type { TrustCrypto } from '../platform/platform.ts';
-import { isPublishable, type PublishableName, type PublishedForms } from '../runtime/variant.ts';
+import { isPublishable, type PublishedForms } from '../runtime/variant.ts';
 import type { KeyPin } from '../trust/key-pin.ts';
 import type { Release } from '../trust/release.ts';
+import type { Variants } from './life.ts';
 
 interface Sources {
   link: ModelLink;
   pin: KeyPin;
   crypto: TrustCrypto;
-  /** Others are not fetched. */
-  isWanted(name: PublishableName): boolean;
+  /** Who is to choose: what that would not take is not fetched. */
+  variants: Pick<Variants, 'isWanted' | 'isRun'>;
 }
 
 const NOTHING: PublishedForms = { forms: [], withheld: new Map() };
@@ -30,19 +32,24 @@ const NOTHING: PublishedForms = { forms: [], withheld: new Map() };
  */
 export async function publishedForms(
   release: Release,
-  { link, pin, crypto, isWanted }: Sources,
+  { link, pin, crypto, variants: chooser }: Sources,
 ): Promise<PublishedForms> {
   try {
     const signed = await link.getVariants?.(release.model, release.version);
     if (signed === undefined) return NOTHING;
     const { variants } = await opened(release, signed, pin, crypto);
     const withheld = variants.filter(({ state }) => state === VariantState.WITHHELD);
-    const forms = [];
-    for (const { name, state, why, digest, size } of variants) {
-      if (state !== VariantState.PUBLISHED || !isPublishable(name) || !isWanted(name)) continue;
-      forms.push({ name, why, onnx: await link.download(digest, Number(size)) });
+    const [forms, unfit] = [[] as PublishedForms['forms'][number][], [] as (PublishedForms['unfit'] & {})[number][]];
+    for (const { name, state, why, digest, size, needs: said } of variants) {
+      if (state !== VariantState.PUBLISHED || !isPublishable(name) || !chooser.isWanted(name)) continue;
+      const needs = said === undefined ? undefined : needsFromWire(said);
+      if (needs !== undefined && !chooser.isRun(needs)) unfit.push({ name, why, needs, bytes: Number(size) });
+      else {
+        const onnx = await link.download(digest, Number(size));
+        forms.push({ name, why, onnx, ...(needs === undefined ? {} : { needs }) });
+      }
     }
-    return { forms, withheld: new Map(withheld.map(({ name, why }) => [name, why])) };
+    return { forms, withheld: new Map(withheld.map(({ name, why }) => [name, why])), unfit };
   } catch (error) {
     if (error instanceof TransportError) return NOTHING;
     throw error;

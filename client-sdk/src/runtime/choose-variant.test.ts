@@ -2,7 +2,7 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { contractOf, mlp, quantizeModel, readModel, writeModel } from '@commonweight/core';
+import { contractOf, mlp, needsOf, quantizeModel, readModel, writeModel, type ModelNeeds } from '@commonweight/core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { madeUpInputs } from './example-inputs.ts';
 import { chooseVariant, inaccuracy, verdictOn } from './choose-variant.ts';
@@ -281,6 +281,55 @@ test('a float16 form that is not published is made for engines that compute in i
   const withheld = { forms: [], withheld: new Map([['fp16', 'loses 3.00 points of accuracy']]) };
   const without = await chooseVariant({ ...subject, published: withheld }, { ...parts, choice: 'auto' });
   expect(without.candidates.map(({ name }) => name)).not.toContain('fp16');
+});
+
+test('a form is tried on engines that have what it needs, and each other says what it lacks', async () => {
+  const lacks = ({ operators }: ModelNeeds): string | undefined => operators.find((name) => name.includes('NBits'));
+  const loads: number[] = [];
+  const bare: EngineSource = {
+    ...web,
+    name: 'ort-dml',
+    lacks,
+    open: (options) => {
+      const engine = web.open(options);
+      const load: Engine['load'] = (bytes) => (loads.push(bytes.length), engine.load(bytes));
+      return Object.assign(Object.create(engine) as typeof engine, {
+        name: 'ort-dml',
+        load,
+        runtime: () => engine.runtime(),
+        close: () => engine.close(),
+      });
+    },
+  };
+  const needs = needsOf(readModel(four));
+  const form = { name: 'int4-blocks', why: 'loses little', needs } as const;
+  const parts = {
+    ...machine,
+    measurements: inMemory(),
+    choice: 'int4',
+    differenceMax: 0.3,
+    agreementMin: 0.5,
+  } as const;
+  const offered = { forms: [{ ...form, onnx: four }], withheld: new Map<string, string>() };
+  const { name, candidates } = await chooseVariant(
+    { ...subject, published: offered },
+    { ...parts, engines: [cpu, bare] },
+  );
+  expect(name).toBe('int4-blocks');
+  const lack = { engine: 'ort-dml', lacks: 'com.microsoft:MatMulNBits' };
+  expect(candidates).toMatchObject([
+    { name: 'fp32' },
+    { engine: 'ort-cpu', agreement: expect.any(Number) as number },
+    lack,
+  ]);
+  // Only one machine has nothing else: what it could not run was not even fetched.
+  const alone = { forms: [], withheld: new Map<string, string>(), unfit: [{ ...form, bytes: four.length }] };
+  expect(await chooseVariant({ ...subject, published: alone }, { ...parts, engines: [bare] })).toMatchObject({
+    name: 'fp32',
+    why: 'int4-blocks needs com.microsoft:MatMulNBits, which ort-dml does not have',
+    candidates: [{ name: 'fp32' }, { ...lack, bytes: four.length, published: 'loses little' }],
+  });
+  expect(loads).not.toContain(four.length);
 });
 
 test('what cannot be tried leaves float32, and says why', async () => {

@@ -3,6 +3,7 @@
  * One is taken where it is not slower than float32 on the first engine at any number of rows that was timed, fits the memory, and gives nearly the same
  * outputs. Speed is timed once for all versions of a family; outputs are compared for every version, because they hang on its weights.
  */
+import type { ModelNeeds } from '@commonweight/core';
 import { asError } from '../errors.ts';
 import type { Contract } from '../model/contract.ts';
 import { madeUpInputs } from './example-inputs.ts';
@@ -32,6 +33,8 @@ const AGREEMENT_MIN = 0.95;
 const ROWS = [1, 16];
 /** Slower engines than this may take seconds for what is to be found out. */
 const PATIENCE = 4;
+/** Of a form that was not fetched. */
+const NOTHING = new Uint8Array();
 /** Made-up examples that outputs are compared on, where there are no others. */
 const MADE_UP = 64;
 /** Fewer examples than this say too little of ranges. */
@@ -69,6 +72,8 @@ export interface ChooserParts extends VariantOptions {
 interface Candidate {
   report: CandidateReport;
   onnx: Uint8Array;
+  /** What it needs of an engine, where somebody says so. */
+  needs?: ModelNeeds;
 }
 
 interface Loaded extends Candidate {
@@ -138,7 +143,7 @@ class Trial {
     const plain: Loaded = { ...this.plain, session: await engine.load(onnx) };
     const before = await this.#measuredBefore(engine);
     const accurate: Loaded[] = [];
-    for (const candidate of this.#onEngines(forms)) {
+    for (const candidate of this.#onEngines(forms, whys)) {
       const loaded = await loadedOn(engine, candidate, whys);
       if (loaded === undefined) continue;
       let deviation: Deviation;
@@ -173,16 +178,30 @@ class Trial {
     return { candidate: this.plain, why: [...whys, ...verdicts.map(({ why }) => why)].join('; ') };
   }
 
-  /** Each form on each engine, but for the one that all are compared with. Float32 that was not asked for, or is too large, is none. */
-  #onEngines(forms: readonly Candidate[]): Candidate[] {
+  /**
+   * Each form on each engine that has what it needs, but for the one that all are compared with. Float32 that was not asked for, or is too
+   * large, is none.
+   */
+  #onEngines(forms: readonly Candidate[], whys: string[]): Candidate[] {
     const { bytesMax = Infinity, engines } = this.#parts;
     const mayBePlain = !this.#isAskedFor && this.plain.onnx.length <= bytesMax;
-    const candidates = engines.flatMap((source, index) => [
-      ...(mayBePlain && index > 0 ? [on(source, this.plain)] : []),
-      ...forms.filter((form) => this.#isFor(source, form)).map((form) => on(source, form)),
-    ]);
-    this.reports.push(...candidates.map(({ report }) => report));
-    return candidates;
+    return engines.flatMap((source, index) => {
+      const candidates = [
+        ...(mayBePlain && index > 0 ? [on(source, this.plain)] : []),
+        ...forms.filter((form) => this.#isFor(source, form)).map((form) => on(source, form)),
+      ];
+      this.reports.push(...candidates.map(({ report }) => report));
+      return candidates.filter((candidate) => this.#isRunBy(source, candidate, whys));
+    });
+  }
+
+  /** Whether an engine has what a form needs; what it lacks is reported. */
+  #isRunBy({ name: engine, lacks }: EngineSource, { report, needs }: Candidate, whys: string[]): boolean {
+    const lack = needs === undefined ? undefined : lacks?.(needs);
+    if (lack === undefined) return true;
+    report.lacks = lack;
+    whys.push(`${report.name} needs ${lack}, which ${engine} does not have`);
+    return false;
   }
 
   /** Float16 that nobody published is for engines that compute in it: others turn it into float32 first. */
@@ -217,14 +236,23 @@ class Trial {
     const { engine } = this.plain.report;
     const candidates = (published?.forms ?? [])
       .filter(({ name }) => isOf(choice, name))
-      .map(({ name, why, onnx }): Candidate => ({
+      .map(({ name, why, onnx, needs }): Candidate => ({
         report: { name, engine, bytes: onnx.length, published: why },
         onnx,
+        ...(needs === undefined ? {} : { needs }),
       }));
+    const unfit = (published?.unfit ?? []).filter(({ name }) => isOf(choice, name));
+    for (const { name, why, bytes, needs } of unfit) {
+      const report: CandidateReport = { name, engine, bytes, published: why };
+      this.reports.push(report);
+      this.#isRunBy(engines[0], { report, onnx: NOTHING, needs }, whys);
+    }
     const withheld = [...(published?.withheld ?? [])].filter(([name]) => choice === 'auto' || name.startsWith(choice));
     for (const [name, why] of withheld) whys.push(`${name} is withheld: ${why}`);
     const isSettled = (name: VariantName): boolean =>
-      withheld.some(([each]) => each === name) || candidates.some(({ report }) => report.name === name);
+      withheld.some(([each]) => each === name) ||
+      unfit.some((form) => form.name === name) ||
+      candidates.some(({ report }) => report.name === name);
     const isUseful: Readonly<Record<MadeName, boolean>> = {
       'int8-dynamic': true,
       'int8-static': examples.length > 0,
@@ -305,9 +333,9 @@ class Trial {
 }
 
 /** A form as it would be on an engine. */
-function on({ name: engine }: EngineSource, { report, onnx }: Candidate): Candidate {
+function on({ name: engine }: EngineSource, { report, ...form }: Candidate): Candidate {
   const { name, bytes, published } = report;
-  return { report: { name, engine, bytes, ...(published === undefined ? {} : { published }) }, onnx };
+  return { report: { name, engine, bytes, ...(published === undefined ? {} : { published }) }, ...form };
 }
 
 const timingsIn = (

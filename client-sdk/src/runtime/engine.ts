@@ -7,6 +7,8 @@ export type EngineName = 'ort-cpu' | 'ort-cuda' | 'ort-webgpu' | 'ort-dml' | 'or
 export interface Session {
   /** The buffers of the feeds are handed over: they cannot be used afterwards. */
   run(feeds: Record<string, TypedTensor>): Promise<Record<string, TypedTensor>>;
+  /** Milliseconds of one run, the mean of so many; without the way to where it runs and back, where there is one. */
+  time?(feeds: Record<string, TypedTensor>, runs: number): Promise<number>;
   release(): Promise<void>;
 }
 

@@ -1,4 +1,4 @@
-import { contractOf, mlp, readModel, writeModel } from '@commonweight/core';
+import { contractOf, mlp, needsOf, onnxRuntimeAbilities, readModel, writeModel } from '@commonweight/core';
 import { expect, test } from 'vitest';
 import { ModelError } from '../errors.ts';
 import { whyNot } from './engine-probe.ts';
@@ -70,3 +70,33 @@ test('what one engine answers, another answers too, and each is opened with its 
   await engines.close();
   await expect(engines.load(onnx)).rejects.toThrow('the client is closed');
 }, 120_000);
+
+/** A small model that is written for these sets, in this format of files. */
+function writtenFor(sets: Readonly<Record<string, number>>, irVersion: number): Uint8Array {
+  const model = readModel(writeModel(mlp({ inputs: 3, hidden: [2], outputs: 2, seed: 1 })));
+  const [set] = model.opsetImport;
+  const opsetImport = Object.entries(sets).map(([domain, version]) => ({ ...set!, domain, version: BigInt(version) }));
+  return writeModel({ ...model, irVersion: BigInt(irVersion), opsetImport });
+}
+
+test.each(nodeEngines.filter(({ name }) => name === 'ort-cpu' || name === 'ort-web'))(
+  '$name has the operator sets that it is said to have, and no newer ones',
+  async (source) => {
+    const engine = source.open({ threads: 1 });
+    const { irVersion, operatorSets } = onnxRuntimeAbilities;
+    try {
+      const newest = writtenFor(operatorSets, irVersion);
+      expect(source.lacks!(needsOf(readModel(newest)))).toBeUndefined();
+      await (await engine.load(newest)).release();
+      for (const [domain, version] of Object.entries(operatorSets)) {
+        const newer = writtenFor({ ...operatorSets, [domain]: version + 1 }, irVersion);
+        await expect(engine.load(newer)).rejects.toThrow();
+      }
+      const newer = writtenFor({ ...operatorSets, '': operatorSets['']! + 1 }, irVersion);
+      expect(source.lacks!(needsOf(readModel(newer)))).toBe(`operator set ${operatorSets['']! + 1} of ONNX`);
+      await expect(engine.load(writtenFor(operatorSets, irVersion + 1))).rejects.toThrow();
+    } finally {
+      await engine.close();
+    }
+  },
+);

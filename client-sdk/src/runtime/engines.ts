@@ -1,4 +1,5 @@
 /** Which engines a client runs models with. */
+import { lackOf, onnxRuntimeAbilities, type ModelNeeds } from '@commonweight/core';
 import { ModelError } from '../errors.ts';
 import type { Engine, EngineName, Session } from './engine.ts';
 
@@ -13,11 +14,16 @@ export interface EngineSource {
   whyNot(): Promise<string | undefined>;
   /** What it runs on, in words, the GPU and its driver among them: speeds that were measured hold for that. */
   device(threads: number): Promise<string> | string;
+  /** What it lacks of what a model needs, in words; undefined where it has all. Without this, all is tried. */
+  lacks?(needs: ModelNeeds): string | undefined;
   /** It computes in float16 where a model does, so that this may be faster on it. */
   computesInHalf?: true;
   /** Never faster than the others: only for where none of them works. */
   isFallback?: true;
 }
+
+/** Of every engine that is ONNX Runtime. */
+export const onnxRuntimeLacks = (needs: ModelNeeds): string | undefined => lackOf(needs, onnxRuntimeAbilities);
 
 /** At least one. */
 export type EngineSources = readonly [EngineSource, ...EngineSource[]];

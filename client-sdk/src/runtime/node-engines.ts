@@ -1,7 +1,7 @@
 /** The engines that Node may have. */
 import { cpus } from 'node:os';
 import { whyNot, type NativeEngine } from './engine-probe.ts';
-import type { EngineSource, EngineSources } from './engines.ts';
+import { onnxRuntimeLacks, type EngineSource, type EngineSources } from './engines.ts';
 import { ownGpuNames } from './gpu-names.ts';
 import { NodeWebEngine, OrtEngine } from './ort-engine.ts';
 
@@ -19,6 +19,7 @@ const native = (engine: NativeEngine, of: Pick<EngineSource, 'computesInHalf'> =
   open: (options) => new OrtEngine({ ...options, engine }),
   whyNot: () => whyNot(engine),
   device: engine === 'ort-cpu' ? deviceName : gpuDeviceName,
+  lacks: onnxRuntimeLacks,
 });
 
 const web: EngineSource = {
@@ -36,6 +37,7 @@ const web: EngineSource = {
     }
   },
   device: deviceName,
+  lacks: onnxRuntimeLacks,
   isFallback: true,
 };
 

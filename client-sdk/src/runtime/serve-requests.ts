@@ -1,5 +1,6 @@
 import type { EngineName, Session } from './engine.ts';
 import type { WorkerReply, WorkerRequest, WorkerResult } from './messages.ts';
+import type { TypedTensor } from './tensor.ts';
 
 /** What a worker runs models by. */
 export interface SessionMaker {
@@ -24,6 +25,12 @@ export function serveRequests({ name, create }: SessionMaker): Perform {
     }
   };
 
+  function loaded(number: number): Session {
+    const session = sessions.get(number);
+    if (session === undefined) throw new Error('the session was released');
+    return session;
+  }
+
   async function perform(request: WorkerRequest): Promise<WorkerResult> {
     switch (request.kind) {
       case 'about':
@@ -34,11 +41,10 @@ export function serveRequests({ name, create }: SessionMaker): Perform {
         sessions.set(sessionsMade, session);
         return { session: sessionsMade };
       }
-      case 'run': {
-        const session = sessions.get(request.session);
-        if (session === undefined) throw new Error('the session was released');
-        return { outputs: await session.run(request.feeds) };
-      }
+      case 'run':
+        return { outputs: await loaded(request.session).run(request.feeds) };
+      case 'time':
+        return { ms: await meanMs(loaded(request.session), request.feeds, request.runs) };
       case 'release': {
         const session = sessions.get(request.session);
         sessions.delete(request.session);
@@ -52,6 +58,13 @@ export function serveRequests({ name, create }: SessionMaker): Perform {
       }
     }
   }
+}
+
+/** Milliseconds of a run, the mean of so many one after the other. */
+export async function meanMs(session: Session, feeds: Record<string, TypedTensor>, runs: number): Promise<number> {
+  const startMs = performance.now();
+  for (let run = 0; run < runs; run++) await session.run(feeds);
+  return (performance.now() - startMs) / runs;
 }
 
 const buffersOf = (result: WorkerResult): ArrayBuffer[] =>

@@ -1,3 +1,4 @@
+import type { ModelNeeds } from '@commonweight/core';
 import type { Contract } from '../model/contract.ts';
 import type { EngineName } from './engine.ts';
 import type { Feeds } from './tensor.ts';
@@ -29,12 +30,22 @@ export type VariantChoice = 'auto' | 'fp32' | 'int8' | 'int4' | 'fp16';
 export const isOf = (choice: VariantChoice, name: PublishableName): boolean =>
   choice === 'auto' || name.startsWith(choice);
 
+/** A form that was published. */
+export interface PublishedForm {
+  name: PublishableName;
+  /** What was measured of it, in words. */
+  why: string;
+  /** Undefined where the coordinator does not say it. */
+  needs?: ModelNeeds;
+}
+
 /** What the coordinator says of a version's forms. */
 export interface PublishedForms {
-  /** Each with what was measured of it, in words. */
-  forms: readonly { name: PublishableName; why: string; onnx: Uint8Array }[];
+  forms: readonly (PublishedForm & { onnx: Uint8Array })[];
   /** Forms that lose too much, with the reason. */
   withheld: ReadonlyMap<string, string>;
+  /** Forms that no engine here can run, which were not fetched. */
+  unfit?: readonly (PublishedForm & { bytes: number; needs: ModelNeeds })[];
 }
 
 /** Which form is wanted, and what it must keep to. */
@@ -72,6 +83,8 @@ export interface CandidateReport {
   bytes: number;
   /** What was measured of it before it was published; without it, the form was made here. */
   published?: string;
+  /** Why it was not even tried: what the engine lacks of what it needs. */
+  lacks?: string;
   /** Milliseconds of a run where little comes between, by the number of rows. */
   runMs?: readonly RowTiming[];
   difference?: number;

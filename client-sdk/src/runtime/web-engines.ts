@@ -1,5 +1,5 @@
 /** The engine that every browser has. */
-import type { EngineSource } from './engines.ts';
+import { onnxRuntimeLacks, type EngineSource } from './engines.ts';
 import { WebEngine } from './web-engine.ts';
 
 interface Navigator {
@@ -14,6 +14,7 @@ export const wasmInPage: EngineSource = {
   open: (options) => new WebEngine(options),
   whyNot: () => Promise.resolve(undefined),
   device: pageDevice,
+  lacks: onnxRuntimeLacks,
 };
 
 /** What a page may know of its machine. */

@@ -44,15 +44,17 @@ export class WorkerEngine implements Engine {
     const { session } = reply as { session: number };
     // Another worker numbers its sessions from 1 again: the number would be another model's.
     const worker = this.#worker;
+    const ask = (request: WorkerRequest & { feeds: Record<string, TypedTensor> }): Promise<WorkerResult> => {
+      if (this.#worker !== worker) throw new WorkerLostError('the inference worker ended, and the model with it');
+      const buffers = Object.values(request.feeds).flatMap(({ data }) =>
+        ArrayBuffer.isView(data) ? [data.buffer as ArrayBuffer] : [],
+      );
+      return this.#ask(request, [...new Set(buffers)]);
+    };
     return {
-      run: async (feeds) => {
-        if (this.#worker !== worker) throw new WorkerLostError('the inference worker ended, and the model with it');
-        const buffers = Object.values(feeds).flatMap(({ data }) =>
-          ArrayBuffer.isView(data) ? [data.buffer as ArrayBuffer] : [],
-        );
-        const answer = await this.#ask({ kind: 'run', session, feeds }, [...new Set(buffers)]);
-        return (answer as { outputs: Record<string, TypedTensor> }).outputs;
-      },
+      run: async (feeds) =>
+        ((await ask({ kind: 'run', session, feeds })) as { outputs: Record<string, TypedTensor> }).outputs,
+      time: async (feeds, runs) => ((await ask({ kind: 'time', session, feeds, runs })) as { ms: number }).ms,
       release: async () => {
         if (this.#worker === worker && worker !== undefined) await this.#ask({ kind: 'release', session });
       },

@@ -22,7 +22,8 @@ import { NORMS_MAX, stepNormOf, worseThan, wrongStep } from '../round/gates.ts';
 import type { PendingCandidate, RoundEvent, RoundState } from '../round/round.ts';
 import type { BlobRecord, Commit, ReceiptRecord, Store } from '../store/store.ts';
 import type { Counters } from './counters.ts';
-import { committedReceipt, countedReceipt, rejectedReceipt } from './receipts.ts';
+import { inBatches } from './in-batches.ts';
+import { committedReceipt, countedReceipt, rejectedReceipt, type ReceiptSubject } from './receipts.ts';
 import { meansOf, ofTask, type Counted } from './round-sum.ts';
 import { countedBy, measuredBy, type RoundWork } from './round-work.ts';
 import { fromHex } from './task-work.ts';
@@ -66,6 +67,8 @@ interface OutcomeWorld {
   nowMs(): number;
   /** The date, for people to read. */
   dateMs(): number;
+  /** Resolves after a time. */
+  sleep(ms: number): Promise<void>;
 }
 
 type CandidateDraft = Pick<Candidate, 'totalWeight' | 'contributionsDigest' | 'metrics' | 'stepNorm'> & {
@@ -117,11 +120,11 @@ export class Outcomes {
   }
 
   /** A round's own work becomes a version. */
-  #version(
+  async #version(
     { base, collected, counters }: Closed,
     draft: CandidateDraft,
     made: { blobs: readonly BlobRecord[]; updates: PendingCandidate['updates']; round: number; candidate?: Candidate },
-  ): Outcome {
+  ): Promise<Outcome> {
     const { registry, signer, nowMs, dateMs } = this.#world;
     const { config, strategy, sum } = this.#work.training!;
     const { weights, memory, rounding, totalWeight, contributionsDigest, metrics, stepNorm } = draft;
@@ -145,10 +148,9 @@ export class Outcomes {
     });
     const { version } = next.version;
     const retained = candidate === undefined ? sum.retained(collected.keys()) : undefined;
-    const receipts = updates.map(({ agentId, updateId }) => {
-      const subject = { updateId: fromHex(updateId), task: this.#task, round };
-      return { agentId, record: committedReceipt(signer, subject, version) };
-    });
+    const receipts = await signedFor(updates, { task: this.#task, round }, this.#world, (subject) =>
+      committedReceipt(signer, subject, version),
+    );
     return {
       event: { type: 'Published', nowMs: nowMs(), version, agents: clientsOf(updates, config.evaluators) },
       commit: {
@@ -211,15 +213,15 @@ export class Outcomes {
   }
 
   /** What a gate refused is recorded, its updates end, and the task goes on from the champion. */
-  #refused(
+  async #refused(
     { base, counters }: Closed,
     { number, round, why }: Candidate,
     { commit, updates }: { commit: Outcome['commit']; updates: PendingCandidate['updates'] },
-  ): Outcome {
+  ): Promise<Outcome> {
     return {
       event: { type: 'Refused', nowMs: this.#world.nowMs() },
       commit,
-      receipts: endedBy(this.#world.signer, this.#task, { round, updates }, 'gate'),
+      receipts: await endedBy(this.#world, this.#task, { round, updates }, 'gate'),
       counters: {
         candidatesRefused: (counters.candidatesRefused ?? 0) + 1,
         updatesRejected: counters.updatesRejected + updates.length,
@@ -253,30 +255,26 @@ export class Outcomes {
     const why = worseThan(base, own, gate);
     const { signer } = this.#world;
     // Their reports are counted either way.
-    const counted = updatesOf(collected).map(({ agentId, updateId }) => {
-      const subject = { updateId: fromHex(updateId), task: this.#task, round: state.round };
-      return { agentId, record: countedReceipt(signer, subject) };
-    });
-    const outcome =
-      why === undefined
-        ? this.#version(
-            closed,
-            { ...judged, weights: open.weights, memory: open.memory, rounding: open.rounding },
-            {
-              blobs: [],
-              updates: pending.updates,
-              round: Number(judged.round),
-              candidate: { ...judged, why: passedWords(base.metrics[gate.name], own.metrics[gate.name], gate.name) },
-            },
-          )
-        : this.#refused(
-            closed,
-            { ...judged, why },
-            {
-              commit: { candidate: candidateRecord(signer, { ...judged, state: CandidateState.REFUSED, why }) },
-              updates: pending.updates,
-            },
-          );
+    const counted = await this.#counted(updatesOf(collected), state.round);
+    const outcome = await (why === undefined
+      ? this.#version(
+          closed,
+          { ...judged, weights: open.weights, memory: open.memory, rounding: open.rounding },
+          {
+            blobs: [],
+            updates: pending.updates,
+            round: Number(judged.round),
+            candidate: { ...judged, why: passedWords(base.metrics[gate.name], own.metrics[gate.name], gate.name) },
+          },
+        )
+      : this.#refused(
+          closed,
+          { ...judged, why },
+          {
+            commit: { candidate: candidateRecord(signer, { ...judged, state: CandidateState.REFUSED, why }) },
+            updates: pending.updates,
+          },
+        ));
     return { ...outcome, receipts: [...outcome.receipts, ...counted] };
   }
 
@@ -301,6 +299,12 @@ export class Outcomes {
         number: BigInt(last + 1),
       },
     });
+  }
+
+  /** The receipts of reports. */
+  #counted(reports: PendingCandidate['updates'], round: number): Promise<AgentReceipt[]> {
+    const { signer } = this.#world;
+    return signedFor(reports, { task: this.#task, round }, this.#world, (subject) => countedReceipt(signer, subject));
   }
 
   /** What agents measured or counted, in a record of its own. */
@@ -333,10 +337,7 @@ export class Outcomes {
     return {
       event: { type: 'Published', nowMs: nowMs(), version, agents: updates.map(({ agentId }) => agentId) },
       commit: { result, ...(blob === undefined ? {} : { blobs: [blob] }) },
-      receipts: updates.map(({ agentId, updateId }) => {
-        const subject = { updateId: fromHex(updateId), task: this.#task, round };
-        return { agentId, record: countedReceipt(signer, subject) };
-      }),
+      receipts: await this.#counted(updates, round),
       counters: { updatesAccepted: counters.updatesAccepted + updates.length, metrics: evaluation.metrics },
       base,
       candidate: undefined,
@@ -345,17 +346,34 @@ export class Outcomes {
   }
 }
 
+type SigningWorld = Pick<OutcomeWorld, 'signer' | 'sleep'>;
+
 /** The receipts of a candidate's updates where it is no version. */
 export const endedBy = (
-  signer: Signer,
+  world: SigningWorld,
   task: string,
   { round, updates }: { round: bigint; updates: PendingCandidate['updates'] },
   refusal: 'gate' | 'stale-round',
-): AgentReceipt[] =>
-  updates.map(({ agentId, updateId }) => {
-    const subject = { updateId: fromHex(updateId), task, round: Number(round) };
-    return { agentId, record: rejectedReceipt(signer, subject, refusal) };
-  });
+): Promise<AgentReceipt[]> =>
+  signedFor(updates, { task, round: Number(round) }, world, (subject) =>
+    rejectedReceipt(world.signer, subject, refusal),
+  );
+
+/** A receipt for each update of a round. */
+async function signedFor(
+  updates: PendingCandidate['updates'],
+  of: Pick<ReceiptSubject, 'task' | 'round'>,
+  world: SigningWorld,
+  sign: (subject: ReceiptSubject) => ReceiptRecord,
+): Promise<AgentReceipt[]> {
+  const receipts: AgentReceipt[] = [];
+  await inBatches(
+    updates,
+    ({ agentId, updateId }) => void receipts.push({ agentId, record: sign({ ...of, updateId: fromHex(updateId) }) }),
+    () => world.sleep(0),
+  );
+  return receipts;
+}
 
 const updatesOf = (collected: Collected): PendingCandidate['updates'] =>
   [...collected]

@@ -41,6 +41,7 @@ import type { RoundKey } from '../store/shares.ts';
 import type { CandidateRecord, Commit, ReceiptRecord, Store, TaskRecord } from '../store/store.ts';
 import { noCounts, properMetrics, type Counters } from './counters.ts';
 import type { Fleet } from './fleet.ts';
+import { inBatches } from './in-batches.ts';
 import { Invitations, type Champion } from './invitations.ts';
 import { endedBy, Outcomes, type AgentReceipt, type Collected } from './outcomes.ts';
 import { takePart, type Folding, type Part, type PartRefusals } from './parts.ts';
@@ -239,7 +240,7 @@ export class TaskDriver implements TaskWork {
     const event = { type: 'Rebased', nowMs: this.#world.nowMs(), version } as const;
     const { state, effects } = step(this.#state, event, this.#work.policy);
     const abandoned = effects.filter(({ type }) => type === 'AbandonRound').length;
-    const dropped = this.#dropped(version);
+    const dropped = await this.#dropped(version);
     const receipts = dropped.receipts.map(({ record }) => record);
     await this.#saveCounting({ roundsAbandoned: this.#counters.roundsAbandoned + abandoned }, state, {
       ...commit,
@@ -247,17 +248,17 @@ export class TaskDriver implements TaskWork {
       round: { task: this.task, round: state.round, open: false },
     });
     if (abandoned > 0) this.#tellOver(this.#state.round, awaited(this.#state));
-    this.#tellEnds(dropped.receipts);
     this.#state = state;
     this.#base = base;
     this.#candidate = undefined;
     this.#startSum();
     this.#world.log(`${this.task}: goes on from version ${version}`);
     this.#world.changed(this.task);
+    await this.#tellEnds(dropped.receipts);
   }
 
   /** What waits for a verdict is no child of what the model goes on from. */
-  #dropped(version: number): { candidate?: CandidateRecord; receipts: readonly AgentReceipt[] } {
+  async #dropped(version: number): Promise<{ candidate?: CandidateRecord; receipts: readonly AgentReceipt[] }> {
     const pending = this.#state.candidate;
     if (pending === undefined || this.#candidate === undefined) return { receipts: [] };
     const { signer } = this.#world;
@@ -265,7 +266,12 @@ export class TaskDriver implements TaskWork {
     const why = `the model went on from version ${version}`;
     return {
       candidate: candidateRecord(signer, { ...candidate, state: CandidateState.DROPPED, why }),
-      receipts: endedBy(signer, this.task, { round: candidate.round, updates: pending.updates }, 'stale-round'),
+      receipts: await endedBy(
+        this.#world,
+        this.task,
+        { round: candidate.round, updates: pending.updates },
+        'stale-round',
+      ),
     };
   }
 
@@ -332,7 +338,7 @@ export class TaskDriver implements TaskWork {
     return this.#enqueue(async () => {
       // It may have been invited between saying so and now.
       if (!this.#world.fleet.isReady(agentId)) return;
-      if (awaits(this.#state, agentId)) this.#invite([agentId]);
+      if (awaits(this.#state, agentId)) await this.#invite([agentId]);
       else if (this.#mayInvite) await this.#step(this.#tick());
     });
   }
@@ -608,16 +614,20 @@ export class TaskDriver implements TaskWork {
     this.#shared?.reset();
   }
 
-  #invite(cohort: readonly string[]): void {
+  #invite(cohort: readonly string[]): Promise<void> {
     const state = this.#state;
     invariant(state.phase === 'Collecting', 'agents are invited while a round collects');
-    for (const agentId of cohort) {
+    return this.#forEach(cohort, (agentId) => {
       this.#world.fleet.setReady(agentId, false);
       const leftMs = trainingEndMs(state, agentId) - this.#world.nowMs();
       const { message, bytes } = this.#invitations.of(agentId, state, this.#champion, leftMs);
       this.addBytes('down', bytes);
       this.#world.fleet.send(agentId, message);
-    }
+    });
+  }
+
+  #forEach<Item>(items: Iterable<Item>, work: (item: Item) => void): Promise<void> {
+    return inBatches(items, work, () => this.#world.sleep(0));
   }
 
   get #champion(): Champion {
@@ -739,15 +749,15 @@ export class TaskDriver implements TaskWork {
     this.#candidate = outcome.candidate;
     this.#startSum();
     if (outcome.release !== undefined) this.#world.announce(this.config.model, outcome.release);
-    this.#tellEnds(outcome.receipts);
+    await this.#tellEnds(outcome.receipts);
     this.#world.log(`${this.task}: ${outcome.log}`);
     await this.#follow();
     await this.#step(this.#tick());
   }
 
-  #tellEnds(receipts: readonly AgentReceipt[]): void {
+  #tellEnds(receipts: readonly AgentReceipt[]): Promise<void> {
     const { fleet, signer } = this.#world;
-    for (const { agentId, record } of receipts) fleet.send(agentId, receiptMessage(signer, record));
+    return this.#forEach(receipts, ({ agentId, record }) => fleet.send(agentId, receiptMessage(signer, record)));
   }
 
   /** How long the round has been open. */

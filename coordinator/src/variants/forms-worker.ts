@@ -2,6 +2,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import {
   joinModel,
+  needsOf,
   QuantizeError,
   quantizeModel,
   readModel,
@@ -20,10 +21,8 @@ port.postMessage(forms.map((name) => attempt(model, name)));
 
 function attempt(float32: ModelProto, name: VariantForm): MadeForm {
   try {
-    return {
-      name,
-      onnx: writeModel(quantizeModel(float32, variantForms[name], ranges === undefined ? {} : { ranges }).model),
-    };
+    const made = quantizeModel(float32, variantForms[name], ranges === undefined ? {} : { ranges }).model;
+    return { name, onnx: writeModel(made), needs: needsOf(made) };
   } catch (error) {
     if (error instanceof QuantizeError) return { name, refused: error.message };
     throw error;

@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads';
-import type { Range } from '@commonweight/core';
+import type { ModelNeeds, Range } from '@commonweight/core';
 import type { VariantForm } from './forms.ts';
 
 /** A version, and the forms that it is to have. */
@@ -11,8 +11,8 @@ export interface FormsJob {
   ranges?: ReadonlyMap<string, Range>;
 }
 
-/** A form as an ONNX file, or why there is none. */
-export type MadeForm = { name: VariantForm } & ({ onnx: Uint8Array } | { refused: string });
+/** A form as an ONNX file and what that needs of a runtime, or why there is none. */
+export type MadeForm = { name: VariantForm } & ({ onnx: Uint8Array; needs: ModelNeeds } | { refused: string });
 
 /** Makes forms in a thread of its own: seconds of arithmetic would hold up the event loop. Throws what the worker failed of, or the signal's reason. */
 export function makeForms(job: FormsJob, signal: AbortSignal): Promise<MadeForm[]> {

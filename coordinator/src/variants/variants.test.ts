@@ -5,6 +5,7 @@ import {
   calibrationGraph,
   Calibrator,
   logistic,
+  needsOf,
   QuantizeError,
   quantizeModel,
   rangesIn,
@@ -14,6 +15,7 @@ import {
 } from '@commonweight/core';
 import {
   histogramsToWire,
+  needsFromWire,
   openVariantList,
   VariantState,
   type SignedVariantList,
@@ -79,6 +81,7 @@ test('the forms of a version are what the quantizer makes of it, signed with the
     expect(variant).toMatchObject({ state: VariantState.MADE, why: 'not measured yet' });
     const { data } = await service.readBlob(variant.digest, 0, Number(variant.size));
     expect(Buffer.from(sha256(data))).toEqual(Buffer.from(variant.digest));
+    expect(needsFromWire(variant.needs!)).toEqual(needsOf(readModel(data)));
     expect(Buffer.from(data)).toEqual(Buffer.from(writeModel(quantizeModel(readModel(float32), form).model)));
   }
 });

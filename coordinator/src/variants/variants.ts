@@ -3,6 +3,7 @@ import { calibrationGraph, keptRangesOf, QuantizeError, weightsFromBytes, type R
 import {
   equalBytes,
   ManifestSchema,
+  needsToWire,
   SignedVariantListSchema,
   VariantListSchema,
   VariantSchema,
@@ -293,13 +294,11 @@ function variantOf(form: MadeForm, calibration: StaticRanges['calibration']): Va
   const { name } = form;
   if ('refused' in form) return create(VariantSchema, { name, state: VariantState.REFUSED, why: form.refused });
   const { digest, data } = blobOf(form.onnx);
-  const size = BigInt(data.length);
-  if (calibration === undefined) return create(VariantSchema, { name, digest, size });
+  const made = { name, digest, size: BigInt(data.length), needs: needsToWire(form.needs) };
+  if (calibration === undefined) return create(VariantSchema, made);
   const { agents, examples, method } = calibration;
   return create(VariantSchema, {
-    name,
-    digest,
-    size,
+    ...made,
     calibration: { agents: BigInt(agents), examples: BigInt(examples), method },
   });
 }

@@ -32,7 +32,8 @@ const elemTypes: ReadonlyMap<string, number> = new Map(
   Object.entries(TensorProto_DataType).map(([name, code]) => [name.toLowerCase(), code]),
 );
 
-const dtypeNames: ReadonlyMap<number, string> = new Map([...elemTypes].map(([name, code]) => [code, name]));
+/** Names of element types in a contract, by ONNX's code. */
+export const elemTypeNames: ReadonlyMap<number, string> = new Map([...elemTypes].map(([name, code]) => [code, name]));
 
 /** ONNX's code of an element type by its name in a contract. */
 export function elemTypeOf(dtype: string): number {
@@ -45,7 +46,7 @@ function specOf({ name, type }: ValueInfoProto): TensorSpec {
   }
   const { elemType, shape } = type.value.value;
   const dims = (shape?.dim ?? []).map(({ value }) => (value.case === 'dimValue' ? Number(value.value) : -1));
-  const dtype = dtypeNames.get(elemType) ?? 'undefined';
+  const dtype = elemTypeNames.get(elemType) ?? 'undefined';
   if (!dims.some((size, axis) => axis > 0 && size < 0)) return { name, dtype, dims };
   const symbols = (shape?.dim ?? []).map(({ value }) => (value.case === 'dimParam' ? value.value : ''));
   return { name, dtype, dims, symbols };

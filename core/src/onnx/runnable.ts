@@ -3,8 +3,7 @@ import { graphOf, opsetOf } from './file.ts';
 import type { ModelProto, NodeProto } from './gen/onnx/onnx_pb.ts';
 
 /** What ONNX Runtime 1.30 loads: operator sets that it promises, and versions of the file format. */
-const OPSETS: readonly [number, number] = [7, 26];
-const IR_VERSION_MAX = 13;
+export const runtimeLimits = { opsetMin: 7, opsetMax: 26, irVersionMax: 13 } as const;
 /** Operator sets that it has besides the standard one. */
 const DOMAINS: readonly string[] = [
   '',
@@ -18,22 +17,26 @@ const DOMAINS: readonly string[] = [
 /** The field of a model's local functions, which this reader leaves alone. */
 const FUNCTIONS = 25;
 
+/** True where the file brings operators of its own. */
+export const definesFunctions = (model: ModelProto): boolean =>
+  model.$unknown?.some(({ no }) => no === FUNCTIONS) === true;
+
 /** Throws OnnxError where no device could run the model, whatever is in it. */
 export function requireRunnable(model: ModelProto): void {
   const version = opsetOf(model);
-  const [least, most] = OPSETS;
+  const { opsetMin: least, opsetMax: most, irVersionMax } = runtimeLimits;
   // A graph may do without the standard operators.
   if (version !== 0 && (version < least || version > most)) {
     throw new OnnxError(
       `the model uses ONNX operator set ${version}, and the runtime takes ${least} to ${most}; export it for 17`,
     );
   }
-  if (model.irVersion > BigInt(IR_VERSION_MAX)) {
+  if (model.irVersion > BigInt(irVersionMax)) {
     throw new OnnxError(
-      `the file is of ONNX format ${model.irVersion}, and the runtime reads up to ${IR_VERSION_MAX}; write it with an older version of the onnx package`,
+      `the file is of ONNX format ${model.irVersion}, and the runtime reads up to ${irVersionMax}; write it with an older version of the onnx package`,
     );
   }
-  if (model.$unknown?.some(({ no }) => no === FUNCTIONS) === true) return;
+  if (definesFunctions(model)) return;
   const foreign = graphOf(model).node.find(({ domain }: NodeProto) => !DOMAINS.includes(domain));
   if (foreign === undefined) return;
   throw new OnnxError(

@@ -8,7 +8,7 @@ import {
 } from '@commonweight/client-sdk';
 import {
   AgentService,
-  CHUNK_BYTES_MAX,
+  UPLOAD_CHUNK_BYTES,
   type GetUpdateStatusResponse,
   type Hello,
   type SubmitUpdateResponse,
@@ -76,8 +76,8 @@ export class GrpcAgentLink implements AgentLink {
     const answer = stream.response.finally(() => (answered = true));
     // The answer may come early, with a refusal; it is awaited at the end.
     answer.catch(() => undefined);
-    for (let offset = from; offset < payload.length && !answered; offset += CHUNK_BYTES_MAX) {
-      const data = payload.subarray(offset, offset + CHUNK_BYTES_MAX);
+    for (let offset = from; offset < payload.length && !answered; offset += UPLOAD_CHUNK_BYTES) {
+      const data = payload.subarray(offset, offset + UPLOAD_CHUNK_BYTES);
       await stream.write({ offset: BigInt(offset), data, ...(offset === from ? { header } : {}) });
     }
     return answered ? answer : stream.finish();

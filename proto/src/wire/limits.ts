@@ -1,5 +1,7 @@
 /** Bytes of one chunk of a blob or an update; below the 1 MB payload limit of a stock NATS server. */
 export const CHUNK_BYTES_MAX: number = 512 * 1024;
+/** Bytes of an update in one message over gRPC: of each upload that waits a part of a message may be kept, and there are as many as agents. */
+export const UPLOAD_CHUNK_BYTES: number = 64 * 1024;
 /** Bytes of one message on any link: a chunk and its header. */
 export const MESSAGE_BYTES_MAX: number = 1024 * 1024 - 4096;
 /** Weights up to this size travel inside the assignment, which saves small models a download. */

@@ -11,13 +11,12 @@ import {
 } from '@commonweight/core';
 import { EngineError } from '../../engine.ts';
 import type { Tensor, TfLibrary } from './operator.ts';
+import { isQuantizedOperator } from './quantized.ts';
 import { tensorOf } from './tensor-of.ts';
 import { constantIn, TfjsGraph, type Scope } from './tfjs-graph.ts';
 
 /** Shapes of inputs that a graph is kept for: as many as a serving endpoint makes batches of by default. They share the weights. */
 const GRAPHS_MAX = 32;
-/** Operators of quantized forms. Some could be computed here, with nothing gained. */
-const QUANTIZED = /Quantize|^QLinear|^QGemm$|^(?:MatMul|Conv)Integer|NBits$/;
 /** Element types, in a contract's words, that inputs and outputs may be of. */
 const DTYPES: readonly string[] = ['float', 'bool', 'int8', 'int16', 'int32', 'int64', 'uint8'];
 
@@ -98,7 +97,7 @@ export class TfjsPrediction implements Session {
 }
 
 function requireComputable({ graph }: ModelProto, { inputs, outputs }: ModelContract): void {
-  const quantized = graph!.node.find(({ opType }) => QUANTIZED.test(opType));
+  const quantized = graph!.node.find(({ opType }) => isQuantizedOperator(opType));
   if (quantized !== undefined) {
     throw new EngineError(
       `tfjs computes float32 alone, and this is a quantized form (${quantized.opType} of node '${quantized.name}'); ort-cpu runs it`,
