@@ -21,6 +21,7 @@ const benches: Record<string, () => Promise<Bench>> = {
   aggregate: () => import('./aggregate.ts'),
   asynchronous: () => import('./asynchronous.ts'),
   encodings: () => import('./encodings.ts'),
+  'few-bits': () => import('./few-bits.ts'),
   fleet: () => import('./fleet.ts'),
   import: () => import('./import.ts'),
   infer: () => import('./infer.ts'),

@@ -3,24 +3,11 @@ import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { LoadedGraphs, loadDataset, LocalTrainer, openEngine, subset, type Dataset } from '@commonweight/edge-agent';
-import {
-  addRanges,
-  cnn,
-  joinModel,
-  parsePlan,
-  quantizeModel,
-  rangesIn,
-  readModel,
-  splitModel,
-  writeModel,
-  type ModelProto,
-  type TrainingPlan,
-  type WeightBits,
-} from '@commonweight/core';
+import { loadDataset } from '@commonweight/edge-agent';
+import { rangesIn, readModel, writeModel } from '@commonweight/core';
 import { afterAll, expect, test } from 'vitest';
 import { adminOf } from '../support/admin.ts';
-import { accuracyOf, examplesOf, outputsOf } from '../support/digit-models.ts';
+import { fewBits, firstOf, rightOn, smallCnn } from '../support/few-bits.ts';
 import { freePort } from '../support/free-port.ts';
 import { commonweight, listening, temporaryFolder, until, type Program } from '../support/processes.ts';
 
@@ -31,58 +18,12 @@ afterAll(async () => {
   await rm(folder, { recursive: true });
 });
 
-const small = (): ModelProto =>
-  cnn({ height: 28, width: 28, channels: 1, filters: [8, 16], kernel: 3, dense: 32, outputs: 10, seed: 1 });
-
-const first = (data: Dataset, count: number): Dataset =>
-  subset(
-    data,
-    Array.from({ length: count }, (_, index) => index),
-  );
-
-async function rightOn(model: ModelProto, data: Dataset): Promise<number> {
-  const { inputs, labels } = examplesOf(data, 0, data.examples);
-  const outputs = await outputsOf(model, inputs, [data.examples, 1, 28, 28]);
-  return accuracyOf([...outputs.values()][0]!, labels);
-}
-
 test('with weights of 3 and of 2 bits, a CNN that was trained for them loses less than one that was not', async () => {
-  const train = first(await loadDataset('mnist'), 3000);
-  const held = first(await loadDataset('mnist?split=test'), 1000);
-  const graphs = new LoadedGraphs(await openEngine('ort-cpu', { threads: 1 }), 2);
-  const trainer = new LocalTrainer(train, graphs);
-  const { graph, weights } = splitModel(addRanges(small()));
-  const plan = (more: object): TrainingPlan =>
-    parsePlan({
-      loss: 'cross-entropy',
-      optimizer: { name: 'sgd', learningRate: 0.1 },
-      epochs: 1,
-      batchSize: 32,
-      ...more,
-    });
-  const trained = async (from: Float32Array, own: TrainingPlan, seed: bigint): Promise<Float32Array> =>
-    (await trainer.train({ graph, weights: from, plan: own, seed })).weights;
-  const version = (own: Float32Array): ModelProto => readModel(joinModel(readModel(graph), own));
-  const base = await trained(weights, plan({ epochs: 2 }), 1n);
-  const slow = { optimizer: { name: 'sgd', learningRate: 0.05 } };
-  // Both learn as long; only one knows of the rounding of weights. Ranges are kept the same way in both.
-  const plain = version(await trained(base, plan({ ...slow, quantizationAware: { activations: 8 } }), 2n));
-  const float = await rightOn(plain, held);
-  const found: Record<string, { after: number; aware: number }> = {};
-  for (const bits of [3, 2] as const satisfies readonly WeightBits[]) {
-    const aware = version(
-      await trained(base, plan({ ...slow, quantizationAware: { weights: bits, activations: 8 } }), 2n),
-    );
-    const coded = async (model: ModelProto): Promise<number> =>
-      await rightOn(quantizeModel(model, 'static-int8', { ranges: rangesIn(model)!, weightBits: bits }).model, held);
-    found[`${bits} bits`] = { after: await coded(plain), aware: await coded(aware) };
-  }
-  await graphs.release();
-  console.log(`right on held-out digits: float32 ${float}; ${JSON.stringify(found)}`);
+  const { float32, byBits } = await fewBits();
   // Measured: 1 to 2 points with 3 bits, about 20 with 2.
-  expect(found['3 bits']!.aware).toBeGreaterThan(found['3 bits']!.after);
-  expect(found['2 bits']!.aware).toBeGreaterThan(found['2 bits']!.after + 0.08);
-  expect(found['3 bits']!.aware).toBeGreaterThan(float - 0.02);
+  expect(byBits[3].trainedFor).toBeGreaterThan(byBits[3].without);
+  expect(byBits[2].trainedFor).toBeGreaterThan(byBits[2].without + 0.08);
+  expect(byBits[3].trainedFor).toBeGreaterThan(float32 - 0.02);
 }, 300_000);
 
 test('ranges travel from agents into each version, and the static form needs no data any more', async () => {
@@ -100,7 +41,7 @@ test('ranges travel from agents into each version, and the static form needs no 
   const [file, config, exported, coded] = ['model.onnx', 'task.json', 'version.onnx', 'coded.onnx'].map((name) =>
     join(folder, name),
   );
-  writeFileSync(file!, writeModel(small()));
+  writeFileSync(file!, writeModel(smallCnn()));
   expect(await run('model', 'import', file!, '--name', 'digits', '--keep-ranges', ...at)).toMatchObject({ code: 0 });
   await run('model', 'export', 'digits', exported!, ...at);
   expect(await run('model', 'quantize', exported!, '--form', 'static-int8', '--out', coded!)).toEqual({
@@ -129,7 +70,7 @@ test('ranges travel from agents into each version, and the static form needs no 
     expect({ min: Math.round(min * 100), isAbove: max > 0.1 }).toEqual({ min: 0, isAbove: true });
   const made = await run('model', 'quantize', exported!, '--form', 'static-int8', '--out', coded!, '--json');
   expect(made.code).toBe(0);
-  const held = first(await loadDataset('mnist?split=test'), 500);
+  const held = firstOf(await loadDataset('mnist?split=test'), 500);
   const [float, int8] = [
     await rightOn(readModel(readFileSync(exported!)), held),
     await rightOn(readModel(readFileSync(coded!)), held),
