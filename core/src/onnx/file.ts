@@ -1,9 +1,11 @@
-import { fromBinary, toBinary } from '@bufbuild/protobuf';
+import { fromBinary } from '@bufbuild/protobuf';
 import { ModelProtoSchema } from './gen/onnx/onnx_pb.ts';
 import type { GraphProto, ModelProto } from './gen/onnx/onnx_pb.ts';
 import { OnnxError } from './errors.ts';
 import { scanModel } from './scan.ts';
 import { requireWellFormed } from './well-formed.ts';
+
+export { writeModel } from './write.ts';
 
 /** Reads a `.onnx` file, or a split model's graph; throws OnnxError when it cannot be a whole model. */
 export function readModel(bytes: Uint8Array): ModelProto {
@@ -18,10 +20,6 @@ export function readModel(bytes: Uint8Array): ModelProto {
   }
   requireWellFormed(graph);
   return model;
-}
-
-export function writeModel(model: ModelProto): Uint8Array {
-  return toBinary(ModelProtoSchema, model);
 }
 
 export function graphOf(model: ModelProto): GraphProto {

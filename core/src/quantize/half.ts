@@ -14,6 +14,8 @@ import { excluder, idOf, requireLayers } from './select.ts';
 import type { KeptLayer, LayerId, QuantizedModel, Selection } from './select.ts';
 
 const { FLOAT, FLOAT16 } = TensorProto_DataType;
+/** Bytes of a weight that are taken at a time: whole numbers of float32. */
+const PIECE = 256 * 1024;
 
 /**
  * Operators that lack a float16 form, or count and compare so finely that they need float32; those whose type an attribute says,
@@ -158,7 +160,29 @@ function isScale(node: NodeProto, view: GraphView): boolean {
 
 function fits(tensor: TensorProto): boolean {
   // A mask of minus infinity or of the lowest float32 means "never", which no float16 but infinity says.
-  return floatValues(tensor).every((value) => Math.abs(value) <= FLOAT16_MAX);
+  for (const values of floatPieces(tensor)) {
+    if (!values.every((value) => Math.abs(value) <= FLOAT16_MAX)) return false;
+  }
+  return true;
+}
+
+/** Its numbers in turn, a piece at a time: a copy of a whole weight is held until memory is scarce. */
+function* floatPieces(tensor: TensorProto): Generator<Float32Array> {
+  const { rawData } = tensor;
+  if (rawData.length === 0) return yield floatValues(tensor);
+  for (let at = 0; at < rawData.length; at += PIECE) {
+    yield floatValues({ ...tensor, rawData: rawData.subarray(at, at + PIECE) });
+  }
+}
+
+function halfBytes(tensor: TensorProto): Uint8Array {
+  const bytes = new Uint8Array(sizeOf(dimsOf(tensor)) * 2);
+  let at = 0;
+  for (const values of floatPieces(tensor)) {
+    bytes.set(float16Bytes(values), at);
+    at += values.length * 2;
+  }
+  return bytes;
 }
 
 function halfTensor(tensor: TensorProto, writer: GraphWriter): TensorProto {
@@ -167,7 +191,7 @@ function halfTensor(tensor: TensorProto, writer: GraphWriter): TensorProto {
     name: writer.fresh(`${tensor.name}_half`),
     dataType: FLOAT16,
     floatData: [],
-    rawData: float16Bytes(floatValues(tensor)),
+    rawData: halfBytes(tensor),
   };
 }
 
