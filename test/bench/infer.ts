@@ -7,7 +7,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { mlp, writeModel, type QuantizedForm } from '@commonweight/core';
+import { mlp, quantizedForms, writeModel, type QuantizedForm } from '@commonweight/core';
 import { loadDataset } from '@commonweight/edge-agent';
 import { bytes, percent, table } from '../../cli/src/output/format.ts';
 import type { ChosenVariant } from '../../client-sdk/src/runtime/choose-variant.ts';
