@@ -1,9 +1,8 @@
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import { calibrationGraph, keptRangesOf, QuantizeError, weightsFromBytes, type Range } from '@commonweight/core';
+import { calibrationGraph, keptRangesOf, QuantizeError, weightsFromBytes } from '@commonweight/core';
 import {
   equalBytes,
   ManifestSchema,
-  needsToWire,
   SignedVariantListSchema,
   VariantListSchema,
   VariantSchema,
@@ -15,15 +14,16 @@ import {
   type VariantMeasurement,
 } from '@commonweight/proto';
 import type { Signer } from '../identity/signer.ts';
-import { artifact, blobOf, sha256, type RegistryReads } from '../registry/registry.ts';
+import { artifact, blobOf, type RegistryReads } from '../registry/registry.ts';
 import { ServiceError } from '../service.ts';
 import { StoreError, type BlobRecord, type Store } from '../store/store.ts';
 import type { Calibration, CalibrationWish } from './calibrations.ts';
 import { CALIBRATION_AGENTS_MIN, CALIBRATION_METHOD, type VariantPolicy } from './forms.ts';
-import { makeForms, type MadeForm } from './make-forms.ts';
+import { makeForms } from './make-forms.ts';
 import type { FormMeasured, MeasurementWish } from './measurements.ts';
 import { Measuring } from './measuring.ts';
-import { requireMeasurement, standingOf } from './standing.ts';
+import { requireMeasurement } from './standing.ts';
+import { decided, isByOtherMethod, ofRelease, variantOf, type StaticRanges } from './variant-list.ts';
 
 /** How long a version waits for agents that calibrate it. */
 const CALIBRATION_WAIT_MS = 60_000;
@@ -50,14 +50,6 @@ export interface VariantReport {
   form: string;
   digest: Uint8Array;
   measurement: VariantMeasurement | undefined;
-}
-
-/** What a static form rounds by, and whose data that comes from; a version's own ranges are nobody's. */
-interface StaticRanges {
-  ranges: ReadonlyMap<string, Range>;
-  calibration?: Pick<Calibration, 'agents' | 'examples' | 'method'>;
-  /** The form is there already, and is to be made anew. */
-  replaces?: true;
 }
 
 /** Makes forms of versions that are committed, one version at a time, and decides which of them apps may take. */
@@ -328,39 +320,4 @@ export class Variants {
     }
     return create(SignedVariantListSchema, { list: bytes, signature, publicKey: signer.publicKey });
   }
-}
-
-function ofRelease({ manifest: bytes }: SignedManifest): {
-  model: string;
-  version: bigint;
-  manifestDigest: Uint8Array;
-} {
-  const { model, version } = fromBinary(ManifestSchema, bytes);
-  return { model, version, manifestDigest: sha256(bytes) };
-}
-
-function variantOf(form: MadeForm, calibration: StaticRanges['calibration']): Variant {
-  const { name } = form;
-  if ('refused' in form) return create(VariantSchema, { name, state: VariantState.REFUSED, why: form.refused });
-  const { digest, data } = blobOf(form.onnx);
-  const made = { name, digest, size: BigInt(data.length), needs: needsToWire(form.needs) };
-  if (calibration === undefined) return create(VariantSchema, made);
-  const { agents, examples, method } = calibration;
-  return create(VariantSchema, {
-    ...made,
-    calibration: { agents: BigInt(agents), examples: BigInt(examples), method },
-  });
-}
-
-/** Whether agents' counts gave the ranges of a form in another way than the policy names. What a version keeps itself is no choice. */
-function isByOtherMethod({ calibration }: Variant, { calibrationMethod }: VariantPolicy): boolean {
-  if (calibration === undefined || calibrationMethod === undefined) return false;
-  return (calibration.method || CALIBRATION_METHOD) !== calibrationMethod;
-}
-
-function decided(variant: Variant, accuracyDropPointsMax: number): Variant {
-  const { state, measurement, why } = variant;
-  // What keeps agents from measuring it is known better than that nobody did.
-  if (state === VariantState.REFUSED || (measurement === undefined && why !== '')) return variant;
-  return create(VariantSchema, { ...variant, ...standingOf(measurement, accuracyDropPointsMax) });
 }

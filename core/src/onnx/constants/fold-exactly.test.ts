@@ -325,3 +325,12 @@ test('a constant is read as it was written, whichever of ONNX’s ways stores it
     ),
   );
 });
+
+test('a -0 that is chosen stays the runtime’s: onnxruntime makes 0 of it', async () => {
+  const condition = { shape: [2], elemType: BOOL, data: Uint8Array.of(1, 0) };
+  const [zero, minus] = [0, -0].map((value) => ({ shape: [2], elemType: FLOAT, data: Float32Array.of(value, value) }));
+  const { folded, run } = await bothWays('Where', [condition, minus!, zero!]);
+  expect(folded).toBeUndefined();
+  expect(run.data).toEqual(Float32Array.of(0, 0));
+  expect((await bothWays('Where', [condition, zero!, zero!])).folded?.data).toEqual(Float32Array.of(0, 0));
+});

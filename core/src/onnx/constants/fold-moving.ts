@@ -123,6 +123,8 @@ export const movingFolds: Readonly<Record<string, Fold>> = {
     if (all[1]!.elemType !== all[2]!.elemType) return undefined;
     const [condition, yes, no] = all.map((constant) => stretched(constant, site.output.shape));
     for (let at = 0; at < chosen.length; at++) chosen[at] = condition![at] === 1 ? yes![at]! : no![at]!;
+    // onnxruntime makes 0 of a -0 that is chosen.
+    for (const value of chosen) if (Object.is(value, -0)) return undefined;
     return chosen;
   },
   Trilu: (site) => {
