@@ -4,8 +4,9 @@ import { writeFile } from 'node:fs/promises';
 import { startCoordinator, type RunningCoordinator } from '@commonweight/coordinator';
 import { logistic, mlp, writeModel } from '@commonweight/core';
 import { startServing, type Serving } from '@commonweight/edge-agent';
-import type { Browser, Page } from 'playwright-core';
+import type { Browser, Locator, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { makeModel, makeNode, makeValue } from '../../core/src/onnx/nodes.ts';
 import { trainedOnDigits } from '../support/digit-models.ts';
 import { temporaryFolder } from '../support/processes.ts';
 import { launchChromium } from './chromium.ts';
@@ -15,14 +16,25 @@ let coordinator: RunningCoordinator;
 let serving: Serving;
 const folder = temporaryFolder('try-page');
 
+/** Two inputs of which each has a table's form. */
+const pair = makeModel({
+  name: 'pair',
+  node: [makeNode('Add', ['a', 'b'], ['y'])],
+  initializer: [],
+  input: [makeValue('a', ['batch', 2]), makeValue('b', ['batch', 2])],
+  output: [makeValue('y', ['batch', 2])],
+});
+
 beforeAll(async () => {
   coordinator = await startCoordinator({ dataDir: join(folder, 'data'), grpc: '127.0.0.1:0', http: '127.0.0.1:0' });
   const digits = await trainedOnDigits(mlp({ inputs: 784, hidden: [64], outputs: 10, seed: 1 }), 200);
   await coordinator.service.importModel('digits', writeModel(digits));
   await coordinator.service.importModel('flowers', writeModel(logistic({ inputs: 4, outputs: 3, seed: 1 })));
+  await coordinator.service.importModel('price', writeModel(logistic({ inputs: 2, outputs: 1, seed: 1 })));
+  await coordinator.service.importModel('pair', writeModel(pair));
   serving = await startServing({
     coordinator: `grpc://127.0.0.1:${coordinator.grpcPort}`,
-    models: ['digits', 'flowers'],
+    models: ['digits', 'flowers', 'price', 'pair'],
     http: '127.0.0.1:0',
   });
   browser = await launchChromium();
@@ -167,6 +179,167 @@ test('a row of a CSV file is explained by its columns, as a program hears it', a
   const text = (await page.locator('#reasons').textContent()) ?? '';
   expect(text).toContain('petal length: 5');
   for (const share of attributions[0]!.data) expect(text).toContain(share.toPrecision(3));
+});
+
+const method = (page: Page): Locator => page.getByLabel('Explain by');
+const why = async (page: Page): Promise<string> => (await page.locator('#reasons').textContent()) ?? '';
+
+test.each(['integrated-gradients', 'gradient-x-input'])('%s explains where it is chosen', async (name) => {
+  const page = await open('flowers');
+  await page.getByLabel('Numbers of one row').fill('6.3, 2.5, 5, 1.9');
+  await method(page).selectOption(name);
+  const sent = page.waitForRequest((request) => request.url().endsWith('/explain'));
+  await page.getByRole('button', { name: 'Explain' }).click();
+  expect((await sent).postDataJSON()).toMatchObject({ method: name });
+  const words = await method(page).evaluate((element) => (element as unknown as Chooser).selectedOptions[0]!.text);
+  await page.getByText(`By ${words}: logits`).waitFor();
+  expect(await page.locator('#reasons .bar').count()).toBe(4);
+});
+
+interface Chooser {
+  selectedOptions: { text: string }[];
+}
+
+/** 30 rows of three kinds, which the first two columns tell apart. */
+const kinds = ['setosa', 'virginica', 'versicolor'];
+const measured = Array.from({ length: 30 }, (_, row) => [4 + (row % 3), (row * 7) % 5, (row * 3) % 4, 1 + (row % 2)]);
+
+interface Worth {
+  value: number;
+  columns: { column: number; drop: number; spread: number }[];
+}
+
+async function weighed(model: string, request: object): Promise<Worth> {
+  const body = JSON.stringify(request);
+  return (await (await fetch(`${url()}/api/models/${model}/importance`, { method: 'POST', body })).json()) as Worth;
+}
+
+test('the columns of a CSV file are weighed by labels in words, in the order that is given', async () => {
+  const file = join(folder, 'kinds.csv');
+  const lines = measured.map((row, index) => `${row.join(',')},${kinds[index % 3]}`);
+  await writeFile(file, `sepal length,sepal width,petal length,petal width,kind\n${lines.join('\n')}\n`);
+  const page = await open('flowers');
+  await page.getByLabel('or a CSV file').setInputFiles(file);
+  await page.getByText('row 1 of 30, with the label setosa').waitFor();
+  const classes = page.getByLabel('Labels of the file in the order of the outputs');
+  expect(await classes.isHidden()).toBe(true);
+  await method(page).selectOption('permutation');
+  expect(await classes.inputValue()).toBe('setosa\nversicolor\nvirginica');
+  await classes.fill(kinds.join('\n'));
+  await page.getByRole('button', { name: 'Explain' }).click();
+  await page.getByText('By permutation importance: the accuracy is').waitFor();
+  const inputs = [{ name: 'input', datatype: 'FP32', shape: [30, 4], data: measured.flat() }];
+  const { value, columns } = await weighed('flowers', { inputs, labels: measured.map((_, index) => index % 3) });
+  const names = ['sepal length', 'sepal width', 'petal length', 'petal width'];
+  const rows = columns.map(
+    (each) => `${names[each.column]}${each.drop.toPrecision(3)} ± ${each.spread.toPrecision(2)}`,
+  );
+  expect(await why(page)).toMatch(new RegExp(`accuracy is ${value.toPrecision(3)} on 30 rows`));
+  expect(await why(page)).toContain(rows.join(''));
+  // A label that is not among them is named, and what was found before is taken away.
+  await classes.fill('setosa\nvirginica');
+  await page.getByRole('button', { name: 'Explain' }).click();
+  await page.getByText("row 3 of the file has the label 'versicolor': add it to the classes").waitFor();
+  expect(await page.locator('#why').isHidden()).toBe(true);
+  // The other methods explain the row that is shown.
+  await method(page).selectOption('gradient-x-input');
+  expect(await classes.isHidden()).toBe(true);
+  await page.getByRole('button', { name: 'Explain' }).click();
+  await page.getByText('By gradient × input: logits').waitFor();
+});
+
+test('labels that are places of outputs need no names, others are listed, and a row with a gap is named', async () => {
+  const file = join(folder, 'numbered.csv');
+  const write = async (first: number, gap = ''): Promise<void> => {
+    const lines = measured.map((row, index) => `${row.join(',')},${first + (index % 3)}`);
+    await writeFile(file, `${lines.join('\n')}\n${gap}`);
+    await page.getByLabel('or a CSV file').setInputFiles([]);
+    await page.getByLabel('or a CSV file').setInputFiles(file);
+    await page.getByText(`, with the label ${first}`).waitFor();
+  };
+  const page = await open('flowers');
+  const classes = page.getByLabel('Labels of the file');
+  const explain = page.getByRole('button', { name: 'Explain' });
+  await method(page).selectOption('permutation');
+  await write(0);
+  expect(await classes.isHidden()).toBe(true);
+  await explain.click();
+  await page.getByText('By permutation importance: the accuracy is').waitFor();
+  const found = await why(page);
+  await write(1);
+  expect(await classes.inputValue()).toBe('1\n2\n3');
+  await explain.click();
+  await page.getByText('was explained in').waitFor();
+  expect(await why(page)).toBe(found);
+  await write(0, '1,,3,4,2\n');
+  await explain.click();
+  await page.getByText("row 31 of the file has '' among its numbers").waitFor();
+});
+
+test('a digit that stands before its pixels is not taken for one of them', async () => {
+  const file = join(folder, 'digits.csv');
+  const pixels = Array.from({ length: 784 }, (_, at) => (at % 5) / 4);
+  const page = await open('digits');
+  await writeFile(file, `7,${pixels.join(',')}\n`);
+  await page.getByLabel('or a CSV file').setInputFiles(file);
+  await page.getByText('row 1 of the file has 785 values, and input takes 784').waitFor();
+  await writeFile(file, `label,${pixels.map((_, at) => `pixel${at}`).join(',')}\n7,${pixels.join(',')}\n`);
+  await page.getByLabel('or a CSV file').setInputFiles([]);
+  await page.getByLabel('or a CSV file').setInputFiles(file);
+  await page.getByText('row 1 of 1, with the label 7').waitFor();
+  expect(await page.getByLabel('Numbers of one row').inputValue()).toBe(pixels.join(','));
+});
+
+test('a model with one output is scored by its error', async () => {
+  const file = join(folder, 'prices.csv');
+  const rows = Array.from({ length: 1200 }, (_, row) => [row % 5, (row * 3) % 7]);
+  await writeFile(file, `y,rooms,floor\n${rows.map(([a, b], row) => `${(row % 9) / 2},${a},${b}`).join('\n')}\n`);
+  const page = await open('price');
+  await method(page).selectOption('permutation');
+  await page.getByRole('button', { name: 'Explain' }).click();
+  await page.getByText('permutation importance needs a CSV file of 2 rows or more, each with a label').waitFor();
+  await page.getByLabel('or a CSV file').setInputFiles(file);
+  await page.getByText('row 1 of 1200, with the label 0').waitFor();
+  expect(await page.getByLabel('Labels of the file').isHidden()).toBe(true);
+  await page.getByRole('button', { name: 'Explain' }).click();
+  await page.getByText('on 512 rows that are spread over the file. So much is added to it').waitFor();
+  const places = Array.from({ length: 512 }, (_, index) => Math.floor((index * 1200) / 512));
+  const data = places.flatMap((place) => rows[place]!);
+  const inputs = [{ name: 'input', datatype: 'FP32', shape: [512, 2], data }];
+  const { value, columns } = await weighed('price', {
+    inputs,
+    labels: places.map((place) => (place % 9) / 2),
+    score: 'mse',
+  });
+  expect(await why(page)).toContain(`the mean squared error is ${(-value).toPrecision(3)}`);
+  for (const { column, drop } of columns) {
+    expect(await why(page)).toContain(`${['rooms', 'floor'][column]}${drop.toPrecision(3)}`);
+  }
+});
+
+test('a model of images or of several inputs offers no permutation, and every control has a label', async () => {
+  const page = await open('flowers');
+  const offered = async (): Promise<string[]> =>
+    await method(page)
+      .locator('option:not([disabled])')
+      .evaluateAll((options) => options.map((each) => (each as unknown as { value: string }).value));
+  const gradients = ['integrated-gradients', 'gradient-x-input'];
+  expect(await offered()).toEqual([...gradients, 'permutation']);
+  await method(page).selectOption('permutation');
+  for (const model of ['digits', 'pair']) {
+    await page.getByLabel('Model').selectOption(model);
+    expect(await offered()).toEqual(gradients);
+    expect(await method(page).inputValue()).toBe('integrated-gradients');
+    await page.getByLabel('Model').selectOption('flowers');
+    await method(page).selectOption('permutation');
+  }
+  const bare = await page
+    .locator('input, select, textarea')
+    .evaluateAll(
+      (controls) =>
+        controls.filter((each) => (each as unknown as { labels: { length: number } }).labels.length === 0).length,
+    );
+  expect(bare).toBe(0);
 });
 
 test('what is wrong is said in the words of the endpoint, and the next try is answered', async () => {

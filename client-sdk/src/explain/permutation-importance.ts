@@ -63,8 +63,8 @@ export async function permutationImportance(
   }
   const rows = table.labels.length;
   const width = table.inputs.length / rows;
-  if (rows < 2 || !Number.isInteger(width))
-    throw new InputError(`${table.inputs.length} numbers are not ${rows} rows: give 2 or more`);
+  if (rows < 2) throw new InputError(`a column of ${rows} rows cannot be shuffled: give 2 rows or more`);
+  if (!Number.isInteger(width)) throw new InputError(`${table.inputs.length} numbers are not ${rows} rows`);
   const tried = columns ?? Array.from({ length: width }, (_, column) => column);
   const unknown = tried.find((column) => !Number.isInteger(column) || column < 0 || column >= width);
   if (unknown !== undefined) throw new InputError(`the table has columns 0 to ${width - 1}, and no ${unknown}`);

@@ -30,7 +30,11 @@ export const REQUEST_MS = 60_000;
 export const EXPLAINED_ROWS_MAX = 16;
 /** Gradients that one explanation may take, by example. */
 export const EXPLAIN_STEPS_MAX = 256;
-/** Explanations of one model that run or wait. */
+/** How often an importance may shuffle each column. */
+export const IMPORTANCE_REPEATS_MAX = 20;
+/** Rows that one importance may have predicted in all: those of the table, for each column and each time that it is shuffled. */
+export const IMPORTANCE_PREDICTIONS_MAX = 1_000_000;
+/** Explanations of one model that run or wait, importances among them. */
 export const EXPLANATIONS_MAX = 4;
 /** Models of one process. */
 export const MODELS_MAX = 64;

@@ -1,14 +1,15 @@
 /** One live model behind the protocol: what is asked is held against its contract, then batched and run by the SDK. */
 import { ExplainError, InputError, type Contract, type Model, type Tensor } from '@commonweight/client-sdk';
-import type { TensorSpec } from '@commonweight/core';
+import { ConfigError, type TensorSpec } from '@commonweight/core';
 import { Batcher, type BatcherOptions } from './batching/batcher.ts';
 import { rowIndependence, type Independence } from './batching/row-independence.ts';
 import type { ServingEvent } from './events.ts';
 import { quoted, ServingError } from './errors.ts';
+import { checkTable, tableInput, weighColumns, type Patience } from './importance.ts';
 import { EXPLAINED_ROWS_MAX, EXPLANATIONS_MAX } from './limits.ts';
 import type { Metrics } from './metrics.ts';
 import { datatype, datatypeOf, showSpec } from './protocol/datatypes.ts';
-import type { ExplainAnswer, ExplainRequest } from './protocol/explain.ts';
+import type { ExplainAnswer, ExplainRequest, ImportanceAnswer, ImportanceRequest } from './protocol/explain.ts';
 import type { InferAnswer, InferRequest, NamedTensor } from './protocol/request.ts';
 
 /** How a model describes itself in the protocol. */
@@ -151,6 +152,28 @@ export class ServedModel {
       throw new ServingError('wrong-input', `${rows} examples were sent, at most ${EXPLAINED_ROWS_MAX} are explained`);
     }
     const from = Array.isArray(baseline) ? checkedInputs(specs, baseline) : (baseline as number | undefined);
+    return await this.#explained(async () => {
+      const explained = await this.#model.explain(inputs, {
+        ...options,
+        ...(from === undefined ? {} : { baseline: from }),
+      });
+      return { model: this.name, ...explained };
+    });
+  }
+
+  /** What the columns of a table are worth. Throws ServingError. */
+  async importance({ inputs, ...how }: ImportanceRequest, patience: Patience): Promise<ImportanceAnswer> {
+    const spec = tableInput(this.contract);
+    const table = checkedInputs([spec], inputs)[spec.name]!;
+    checkTable(this.contract, table, how);
+    return await this.#explained(async () => {
+      const { score: value, ...found } = await weighColumns(this.#model, table, how, patience);
+      return { ...found, model: this.name, score: how.score, value, rows: how.labels.length };
+    });
+  }
+
+  /** One of a few explanations at a time; what is wrong with it in the protocol's words. */
+  async #explained<T>(explain: () => Promise<T>): Promise<T> {
     if (this.#explaining >= EXPLANATIONS_MAX) {
       throw new ServingError(
         'queue-full',
@@ -159,13 +182,11 @@ export class ServedModel {
     }
     this.#explaining += 1;
     try {
-      const explained = await this.#model.explain(inputs, {
-        ...options,
-        ...(from === undefined ? {} : { baseline: from }),
-      });
-      return { model: this.name, ...explained };
+      return await explain();
     } catch (error) {
-      if (error instanceof InputError) throw new ServingError('wrong-input', error.message, { cause: error });
+      if (error instanceof InputError || error instanceof ConfigError) {
+        throw new ServingError('wrong-input', error.message, { cause: error });
+      }
       if (error instanceof ExplainError) throw new ServingError('no-gradient', error.message, { cause: error });
       throw error;
     } finally {

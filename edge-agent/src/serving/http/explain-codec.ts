@@ -4,7 +4,7 @@ import { EXPLAIN_STEPS_MAX, TEXT_LENGTH_MAX } from '../limits.ts';
 import { valuesToJson } from '../protocol/datatypes.ts';
 import type { ExplainAnswer, ExplainRequest } from '../protocol/explain.ts';
 import { inputsOf, type HttpBody } from './codec.ts';
-import { readJsonObject } from './read-json.ts';
+import { readJsonObject, requireKeys, wholeNumber } from './read-json.ts';
 
 const KEYS = ['inputs', 'method', 'steps', 'baseline', 'output', 'index'];
 const NO_BYTES = new Uint8Array();
@@ -12,13 +12,7 @@ const NO_BYTES = new Uint8Array();
 /** Reads what is to be explained, and how. Throws ServingError. */
 export function readExplainRequest(body: Uint8Array): ExplainRequest {
   const json = readJsonObject(body);
-  const unknown = Object.keys(json).find((key) => !KEYS.includes(key));
-  if (unknown !== undefined) {
-    throw new ServingError(
-      'bad-request',
-      `an explanation has no "${unknown.slice(0, 64)}": there are ${KEYS.join(', ')}`,
-    );
-  }
+  requireKeys(json, KEYS, 'an explanation');
   const { inputs, method, steps, baseline, output, index } = json;
   if (method !== undefined && !attributionMethods.some((name) => name === method)) {
     throw new ServingError('bad-request', `"method" must be one of ${attributionMethods.join(', ')}`);
@@ -41,14 +35,6 @@ function baselineOf(json: unknown): NonNullable<ExplainRequest['baseline']> {
   if (typeof json === 'number') return json;
   if (Array.isArray(json)) return inputsOf(json, NO_BYTES);
   throw new ServingError('bad-request', '"baseline" is a number, or one example in the form of "inputs"');
-}
-
-function wholeNumber(value: unknown, key: string, min: number, max: number): number {
-  if (Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max) return value as number;
-  throw new ServingError(
-    'bad-request',
-    `"${key}" must be a whole number from ${min}${max === Number.MAX_SAFE_INTEGER ? ' on' : ` to ${max}`}`,
-  );
 }
 
 export function writeExplainAnswer(answer: ExplainAnswer): HttpBody {

@@ -47,3 +47,18 @@ function depthOf(bytes: Uint8Array): number {
   }
   return deepest;
 }
+
+/** Throws ServingError where there are other keys. `of` names the object. */
+export function requireKeys(json: Record<string, unknown>, keys: readonly string[], of: string): void {
+  const unknown = Object.keys(json).find((key) => !keys.includes(key));
+  if (unknown === undefined) return;
+  throw new ServingError('bad-request', `${of} has no "${unknown.slice(0, 64)}": there are ${keys.join(', ')}`);
+}
+
+export function wholeNumber(value: unknown, key: string, min: number, max: number): number {
+  if (Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max) return value as number;
+  throw new ServingError(
+    'bad-request',
+    `"${key}" must be a whole number from ${min}${max === Number.MAX_SAFE_INTEGER ? ' on' : ` to ${max}`}`,
+  );
+}

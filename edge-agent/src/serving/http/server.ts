@@ -4,15 +4,18 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { Socket } from 'node:net';
 import { ByteBudget } from '../byte-budget.ts';
 import { asServingError, quoted, RETRY_AFTER_S, ServingError } from '../errors.ts';
+import type { Patience } from '../importance.ts';
 import { inferAs } from '../infer.ts';
 import { BYTES_IN_FLIGHT_MAX, HEADER_BYTES_MAX, type DoorLimits } from '../limits.ts';
 import { METRICS_TYPE } from '../metrics.ts';
 import { PAGE, PAGE_POLICY } from '../page/page.ts';
+import type { ServedModel } from '../served-model.ts';
 import type { ServedModels } from '../served-models.ts';
 import { SERVER } from '../server-metadata.ts';
 import { portError, type Address, type Listening } from '../listening.ts';
 import { JSON_LENGTH_HEADER, readInferRequest, writeInferAnswer, type HttpBody } from './codec.ts';
 import { readExplainRequest, writeExplainAnswer } from './explain-codec.ts';
+import { readImportanceRequest, writeImportanceAnswer } from './importance-codec.ts';
 import { checkHeaders, readBody } from './read-body.ts';
 
 const HEADERS = { 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer', 'Cache-Control': 'no-store' };
@@ -34,6 +37,7 @@ interface Context {
   models: ServedModels;
   bodyBytesMax: number;
   budget: ByteBudget;
+  requestMs: number;
 }
 
 /** Listens. Throws an Error that names the port. */
@@ -43,6 +47,7 @@ export async function serveHttp(models: ServedModels, options: HttpOptions): Pro
     models,
     bodyBytesMax,
     budget: new ByteBudget(Math.max(BYTES_IN_FLIGHT_MAX, bodyBytesMax)),
+    requestMs: limits.requestMs,
   };
   const server = createServer({
     maxHeaderSize: HEADER_BYTES_MAX,
@@ -99,15 +104,16 @@ async function answerTo(request: IncomingMessage, context: Context): Promise<Htt
     allow(request, 'POST');
     return await infer(request, context, model, version);
   }
-  if (what === EXPLAIN) {
+  const own = Object.hasOwn(OWN, what) ? OWN[what] : undefined;
+  if (own !== undefined) {
     allow(request, 'POST');
-    return await explain(request, context, model);
+    return await explain(request, context, model, own);
   }
   const route = Object.hasOwn(ROUTES, what) ? ROUTES[what] : undefined;
   if (route === undefined) {
     throw new ServingError(
       'unknown-path',
-      `there is nothing at ${quoted(path)}; there are ${Object.keys(ROUTES).join(' ')} and POST /v2/models/NAME/infer ${EXPLAIN}`,
+      `there is nothing at ${quoted(path)}; there are ${Object.keys(ROUTES).join(' ')} and POST /v2/models/NAME/infer ${Object.keys(OWN).join(' ')}`,
     );
   }
   allow(request, 'GET');
@@ -149,11 +155,18 @@ function goneSignal(socket: Socket): AbortSignal {
   return closed.signal;
 }
 
-/** Not of the protocol: a path of our own. */
-const EXPLAIN = '/api/models/NAME/explain';
+/** Not of the protocol: paths of our own. */
+const OWN: Readonly<Record<string, OwnRoute>> = {
+  '/api/models/NAME/explain': async (model, body) => writeExplainAnswer(await model.explain(readExplainRequest(body))),
+  '/api/models/NAME/importance': async (model, body, patience) =>
+    writeImportanceAnswer(await model.importance(readImportanceRequest(body), patience)),
+};
 
-async function explain(request: IncomingMessage, context: Context, model: string): Promise<HttpBody> {
-  const { models, bodyBytesMax, budget } = context;
+type OwnRoute = (model: ServedModel, body: Uint8Array, patience: Patience) => Promise<HttpBody>;
+
+/** What an answer, or a model, hangs on. */
+async function explain(request: IncomingMessage, context: Context, model: string, answer: OwnRoute): Promise<HttpBody> {
+  const { models, bodyBytesMax, budget, requestMs } = context;
   const label = models.labelOf(model);
   models.metrics.explanation(label);
   let release = (): void => {};
@@ -162,7 +175,9 @@ async function explain(request: IncomingMessage, context: Context, model: string
     checkHeaders(request, bodyBytesMax);
     const body = await readBody(request, bodyBytesMax, budget);
     release = body.release;
-    return writeExplainAnswer(await served.explain(readExplainRequest(body.bytes)));
+    // Half of the time after which a silent connection is cut: that it took too long is told.
+    const untilMs = performance.now() + requestMs / 2;
+    return await answer(served, body.bytes, { signal: goneSignal(request.socket), untilMs });
   } catch (thrown) {
     const error = asServingError(thrown);
     models.metrics.error(label, error.reason);
@@ -206,8 +221,8 @@ const overview = (models: ServedModels): object => ({
 
 /** `/v2/models/NAME/versions/VERSION/infer` and its relatives, taken apart. */
 function partsOf(path: string): { model: string; version: string; what: string } {
-  const [, explained] = /^\/api\/models\/([^/]+)\/explain\/?$/.exec(path) ?? [];
-  if (explained !== undefined) return { model: decoded(explained), version: '', what: EXPLAIN };
+  const [, explained, how] = /^\/api\/models\/([^/]+)\/(explain|importance)\/?$/.exec(path) ?? [];
+  if (explained !== undefined) return { model: decoded(explained), version: '', what: `/api/models/NAME/${how}` };
   const match = /^\/v2\/models\/([^/]+)(?:\/versions\/([^/]+))?(\/infer|\/ready)?\/?$/.exec(path);
   if (match === null) return { model: '', version: '', what: path.replace(/(?<=.)\/$/, '') };
   const [, model = '', version = '', end = ''] = match;
@@ -273,7 +288,7 @@ function refuse(request: IncomingMessage, response: ServerResponse, error: Servi
     'Content-Length': body.length,
     ...(error.passing ? { 'Retry-After': String(RETRY_AFTER_S) } : {}),
     ...(error.reason === 'wrong-method'
-      ? { Allow: /\/(infer|explain)\b/.test(request.url ?? '') ? 'POST' : 'GET, HEAD' }
+      ? { Allow: /\/(infer|explain|importance)\b/.test(request.url ?? '') ? 'POST' : 'GET, HEAD' }
       : {}),
     ...(isSmall ? {} : { Connection: 'close' }),
   });

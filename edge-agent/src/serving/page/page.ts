@@ -27,7 +27,19 @@ export const PAGE: string = `<!doctype html>
         <label for="file">or a CSV file</label> <input type="file" id="file" accept=".csv,.tsv,.txt,text/csv">
         <span id="line-part" hidden><label for="line">row</label> <input type="number" id="line" min="1" value="1"></span>
       </p>
-      <button>Predict</button> <button type="button" id="explain">Explain</button>
+      <p><button>Predict</button> <button type="button" id="explain">Explain</button></p>
+      <p>
+        <label for="method">Explain by</label>
+        <select id="method">
+          <option value="integrated-gradients">integrated gradients</option>
+          <option value="gradient-x-input">gradient × input</option>
+          <option value="permutation" id="permutation" hidden disabled>permutation importance</option>
+        </select>
+      </p>
+      <div id="classes-part" hidden>
+        <label for="classes">Labels of the file in the order of the outputs, one in each line</label>
+        <textarea id="classes" rows="4" spellcheck="false"></textarea>
+      </div>
     </form>
   </section>
   <section aria-labelledby="got">

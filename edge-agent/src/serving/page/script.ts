@@ -1,9 +1,12 @@
+import { IMPORTANCE_PREDICTIONS_MAX } from '../limits.ts';
+
 /** What the page does. Plain JavaScript for browsers: the page is one document, and nothing is built for it. */
 export const SCRIPT: string = String.raw`
   const at = (id) => document.getElementById(id);
   const make = (name, text = '', properties = {}) => Object.assign(document.createElement(name), { textContent: text, ...properties });
   const say = (text, bad = false) => { at('note').textContent = text; at('note').className = bad ? 'bad' : ''; };
   const SIDE = 28, BOX = 20, OUTPUTS_SHOWN = 64, REASONS_SHOWN = 20, FILE_BYTES_MAX = 16 * 2 ** 20;
+  const TABLE_ROWS_MAX = 512, REPEATS = 5, PREDICTIONS_MAX = ${IMPORTANCE_PREDICTIONS_MAX};
   let models = [], waiting;
   const chosen = () => models.find(({ name }) => name === at('model').value);
 
@@ -17,6 +20,7 @@ export const SCRIPT: string = String.raw`
   const rowShape = (input) => input.shape.map((size) => (size < 0 ? 1 : size));
   const sizeOf = (input) => rowShape(input).reduce((size, each) => size * each, 1);
   const isImage = ({ inputs }) => inputs.length === 1 && inputs[0].datatype === 'FP32' && sizeOf(inputs[0]) === SIDE * SIDE;
+  const isTable = (model) => { const [{ datatype, shape } = {}, ...others] = model.inputs; return !others.length && datatype === 'FP32' && shape.length === 2 && shape[0] <= 1 && shape[1] > 0 && !isImage(model); };
 
   function facts(model) {
     const measured = model.variant.candidates.map(({ name, engine, bytes, runMs = [], difference, accuracy, published }) =>
@@ -125,9 +129,9 @@ export const SCRIPT: string = String.raw`
     return [make('p', name + ', the ' + places.length + ' of ' + data.length + ' values that count most', { className: 'note' }), box];
   }
 
-  function showReasons(model, answer, rows) {
+  function showReasons(model, answer, rows, by) {
     const [{ index, value, baseline_value: from, gap }] = answer.explained;
-    const sentence = answer.output + ' ' + index + ' is ' + value.toPrecision(3) + ', and ' + from.toPrecision(3) + ' where every number is zero. Orange raised it, blue lowered it.'
+    const sentence = 'By ' + by + ': ' + answer.output + ' ' + index + ' is ' + value.toPrecision(3) + ', and ' + from.toPrecision(3) + ' where every number is zero. Orange raised it, blue lowered it.'
       + (Math.abs(gap) > 0.05 * Math.abs(value - from) ? ' The parts miss that difference by ' + gap.toPrecision(2) + '.' : '');
     const [first] = answer.attributions, onImage = isImage(model);
     at('heat').hidden = !onImage;
@@ -140,14 +144,14 @@ export const SCRIPT: string = String.raw`
     at('why').hidden = false;
   }
 
-  async function explain(rows) {
+  async function explain(rows, method, by) {
     const model = chosen(), turn = asked, start = performance.now();
     const inputs = model.inputs.map((input, index) => ({ name: input.name, datatype: input.datatype, shape: rowShape(input), data: rows[index] }));
     try {
-      const answer = await ask('/api/models/' + model.name + '/explain', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ inputs }) });
+      const answer = await ask('/api/models/' + model.name + '/explain', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ inputs, method }) });
       if (turn !== asked) return;
       say('version ' + answer.model_version + ' was explained in ' + (performance.now() - start).toFixed(0) + ' ms');
-      showReasons(model, answer, rows);
+      showReasons(model, answer, rows, by);
     } catch (error) {
       if (turn === asked) failed(error);
     }
@@ -162,27 +166,113 @@ export const SCRIPT: string = String.raw`
   }
   at('form').addEventListener('submit', (event) => { event.preventDefault(); predict(given()); });
   at('explain').addEventListener('click', async () => {
+    const [{ value, text }] = at('method').selectedOptions;
+    if (value === 'permutation') return await weigh(text);
     const rows = given();
     await predict(rows);
-    if (at('note').className !== 'bad') await explain(rows);
+    if (at('note').className !== 'bad') await explain(rows, value, text);
   });
 
-  // A header and empty lines are no rows; of a row with a label before or behind its numbers, the numbers are taken.
-  let lines = [], header = [], columns = [];
+  /** What the columns of the file are worth to the model: how much worse it answers when one is shuffled. */
+  async function weigh(by) {
+    const model = chosen(), turn = ++asked, start = performance.now();
+    unexplained();
+    const { error, names, ...table } = tableOf(model);
+    if (error) return say(error, true);
+    say('each column of ' + table.labels.length + ' rows is shuffled');
+    try {
+      const answer = await ask('/api/models/' + model.name + '/importance', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(table) });
+      if (turn !== asked) return;
+      say('version ' + answer.model_version + ' was explained in ' + (performance.now() - start).toFixed(0) + ' ms');
+      showWorth(answer, names, by);
+    } catch (error) {
+      if (turn === asked) failed(error);
+    }
+  }
+
+  /** Rows that are spread over the file, as many as are weighed, with their labels as numbers. */
+  function tableOf(model) {
+    const [input] = model.inputs, width = sizeOf(input), data = [], labels = [];
+    if (lines.length < 2) return { error: 'permutation importance needs a CSV file of 2 rows or more, each with a label' };
+    const count = Math.max(2, Math.min(lines.length, TABLE_ROWS_MAX, Math.floor(PREDICTIONS_MAX / (1 + REPEATS * width))));
+    const classes = isNamed ? at('classes').value.split('\n').map((name) => name.trim()).filter(Boolean) : undefined;
+    for (let index = 0; index < count; index++) {
+      const place = Math.floor((index * lines.length) / count), where = 'row ' + (place + 1) + ' of the file ';
+      const { row, label } = parted(cellsOf(lines[place]), width);
+      if (row.length !== width || !label) return { error: where + 'has not ' + width + ' numbers and a label' };
+      const odd = row.find((cell) => cell === '' || isNaN(cell));
+      if (odd !== undefined) return { error: where + "has '" + odd + "' among its numbers" };
+      const number = classes ? classes.indexOf(label) : Number(label);
+      if (classes && number < 0) return { error: where + "has the label '" + label + "': add it to the classes" };
+      data.push(...row.map(Number));
+      labels.push(number);
+    }
+    const isNumber = outputsOf(model) === 1 && labels.some((label) => label !== 0 && label !== 1);
+    const inputs = [{ name: input.name, datatype: input.datatype, shape: [count, width], data }];
+    return { inputs, labels, score: isNumber && !classes ? 'mse' : 'accuracy', repeats: REPEATS, names: parted(cellsOf(lines[0]), width).names };
+  }
+
+  function showWorth({ score, value, rows, columns: worth }, names, by) {
+    const most = Math.max(...worth.slice(0, REASONS_SHOWN).map(({ drop }) => Math.abs(drop)), 1e-30), box = make('div', '', { className: 'bars' });
+    for (const { column, drop, spread } of worth.slice(0, REASONS_SHOWN)) {
+      const track = make('div', '', { className: 'track' }), bar = make('div', '', { className: drop > 0 ? 'bar for' : 'bar against' });
+      bar.style.insetInlineStart = 0;
+      bar.style.width = (100 * Math.abs(drop)) / most + '%';
+      track.append(bar);
+      box.append(make('span', names[column] || String(column)), track, make('span', drop.toPrecision(3) + ' ± ' + spread.toPrecision(2)));
+    }
+    const rest = worth.length > REASONS_SHOWN ? [make('p', 'and ' + (worth.length - REASONS_SHOWN) + ' columns that count less', { className: 'note' })] : [];
+    const of = ' on ' + rows + ' rows' + (rows < lines.length ? ' that are spread over the file' : '') + '. ';
+    const sentence = 'By ' + by + ': ' + (score === 'mse' ? 'the mean squared error is ' + (-value).toPrecision(3) + of + 'So much is added to it' : 'the accuracy is ' + value.toPrecision(3) + of + 'So much of it is lost')
+      + ' when a column is shuffled' + (worth.some(({ drop }) => drop < 0) ? '; in blue it gets better.' : '.');
+    at('heat').hidden = true;
+    at('reasons').replaceChildren(make('p', sentence, { className: 'note' }), box, ...rest);
+    at('why').hidden = false;
+  }
+
+  // A header and empty lines are no rows; of a row with a label, the numbers are taken.
+  const LABEL = /^(label|class|target|y)$/i;
+  let lines = [], header = [], columns = [], isNamed = false;
   function forget() {
     [lines, header, columns] = [[], [], []];
     at('file').value = '';
     at('line-part').hidden = true;
+    nameClasses();
   }
+  const cellsOf = (line) => line.split(/[,;\t]/).map((cell) => cell.trim().replace(/^"(.*)"$/, '$1'));
+  /** The label's place: where the header says so, or an end that is no number. The last of numbers alone, but not of pixels: those begin with it as often. */
+  function labelPlace(cells, size) {
+    if (cells.length !== size + 1) return -1;
+    const named = header.length === cells.length ? header.findIndex((name) => LABEL.test(name)) : -1;
+    if (named >= 0) return named;
+    if (isNaN(cells[0])) return 0;
+    return isNaN(cells[size]) || !isImage(chosen()) ? size : -1;
+  }
+  function parted(cells, size) {
+    const place = labelPlace(cells, size), without = (list) => (place < 0 ? list : list.toSpliced(place, 1));
+    return { row: without(cells), label: cells[place], names: header.length === cells.length ? without(header) : [] };
+  }
+  const outputsOf = ({ outputs }) => sizeOf(outputs.find(({ datatype }) => datatype === 'FP32') ?? outputs[0]);
+  /** Labels that are no places of outputs, and no numbers that a single output could be, are asked for in the order of the outputs. */
+  function nameClasses() {
+    const model = chosen(), isWeighed = Boolean(model) && isTable(model), outputs = model ? outputsOf(model) : 0;
+    const labels = isWeighed ? new Set(lines.map((line) => parted(cellsOf(line), sizeOf(model.inputs[0])).label).filter(Boolean)) : new Set();
+    const names = [...labels].sort((a, b) => a - b || (a < b ? -1 : 1));
+    isNamed = !names.every((label) => (outputs === 1 ? !isNaN(label) : /^\d+$/.test(label) && Number(label) < outputs));
+    at('classes').value = isNamed ? names.join('\n') : '';
+    at('permutation').disabled = at('permutation').hidden = !isWeighed;
+    if (!isWeighed && at('method').value === 'permutation') at('method').value = 'integrated-gradients';
+    askClasses();
+  }
+  const askClasses = () => { at('classes-part').hidden = !isNamed || at('method').value !== 'permutation'; };
+  at('method').addEventListener('change', askClasses);
   function takeLine() {
     const [input] = chosen().inputs, size = sizeOf(input);
     const place = Math.min(Math.max(1, Number(at('line').value) || 1), lines.length);
-    const cells = lines[place - 1].split(/[,;\t]/).map((cell) => cell.trim());
-    const numbers = (list) => (cells.length === size + 1 && isNaN(cells[0]) ? list.slice(1) : cells.length === size + 1 && isNaN(cells[size]) ? list.slice(0, size) : list);
-    const row = numbers(cells);
-    columns = header.length === cells.length ? numbers(header) : [];
+    const { row, label, names } = parted(cellsOf(lines[place - 1]), size);
+    columns = names;
     at('row').value = row.join(',');
-    if (row.length === size) return say('row ' + place + ' of ' + lines.length);
+    if (row.length === size) return say('row ' + place + ' of ' + lines.length + (label ? ', with the label ' + label : ''));
     say('row ' + place + ' of the file has ' + row.length + ' values, and ' + input.name + ' takes ' + size, true);
   }
   at('file').addEventListener('change', async () => {
@@ -194,6 +284,7 @@ export const SCRIPT: string = String.raw`
     const top = all[0].split(/[,;\t]/).map((cell) => cell.trim().replaceAll('"', ''));
     header = top.every((cell) => cell === '' || isNaN(cell)) ? top : [];
     lines = all.filter((line) => line.split(/[,;\t]/).some((cell) => cell.trim() !== '' && !isNaN(cell)));
+    nameClasses();
     if (!lines.length) return say('the file has no row of numbers', true);
     at('line').max = lines.length;
     at('line').value = 1;

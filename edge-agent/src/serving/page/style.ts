@@ -12,7 +12,7 @@ export const STYLE = `
   canvas { width: 280px; height: 280px; border: 1px solid var(--line); border-radius: .5rem; background: #000; touch-action: none; cursor: crosshair; }
   #heat { cursor: default; } #heat[hidden] { display: none; }
   .bars .bar.for { background: light-dark(#c2570c, #f59b4c); opacity: 1; } .bars .bar.against { background: light-dark(#2563a8, #6cb0f0); opacity: 1; }
-  #line { inline-size: 6rem; } #line-part:not([hidden]) { white-space: nowrap; } #file { max-inline-size: 100%; }
+  #line { inline-size: 6rem; } #method { max-inline-size: 100%; } #line-part:not([hidden]) { white-space: nowrap; } #file { max-inline-size: 100%; }
   .note { opacity: .75; margin: .25rem 0; overflow-wrap: anywhere; } #note:empty { display: none; } .bad { color: light-dark(#a3161c, #ff8f8f); }
   .bars { display: grid; grid-template-columns: auto 1fr auto; gap: .2rem .75rem; align-items: center; font-variant-numeric: tabular-nums; margin: 0; }
   .bars .track { position: relative; height: 1.1rem; background: var(--track); border-radius: .25rem; overflow: hidden; }

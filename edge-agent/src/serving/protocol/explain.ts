@@ -1,4 +1,5 @@
-import type { ExplainOptions, Explanation } from '@commonweight/client-sdk';
+import type { ExplainOptions, Explanation, Importances } from '@commonweight/client-sdk';
+import type { ScoreName } from '@commonweight/core';
 import type { NamedTensor } from './request.ts';
 
 /** One request for an explanation. */
@@ -10,4 +11,22 @@ export interface ExplainRequest extends Omit<ExplainOptions, 'baseline'> {
 
 export interface ExplainAnswer extends Explanation {
   model: string;
+}
+
+/** One request for what the columns of a table are worth. */
+export interface ImportanceRequest {
+  inputs: readonly NamedTensor[];
+  /** A class or a number for each row. */
+  labels: readonly number[];
+  score: ScoreName;
+  /** How often each column is shuffled. */
+  repeats: number;
+}
+
+export interface ImportanceAnswer extends Omit<Importances, 'score'> {
+  model: string;
+  score: ScoreName;
+  /** Of the table as it is. */
+  value: number;
+  rows: number;
 }
