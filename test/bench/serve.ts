@@ -21,6 +21,8 @@ const TURN_MS = 700;
 /** So many runs of the model at least, of 64 rows in the slowest case. */
 const TURN_RUNS = 3;
 const CLIENTS = [1, 8, 64];
+/** As many as the endpoint has under way: loops that had one would leave a core idle. */
+const RUNS_AT_ONCE = 2;
 const BATCH_MAX = 64;
 const MODES: Record<string, Partial<ServingOptions>> = {
   batched: { batchMax: BATCH_MAX },
@@ -160,7 +162,7 @@ async function turnMsOf(session: ort.InferenceSession, subject: Subject): Promis
   return Math.max(TURN_MS, TURN_RUNS * (performance.now() - startMs));
 }
 
-/** So many rows at a time, with nothing between the caller and the runtime. */
+/** So many rows a run, with nothing between the caller and the runtime. */
 async function bareLoop(
   session: ort.InferenceSession,
   subject: Subject,
@@ -171,11 +173,14 @@ async function bareLoop(
   const feeds = feedsOf(subject, rows);
   const cpu = process.cpuUsage();
   const startMs = performance.now();
-  while (performance.now() - startMs < turnMs) {
-    const runMs = performance.now();
-    await session.run(feeds);
-    times.push(performance.now() - runMs);
-  }
+  const loop = async (): Promise<void> => {
+    while (performance.now() - startMs < turnMs) {
+      const runMs = performance.now();
+      await session.run(feeds);
+      times.push(performance.now() - runMs);
+    }
+  };
+  await Promise.all(Array.from({ length: RUNS_AT_ONCE }, loop));
   return {
     ...figuresOfTimes(times, performance.now() - startMs, rows),
     rows,

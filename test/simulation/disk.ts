@@ -1,5 +1,5 @@
 import { fromBinary } from '@bufbuild/protobuf';
-import { CandidateSchema, ManifestSchema, VariantListSchema } from '@commonweight/proto';
+import { CandidateSchema, ManifestSchema, VariantListSchema, type Variant } from '@commonweight/proto';
 import { notRetained, wasCollected } from '../../coordinator/src/store/blob-chunks.ts';
 import type {
   BlobRecord,
@@ -252,8 +252,8 @@ export class Disk {
   }
 
   #blobsOf({ model, version, manifest }: VersionRecord): string[] {
-    const list = this.variants(model, version)?.list;
-    const forms = list === undefined ? [] : fromBinary(VariantListSchema, list).variants;
+    const listed = this.variants(model, version);
+    const forms = listed === undefined ? [] : formsOf(listed);
     return [...fromBinary(ManifestSchema, manifest).artifacts, ...forms].map(({ digest }) => hex(digest));
   }
 
@@ -357,7 +357,16 @@ export class Disk {
     if (candidate !== undefined) this.#putCandidate(candidate);
     if (result !== undefined) this.#results.set(`${result.task} ${result.round}`, result);
     if (task !== undefined) this.#tasks.set(task.task, task);
-    if (variants !== undefined) this.#variants.set(`${variants.model} ${variants.version}`, variants);
+    if (variants !== undefined) this.#putVariants(variants);
+  }
+
+  /** Forms of the list before that are in no other go. */
+  #putVariants(variants: VariantsRecord): void {
+    const before = this.variants(variants.model, variants.version);
+    this.#variants.set(`${variants.model} ${variants.version}`, variants);
+    const now = new Set(formsOf(variants).map(({ digest }) => hex(digest)));
+    const gone = before === undefined ? [] : formsOf(before).map(({ digest }) => hex(digest));
+    if (gone.some((id) => !now.has(id))) this.#letGo(gone);
   }
 
   #pin({ model, version, isPinned }: Commit['pin'] & {}): void {
@@ -394,6 +403,8 @@ export class Disk {
 
 const blobsOfCandidate = ({ record }: CandidateRecord): string[] =>
   fromBinary(CandidateSchema, record).artifacts.map(({ digest }) => hex(digest));
+
+const formsOf = ({ list }: VariantsRecord): Variant[] => fromBinary(VariantListSchema, list).variants;
 
 const sorted = (all: readonly { version: number }[]): number[] =>
   [...new Set(all.map(({ version }) => version))].sort((a, b) => a - b);

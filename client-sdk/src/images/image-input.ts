@@ -35,13 +35,6 @@ interface Shape {
 
 const PIXELS_MAX = 64 * 1024 * 1024;
 
-export const isPixels = (value: unknown): value is Pixels =>
-  typeof value === 'object' &&
-  value !== null &&
-  typeof (value as Pixels).width === 'number' &&
-  typeof (value as Pixels).height === 'number' &&
-  ((value as Pixels).data instanceof Uint8ClampedArray || (value as Pixels).data instanceof Uint8Array);
-
 /** One row for each image. Throws InputError. */
 export function imagesAsTensor(input: TensorSpec, images: readonly DecodedImage[]): TypedTensor {
   const kind = elementKind(input.dtype);

@@ -1,8 +1,7 @@
 import type { TensorSpec } from '@commonweight/core';
 import { InputError } from '../errors.ts';
 import { elementKind, sizeOf, zeros, type Tensor, type TensorData, type TypedTensor } from '../runtime/tensor.ts';
-import { imagesIn, type ImageInput } from '../images/encoded.ts';
-import { imagesAsTensor, type DecodedImage } from '../images/image-input.ts';
+import { ReadyImages, type ImageInput } from '../images/encoded.ts';
 import type { Pixels } from '../images/resample.ts';
 import { show } from './contract.ts';
 import { fromNested, type Nested } from './nested.ts';
@@ -11,7 +10,8 @@ import { fromNested, type Nested } from './nested.ts';
  * What an app may give for an input: values alone where the shape follows from their number, or with their shape; numbers or texts in
  * arrays in arrays; an image, or several that are rows of a batch.
  */
-export type InputValue = TensorData | Tensor | Nested | Pixels | ImageInput | readonly (Pixels | ImageInput)[];
+export type InputValue =
+  TensorData | Tensor | Nested | Pixels | ImageInput | readonly (Pixels | ImageInput)[] | ReadyImages;
 
 export type Inputs = Record<string, InputValue>;
 
@@ -41,8 +41,7 @@ function feedFor(input: TensorSpec, given: InputValue | undefined): TypedTensor 
   const { name } = input;
   const { type, array } = kindOf(input);
   if (given === undefined) throw new InputError(`input '${name}' is missing: ${show(input)}`);
-  const images = imagesIn(given);
-  if (images !== undefined) return checked(input, imagesAsTensor(input, images as readonly DecodedImage[]));
+  if (given instanceof ReadyImages) return checked(input, given.asTensor(input, given.images));
   const { data, dims } = valuesIn(input, given as TensorData | Tensor | Nested, array);
   if (!(data instanceof array)) {
     const wanted = type === 'string' ? 'an array of texts' : `a ${array.name}`;

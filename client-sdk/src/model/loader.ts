@@ -3,7 +3,6 @@ import { hex } from '../hex.ts';
 import type { PublishedForms } from '../runtime/variant.ts';
 import { openRelease, type Release } from '../trust/release.ts';
 import type { Life } from './life.ts';
-import { publishedForms } from './published-forms.ts';
 import { fetchRelease, stage, type ReleaseBytes, type Staged, type TakeVariant } from './stage.ts';
 
 /** Makes of a release what can serve, and keeps one that ended the process from being tried again and again. */
@@ -59,6 +58,8 @@ export class Loader {
     const { crypto, emitter, link, pin, variants } = this.#life;
     if (variants?.needsExamples !== true) return undefined;
     try {
+      // A page that serves float32 alone need not load what reads them.
+      const { publishedForms } = await import('./published-forms.ts');
       return await publishedForms(release, { link, pin, crypto, variants });
     } catch (error) {
       emitter.emit('error', asError(error));

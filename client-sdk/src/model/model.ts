@@ -6,7 +6,7 @@ import { sleep } from '../connection/backoff.ts';
 import { asError, ModelError, TransportError, TrustError, WorkerLostError } from '../errors.ts';
 import type { Explainer, ExplainSubject } from '../explain/explainer.ts';
 import type { ExplainOptions, Explanation } from '../explain/explanation.ts';
-import { decoded, hasFiles } from '../images/encoded.ts';
+import { decoded, hasImages } from '../images/encoded.ts';
 import { UseCounts } from '../reports/use-counts.ts';
 import { RecentInputs } from '../runtime/example-inputs.ts';
 import { isFinite, type Feeds, type Tensor, type TypedTensor } from '../runtime/tensor.ts';
@@ -217,7 +217,7 @@ export class Model<T extends ModelTypes = AnyModel> {
   }
 
   async #predictAll(all: readonly Inputs[], { isMadeUp = false }: { isMadeUp?: boolean }): Promise<Prediction<T>[]> {
-    const given = all.some(hasFiles)
+    const given = all.some(hasImages)
       ? await Promise.all(all.map((inputs) => decoded(inputs, this.#life.decodeImage)))
       : all;
     if (this.#serving.isGated) await this.#serving.turn();
@@ -348,7 +348,7 @@ export class Model<T extends ModelTypes = AnyModel> {
       version,
       predict: async (asked) => {
         const inputs = asked as Inputs;
-        const given = hasFiles(inputs) ? await decoded(inputs, this.#life.decodeImage) : inputs;
+        const given = hasImages(inputs) ? await decoded(inputs, this.#life.decodeImage) : inputs;
         const startMs = performance.now();
         const outputs = await held.run(given, () => uses.failed(version));
         uses.predicted(version, variant, performance.now() - startMs);

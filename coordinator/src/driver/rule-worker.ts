@@ -1,26 +1,35 @@
-/** Runs one rule over one spooled round, and ends. */
+/** Runs rules over spooled rounds, one after another, until it is told to end. */
 import { closeSync, openSync, readSync } from 'node:fs';
-import { parentPort, workerData } from 'node:worker_threads';
-import { invariant, payloadBlocks, strategyFrom, type UpdateBlocks } from '@commonweight/core';
+import { parentPort } from 'node:worker_threads';
+import { invariant, payloadBlocks, strategyFrom, type RobustAggregate, type UpdateBlocks } from '@commonweight/core';
 import { loadStrategy } from '../strategies/load-strategy.ts';
-import type { RuleRequest } from './run-rule.ts';
+import type { RuleReply, RuleRequest } from './run-rule.ts';
 
 const port = parentPort;
 if (port === null) throw new Error('this file is a worker');
-const request = workerData as RuleRequest;
-const file = openSync(request.path, 'r');
-try {
-  if (request.own !== undefined) {
-    const { label } = await loadStrategy(request.own.file);
-    if (label !== request.own.label)
-      throw new Error(`${request.own.file} was ${request.own.label} and is ${label} now`);
+
+port.on('message', (request: RuleRequest | undefined) => {
+  if (request === undefined) return port.close();
+  aggregated(request).then(
+    (aggregate) => port.postMessage({ aggregate } satisfies RuleReply, [aggregate.delta.buffer as ArrayBuffer]),
+    (error: unknown) => port.postMessage({ error: error as Error } satisfies RuleReply),
+  );
+});
+
+async function aggregated(request: RuleRequest): Promise<RobustAggregate> {
+  const file = openSync(request.path, 'r');
+  try {
+    if (request.own !== undefined) {
+      const { label } = await loadStrategy(request.own.file);
+      if (label !== request.own.label)
+        throw new Error(`${request.own.file} was ${request.own.label} and is ${label} now`);
+    }
+    const { robust } = strategyFrom(request.strategy);
+    invariant(robust !== undefined, 'only updates of a robust strategy are spooled');
+    return robust.rule(updatesOf(request, file), request.memory);
+  } finally {
+    closeSync(file);
   }
-  const { robust } = strategyFrom(request.strategy);
-  invariant(robust !== undefined, 'only updates of a robust strategy are spooled');
-  const aggregate = robust.rule(updatesOf(request, file), request.memory);
-  port.postMessage(aggregate, [aggregate.delta.buffer as ArrayBuffer]);
-} finally {
-  closeSync(file);
 }
 
 function updatesOf({ updates, ...request }: RuleRequest, from: number): UpdateBlocks {

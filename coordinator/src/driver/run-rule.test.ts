@@ -64,6 +64,20 @@ test.each([
   },
 );
 
+test('rules that come at the same time and after one another are each answered, and one that fails is no harm to the next', async () => {
+  const { spool, request, inMemory } = await spooled('mxint8', { name: 'median' });
+  const names = ['median', 'trimmedMean', 'normBound'] as const;
+  const gone = { ...request, path: `${request.path}.none` };
+  for (let turn = 0; turn < 3; turn++) {
+    const answers = names.map((name) => runRule({ ...request, strategy: { name } }));
+    await expect(runRule(gone)).rejects.toThrow(/ENOENT/);
+    const expected = names.map((name) => strategyFrom({ name }).robust!.rule(inMemory, []));
+    expect(await Promise.all(answers)).toEqual(expected);
+  }
+  spool.clear();
+  await spool.settled();
+});
+
 test('a spool that is cut short or gone fails by its reason', async () => {
   const { spool, request } = await spooled('mxint8', { name: 'median' });
   truncateSync(request.path, request.updates[0]!.offset);

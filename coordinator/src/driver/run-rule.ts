@@ -19,17 +19,64 @@ export interface RuleRequest {
   memory: readonly Float32Array[];
 }
 
+/** What the thread answers. */
+export type RuleReply = { aggregate: RobustAggregate } | { error: Error };
+
+/** A thread that had nothing to do for so long ends. */
+const REST_MS = 60_000;
+
+/** Built-in rules go on in the same thread: V8 aborts now and then where threads that have compiled code come and go (nodejs/node#64500). */
+const resting: { worker: Worker; end: NodeJS.Timeout }[] = [];
+
 /** Runs the rule in a thread of its own: seconds of arithmetic would hold up the event loop. Throws what the worker failed of. */
-export function runRule(request: RuleRequest): Promise<RobustAggregate> {
+export async function runRule(request: RuleRequest): Promise<RobustAggregate> {
+  // A file of a user's is loaded anew each time.
+  const isOwn = request.own !== undefined;
+  const worker = isOwn ? started() : awoken();
+  const reply = await replyTo(request, worker);
+  if (isOwn) worker.postMessage(undefined);
+  else rest(worker);
+  if ('error' in reply) throw reply.error;
+  return reply.aggregate;
+}
+
+function started(): Worker {
   const isSource = import.meta.url.endsWith('.ts');
   const worker = new Worker(new URL(isSource ? './rule-worker.ts' : './rule-worker.js', import.meta.url), {
-    workerData: request,
     execArgv: [...(isSource ? ['--conditions=@commonweight/source'] : []), '--disable-warning=ExperimentalWarning'],
   });
-  const { promise, resolve, reject } = Promise.withResolvers<RobustAggregate>();
-  worker.once('message', resolve);
-  worker.once('error', reject);
-  // After a message or an error this changes nothing.
-  worker.once('exit', (code) => reject(new Error(`the thread of ${request.strategy.name} ended with code ${code}`)));
-  return promise;
+  // Who asked it hears why it ended; where it rested nobody misses it.
+  return worker.on('error', () => {}).once('exit', () => forget(worker));
+}
+
+function awoken(): Worker {
+  const found = resting.pop();
+  if (found === undefined) return started();
+  clearTimeout(found.end);
+  found.worker.ref();
+  return found.worker;
+}
+
+function rest(worker: Worker): void {
+  const end = setTimeout(() => {
+    forget(worker);
+    worker.postMessage(undefined);
+  }, REST_MS);
+  end.unref();
+  worker.unref();
+  resting.push({ worker, end });
+}
+
+function forget(worker: Worker): void {
+  const at = resting.findIndex((one) => one.worker === worker);
+  if (at >= 0) clearTimeout(resting.splice(at, 1)[0]!.end);
+}
+
+function replyTo(request: RuleRequest, worker: Worker): Promise<RuleReply> {
+  const { promise, resolve, reject } = Promise.withResolvers<RuleReply>();
+  const ended = (code: number): void =>
+    reject(new Error(`the thread of ${request.strategy.name} ended with code ${code}`));
+  worker.once('message', resolve).once('error', reject).once('exit', ended);
+  worker.postMessage(request);
+  return promise.finally(() => worker.off('message', resolve).off('error', reject).off('exit', ended));
 }
