@@ -138,6 +138,12 @@ describe('the weights are to be fetched whole, and it is said why, where', () =>
   });
 });
 
+test('a download that is given up is no fault of the deltas, and nothing is fetched in its place', async () => {
+  await blobs.put(first.weights.digest, first.bytes);
+  await expect(made(second, () => Promise.reject(new TransportError('cancelled', 'ended')))).rejects.toThrow('ended');
+  expect(faults).toEqual([]);
+});
+
 test('a link that breaks is no fault of the deltas', async () => {
   await blobs.put(first.weights.digest, first.bytes);
   await expect(made(second, () => Promise.reject(new TransportError('unavailable', 'gone')))).rejects.toThrow('gone');

@@ -33,7 +33,7 @@ export async function weightsByDeltas(
       if (await blobs.isOf(weights.digest, bytes)) return bytes;
       throw new CodecError('they lead to other weights');
     } catch (cause) {
-      // What is gone or damaged there is not to be had by trying again; a link is.
+      // What is gone or damaged there is not to be had by trying again; a link is, and who gave up wants nothing else.
       if (!isFault(cause)) throw cause;
       const name = `version ${manifest.version} of '${manifest.model}'`;
       onFault(
@@ -45,5 +45,7 @@ export async function weightsByDeltas(
   return undefined;
 }
 
-const isFault = (cause: unknown): boolean =>
-  cause instanceof CodecError || (cause instanceof TransportError && (!cause.passing || cause.code === 'corrupted'));
+function isFault(cause: unknown): boolean {
+  if (!(cause instanceof TransportError)) return cause instanceof CodecError;
+  return cause.code === 'corrupted' || (!cause.passing && cause.code !== 'cancelled');
+}
