@@ -96,7 +96,8 @@ await Promise.all(
 async function runOne(section: Section): Promise<void> {
   const { name, share } = section;
   const own = atOnce * minutes * (share / shares);
-  log(`${name} ... about ${rounded(own)} minutes`);
+  // Else its own process says so.
+  if (atOnce === 1) log(`${name} ... about ${rounded(own)} minutes`);
   const lack = await section.lacks();
   if (lack !== undefined) {
     skipped[name] = lack;
@@ -109,7 +110,9 @@ async function runOne(section: Section): Promise<void> {
     reports[name] = atOnce === 1 ? await section.run(options) : await inProcess(name, own);
   } catch (error) {
     reports[name] = { figures: {}, violations: [`${name} ended with: ${(error as Error).message}`] };
+    if (atOnce > 1) log(`${name}: ${(error as Error).message}`);
   }
+  if (atOnce > 1) return;
   const { figures, violations } = reports[name];
   log(`${name}: ended`);
   for (const [figure, value] of Object.entries(figures)) log(`  ${figure.padEnd(28)} ${rounded(value)}`);

@@ -9,6 +9,14 @@ interface Sample {
   files: number;
 }
 
+/** What a process writes of itself, in bytes: what is in use, what the system has given, and how much of each is compiled code. */
+interface Written {
+  live: number;
+  rss: number;
+  codeUsed: number;
+  codeGiven: number;
+}
+
 /** Whether /proc says what a process takes. */
 export const canSample = (): boolean => existsSync('/proc/self/status') && existsSync('/proc/self/fd');
 
@@ -62,25 +70,31 @@ export class ProcessSamples {
     return Math.max(0, ...this.#samples.map(({ rssBytes }) => rssBytes)) / 2 ** 20;
   }
 
-  /** Of what the system has given it, in MiB an hour over the second half: the first one warms up. */
+  /** Of what the system has given it, in MiB an hour over the second half: the first one warms up. Without compiled code, where the process says how much that is. */
   get rssTrend(): Trend {
-    const own = this.#written(({ rss }) => rss);
+    const own = this.#written(({ rss, codeGiven }) => rss - codeGiven);
     return trendOf(own ?? perMinute(this.#second().map(({ atMs, rssBytes }) => pointOf(atMs, rssBytes))));
   }
 
   /** The same of what is in use on and off the heap; undefined where the process does not say. */
   get liveTrend(): Trend | undefined {
-    const points = this.#written(({ live }) => live);
+    const points = this.#written(({ live, codeUsed }) => live - codeUsed);
+    return points && trendOf(points);
+  }
+
+  /** Of compiled code; undefined where the process does not say. */
+  get codeTrend(): Trend | undefined {
+    const points = this.#written(({ codeGiven }) => codeGiven);
     return points && trendOf(points);
   }
 
   /** Of the second half of what the process writes, the least of each minute. */
-  #written(figure: (line: { live: number; rss: number }) => number): Point[] | undefined {
+  #written(figure: (line: Written) => number): Point[] | undefined {
     if (this.#memoryFile === undefined || !existsSync(this.#memoryFile)) return undefined;
     const lines = readFileSync(this.#memoryFile, 'utf8').trim().split('\n');
     const points = lines.slice(Math.floor(lines.length / 2)).map((line) => {
-      const [atMs, live, rss] = line.split(' ').map(Number) as [number, number, number];
-      return pointOf(atMs, figure({ live, rss }));
+      const [atMs = NaN, live = NaN, rss = NaN, codeUsed = NaN, codeGiven = NaN] = line.split(' ').map(Number);
+      return pointOf(atMs, figure({ live, rss, codeUsed, codeGiven }));
     });
     return perMinute(points);
   }

@@ -136,6 +136,7 @@ export const soak: Section = {
         // Over seconds a trend says nothing.
         ...(isLong ? trendFigures(`${each.name}_rss`, each.rssTrend) : []),
         ...(isLong && each.liveTrend !== undefined ? trendFigures(`${each.name}_live`, each.liveTrend) : []),
+        ...(isLong && each.codeTrend !== undefined ? trendFigures(`${each.name}_code`, each.codeTrend) : []),
         [`${each.name}_rss_max_mib`, each.rssMaxMib],
         [`${each.name}_files_growth`, each.filesGrowth],
       ]);
