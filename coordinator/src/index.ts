@@ -1,6 +1,7 @@
 export { openCoordinator, type CoordinatorOptions } from './coordinator.ts';
 export {
   ServiceError,
+  type AgentGate,
   type AgentSession,
   type AgentSink,
   type BlobPart,
@@ -34,4 +35,12 @@ export { startCoordinator, type RunningCoordinator, type StartOptions } from './
 export type { RelayFigures } from './relay/figures.ts';
 export { startRelay, type RelayOptions, type RunningRelay } from './relay/start-relay.ts';
 export { loadStrategy, type LoadedStrategy } from './strategies/load-strategy.ts';
-export { parseVariantPolicy, type VariantForm, type VariantPolicy } from './variants/forms.ts';
+export {
+  CALIBRATION_AGENTS_LEAST,
+  CALIBRATION_AGENTS_MIN,
+  CALIBRATION_AGENTS_MOST,
+  parseVariantPolicy,
+  variantForms,
+  type VariantForm,
+  type VariantPolicy,
+} from './variants/forms.ts';

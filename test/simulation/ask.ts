@@ -1,14 +1,14 @@
 import { TransportError } from '@commonweight/client-sdk';
 import type { RandomStream } from '@commonweight/core';
-import { ServiceError, type CoordinatorService } from '@commonweight/coordinator';
+import { ServiceError, type AgentGate, type CoordinatorService } from '@commonweight/coordinator';
 import type { SessionRequest } from '@commonweight/proto';
 import type { Network } from './network.ts';
 
-/** A coordinator as agents and apps reach it, for one life of it. */
-export interface Edge {
+/** What agents reach, for one life of it: a coordinator, or a relay before one. */
+export interface AgentEdge {
   /** What the network calls the machine that it runs on. */
   readonly machine: string;
-  service: CoordinatorService;
+  service: AgentGate;
   /** A message of a session that is no stream. */
   receive(agentId: string, request: SessionRequest): void;
   isAlive(): boolean;
@@ -18,14 +18,19 @@ export interface Edge {
   onEnd(work: () => void): void;
 }
 
-/** What asks: an agent or an app. */
-export interface Asker {
+/** A coordinator as agents, apps and relays reach it. */
+export interface Edge extends AgentEdge {
+  service: CoordinatorService;
+}
+
+/** What asks: an agent, an app or a relay. */
+export interface Asker<E extends AgentEdge = Edge> {
   /** What the network calls it. */
   name: string;
   network: Network;
   random: RandomStream;
-  /** The coordinator that it reaches now. */
-  edge(): Edge | undefined;
+  /** What it reaches now. */
+  edge(): E | undefined;
   /** Whether its process lives. */
   isAlive(): boolean;
   /** The coordinator threw what it never should. */
@@ -33,10 +38,10 @@ export interface Asker {
 }
 
 /** A request and its answer, as long as both processes live. Where nobody listens, `refused` says whether that is heard at once. */
-export function ask<T>(
-  { name, network, edge, isAlive, onBug }: Asker,
+export function ask<T, E extends AgentEdge>(
+  { name, network, edge, isAlive, onBug }: Asker<E>,
   refused: boolean,
-  call: (service: CoordinatorService, edge: Edge) => Promise<T>,
+  call: (service: E['service'], edge: E) => Promise<T>,
 ): Promise<T> {
   return new Promise((resolve, reject) => {
     const serve = async (): Promise<T> => {
@@ -64,7 +69,7 @@ export function ask<T>(
 }
 
 /** A copy of what is sent, now and then with a flipped bit. */
-export function worn({ random, network }: Asker, data: Uint8Array): Uint8Array {
+export function worn({ random, network }: Pick<Asker, 'random' | 'network'>, data: Uint8Array): Uint8Array {
   const copy = data.slice();
   if (copy.length > 0 && random.uniform() < network.weather.damage) copy[random.integer(copy.length)]! ^= 1;
   return copy;

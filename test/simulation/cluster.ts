@@ -1,5 +1,4 @@
-import { createHash, generateKeyPairSync, sign } from 'node:crypto';
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { createHash } from 'node:crypto';
 import {
   decodeUpdate,
   formatOf,
@@ -11,22 +10,12 @@ import {
   type UpdateFormat,
   type RandomStream,
 } from '@commonweight/core';
-import {
-  ManifestSchema,
-  ReceiptSchema,
-  signedBytes,
-  SignedManifestSchema,
-  SignedReceiptSchema,
-  type SessionRequest,
-  type SignedManifest,
-  type UpdateHeader,
-} from '@commonweight/proto';
+import type { SessionRequest, UpdateHeader } from '@commonweight/proto';
 import type { Storage } from '@commonweight/client-sdk';
 import type { Clock } from '../../coordinator/src/clock.ts';
 import { Coordinator } from '../../coordinator/src/coordinator.ts';
 import { inflated } from '../../coordinator/src/driver/inflate.ts';
 import { NatsSessions } from '../../coordinator/src/edges/nats/sessions.ts';
-import type { Signer } from '../../coordinator/src/identity/signer.ts';
 import { gridOf, parseTaskConfig, type TaskConfig } from '../../coordinator/src/round/policy.ts';
 import { Replica } from '../../coordinator/src/replica/replica.ts';
 import { ServiceError, type CoordinatorService } from '../../coordinator/src/service.ts';
@@ -35,12 +24,15 @@ import type { OutboxEntry } from '../../edge-agent/src/outbox/outbox.ts';
 import { emptyDisk, hex, type Durable } from './agent-disk.ts';
 import { SimulatedAgent, type PlantedInAgent } from './agent.ts';
 import { emptyStorage, SimulatedApp, type PlantedInApp } from './app.ts';
-import type { Edge } from './ask.ts';
-import { badUpdate } from './bad-updates.ts';
+import type { AgentEdge, Edge } from './ask.ts';
 import { Disk, type CrashPoint, type DiskFaults, type PlantedOnDisk } from './disk.ts';
 import { History, Violation } from './history.ts';
+import { Mischief } from './mischief.ts';
 import { SimulatedProcess } from './process.ts';
+import { RELAY, UPLINK } from './relay.ts';
+import { newSigner } from './signer.ts';
 import { SharedDatabase, type Client, type PlantedInShares } from './shared-database.ts';
+import { Site } from './site.ts';
 import { SqliteDisk } from './sqlite-disk.ts';
 import { fair, Network } from './network.ts';
 import { VirtualTime } from './virtual-time.ts';
@@ -90,21 +82,14 @@ export interface Report {
   versions: number;
   contributions: number;
   crashes: number;
+  /** Sums of several updates that coordinators took of a relay. */
+  parts: number;
   simulatedMs: number;
   /** SHA-256 over all that happened and everything that became durable: the same for the same seed. */
   digest: string;
 }
 
-function newSigner(): Signer {
-  const { publicKey, privateKey } = generateKeyPairSync('ed25519');
-  return {
-    publicKey: new Uint8Array(publicKey.export({ format: 'der', type: 'spki' }).subarray(-32)),
-    sign: (kind, payload) => sign(null, signedBytes(kind, payload), privateKey),
-  };
-}
-
 const signer = newSigner();
-const impostor = newSigner();
 
 const PLAN = { loss: 'cross-entropy', optimizer: { name: 'sgd', learningRate: 0.1 }, epochs: 1, batchSize: 1 };
 /** In every eighth seed what a round makes is evaluated before it is a version. */
@@ -127,13 +112,15 @@ export async function simulate(
     planted = {},
     // Every third seed is one of replicas.
     replicas = seed % 3 === 0 ? 3 : 1,
+    // Two of eleven have a site whose agents come by a relay.
+    relay = seed % 11 < 2,
     storms = STORMS,
     stormMs = STORM_MS,
     lullMs = LULL_MS,
     trace = () => {},
   }: Partial<Omit<Setting, 'trace'>> & { trace?: (line: string) => void } = {},
 ): Promise<Report> {
-  const cluster = new Cluster(seed, { replicas, storms, stormMs, lullMs, planted, trace });
+  const cluster = new Cluster(seed, { replicas, relay, storms, stormMs, lullMs, planted, trace });
   return cluster.run();
 }
 
@@ -141,6 +128,7 @@ export async function simulate(
 interface Setting {
   planted: Planted;
   replicas: number;
+  relay: boolean;
   storms: number;
   stormMs: number;
   lullMs: number;
@@ -190,9 +178,7 @@ class Cluster {
   /** What the dates of the coordinators' machines are off by. */
   readonly #datesMs: number[];
   readonly #format: UpdateFormat;
-  /** Every real update and release, for somebody to send it again. */
-  readonly #made: OutboxEntry[] = [];
-  readonly #released: SignedManifest[] = [];
+  readonly #mischief: Mischief;
   /** Every tenth seed is played on a real file. */
   readonly #file: SqliteDisk | undefined;
   /** Undefined where one coordinator has the disk for itself. */
@@ -200,8 +186,10 @@ class Cluster {
   /** The processes that live, by their places. */
   readonly #lives: (Life | undefined)[];
   readonly #starting = new Map<number, Promise<void>>();
-  /** Which life an agent or app talks to. */
+  /** Which life an agent, an app or the relay talks to. */
   readonly #reached = new Map<string, Life>();
+  /** Undefined where all agents go to the coordinators themselves. */
+  readonly #site: Site | undefined;
   #crashes = 0;
   #started = 0;
   /** Number of the newest round. */
@@ -211,7 +199,7 @@ class Cluster {
   #violation: Error | undefined;
 
   constructor(seed: number, setting: Setting) {
-    const { replicas, storms, stormMs, planted, trace } = setting;
+    const { replicas, relay, storms, stormMs, planted, trace } = setting;
     this.#seed = seed;
     this.#setting = setting;
     this.#planted = planted;
@@ -222,10 +210,13 @@ class Cluster {
     };
     this.#random = seeded(seed);
     this.#network = new Network(this.#time, this.#random.fork('network'));
-    const values = ENCODINGS[this.#random.fork('encoding').integer(ENCODINGS.length)]!;
+    // Of a sum that is not shorter than its updates a relay sends these: half of its seeds have updates that are long.
+    const isLong = relay && seed % 2 === 1;
+    const values = isLong ? 'float32' : ENCODINGS[this.#random.fork('encoding').integer(ENCODINGS.length)]!;
+    const compression = isLong ? 'none' : 'zstd';
     // Every seventh seed sends the largest values alone; of a unit vector that is all of it.
     const topK: { topK?: number } = seed % 7 === 3 ? { topK: TOP_K } : {};
-    this.#format = formatOf({ encoding: values, compression: 'zstd', ...topK, seed });
+    this.#format = formatOf({ encoding: values, compression, ...topK, seed });
     // Every fifth seed is one without rounds.
     const isAsynchronous = seed % 5 === 0;
     const buffer = { name: 'fedBuff', bufferSize: 3, stalenessMax: 3 };
@@ -235,6 +226,7 @@ class Cluster {
         plan: PLAN,
         strategy: { ...(isAsynchronous ? buffer : { name: 'fedAvg' }), serverLearningRate: SERVER_LEARNING_RATE },
         encoding: values,
+        compression,
         ...topK,
         cohort: { min: COHORT_MIN, max: AGENTS },
         ...(isAsynchronous ? {} : windowsOf(seed)),
@@ -248,10 +240,42 @@ class Cluster {
       }),
     );
     this.#history = new History(this.#disk, { serverLearningRate: SERVER_LEARNING_RATE, isAsynchronous });
+    this.#mischief = new Mischief({
+      network: this.#network,
+      history: this.#history,
+      coordinatorKey: signer.publicKey,
+      context: () => ({
+        agents: AGENTS,
+        length: LENGTH,
+        round: this.#round,
+        version: this.#history.versions,
+        format: this.#format,
+        grid: gridOf(this.#config),
+      }),
+      gate: () => this.#someGate(),
+      waiting: () =>
+        [...this.#agents.values()].flatMap(({ kind, disk: { outbox }, agent: { link } }) =>
+          kind === 'nats' && outbox.size > 0 ? [{ link, updates: [...outbox.values()] }] : [],
+        ),
+      trace: this.#trace,
+      onViolation: (violation) => (this.#violation ??= violation),
+      onBug: (error) => this.#bug(error),
+    });
     this.#lives = Array.from({ length: replicas }, () => undefined);
     this.#datesMs = this.#lives.map(() => 0);
     if (replicas > 1) this.#database = new SharedDatabase(this.#disk, this.#time, planted);
     else if (seed % 10 === 0 && Object.keys(planted).length === 0) this.#file = new SqliteDisk(this.#disk);
+    if (!relay) return;
+    this.#site = new Site({
+      time: this.#time,
+      network: this.#network,
+      randomOfLife: () => this.#random.fork(`relay ${this.#time.elapsedMs}`),
+      coordinatorKey: signer.publicKey,
+      edge: () => this.#edgeOf(UPLINK),
+      onTaken: (header, by) => this.#taken(header, by),
+      onBug: (error) => this.#bug(error),
+      trace: this.#trace,
+    });
   }
 
   async run(): Promise<Report> {
@@ -270,9 +294,11 @@ class Cluster {
     await this.#prepare();
     const places = this.#random.fork('places');
     for (let index = 0; index < AGENTS; index++) {
-      const kind = places.uniform() < 0.5 ? 'grpc' : 'nats';
+      const isOfSite = this.#site !== undefined && Site.has(index);
+      const kind = places.uniform() < 0.5 || isOfSite ? 'grpc' : 'nats';
       this.#startAgent(`agent-${index}`, { index, kind, disk: await emptyDisk(signer.publicKey) });
     }
+    this.#site?.start();
     for (let index = 0; index < APPS; index++) this.#startApp(`app-${index}`, emptyStorage());
     this.#harm('lull', RARER, () => !this.#stormy && !this.#isOver);
     for (let storm = 1; storm <= storms; storm++) {
@@ -285,13 +311,14 @@ class Cluster {
       'digits',
       [...this.#agents.values()].map(({ disk }) => [...disk.outbox.keys()]),
     );
-    const unknown = this.#made.map(({ header }) => header.updateId).filter((id) => !this.#disk.receipt(hex(id)));
+    const unknown = this.#mischief.updates.map(({ header }) => header.updateId).filter((id) => !this.#disk.receipt(hex(id)));
     await this.#file?.compare('digits', this.#disk.receipts(), unknown);
     return {
       seed: this.#seed,
       versions: this.#history.versions,
       contributions: this.#history.contributions,
       crashes: this.#crashes,
+      parts: this.#site?.parts ?? 0,
       simulatedMs: this.#time.elapsedMs,
       digest: this.#digest.digest('hex'),
     };
@@ -300,6 +327,7 @@ class Cluster {
   /** Whoever waits for something would wait for ever, and be kept in memory. */
   #killAll(): void {
     for (const life of this.#lives) life?.process.kill();
+    this.#site?.relay?.kill();
     for (const { agent } of this.#agents.values()) agent.kill();
     for (const { app } of this.#apps.values()) app.kill();
   }
@@ -382,20 +410,22 @@ class Cluster {
     }
     // Every fourth seed is one of an engineer who goes back again and again.
     if (this.#seed % 4 === 1) schedule('rollback', 40_000, (random) => this.#rollBack(random));
+    if (this.#site !== undefined) schedule('relay crash', 30_000, (random) => this.#site?.crash(random));
     schedule('agent crash', 20_000, () => this.#crashAgent());
     schedule('app crash', 40_000, (random) => this.#crashApp(random));
     schedule('partition', 20_000, (random) => this.#cutOff(random));
     schedule('date', 30_000, (random) => this.#setDate(random));
-    schedule('question', 2_000, (random) => this.#ask(random));
-    schedule('bad update', 4_000, () => this.#sendBadUpdate());
-    schedule('replay', 6_000, () => this.#sendAgain());
-    schedule('forgery', 10_000, (random) => this.#forge(random));
-    schedule('forged release', 10_000, (random) => this.#forgeRelease(random));
+    schedule('question', 2_000, (random) => void this.#someApp(random)?.ask());
+    schedule('bad update', 4_000, (random) => this.#mischief.sendBad(random));
+    schedule('replay', 6_000, (random) => this.#mischief.sendAgain(random));
+    schedule('forgery', 10_000, (random) => this.#mischief.forgeReceipt(random));
+    schedule('forged release', 10_000, (random) => this.#mischief.forgeRelease(random, this.#someApp(random)));
   }
 
   /** Whoever is dead is started. */
   async #startAll(): Promise<void> {
     for (const place of this.#lives.keys()) await this.#finish(this.#untilAlive(place));
+    this.#site?.start();
   }
 
   /** One that is killed while it starts never says so. */
@@ -534,7 +564,7 @@ class Cluster {
     service.watchReleases((_, release) => {
       if (!process.isAlive) return;
       this.#check(() => this.#history.announced(release.manifest));
-      this.#released.push(release);
+      this.#mischief.seesRelease(release);
       if (this.#network.isCut(machine)) return;
       for (const [name, { app }] of this.#apps) this.#network.send(name, () => app.link.deliver(release));
     });
@@ -649,6 +679,7 @@ class Cluster {
       ...this.#apps.keys(),
       ...places.map((place) => `machine ${place}`),
       ...(this.#database === undefined ? [] : places.map(databaseOf)),
+      ...(this.#site === undefined ? [] : [RELAY, UPLINK]),
     ];
     const name = names[random.integer(names.length)]!;
     const ms = random.uniform() * CUT_MS_MAX;
@@ -697,6 +728,11 @@ class Cluster {
     return another;
   }
 
+  /** A coordinator, or the relay before them. */
+  #someGate(): AgentEdge | undefined {
+    return this.#site !== undefined && Math.random() < 0.3 ? this.#site.relay : this.#someLife();
+  }
+
   #someLife(): Life | undefined {
     const alive = this.#lives.filter((life) => life !== undefined);
     return alive[Math.floor(Math.random() * alive.length)];
@@ -708,8 +744,11 @@ class Cluster {
       time: this.#time,
       network: this.#network,
       random: this.#random.fork(`${id} ${this.#time.elapsedMs}`),
-      edge: () => this.#edgeOf(id),
-      leaveEdge: () => this.#reached.delete(id),
+      edge: () => (this.#site === undefined ? this.#edgeOf(id) : this.#site.edgeOf(id, index, () => this.#edgeOf(id))),
+      leaveEdge: () => {
+        this.#reached.delete(id);
+        this.#site?.leave(id);
+      },
       isStormy: () => this.#stormy,
       // In every sixth seed half of the agents leave between rounds.
       leaves: this.#seed % 6 === 2 && index % 2 === 0,
@@ -723,7 +762,7 @@ class Cluster {
         // A report is part of a verdict, and of no version.
         this.#history.knows(hex(id), { index: isReport ? undefined : index, baseVersion: Number(baseVersion) });
         if (!isReport) this.#check(() => this.#requireUnit(entry, index));
-        this.#made.push(entry);
+        this.#mischief.seesUpdate(entry);
       },
       onKept: (update) => {
         this.#history.kept(update);
@@ -733,14 +772,7 @@ class Cluster {
         this.#history.accepted(hex(updateId));
         this.#trace(`${id}: update ${hex(updateId).slice(0, 8)} is in the sum`);
       },
-      onTaken: (header, by) => {
-        // One replica may say that another has it: then it is that one's word that counts.
-        const holder = this.#database?.holderOf(hex(header.updateId));
-        const life = this.#lives.find((one) => (holder === undefined ? one === by : one?.replica === holder));
-        if (life === undefined) return;
-        const { number } = life;
-        this.#check(() => this.#history.taken(hex(header.updateId), Number(header.round), number));
-      },
+      onTaken: (header, by) => this.#taken(header, by),
       onReceipt: (receipt) => {
         const { case: outcome, value } = receipt.outcome;
         this.#trace(`${id}: receipt of ${hex(receipt.updateId).slice(0, 8)}: ${outcome} ${value}`);
@@ -750,6 +782,16 @@ class Cluster {
       planted: this.#planted,
     });
     this.#agents.set(id, { agent, index, kind, disk });
+  }
+
+  /** A life of a coordinator says that it has an update in its sum, or a relay that it keeps it, which is no such promise. */
+  #taken(header: UpdateHeader, by: AgentEdge): void {
+    // One replica may say that another has it: then it is that one's word that counts.
+    const holder = this.#database?.holderOf(hex(header.updateId));
+    const life = this.#lives.find((one) => (holder === undefined ? one === by : one?.replica === holder));
+    if (life === undefined) return;
+    const { number } = life;
+    this.#check(() => this.#history.taken(hex(header.updateId), Number(header.round), number));
   }
 
   #startApp(name: string, disk: Storage): void {
@@ -782,27 +824,8 @@ class Cluster {
     this.#time.after(random.uniform() * 10_000, () => this.#startApp(name, one.disk));
   }
 
-  #ask(random: RandomStream): void {
-    void this.#apps.get(`app-${random.integer(APPS)}`)?.app.ask();
-  }
-
-  /** Somebody offers an app what is no newer version: an older one, one that another key signed, one that was altered. */
-  #forgeRelease(random: RandomStream): void {
-    const genuine = this.#released[random.integer(this.#released.length)];
-    const victim = this.#apps.get(`app-${random.integer(APPS)}`);
-    if (genuine === undefined || victim === undefined) return;
-    const next = fromBinary(ManifestSchema, genuine.manifest);
-    next.version = BigInt(this.#history.versions + 1);
-    const manifest = toBinary(ManifestSchema, next);
-    const offers = [
-      genuine,
-      { ...genuine, manifest },
-      { ...genuine, manifest, signature: impostor.sign('Manifest', manifest) },
-      { ...genuine, manifest, signature: impostor.sign('Manifest', manifest), publicKey: impostor.publicKey },
-    ];
-    const { publicKey, signature, manifest: offered } = offers[random.integer(offers.length)]!;
-    const offer = create(SignedManifestSchema, { publicKey, signature, manifest: offered });
-    if (victim.app.isAlive) victim.app.link.deliver(offer);
+  #someApp(random: RandomStream): SimulatedApp | undefined {
+    return this.#apps.get(`app-${random.integer(APPS)}`)?.app;
   }
 
   /** What the other checks build on: agent i's update is the unit vector i. */
@@ -823,71 +846,11 @@ class Cluster {
     this.#time.after(random.uniform() * 10_000, () => this.#startAgent(id, one));
   }
 
-  /** Somebody sends a real update once more, whatever became of it. */
-  #sendAgain(): void {
-    const random = this.#random.fork(`again ${this.#time.elapsedMs}`);
-    const entry = this.#made[random.integer(this.#made.length)];
-    // What its agent never kept, it never sent.
-    if (entry === undefined || !this.#history.isKept(hex(entry.header.updateId))) return;
-    const { header, payload } = entry;
-    this.#network.send('somebody', () => {
-      const life = this.#someLife();
-      life?.deliver(() => void this.#sendOnce(life, header, payload));
-    });
-  }
-
-  #sendOnce({ service }: Life, header: UpdateHeader, payload: Uint8Array): void {
-    service.submitChunk(header.agentId, header, 0, payload).then(
-      ({ accepted, receipt }) => accepted && receipt === undefined && this.#history.accepted(hex(header.updateId)),
-      (error: Error) => this.#bug(error),
-    );
-  }
-
-  /** Somebody tells an agent in the coordinator's name that its update is part of a version. */
-  #forge(random: RandomStream): void {
-    const waiting = [...this.#agents.values()].filter(({ kind, disk }) => kind === 'nats' && disk.outbox.size > 0);
-    const victim = waiting[random.integer(waiting.length)];
-    if (victim === undefined) return;
-    const { header } = [...victim.disk.outbox.values()][0]!;
-    const { updateId, task, round } = header;
-    const outcome = { case: 'committedVersion', value: BigInt(this.#history.versions + 1) } as const;
-    const receipt = toBinary(ReceiptSchema, create(ReceiptSchema, { updateId, task, round, outcome }));
-    const forger = random.uniform() < 0.5 ? impostor : { ...impostor, publicKey: signer.publicKey };
-    const signature = forger.sign('Receipt', receipt);
-    const forged = create(SignedReceiptSchema, { receipt, signature, publicKey: forger.publicKey });
-    this.#network.send('somebody', () => victim.agent.link.deliverForged(forged));
-  }
-
   /** What a coordinator says that is ending, or that is behind, is no bug of it. */
   #bug(error: Error): void {
     if (error instanceof ServiceError && error.code === 'unavailable') return;
     if (error instanceof StoreError && ENDING.test(error.message)) return;
     this.#violation ??= error;
-  }
-
-  #sendBadUpdate(): void {
-    if (this.#history.versions === 0) return;
-    const { header, payload, what } = badUpdate(this.#random.fork(`bad ${this.#time.elapsedMs}`), {
-      agents: AGENTS,
-      length: LENGTH,
-      round: this.#round,
-      version: this.#history.versions,
-      format: this.#format,
-      grid: gridOf(this.#config),
-    });
-    this.#history.knows(hex(header.updateId), { index: undefined, baseVersion: Number(header.baseVersion) });
-    this.#network.send('somebody', () => {
-      const life = this.#someLife();
-      life?.deliver(() =>
-        life.service.submitChunk(header.agentId, header, 0, payload).then(
-          ({ accepted, receipt }) => {
-            if (!accepted || receipt !== undefined) return;
-            this.#violation ??= new Violation(`I6: a bad update was accepted: ${what}`);
-          },
-          () => this.#trace(`a bad update is turned away: ${what}`),
-        ),
-      );
-    });
   }
 
   #committed(commit: Commit, lives: ReadonlySet<number>): void {

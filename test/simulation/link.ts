@@ -1,6 +1,6 @@
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import type { BlobChunk } from '@commonweight/client-sdk';
-import { ServiceError, type AgentSession, type CoordinatorService } from '@commonweight/coordinator';
+import { ServiceError, type AgentGate, type AgentSession } from '@commonweight/coordinator';
 import {
   ReceiptSchema,
   SessionRequestSchema,
@@ -15,18 +15,22 @@ import {
   type UpdateHeader,
 } from '@commonweight/proto';
 import type { AgentLink, OpenSession, SessionListener, SessionMessage } from '../../edge-agent/src/link/agent-link.ts';
-import { ask, chunkBytes, worn, type Asker, type Edge } from './ask.ts';
+import { ask, chunkBytes, worn, type AgentEdge, type Asker } from './ask.ts';
 import type { VirtualTime } from './virtual-time.ts';
 
-export interface LinkWorld extends Asker {
-  time: VirtualTime;
+export interface LinkWorld extends StreamWorld {
   /** The coordinator is to be another one, if there is another. */
   leaveEdge(): void;
   /** The agent hears that its update is in the sum. */
   onAccepted(updateId: Uint8Array): void;
   /** The coordinator says so. */
-  onTaken(header: UpdateHeader, by: Edge): void;
+  onTaken(header: UpdateHeader, by: AgentEdge): void;
   onReceipt(receipt: Receipt): void;
+}
+
+/** What a stream needs. */
+export interface StreamWorld extends Asker<AgentEdge> {
+  time: VirtualTime;
 }
 
 /** How long a coordinator may take a stream that is gone to be there. */
@@ -123,7 +127,7 @@ export class SimulatedLink implements AgentLink {
     this.kill();
   }
 
-  #ask<T>(call: (service: CoordinatorService, edge: Edge) => Promise<T>): Promise<T> {
+  #ask<T>(call: (service: AgentGate, edge: AgentEdge) => Promise<T>): Promise<T> {
     return ask(this.#world, this.kind === 'grpc', call);
   }
 
@@ -186,17 +190,17 @@ class MessageSession implements OpenSession {
 }
 
 /** A session over one connection: in order, and nothing lost until it breaks. Its two ends hear of that at different times. */
-class StreamSession implements OpenSession {
+export class StreamSession implements OpenSession {
   readonly #sessionId: string;
   readonly #listener: SessionListener;
-  readonly #world: LinkWorld;
+  readonly #world: StreamWorld;
   #agentIsThere = true;
   #isWhole = true;
-  #served: { session: AgentSession; edge: Edge } | undefined;
+  #served: { session: AgentSession; edge: AgentEdge } | undefined;
   readonly #lastMs = { up: 0, down: 0 };
   #machine: string | undefined;
 
-  constructor(hello: Hello, listener: SessionListener, world: LinkWorld) {
+  constructor(hello: Hello, listener: SessionListener, world: StreamWorld) {
     this.#sessionId = hello.sessionId;
     this.#listener = listener;
     this.#world = world;
@@ -229,13 +233,13 @@ class StreamSession implements OpenSession {
     edge.deliver(() => this.#connect(hello, edge));
   }
 
-  #connect(hello: Hello, edge: Edge): void {
+  #connect(hello: Hello, edge: AgentEdge): void {
     const session = this.#accepted(hello, edge);
     if (session === undefined) return;
     this.#served = { session, edge };
   }
 
-  #accepted(hello: Hello, edge: Edge): AgentSession | undefined {
+  #accepted(hello: Hello, edge: AgentEdge): AgentSession | undefined {
     try {
       return edge.service.connectAgent(
         { ...hello, link: 'grpc' },

@@ -1,6 +1,7 @@
 import { describe, expect, test, vi } from 'vitest';
 import type * as Clock from '../../coordinator/src/clock.ts';
 import type * as Made from '../../coordinator/src/driver/outcomes.ts';
+import type * as Parts from '../../coordinator/src/driver/parts.ts';
 import type * as Sum from '../../coordinator/src/driver/round-sum.ts';
 import type * as Shared from '../../coordinator/src/driver/shared-round.ts';
 import type * as Work from '../../coordinator/src/driver/task-work.ts';
@@ -28,6 +29,7 @@ type Fault =
   | 'does not hear that a replica died'
   | 'leaves in the sum what it could not claim'
   | 'adds its part twice'
+  | 'takes parts whatever is in them'
   | 'lets what is worse through its gate'
   | 'forgets the ends of what it refused'
   | 'does not go on from its part';
@@ -104,6 +106,14 @@ vi.mock('../../coordinator/src/driver/round-sum.ts', async (original) => {
   }
   return { ...production, RoundSum };
 });
+vi.mock('../../coordinator/src/driver/parts.ts', async (original) => {
+  const production = await original<typeof Parts>();
+  const takePart: typeof Parts.takePart = (part, round) =>
+    planted.fault === 'takes parts whatever is in them'
+      ? production.takePart(part, { ...round, ended: async () => undefined, refusalOf: () => undefined })
+      : production.takePart(part, round);
+  return { ...production, takePart };
+});
 vi.mock('../../coordinator/src/driver/shared-round.ts', async (original) => {
   const production = await original<typeof Shared>();
   class SharedRound extends production.SharedRound {
@@ -157,10 +167,13 @@ const LULL_MS = 60_000;
 
 describe('the checker sees', { timeout: 900_000 }, () => {
   /** The first violation, whoever notices it: the history, or a check of the product's own that is a bug to trip. */
-  async function firstViolation(faults: Planted = {}, replicas?: number): Promise<string> {
+  async function firstViolation(
+    faults: Planted = {},
+    setting: { replicas?: number; relay?: boolean } = {},
+  ): Promise<string> {
     for (let seed = 1; seed <= SEEDS_MAX; seed++) {
       try {
-        await simulate(seed, { planted: faults, lullMs: LULL_MS, ...(replicas === undefined ? {} : { replicas }) });
+        await simulate(seed, { planted: faults, lullMs: LULL_MS, ...setting });
       } catch (error) {
         return (error as Error).message;
       }
@@ -193,7 +206,7 @@ describe('the checker sees', { timeout: 900_000 }, () => {
     ['trustsTheDead', 'claims of the dead that still count', ANY],
   ];
   test.each(inTheShares)('%s: %s', async (fault, _, violation) => {
-    expect(await firstViolation({ [fault]: true }, 3)).toMatch(violation);
+    expect(await firstViolation({ [fault]: true }, { replicas: 3 })).toMatch(violation);
   });
 
   const inOne: [Fault | OthersFault, RegExp][] = [
@@ -224,7 +237,15 @@ describe('the checker sees', { timeout: 900_000 }, () => {
   test.each(inReplicas)('one of three replicas that %s', async (fault, violation) => {
     planted.fault = fault;
     try {
-      expect(await firstViolation({}, 3)).toMatch(violation);
+      expect(await firstViolation({}, { replicas: 3 })).toMatch(violation);
+    } finally {
+      planted.fault = '';
+    }
+  });
+  test('a coordinator that takes parts of a relay whatever is in them', async () => {
+    planted.fault = 'takes parts whatever is in them';
+    try {
+      expect(await firstViolation({}, { replicas: 1, relay: true })).toMatch(ANY);
     } finally {
       planted.fault = '';
     }

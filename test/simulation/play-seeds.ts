@@ -12,7 +12,7 @@ export function playEverySecond(first: number, last: number): void {
       (_, i) => first + 2 * i * BATCH,
     );
     test.each(batches)(`lose nothing and count nothing twice: ${BATCH} seeds from %i`, async (from) => {
-      let crashes = 0;
+      let [crashes, parts] = [0, 0];
       for (let seed = from; seed < Math.min(from + 2 * BATCH, last + 1); seed += 2) {
         const report = await simulate(seed).catch((cause: Error) => {
           throw new Error(`seed ${seed}: ${cause.message} (npm run simulate -- --seed ${seed} --trace)`, { cause });
@@ -20,9 +20,11 @@ export function playEverySecond(first: number, last: number): void {
         expect(report.versions).toBeGreaterThan(5);
         expect(report.simulatedMs).toBeGreaterThan(HOUR_MS);
         crashes += report.crashes;
+        parts += report.parts;
       }
       // A storm that breaks nothing would prove nothing.
       expect(crashes).toBeGreaterThan(10 * BATCH);
+      expect(parts).toBeGreaterThan(0);
     });
   });
 }

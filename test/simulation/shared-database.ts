@@ -150,6 +150,20 @@ export class SharedDatabase {
     });
     process.onEnd(stopRenewing);
 
+    const takes = (key: RoundKey): boolean => this.#isOpen(key) || this.#planted.claimsAfterClosing === true;
+    /** Who has what is to be claimed: undefined where nobody else does. */
+    const blocks = (key: RoundKey, { agentId, updateId }: Claim): 'held' | 'taken' | undefined => {
+      const before = this.#claims.get(nameOf(key, agentId));
+      const isFree = before === undefined || before.updateId === '' || this.#planted.claimsWhatIsClaimed === true;
+      if (isFree || (before.updateId === updateId && before.replica === replica)) return undefined;
+      return before.updateId === updateId ? 'held' : 'taken';
+    };
+    const take = (key: RoundKey, claim: Claim, payload?: Uint8Array): void => {
+      this.#claims.set(nameOf(key, claim.agentId), { ...claim, key, replica, isKept: payload !== undefined });
+      if (payload !== undefined) this.#parts.set(partOf(key, claim.updateId), payload.slice());
+      this.#holders.set(claim.updateId, replica);
+    };
+
     const shares: Shares = {
       replica,
       fenced: fenced.promise,
@@ -183,21 +197,27 @@ export class SharedDatabase {
       claim: (key, claim, payload) =>
         at((): Claimed => {
           requireAlive();
-          if (!this.#isOpen(key) && this.#planted.claimsAfterClosing !== true) return 'closed';
-          const name = nameOf(key, claim.agentId);
-          const before = this.#claims.get(name);
-          const isFree = before === undefined || before.updateId === '' || this.#planted.claimsWhatIsClaimed === true;
-          if (!isFree && !(before.updateId === claim.updateId && before.replica === replica)) {
-            return before.updateId === claim.updateId ? 'held' : 'taken';
-          }
-          this.#claims.set(name, { ...claim, key, replica, isKept: payload !== undefined });
-          if (payload !== undefined) this.#parts.set(partOf(key, claim.updateId), payload.slice());
-          this.#holders.set(claim.updateId, replica);
+          if (!takes(key)) return 'closed';
+          const why = blocks(key, claim);
+          if (why !== undefined) return why;
+          take(key, claim, payload);
           tell('claims', key.task);
           return 'claimed';
         }),
-      // Nobody hands in parts here.
-      claimAll: () => Promise.reject(new Error('the simulator has no relays')),
+      claimAll: (key, claims) =>
+        at(() => {
+          requireAlive();
+          if (!takes(key)) return 'closed' as const;
+          const blocked = new Map<string, 'held' | 'taken'>();
+          for (const claim of claims) {
+            const why = blocks(key, claim);
+            if (why !== undefined) blocked.set(claim.updateId, why);
+          }
+          if (blocked.size > 0) return blocked;
+          for (const claim of claims) take(key, claim);
+          tell('claims', key.task);
+          return blocked;
+        }),
       giveUp: (key, agentId) =>
         at(() => {
           requireAlive();

@@ -11,6 +11,15 @@ describe('whole clusters', { timeout: 900_000 }, () => {
     expect(report.crashes).toBeGreaterThan(50);
   });
 
+  test.each([
+    { replicas: 1, seed: 5 },
+    { replicas: 3, seed: 7 },
+  ])('nor where a site has a relay: $replicas coordinators, seed $seed', async ({ replicas, seed }) => {
+    const report = await simulate(seed, { storms: 1, stormMs: HOUR_MS, replicas, relay: true });
+    expect(report.versions).toBeGreaterThan(50);
+    expect(report.parts).toBeGreaterThan(5);
+  });
+
   test('the same seed is the same story', async () => {
     expect((await simulate(7)).digest).toBe((await simulate(7)).digest);
     expect((await simulate(7)).digest).not.toBe((await simulate(8)).digest);

@@ -1,4 +1,4 @@
-import { constants, zstdDecompress } from 'node:zlib';
+import { constants, zstdDecompress, zstdDecompressSync } from 'node:zlib';
 import { promisify } from 'node:util';
 import { CodecError, ExactSum, fromPlanes, isSameGrid, sumBytes, type GridSpec } from '@commonweight/core';
 import type { UpdateHeader } from '@commonweight/proto';
@@ -13,6 +13,9 @@ import { hex, type Submission } from './task-work.ts';
 
 /** Memory that a frame may ask for besides its bytes: 8 MiB, as of an update. */
 const WINDOW_LOG_MAX = 23;
+
+/** Whether a sum of so many bytes is compressed, or the reverse, in less time than it takes to hand it to another thread and back. */
+export const isSmall = (bytes: number): boolean => bytes <= 16_384;
 
 /** Updates that a relay folded, and their sum as it came over the wire. */
 export interface Part {
@@ -82,11 +85,14 @@ async function refusedBy(updates: readonly UpdateHeader[], round: PartRound): Pr
 /** The sum's bytes; however they were made, no more is written than a sum of this length has. */
 async function unpacked(packed: Uint8Array, length: number): Promise<Uint8Array> {
   const size = sumBytes(length);
-  const planes = await inflate(packed, {
+  const options = {
     maxOutputLength: size,
     chunkSize: Math.max(64, size),
     params: { [constants.ZSTD_d_windowLogMax]: WINDOW_LOG_MAX },
-  }).catch((error: unknown) => {
+  };
+  const inflated = async (): Promise<Uint8Array> =>
+    isSmall(size) ? zstdDecompressSync(packed, options) : inflateElsewhere(packed, options);
+  const planes = await inflated().catch((error: unknown) => {
     const { code = '' } = error as NodeJS.ErrnoException;
     if (code === 'ERR_BUFFER_TOO_LARGE' || code.startsWith('Z')) return new Uint8Array();
     throw error;
@@ -95,7 +101,7 @@ async function unpacked(packed: Uint8Array, length: number): Promise<Uint8Array>
   return fromPlanes(planes);
 }
 
-const inflate = promisify(zstdDecompress);
+const inflateElsewhere = promisify(zstdDecompress);
 
 /** Throws ServiceError where bytes cannot be the sum of these updates. Whether they are, only who has the updates can say. */
 function requireSumOf(

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, statSync, utimesSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, statSync, utimesSync } from 'node:fs';
 import { open, readFile, rename, rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BLOB_BYTES_MAX } from '@commonweight/proto';
@@ -40,11 +40,13 @@ export class BlobCache {
   readonly #open = new Map<string, Blob>();
   /** Files of before, by name and size, which nobody has asked for yet. */
   readonly #found = new Map<string, number>();
+  #fetches = 0;
 
   constructor(options: CacheOptions) {
     this.#options = options;
     const { dir } = options;
     mkdirSync(dir, { recursive: true });
+    for (const name of readdirSync(dir)) if (name.endsWith(PART)) rmSync(join(dir, name), { force: true });
     const files = readdirSync(dir).filter((name) => /^[0-9a-f]{64}$/.test(name));
     const all = files.map((name) => ({ name, ...ofFile(join(dir, name)) })).sort((a, b) => a.usedMs - b.usedMs);
     for (const { name, size } of all) this.#found.set(name, size);
@@ -56,7 +58,9 @@ export class BlobCache {
     while (offset >= blob.received && blob.received < blob.size) await blob.more;
     const data = new Uint8Array(Math.max(0, Math.min(lengthMax, blob.received - offset)));
     for (let at = 0; at < data.length;) {
-      const { bytesRead } = await blob.file.read(data, at, data.length - at, offset + at);
+      const { bytesRead } = await blob.file.read(data, at, data.length - at, offset + at).catch((cause: unknown) => {
+        throw new ServiceError('unavailable', `blob ${blob.name} went while it was read: try again`, { cause });
+      });
       if (bytesRead === 0) throw new ServiceError('unavailable', `blob ${blob.name} ends too early: try again`);
       at += bytesRead;
     }
@@ -111,7 +115,8 @@ export class BlobCache {
     const { totalSize } = first.value;
     if (totalSize > BLOB_BYTES_MAX) throw new ServiceError('invalid', `blob ${name} is larger than blobs may be`);
     await this.#makeRoom(totalSize);
-    const path = join(this.#options.dir, `${name}.part`);
+    // Who fetches it again may do so before this one is removed.
+    const path = join(this.#options.dir, `${name}.${(this.#fetches += 1)}${PART}`);
     const file = await open(path, 'w+');
     let waiting = awaited();
     const blob: Blob = { name, file, size: totalSize, received: 0, more: waiting.promise };
@@ -172,6 +177,8 @@ export class BlobCache {
   }
 }
 
+/** How the names of files end that are not whole yet; the rest of one of these that a crash left is of no use. */
+const PART = '.part';
 /** Blobs that are kept, and so files that are open. */
 const BLOBS_MAX = 512;
 /** How long a file that was let go stays open for who reads it: one chunk is a moment. */

@@ -1,8 +1,9 @@
 import { promisify } from 'node:util';
-import { zstdCompress } from 'node:zlib';
+import { zstdCompress, zstdCompressSync } from 'node:zlib';
 import { create } from '@bufbuild/protobuf';
 import { toPlanes } from '@commonweight/core';
 import { PartHeaderSchema, type PartHeader, type UpdateHeader } from '@commonweight/proto';
+import { isSmall } from '../driver/parts.ts';
 import { sha256 } from '../registry/registry.ts';
 
 /** A part as it goes over the wire. */
@@ -12,12 +13,13 @@ export interface PackedPart {
   sum: Uint8Array;
 }
 
-const compress = promisify(zstdCompress);
+const compressElsewhere = promisify(zstdCompress);
 
 /** The sum of some updates of one round and base, ready to send. */
 export async function packedPart(updates: readonly UpdateHeader[], sum: Uint8Array): Promise<PackedPart> {
   const [{ task, round, baseVersion }] = updates as [UpdateHeader];
-  const packed = await compress(toPlanes(sum));
+  const planes = toPlanes(sum);
+  const packed = isSmall(planes.length) ? zstdCompressSync(planes) : await compressElsewhere(planes);
   const header = create(PartHeaderSchema, {
     task,
     round,

@@ -4,6 +4,7 @@ import { fromBinary } from '@bufbuild/protobuf';
 import { logistic, writeModel, type GridSpec } from '@commonweight/core';
 import { ContributionListSchema, Reason } from '@commonweight/proto';
 import { afterEach, expect, test } from 'vitest';
+import { freePort } from '../../../test/support/free-port.ts';
 import { temporaryFolder } from '../../../test/support/processes.ts';
 import { relayBefore } from '../../../test/support/relays.ts';
 import { essenceOf, newestOf } from '../../../test/support/replicas.ts';
@@ -252,6 +253,47 @@ test('a relay that was ended goes on with what it kept, also of agents that are 
   const back = new TestAgent(second.gate, 'a');
   back.say({ message: { case: 'offer', value: { updates: [offerOf(update('a', grid).header)] } } });
   await expect.poll(() => back.receipts().length, WITHIN).toBe(1);
+}, 180_000);
+
+test('where there is no room, updates go up at once while the uplink is there, and are refused while it is away', async () => {
+  const site = await training();
+  const proxy = opened(await TcpProxy.open(site.port));
+  const { length } = update('a', { lsbExponent: -20, valueMaxExponent: 3, weightMax: 10, cohortMax: 10 }).payload;
+  const relay = opened(await relayBefore(proxy.port, { spoolBytesMax: 2 * length, waitMs: 100 }));
+  const { agents, grid } = await join3(site, [relay.gate]);
+  await deliver(agents.slice(0, 2), grid);
+  await expect.poll(() => relay.figures().parts, WITHIN).toBe(1);
+  proxy.refuses = true;
+  proxy.reset();
+  const last = agents[2]!;
+  const submitted = async (): Promise<string> =>
+    last.submit(update(last.id, grid)).then(
+      ({ accepted }) => `accepted: ${accepted}`,
+      (error: Error) => error.message,
+    );
+  await expect.poll(submitted, WITHIN).toMatch(/^the relay has no room for more updates: try again/);
+  proxy.refuses = false;
+  await expect.poll(submitted, WITHIN).toBe('accepted: true');
+  await expect.poll(() => version(site), WITHIN).toBe(2);
+  expect(await essenceOf(site.service)).toBe(await withoutRelay());
+  expect(relay.figures()).toMatchObject({ parts: 1, updatesInParts: 2, single: 1 });
+}, 180_000);
+
+test('of several addresses the relay takes one that is there, and another when that one goes', async () => {
+  const site = await training();
+  const nobody = await freePort();
+  const [first, second] = [opened(await TcpProxy.open(site.port)), opened(await TcpProxy.open(site.port))];
+  const coordinator = `grpc://127.0.0.1:${nobody},127.0.0.1:${first.port},127.0.0.1:${second.port}`;
+  const lines: string[] = [];
+  const relay = opened(await relayBefore(site.port, { coordinator, log: (line) => lines.push(line) }));
+  const { agents, grid } = await join3(site, [relay.gate]);
+  await deliver(agents.slice(0, 2), grid);
+  first.refuses = true;
+  first.reset();
+  await deliver(agents.slice(2), grid);
+  await expect.poll(() => version(site), WITHIN).toBe(2);
+  expect(await essenceOf(site.service)).toBe(await withoutRelay());
+  expect(lines[0]).toBe(`uplink to ${coordinator} is there`);
 }, 180_000);
 
 test('a folder has one relay', async () => {

@@ -14,6 +14,7 @@ import {
   type SubmitUpdateResponse,
   type UpdateHeader,
 } from '@commonweight/proto';
+import type { Clock } from '../clock.ts';
 import { wrongWith } from '../driver/agent-sessions.ts';
 import { hex, isWhole, ownsId, refusalOfBytes } from '../driver/task-work.ts';
 import { Uploads } from '../driver/uploads.ts';
@@ -22,8 +23,8 @@ import type { BlobCache } from './blob-cache.ts';
 import type { RelayFigures } from './figures.ts';
 import { RelayedSession } from './relayed-session.ts';
 import { SiteRound, type SiteWorld } from './site-round.ts';
-import type { RelaySpool } from './spool.ts';
-import type { Uplink } from './uplink.ts';
+import type { UpdateSpool } from './spool.ts';
+import type { Upward } from './uplink.ts';
 
 /** As many as a coordinator takes. */
 const SESSIONS_MAX = 20_000;
@@ -37,14 +38,14 @@ const DRAIN_MS = 5_000;
 const ROUNDS_KEPT = 4;
 
 interface RelayParts {
-  uplink: Uplink;
-  spool: RelaySpool;
-  blobs: BlobCache;
+  uplink: Upward;
+  spool: UpdateSpool;
+  blobs: Pick<BlobCache, 'read'>;
   figures: RelayFigures;
   /** Where updates are that came in part. */
   dir: string;
   waitMs: number;
-  nowMs(): number;
+  clock: Clock;
   log(line: string): void;
 }
 
@@ -64,7 +65,8 @@ export class Relay implements AgentGate {
 
   constructor(parts: RelayParts) {
     this.#parts = parts;
-    const { uplink, spool, figures, dir, waitMs, nowMs, log } = parts;
+    const { uplink, spool, figures, dir, waitMs, clock, log } = parts;
+    const nowMs = (): number => clock.monotonicMs();
     this.#uploads = new Uploads(nowMs, join(dir, 'uploads'));
     this.#world = {
       uplink,
@@ -80,9 +82,10 @@ export class Relay implements AgentGate {
       },
     };
     for (const header of spool.headers()) this.#roundOf(header.task, Number(header.round)).restore(header);
-    const look = setInterval(() => this.#lookAtAll(), LOOK_MS);
-    const doubt = setInterval(() => this.#doubt((agentId) => !this.#sessions.has(agentId)), DOUBT_MS);
-    this.#stops = [() => clearInterval(look), () => clearInterval(doubt)];
+    this.#stops = [
+      clock.every(LOOK_MS, () => this.#lookAtAll()),
+      clock.every(DOUBT_MS, () => this.#doubt((agentId) => !this.#sessions.has(agentId))),
+    ];
   }
 
   /** Updates that have not ended. */
@@ -151,8 +154,12 @@ export class Relay implements AgentGate {
     const isExpected = known?.isInvited(agentId) === true ? known.expects(header) : false;
     if (isExpected === false || (isExpected === undefined && offset === 0 && uplink.isUp)) {
       // Whether it was invited, and may be of that size, the coordinator knows: no bytes are taken before.
-      const response = await uplink.ask(header);
-      if (response.accepted || response.receipt !== undefined) {
+      const response = await uplink.ask(header).catch((error: unknown) => {
+        // The uplink went this moment: of who was invited, what would be kept while it is away is kept.
+        if (isExpected === undefined && error instanceof ServiceError && error.code === 'unavailable') return undefined;
+        throw error;
+      });
+      if (response?.accepted === true || response?.receipt !== undefined) {
         if (!response.accepted) known?.out(agentId);
         return response;
       }
@@ -164,13 +171,19 @@ export class Relay implements AgentGate {
       return create(SubmitUpdateResponseSchema, { offset: BigInt(received.offset) });
     }
     if (refusalOfBytes(header, received.payload) !== undefined) return create(SubmitUpdateResponseSchema, {});
-    if ((await round.take(header, received.payload)) === 'taken') return taken(header);
+    const outcome = await round.take(header, received.payload).catch((error: unknown) => {
+      // For want of room here it goes up at once.
+      if (error instanceof ServiceError && error.code === 'resource-exhausted' && uplink.isUp) return undefined;
+      throw error;
+    });
+    if (outcome === 'taken') return taken(header);
     // What is wrong with it is the coordinator's to say, in a receipt that it signs.
     const { figures } = this.#parts;
     const response = await uplink.submit(header, received.payload);
     figures.bytesUp += received.payload.length;
+    if (response.accepted) figures.single++;
     // The others need not wait for it.
-    if (!response.accepted && response.receipt !== undefined) round.out(agentId);
+    if (response.accepted || response.receipt !== undefined) round.out(agentId);
     return response;
   }
 

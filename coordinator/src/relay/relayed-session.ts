@@ -10,7 +10,7 @@ import {
   type SignedReceipt,
 } from '@commonweight/proto';
 import type { AgentSession, AgentSink, ServiceError } from '../service.ts';
-import type { Uplink, UpSession } from './uplink.ts';
+import type { UpSession, Upward } from './uplink.ts';
 
 /** How often agents show that they are there: to the relay, which answers by itself. */
 const HEARTBEAT_MS = 5_000;
@@ -43,7 +43,7 @@ export class RelayedSession implements AgentSession {
   readonly agentId: string;
   #hello: Hello;
   readonly #sink: AgentSink;
-  readonly #uplink: Uplink;
+  readonly #uplink: Upward;
   readonly #listener: SessionListener;
   #above: UpSession | undefined;
   #isWelcomed = false;
@@ -52,7 +52,7 @@ export class RelayedSession implements AgentSession {
   #isClosed = false;
   #again: NodeJS.Timeout | undefined;
 
-  constructor(hello: Hello, sink: AgentSink, uplink: Uplink, listener: SessionListener) {
+  constructor(hello: Hello, sink: AgentSink, uplink: Upward, listener: SessionListener) {
     this.agentId = hello.agentId;
     this.#hello = hello;
     this.#sink = sink;

@@ -15,8 +15,8 @@ import { ServiceError } from '../service.ts';
 import type { RelayFigures } from './figures.ts';
 import { packedPart } from './packed-part.ts';
 import { foldingRules, type FoldingRules } from './rules.ts';
-import type { RelaySpool } from './spool.ts';
-import type { Uplink } from './uplink.ts';
+import type { UpdateSpool } from './spool.ts';
+import type { Upward } from './uplink.ts';
 
 /** An update that was taken here and has not ended. */
 interface Kept {
@@ -34,8 +34,8 @@ interface Kept {
 
 /** What the rounds of a site work with. */
 export interface SiteWorld {
-  uplink: Uplink;
-  spool: RelaySpool;
+  uplink: Upward;
+  spool: UpdateSpool;
   figures: RelayFigures;
   /** How long the first update of a part waits for others. */
   waitMs: number;

@@ -13,6 +13,9 @@ const SQLITE_FULL = 13;
 const SCHEMA = `CREATE TABLE IF NOT EXISTS updates (update_id BLOB PRIMARY KEY, header BLOB NOT NULL, payload BLOB NOT NULL) STRICT;
   CREATE TABLE IF NOT EXISTS known (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;`;
 
+/** What a relay keeps. */
+export type UpdateSpool = Pick<RelaySpool, 'headers' | 'put' | 'payload' | 'remove' | 'publicKey'>;
+
 /**
  * Updates that a relay took and that have not ended, on its disk before their agents hear that they were taken; and the key that its
  * coordinator signs with. One process has it open: the file is locked for all others.

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { equalBytes } from '@commonweight/proto';
+import { systemClock } from '../clock.ts';
 import { serveAgents, type Listening } from '../edges/grpc/server.ts';
 import { loopback } from '../edges/loopback.ts';
 import type { AgentGate } from '../service.ts';
@@ -82,8 +83,7 @@ export async function startRelay({
     fetch: (digest) => uplink.download(digest),
     onFetched: (bytes) => (figures.blobBytesFetched += bytes),
   });
-  const nowMs = (): number => performance.now();
-  const relay: Relay = new Relay({ uplink, spool, blobs, figures, dir, waitMs, nowMs, log });
+  const relay: Relay = new Relay({ uplink, spool, blobs, figures, dir, waitMs, clock: systemClock, log });
   const now = (): RelayFigures => ({ ...figures, kept: relay.kept });
   const close = async (): Promise<void> => {
     await relay.close();

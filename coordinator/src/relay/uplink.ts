@@ -64,6 +64,11 @@ export interface UpSession {
   close(): void;
 }
 
+export interface UpSessionListener {
+  onMessage(message: SessionResponse): void;
+  onEnd(error: ServiceError | undefined): void;
+}
+
 interface UplinkListener {
   /** Whether who signs with this key is the coordinator. */
   trusts(publicKey: Uint8Array): boolean;
@@ -71,6 +76,12 @@ interface UplinkListener {
   onUp(): void;
   onDown(why: string): void;
 }
+
+/** What a relay asks of its coordinator. */
+export type Upward = Pick<
+  Uplink,
+  'isUp' | 'openSession' | 'updateStatus' | 'folding' | 'ask' | 'submit' | 'submitPart'
+>;
 
 /** A relay's connections to its coordinator: where that is away, calls throw ServiceError `unavailable` at once. */
 export class Uplink {
@@ -129,10 +140,7 @@ export class Uplink {
     }
   }
 
-  openSession(
-    hello: Hello,
-    { onMessage, onEnd }: { onMessage(message: SessionResponse): void; onEnd(error: ServiceError | undefined): void },
-  ): UpSession {
+  openSession(hello: Hello, { onMessage, onEnd }: UpSessionListener): UpSession {
     const connection = this.#connection();
     connection.open += 1;
     const { path, requestSerialize, responseDeserialize } = wireOf(AgentService.method.session);

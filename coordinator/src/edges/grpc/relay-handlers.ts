@@ -8,6 +8,7 @@ import {
   GreetResponseSchema,
   PART_UPDATES_MAX,
   type GetFoldingRequest,
+  type GetFoldingResponse,
   type GreetRequest,
   type PartHeader,
   type SubmitPartRequest,
@@ -26,13 +27,7 @@ export function relayHandlers(service: CoordinatorService): UntypedServiceImplem
   const room = { bytes: PART_BYTES_MAX };
   return {
     greet: unary(async (_: GreetRequest) => create(GreetResponseSchema, { publicKey: service.publicKey })),
-    getFolding: unary(async ({ task, round }: GetFoldingRequest) => {
-      const folding = service.folding(task, Number(round));
-      if (folding === undefined) return create(GetFoldingResponseSchema);
-      const { configJson, baseVersion, parameters } = folding;
-      const numbers = { baseVersion: BigInt(baseVersion), parameters: BigInt(parameters) };
-      return create(GetFoldingResponseSchema, { folded: true, configJson, ...numbers });
-    }),
+    getFolding: unary(async ({ task, round }: GetFoldingRequest) => foldingOf(service, task, Number(round))),
     submitPart: (
       call: ServerReadableStream<SubmitPartRequest, SubmitPartResponse>,
       callback: sendUnaryData<SubmitPartResponse>,
@@ -43,6 +38,15 @@ export function relayHandlers(service: CoordinatorService): UntypedServiceImplem
       );
     },
   };
+}
+
+/** How a round's updates are folded, as relays are told. */
+export function foldingOf(service: CoordinatorService, task: string, round: number): GetFoldingResponse {
+  const folding = service.folding(task, round);
+  if (folding === undefined) return create(GetFoldingResponseSchema);
+  const { configJson, baseVersion, parameters } = folding;
+  const numbers = { baseVersion: BigInt(baseVersion), parameters: BigInt(parameters) };
+  return create(GetFoldingResponseSchema, { folded: true, configJson, ...numbers });
 }
 
 async function submitPart(
@@ -76,7 +80,7 @@ async function submitPart(
 }
 
 /** A part that comes in pieces: never more of it is kept than its header says. */
-class ComingPart {
+export class ComingPart {
   readonly header: PartHeader;
   readonly updates: UpdateHeader[] = [];
   readonly #sum: Buffer;
