@@ -14,9 +14,12 @@ interface CallInside {
 
 /** What a stream may send before it is read: that of HTTP/2 itself, so that thousands who wait cost little. */
 const NARROW_BYTES = 65_535;
-/** The same for one whose turn it is: 64 KiB a round trip would be 1 MB/s over 40 ms. Half of it is given back at a time, so that a round trip brings less. */
+/** The same for one that is read alone: 64 KiB a round trip would be 1 MB/s over 40 ms. Half of it is given back at a time, so that a round trip brings less. */
 const WIDE_BYTES = 16 * 1024 * 1024;
-/** Calls that send much and are read at once, 256 MiB under way together at most; the others wait, and nothing of them is here but what is narrow. */
+/**
+ * Calls that send much and are read at once; the others wait, and nothing of them is here but what is narrow. The n-th has an n-th of the window, 54 MiB
+ * together: where many send, the links are not what they wait for.
+ */
 const AT_ONCE = 16;
 /** Whoever lets the server wait for longer makes way for the next, sends on through a narrow window, and has a turn again later: a thousand agents on slow links all send. */
 const WAIT_MS = 1_000;
@@ -51,12 +54,12 @@ export function inTurn(
 ): ServerInterceptor {
   const turns = new Turns(AT_ONCE);
   const wide = new WeakMap<Http2Session, number>();
-  const resize = (session: Http2Session | undefined, by: 1 | -1): void => {
+  const resize = (session: Http2Session | undefined, by: 1 | -1, wideBytes = WIDE_BYTES): void => {
     if (session === undefined || session.destroyed) return;
     const [before, after] = [wide.get(session) ?? 0, (wide.get(session) ?? 0) + by];
     wide.set(session, after);
     if ((before === 0) === (after === 0)) return;
-    session.settings({ initialWindowSize: after === 0 ? NARROW_BYTES : WIDE_BYTES });
+    session.settings({ initialWindowSize: after === 0 ? NARROW_BYTES : wideBytes });
   };
   return (method, call) => {
     const isInTurns = paths.inTurns.includes(method.path);
@@ -109,7 +112,7 @@ export function inTurn(
     const begin = (): void => {
       isWide = true;
       leftMs = WAIT_MS;
-      resize(session, 1);
+      resize(session, 1, isInTurns ? Math.floor(WIDE_BYTES / turns.taken) : WIDE_BYTES);
       if (isReading) wait();
     };
     const makeWay = (): void => {

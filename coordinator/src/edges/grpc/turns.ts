@@ -9,6 +9,11 @@ export class Turns {
     this.#atOnce = atOnce;
   }
 
+  /** How many have theirs. */
+  get taken(): number {
+    return this.#taken;
+  }
+
   /** Whether somebody waits for a turn. */
   get areAwaited(): boolean {
     return this.#waiting.length > 0;
