@@ -15,6 +15,7 @@ import {
 import type { Command } from 'commander';
 import { AdminClient, withAdmin } from '../admin/admin-client.ts';
 import { compareModels } from '../model/compare-models.ts';
+import { CALIBRATION_AGENTS, FORM_NAMES } from '../model/form-wishes.ts';
 import { fetchModel } from '../model/registered-model.ts';
 import { ModelRunner, type Samples } from '../model/run-model.ts';
 import { madeUpRows, readSamples } from '../model/samples.ts';
@@ -39,16 +40,8 @@ export function addModelVariants(model: Command): void {
   talking(model.command('variants'), 'grpc')
     .description('the forms of a version: list them, have them made, measure them so that they are published')
     .argument('<name>', 'a model, and with @ a version: digits@3', versionedName)
-    .option(
-      '--make <forms>',
-      'have the coordinator make int8-dynamic, int8-blocks, int8-static, int4-blocks, fp16, with commas',
-      names,
-    )
-    .option(
-      '--calibration-agents-min <n>',
-      'agents that it takes to calibrate int8-static, and to measure forms (3)',
-      whole(2, 16),
-    )
+    .option('--make <forms>', `have the coordinator make ${FORM_NAMES}`, names)
+    .option(...CALIBRATION_AGENTS)
     .option(
       '--calibration-method <name>',
       `how those ranges are chosen: ${calibrationMethods.join(', ')} (minmax, or as they were)`,

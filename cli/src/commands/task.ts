@@ -13,6 +13,7 @@ import type { TaskStatus } from '@commonweight/proto';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { withAdmin } from '../admin/admin-client.ts';
+import { CALIBRATION_AGENTS, FORM_NAMES } from '../model/form-wishes.ts';
 import {
   gathered,
   name,
@@ -123,16 +124,8 @@ export function addTask(program: Command): void {
     .option('--buffer-size <n>', 'work without rounds: a version of every n updates, with any strategy', whole(1))
     .option('--staleness-max <n>', 'without rounds: versions that an update may be behind', whole(0))
     .option('--seed <n>', 'of all randomness of the task', whole(0))
-    .option(
-      '--variants <forms>',
-      'have forms of each version made: int8-dynamic, int8-blocks, int8-static, int4-blocks, fp16, with commas',
-      names,
-    )
-    .option(
-      '--calibration-agents-min <n>',
-      'agents that it takes to calibrate int8-static, and to measure forms (3)',
-      whole(2, 16),
-    )
+    .option('--variants <forms>', `have forms of each version made: ${FORM_NAMES}`, names)
+    .option(...CALIBRATION_AGENTS)
     .option(
       '--calibration-method <name>',
       `how those ranges are chosen: ${calibrationMethods.join(', ')} (minmax)`,

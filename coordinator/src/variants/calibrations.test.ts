@@ -10,6 +10,7 @@ import {
 } from '@commonweight/proto';
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { ToldClock } from '../../../test/support/told-clock.ts';
 import { Calibrations, type Calibration } from './calibrations.ts';
 import { Inquiries } from './inquiries.ts';
 
@@ -17,22 +18,14 @@ import { Inquiries } from './inquiries.ts';
 let free: string[] = [];
 let asked: { agent: string; request: CalibrationRequest }[] = [];
 let lines: string[] = [];
-let nowMs = 0;
-let look = (): void => {};
+let clock = new ToldClock();
 let inquiries: Inquiries;
 let calibrations: Calibrations;
 
 beforeEach(() => {
-  [free, asked, lines, nowMs] = [[], [], [], 0];
+  [free, asked, lines, clock] = [[], [], [], new ToldClock()];
   inquiries = new Inquiries({
-    clock: {
-      nowMs: () => nowMs,
-      monotonicMs: () => nowMs,
-      every: (_, work) => {
-        look = work;
-        return () => {};
-      },
-    },
+    clock,
     send: (agent, { message }) => {
       if (message.case === 'calibrationRequest') asked.push({ agent, request: message.value });
     },
@@ -119,11 +112,9 @@ test('one agent fewer than it takes is nothing, and the error says how many answ
   const gathered = gather();
   gathered.catch(() => {});
   hear('a', reportOf(statesOf([1, 2])));
-  nowMs = 59_000;
-  look();
+  clock.goTo(59_000);
   expect(await outcomeOf(gathered)).toBe('open');
-  nowMs = 60_000;
-  look();
+  clock.goTo(60_000);
   await expect(gathered).rejects.toMatchObject({
     code: 'resource-exhausted',
     message:
@@ -142,11 +133,9 @@ test('those that are slow are waited for a while when enough have answered, and 
   expect(asked[0]!.request).toMatchObject({ examplesMax: 256, binsMax: 512, release: wish.release });
   hear('a', reportOf(statesOf([1])));
   hear('b', reportOf(statesOf([2])));
-  nowMs = 9_000;
-  look();
+  clock.goTo(9_000);
   expect(await outcomeOf(gathered)).toBe('open');
-  nowMs = 10_000;
-  look();
+  clock.goTo(10_000);
   expect((await gathered).agents).toBe(2);
 });
 

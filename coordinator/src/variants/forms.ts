@@ -30,8 +30,8 @@ export interface VariantPolicy {
 export const CALIBRATION_AGENTS_MIN = 3;
 /** No number that an agent saw is clipped. */
 export const CALIBRATION_METHOD: CalibrationMethod = 'minmax';
-const CALIBRATION_AGENTS_LEAST = 2;
-const CALIBRATION_AGENTS_MOST = 16;
+export const CALIBRATION_AGENTS_LEAST = 2;
+export const CALIBRATION_AGENTS_MOST = 16;
 
 export const ACCURACY_DROP_POINTS_MAX = 0.5;
 

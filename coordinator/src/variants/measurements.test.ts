@@ -8,6 +8,7 @@ import {
   type MeasurementRequest,
 } from '@commonweight/proto';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { ToldClock } from '../../../test/support/told-clock.ts';
 import { Inquiries } from './inquiries.ts';
 import { Measurements, type FormMeasured } from './measurements.ts';
 
@@ -18,22 +19,15 @@ let asked: { agent: string; request: MeasurementRequest }[] = [];
 let lines: string[] = [];
 let late: string[] = [];
 let isOvertaken = false;
-let nowMs = 0;
-let look = (): void => {};
+let clock = new ToldClock();
 let inquiries: Inquiries;
 let measurements: Measurements;
 
 beforeEach(() => {
-  [free, judges, asked, lines, late, nowMs, isOvertaken] = [[], [], [], [], [], 0, false];
+  [free, judges, asked, lines, late, isOvertaken] = [[], [], [], [], [], false];
+  clock = new ToldClock();
   inquiries = new Inquiries({
-    clock: {
-      nowMs: () => nowMs,
-      monotonicMs: () => nowMs,
-      every: (_, work) => {
-        look = work;
-        return () => {};
-      },
-    },
+    clock,
     send: (agent, { message }) => {
       if (message.case === 'measurementRequest') asked.push({ agent, request: message.value });
     },
@@ -64,10 +58,7 @@ const wish = {
 const gather = (signal = new AbortController().signal): Promise<FormMeasured[]> => measurements.gather(wish, signal);
 
 const wasAsked = (): string[] => asked.map(({ agent }) => agent);
-const atMs = (ms: number): void => {
-  nowMs = ms;
-  look();
-};
+const atMs = (ms: number): void => clock.goTo(ms);
 
 function hear(agent: string, changes: object = {}): void {
   const counts = { form: 'int8-dynamic', examples: 100n, labelled: true, float32Right: 90n, right: 88n, rows: 100n };
