@@ -172,6 +172,7 @@ test.each<[string, string, unknown, number, string]>([
     400,
     '17 examples were sent, at most 16 are explained',
   ],
+  ['a body without end', 'flowers', { inputs: [], x: 'x'.repeat(2 ** 23) }, 413, 'send fewer rows at a time'],
   ['a model without gradients', 'counting', { inputs: [row] }, 422, "operator Floor of node 'count' has no gradient"],
 ])('%s is refused with the cause and the mend', async (_, model, body, code, words) => {
   const answer = await ask(model, body);

@@ -166,7 +166,7 @@ test.each<[string, string, unknown, number, string]>([
     400,
     'is FP32[-1, 3], not [180, 2]',
   ],
-  ['NaN', 'second', '{"inputs":[{"name":"input","data":[NaN]}],"labels":[0]}', 400, 'JSON has no NaN and no Infinity'],
+  ['NaN', 'second', '{"inputs":[{"name":"input","data":[NaN]}],"labels":[0]}', 400, 'no Infinity: leave them out'],
   [
     'a model of two inputs',
     'pair',

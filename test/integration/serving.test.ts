@@ -271,6 +271,8 @@ test('what is no path, method, coding or host of ours is refused', async () => {
   expect(await ask(`${url}/nowhere`)).toMatchObject({ code: 404 });
   const get = await ask(`${url}/v2/models/flowers/infer`);
   expect({ code: get.code, allow: get.headers.get('allow') }).toEqual({ code: 405, allow: 'POST' });
+  const named = await ask(`${url}/v2/models/explain`, { method: 'POST', body: '{}' });
+  expect({ code: named.code, allow: named.headers.get('allow') }).toEqual({ code: 405, allow: 'GET, HEAD' });
   const zipped = { method: 'POST', body: '{}', headers: { 'Content-Encoding': 'gzip' } };
   expect(await ask(`${url}/v2/models/flowers/infer`, zipped)).toMatchObject({ code: 415 });
   expect(await raw(serving.httpPort, 'GET /v2 HTTP/1.1\r\nHost: evil.example\r\n\r\n')).toMatch(/^HTTP\/1.1 403 /);

@@ -20,6 +20,8 @@ test('one column is put in another order, and nothing else changes', () => {
 test('scores: shares of right answers, yes or no by the sign, and minus the mean squared error', () => {
   expect(scoreOf('accuracy', [1, 2, 5, 1, 0, 3], [1, 0, 0])).toBe(2 / 3);
   expect(scoreOf('accuracy', [-0.5, 2], [0, 0])).toBe(1 / 2);
+  expect(scoreOf('accuracy', [NaN, 0, 0, NaN, 1, 0], [0, 1, 0])).toBe(1 / 3);
+  expect(scoreOf('accuracy', [NaN, 2], [0, 1])).toBe(1 / 2);
   expect(scoreOf('mse', [1, 2], [1, 4])).toBe(-2);
   expect(() => scoreOf('mse', [1, 2, 3, 4], [1, 4])).toThrow(
     'mse is for one number a row, and the model answers with 2',

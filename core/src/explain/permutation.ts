@@ -35,7 +35,7 @@ export function withShuffledColumn(
   return shuffled;
 }
 
-/** How good answers are: the share of rows whose largest value is the label's, or minus the mean squared error. */
+/** How good answers are: the share of rows whose largest value is the label's, or minus the mean squared error. A row with NaN is wrong. */
 export function scoreOf(score: ScoreName, answers: ArrayLike<number>, labels: ArrayLike<number>): number {
   const width = answers.length / labels.length;
   if (score === 'mse') {
@@ -47,10 +47,14 @@ export function scoreOf(score: ScoreName, answers: ArrayLike<number>, labels: Ar
   let right = 0;
   for (let row = 0; row < labels.length; row++) {
     let best = row * width;
-    for (let at = best + 1; at < (row + 1) * width; at++) if (answers[at]! > answers[best]!) best = at;
+    let isNumber = true;
+    for (let at = best; at < (row + 1) * width; at++) {
+      if (answers[at]! > answers[best]!) best = at;
+      isNumber &&= !Number.isNaN(answers[at]!);
+    }
     // A single number is a yes or no, with zero between them, as logits have it.
     const said = width === 1 ? Number(answers[best]! > 0) : best - row * width;
-    if (said === labels[row]) right += 1;
+    if (isNumber && said === labels[row]) right += 1;
   }
   return right / labels.length;
 }

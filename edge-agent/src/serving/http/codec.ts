@@ -35,7 +35,7 @@ export function readInferRequest(body: Uint8Array, jsonLength: string | undefine
       `Inference-Header-Content-Length is ${quoted(jsonLength ?? '')}, and the body has ${body.length} bytes: give the length of the JSON before the binary data`,
     );
   }
-  const json = readJsonObject(body.subarray(0, end));
+  const json = readJsonObject(body.subarray(0, end), { takesBinary: true });
   const inputs = inputsOf(json['inputs'], body.subarray(end));
   const parameters = parametersOf(json['parameters'], 'the request');
   const { names, binary } = outputsOf(json['outputs']);
@@ -142,7 +142,8 @@ export function writeInferAnswer(answer: InferAnswer, isBinary: HttpInferRequest
   const binary: Uint8Array[] = [];
   const outputs = answer.outputs.map((output) => {
     const { name, datatype, shape } = output;
-    if (!isBinary(name)) return { name, datatype, shape, data: valuesToJson(output, `output ${quoted(name)}`) };
+    if (!isBinary(name))
+      return { name, datatype, shape, data: valuesToJson(output, `output ${quoted(name)}`, 'ask for binary data') };
     const bytes = bytesOf(output);
     binary.push(bytes);
     return { name, datatype, shape, parameters: { binary_data_size: bytes.length } };

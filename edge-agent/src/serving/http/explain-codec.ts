@@ -11,7 +11,7 @@ const NO_BYTES = new Uint8Array();
 
 /** Reads what is to be explained, and how. Throws ServingError. */
 export function readExplainRequest(body: Uint8Array): ExplainRequest {
-  const json = readJsonObject(body);
+  const json = readJsonObject(body, { takesBinary: false });
   requireKeys(json, KEYS, 'an explanation');
   const { inputs, method, steps, baseline, output, index } = json;
   if (method !== undefined && !attributionMethods.some((name) => name === method)) {
@@ -62,7 +62,7 @@ export function writeExplainAnswer(answer: ExplainAnswer): HttpBody {
       name,
       datatype: 'FP32',
       shape: dims,
-      data: valuesToJson({ datatype: 'FP32', shape: dims, data }, `the attribution of '${name}'`),
+      data: valuesToJson({ datatype: 'FP32', shape: dims, data }, `the attribution of '${name}'`, 'another baseline'),
     })),
   };
   return { headers: { 'Content-Type': 'application/json' }, parts: [Buffer.from(JSON.stringify(json))] };

@@ -10,7 +10,7 @@ const NO_BYTES = new Uint8Array();
 
 /** Reads a table of which the columns are to be weighed. Throws ServingError. */
 export function readImportanceRequest(body: Uint8Array): ImportanceRequest {
-  const json = readJsonObject(body);
+  const json = readJsonObject(body, { takesBinary: false });
   requireKeys(json, KEYS, 'an importance');
   const { inputs, labels, score = 'accuracy', repeats = 5 } = json;
   // 1e999 is a number of JSON, and infinite here.

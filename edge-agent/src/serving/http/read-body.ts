@@ -3,6 +3,7 @@ import type { ByteBudget } from '../byte-budget.ts';
 import { ServingError } from '../errors.ts';
 import { JSON_BYTES_MAX } from '../limits.ts';
 import { JSON_LENGTH_HEADER } from './codec.ts';
+import { smallerJson } from './read-json.ts';
 
 /** A request's body, with what gives its bytes back to the budget. */
 export interface Body {
@@ -10,15 +11,22 @@ export interface Body {
   release(): void;
 }
 
+/** What a path takes. */
+export interface BodyLimit {
+  bytesMax: number;
+  /** Whether tensors may come in binary, behind the JSON. */
+  takesBinary: boolean;
+}
+
 /** Bytes that a request's body may have: it is JSON alone, which may be less large, where no header says where the JSON ends. */
-function bodyBytesMaxOf({ headers }: IncomingMessage, bytesMax: number): number {
-  return JSON_LENGTH_HEADER in headers ? bytesMax : Math.min(bytesMax, JSON_BYTES_MAX);
+function bodyBytesMaxOf({ headers }: IncomingMessage, { bytesMax, takesBinary }: BodyLimit): number {
+  return takesBinary && JSON_LENGTH_HEADER in headers ? bytesMax : Math.min(bytesMax, JSON_BYTES_MAX);
 }
 
 /** Throws ServingError before a byte is read where the body is announced as too large, or as compressed. */
-export function checkHeaders(request: IncomingMessage, bytesMax: number): void {
+export function checkHeaders(request: IncomingMessage, limit: BodyLimit): void {
   const { headers } = request;
-  if (Number(headers['content-length'] ?? 0) > bodyBytesMaxOf(request, bytesMax)) throw tooLarge(request, bytesMax);
+  if (Number(headers['content-length'] ?? 0) > bodyBytesMaxOf(request, limit)) throw tooLarge(request, limit);
   const coding = headers['content-encoding'];
   if (coding !== undefined && coding !== 'identity') {
     throw new ServingError('wrong-coding', `a body in ${coding} is not taken: send it uncompressed`);
@@ -26,9 +34,9 @@ export function checkHeaders(request: IncomingMessage, bytesMax: number): void {
 }
 
 /** Reads a body of at most so many bytes, or fewer of JSON alone. Throws ServingError. By events, because an iterator makes a dozen promises of a usual body. */
-export function readBody(request: IncomingMessage, bytesMax: number, budget: ByteBudget): Promise<Body> {
+export function readBody(request: IncomingMessage, limit: BodyLimit, budget: ByteBudget): Promise<Body> {
   const { promise, resolve, reject } = Promise.withResolvers<Body>();
-  const ownMax = bodyBytesMaxOf(request, bytesMax);
+  const ownMax = bodyBytesMaxOf(request, limit);
   const announced = request.headers['content-length'];
   const releases: (() => void)[] = [];
   const release = (): void => {
@@ -46,7 +54,7 @@ export function readBody(request: IncomingMessage, bytesMax: number, budget: Byt
   };
   const onData = (chunk: Uint8Array): void => {
     length += chunk.length;
-    if (length > ownMax) return fail(tooLarge(request, bytesMax));
+    if (length > ownMax) return fail(tooLarge(request, limit));
     chunks.push(chunk);
     if (announced === undefined) take(chunk.length);
   };
@@ -67,12 +75,12 @@ export function readBody(request: IncomingMessage, bytesMax: number, budget: Byt
   return promise;
 }
 
-function tooLarge(request: IncomingMessage, bytesMax: number): ServingError {
-  const ownMax = bodyBytesMaxOf(request, bytesMax);
+function tooLarge(request: IncomingMessage, limit: BodyLimit): ServingError {
+  const ownMax = bodyBytesMaxOf(request, limit);
   return new ServingError(
     'too-large',
-    ownMax < bytesMax
-      ? `the JSON is larger than ${ownMax} bytes: send large tensors as binary data`
+    ownMax < limit.bytesMax
+      ? `the JSON is larger than ${ownMax} bytes: ${smallerJson(limit.takesBinary)}`
       : `the body is larger than ${ownMax} bytes: send fewer rows at once, or raise --body-max`,
   );
 }

@@ -6,12 +6,16 @@ const utf8 = new TextDecoder('utf-8', { fatal: true });
 
 const [QUOTE, BACKSLASH, OPEN_BRACKET, OPEN_BRACE, CLOSE_BRACKET, CLOSE_BRACE] = [0x22, 0x5c, 0x5b, 0x7b, 0x5d, 0x7d];
 
-/** An object in JSON. What is too large or too deep is refused before it is parsed. */
-export function readJsonObject(bytes: Uint8Array): Record<string, unknown> {
+/** What to do about JSON that is too large. */
+export const smallerJson = (takesBinary: boolean): string =>
+  takesBinary ? 'send large tensors as binary data' : 'send fewer rows at a time';
+
+/** An object in JSON. What is too large or too deep is refused before it is parsed. `takesBinary`: whether tensors may come behind it. */
+export function readJsonObject(bytes: Uint8Array, { takesBinary }: { takesBinary: boolean }): Record<string, unknown> {
   if (bytes.length > JSON_BYTES_MAX) {
     throw new ServingError(
       'too-large',
-      `the JSON is ${bytes.length} bytes, at most ${JSON_BYTES_MAX} are taken: send large tensors as binary data`,
+      `the JSON is ${bytes.length} bytes, at most ${JSON_BYTES_MAX} are taken: ${smallerJson(takesBinary)}`,
     );
   }
   if (depthOf(bytes) > JSON_DEPTH_MAX) {
@@ -23,7 +27,7 @@ export function readJsonObject(bytes: Uint8Array): Record<string, unknown> {
   } catch (cause) {
     const text = Buffer.from(bytes.subarray(0, JSON_BYTES_MAX)).toString('latin1');
     const mend = /[[,:]\s*-?(?:NaN|Infinity)\b/.test(text)
-      ? 'JSON has no NaN and no Infinity: leave them out, or send the tensor as binary data'
+      ? `JSON has no NaN and no Infinity: leave them out${takesBinary ? ', or send the tensor as binary data' : ''}`
       : 'send an object with "inputs"';
     throw new ServingError('bad-json', `the body is not JSON (${(cause as Error).message}): ${mend}`, { cause });
   }

@@ -98,7 +98,7 @@ export async function serveHttp(models: ServedModels, options: HttpOptions): Pro
 async function answerTo(request: IncomingMessage, context: Context): Promise<HttpBody> {
   const { models } = context;
   refuseForeign(request);
-  const path = (request.url ?? '/').split('?', 1)[0]!;
+  const path = pathOf(request);
   const { model, version, what } = partsOf(path);
   if (what === '/infer') {
     allow(request, 'POST');
@@ -117,7 +117,7 @@ async function answerTo(request: IncomingMessage, context: Context): Promise<Htt
     );
   }
   allow(request, 'GET');
-  checkHeaders(request, context.bodyBytesMax);
+  checkHeaders(request, { bytesMax: context.bodyBytesMax, takesBinary: false });
   return route(models, model, version);
 }
 
@@ -129,8 +129,9 @@ async function infer(request: IncomingMessage, context: Context, model: string, 
       models,
       { model, version, protocol: 'http', signal: goneSignal(request.socket) },
       async () => {
-        checkHeaders(request, bodyBytesMax);
-        const body = await readBody(request, bodyBytesMax, budget);
+        const limit = { bytesMax: bodyBytesMax, takesBinary: true };
+        checkHeaders(request, limit);
+        const body = await readBody(request, limit, budget);
         release = body.release;
         return readInferRequest(body.bytes, request.headers[JSON_LENGTH_HEADER] as string | undefined);
       },
@@ -172,8 +173,9 @@ async function explain(request: IncomingMessage, context: Context, model: string
   let release = (): void => {};
   try {
     const served = models.get(model);
-    checkHeaders(request, bodyBytesMax);
-    const body = await readBody(request, bodyBytesMax, budget);
+    const limit = { bytesMax: bodyBytesMax, takesBinary: false };
+    checkHeaders(request, limit);
+    const body = await readBody(request, limit, budget);
     release = body.release;
     // Half of the time after which a silent connection is cut: that it took too long is told.
     const untilMs = performance.now() + requestMs / 2;
@@ -186,6 +188,8 @@ async function explain(request: IncomingMessage, context: Context, model: string
     release();
   }
 }
+
+const isPosted = (what: string): boolean => what === '/infer' || Object.hasOwn(OWN, what);
 
 type Route = (models: ServedModels, model: string, version: string) => HttpBody;
 
@@ -218,6 +222,8 @@ const overview = (models: ServedModels): object => ({
   })),
   coming: models.coming,
 });
+
+const pathOf = ({ url }: IncomingMessage): string => (url ?? '/').split('?', 1)[0]!;
 
 /** `/v2/models/NAME/versions/VERSION/infer` and its relatives, taken apart. */
 function partsOf(path: string): { model: string; version: string; what: string } {
@@ -288,7 +294,7 @@ function refuse(request: IncomingMessage, response: ServerResponse, error: Servi
     'Content-Length': body.length,
     ...(error.passing ? { 'Retry-After': String(RETRY_AFTER_S) } : {}),
     ...(error.reason === 'wrong-method'
-      ? { Allow: /\/(infer|explain|importance)\b/.test(request.url ?? '') ? 'POST' : 'GET, HEAD' }
+      ? { Allow: isPosted(partsOf(pathOf(request)).what) ? 'POST' : 'GET, HEAD' }
       : {}),
     ...(isSmall ? {} : { Connection: 'close' }),
   });

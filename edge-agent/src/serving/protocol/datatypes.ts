@@ -195,15 +195,19 @@ function bytesOfTexts(texts: readonly string[]): Uint8Array {
   );
 }
 
-/** Values as JSON has them. Throws where one is NaN or infinite, which JSON cannot say. */
-export function valuesToJson({ datatype: name, data }: WireTensor, of: string): (number | boolean | string)[] {
+/** Values as JSON has them. Throws where one is NaN or infinite, which JSON cannot say; `mend` is what the asker can do then. */
+export function valuesToJson(
+  { datatype: name, data }: WireTensor,
+  of: string,
+  mend: string,
+): (number | boolean | string)[] {
   if (!ArrayBuffer.isView(data)) return data;
   if (name === 'BOOL') return Array.from(data as Uint8Array, (value) => value !== 0);
   if (data instanceof BigInt64Array || data instanceof BigUint64Array) {
     return Array.from(data as BigInt64Array, (value) => {
       const number = Number(value);
       if (Number.isSafeInteger(number)) return number;
-      throw new ServingError('not-finite', `${of} is ${value}, beyond what JSON carries exactly: ask for binary data`);
+      throw new ServingError('not-finite', `${of} is ${value}, beyond what JSON carries exactly: ${mend}`);
     });
   }
   const values = Array.from(data as Float32Array);
@@ -211,7 +215,7 @@ export function valuesToJson({ datatype: name, data }: WireTensor, of: string): 
   if (broken < 0) return values;
   throw new ServingError(
     'not-finite',
-    `value ${broken} of ${of} is ${values[broken]}, which JSON cannot say: give inputs of a usual size, or ask for binary data`,
+    `value ${broken} of ${of} is ${values[broken]}, which JSON cannot say: give inputs of a usual size, or ${mend}`,
   );
 }
 
