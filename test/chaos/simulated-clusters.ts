@@ -26,8 +26,8 @@ export const simulatedClusters: Section = {
       simulated_hours: 0,
     };
     for (let next = seed; next < seed + SEEDS_MIN || Date.now() < endMs; next++) {
+      const isLong = minutes > 0 && next % LONG_EVERY === 0;
       try {
-        const isLong = minutes > 0 && next % LONG_EVERY === 0;
         const report = await simulate(next, isLong ? { storms: 1, stormMs: HOUR_MS } : {});
         if (isLong) figures.hours += 1;
         figures.versions += report.versions;
@@ -35,7 +35,7 @@ export const simulatedClusters: Section = {
         figures.crashes += report.crashes;
         figures.simulated_hours += report.simulatedMs / 3.6e6;
       } catch (error) {
-        violations.push(`${(error as Error).message} (npm run simulate -- --seed ${next} --trace)`);
+        violations.push(`${(error as Error).message} (npm run simulate -- --seed ${next}${isLong ? ' --minutes 60' : ''} --trace)`);
       }
       if ((figures.seeds += 1) % 250 === 0) log(`${figures.seeds} seeds, ${violations.length} failed`);
     }
