@@ -13,5 +13,6 @@ export * from './wire/update-id.ts';
 export * from './wire/grid.ts';
 export * from './wire/deltas.ts';
 export * from './wire/grpc-methods.ts';
+export * from './wire/to-bytes.ts';
 export * from './wire/histograms.ts';
 export * from './wire/needs.ts';

@@ -189,14 +189,20 @@ export class Fleet {
     return kept;
   }
 
-  /** Agents of a task that it may not invite, counted by what they lack first. */
-  unqualifiedFor(wanting: Wanting): Record<string, number> {
-    const counts: Record<string, number> = {};
-    for (const [, { hello }] of this.#there()) {
+  /** Agents of a task that are there, and of these the ones that it may not invite, counted by what they lack first. */
+  countsFor(wanting: Wanting): { online: number; unqualified: Record<string, number> } {
+    const unqualified: Record<string, number> = {};
+    let online = 0;
+    const count = (hello: Hello): void => {
+      if (!serves(hello, wanting.task)) return;
+      online++;
       const lack = lackOf(hello, wanting);
-      if (lack !== undefined && lack !== '') counts[lack] = (counts[lack] ?? 0) + 1;
-    }
-    return counts;
+      if (lack !== undefined && lack !== '') unqualified[lack] = (unqualified[lack] ?? 0) + 1;
+    };
+    // Ten thousand, whenever somebody looks: without the pairs that #there makes.
+    for (const member of this.#members.values()) if (member.online) count(member.hello);
+    for (const [agentId, { hello }] of this.#elsewhere) if (this.#members.get(agentId)?.online !== true) count(hello);
+    return { online, unqualified };
   }
 
   /** What holds of an agent now. */
@@ -211,12 +217,6 @@ export class Fleet {
   knows(agentId: string, work: string): boolean {
     const member = this.#members.get(agentId);
     return member?.online === true && member.hello.work.includes(work);
-  }
-
-  onlineFor(task: string): number {
-    let online = 0;
-    for (const [, { hello }] of this.#there()) if (serves(hello, task)) online++;
-    return online;
   }
 
   /** Whether an agent that is connected here may work for a task. */

@@ -33,6 +33,7 @@ export function statusOf(view: TaskView): TaskStatus {
   const { state, work, fleet, counters } = view;
   const { updatesAccepted, updatesRejected, rejectedByReason, bytesUp, bytesDown, roundsAbandoned, metrics } = counters;
   const accepted = state.phase === 'Idle' ? 0 : state.accepted.length;
+  const { online, unqualified } = fleet.countsFor(work.wanting);
   const counts = Object.entries(rejectedByReason).map(([reason, count]) => [reason, BigInt(count)] as const);
   return create(TaskStatusSchema, {
     task: view.task,
@@ -49,9 +50,9 @@ export function statusOf(view: TaskView): TaskStatus {
     rejectedByReason: Object.fromEntries(counts),
     bytesUp: BigInt(bytesUp),
     bytesDown: BigInt(bytesDown),
-    agentsOnline: fleet.onlineFor(view.task),
-    agentsUnqualified: fleet.unqualifiedFor(work.wanting),
-    waiting: waiting(view),
+    agentsOnline: online,
+    agentsUnqualified: unqualified,
+    waiting: waiting(view, unqualified),
     strategy: work.training?.strategy.name ?? '',
     kind: kindOf(view.config),
     candidate: BigInt(state.candidate?.number ?? 0),
@@ -79,14 +80,14 @@ function resting(agents: readonly string[], view: TaskView): number {
 }
 
 /** In words; empty where it waits for nothing. */
-function waiting(view: TaskView): string {
+function waiting(view: TaskView, unqualified: Readonly<Record<string, number>>): string {
   const { state, taskState } = view;
   if (taskState !== 'running' || state.phase === 'Publishing') return '';
-  if (state.phase === 'Idle') return waitingToOpen(state, view);
+  if (state.phase === 'Idle') return waitingToOpen(state, view, unqualified);
   return view.work.asynchronous === undefined ? waitingForUpdates(state, view) : waitingForBuffer(state, view);
 }
 
-function waitingToOpen(state: Idle, view: TaskView): string {
+function waitingToOpen(state: Idle, view: TaskView, unqualified: Readonly<Record<string, number>>): string {
   if (state.candidate !== undefined) return waitingForJudges(state.candidate.number, view);
   const { work, fleet, config, nowMs, task } = view;
   const policy = policyOf(view);
@@ -98,7 +99,7 @@ function waitingToOpen(state: Idle, view: TaskView): string {
   if (ready >= config.cohort.min) return waitingForRoot(view);
   const { agents, lastMs } = fleet.returning(task, nowMs);
   const back = agents === 0 ? '' : `, ${agents} come back within ${Math.ceil(lastMs / 1000)} s`;
-  const lacking = lackingWords(fleet.unqualifiedFor(work.wanting));
+  const lacking = lackingWords(unqualified);
   const rest = left === 0 ? '' : `, ${left} took part in the last ${policy.separation} rounds (separation)`;
   return `waiting for agents: ${ready} of at least ${config.cohort.min} are ready${rest}${lacking}${back}`;
 }

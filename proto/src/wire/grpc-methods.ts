@@ -1,4 +1,5 @@
-import { fromBinary, toBinary, type DescMessage, type DescService, type Message } from '@bufbuild/protobuf';
+import { fromBinary, type DescMessage, type DescService, type Message } from '@bufbuild/protobuf';
+import { toBytes } from './to-bytes.ts';
 
 /** One method in the form that gRPC libraries take: a path, four codecs and two flags. */
 export interface GrpcMethod {
@@ -33,7 +34,7 @@ export function grpcMethods(service: DescService): Record<string, GrpcMethod> {
 function codec(side: 'request' | 'response', schema: DescMessage) {
   return {
     [`${side}Serialize`]: (message: Message) => {
-      const bytes = toBinary(schema, message);
+      const bytes = toBytes(schema, message);
       // grpc-js wants a Buffer; this is a view, not a copy.
       return (
         globalThis as unknown as { Buffer: { from(b: ArrayBufferLike, o: number, l: number): Buffer } }

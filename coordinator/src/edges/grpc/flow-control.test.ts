@@ -7,8 +7,8 @@ import { until } from '../../../../test/support/processes.ts';
 import { inTurn, widenConnections } from './flow-control.ts';
 
 const PATH = '/test.Uploads/Send';
-const AT_ONCE = 16;
-const NARROW = 65_535;
+const AT_ONCE = 4;
+const NARROW = 16_384;
 const bytes = (value: Buffer): Buffer => value;
 
 /** A server whose one call takes messages of a client and answers when there are no more. */

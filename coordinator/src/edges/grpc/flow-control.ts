@@ -1,10 +1,10 @@
-import type { Http2Session } from 'node:http2';
+import type { Http2Session, ServerHttp2Session } from 'node:http2';
 import { ServerInterceptingCall, type Server, type ServerInterceptor } from '@grpc/grpc-js';
 import { Turns } from './turns.ts';
 
 /** The private parts of grpc-js's server that carry its HTTP/2 settings (1.14.7). */
 interface ServerInside {
-  _sessionHandler?: (http2Server: unknown) => (session: { setLocalWindowSize(bytes: number): void }) => void;
+  _sessionHandler?: (http2Server: unknown) => (session: Pick<ServerHttp2Session, 'setLocalWindowSize' | 'settings'>) => void;
 }
 
 /** The private part of a call that is its stream (grpc-js 1.14.7). */
@@ -12,21 +12,21 @@ interface CallInside {
   stream?: { session?: Http2Session | undefined };
 }
 
-/** What a stream may send before it is read: that of HTTP/2 itself, so that thousands who wait cost little. */
-const NARROW_BYTES = 65_535;
+/** What a stream may send before it is read: less than HTTP/2 has by itself, so that thousands who wait cost little. */
+const NARROW_BYTES = 16_384;
 /** The same for one that is read alone: 64 KiB a round trip would be 1 MB/s over 40 ms. Half of it is given back at a time, so that a round trip brings less. */
-const WIDE_BYTES = 16 * 1024 * 1024;
+const WIDE_BYTES = 8 * 1024 * 1024;
 /**
- * Calls that send much and are read at once; the others wait, and nothing of them is here but what is narrow. The n-th has an n-th of the window, 54 MiB
+ * Calls that send much and are read at once; the others wait, and nothing of them is here but what is narrow. The n-th has an n-th of the window, 17 MiB
  * together: where many send, the links are not what they wait for.
  */
-const AT_ONCE = 16;
+const AT_ONCE = 4;
 /** Whoever lets the server wait for longer makes way for the next, sends on through a narrow window, and has a turn again later: a thousand agents on slow links all send. */
 const WAIT_MS = 1_000;
 
 /**
- * Widens the receive window of a server's connections. grpc-js ignores `grpc-node.flow_control_window` on servers; to be dropped
- * when grpc-node's pull request 3058 is released. Streams stay narrow until `inTurn` widens them.
+ * Widens the receive window of a server's connections, and narrows that of their streams until `inTurn` widens it. grpc-js ignores
+ * `grpc-node.flow_control_window` on servers; to be dropped when grpc-node's pull request 3058 is released.
  */
 export function widenConnections(server: Server): void {
   const inside = server as unknown as ServerInside;
@@ -38,6 +38,7 @@ export function widenConnections(server: Server): void {
     const handle = handlerOf(http2Server);
     return (session) => {
       session.setLocalWindowSize(WIDE_BYTES);
+      session.settings({ initialWindowSize: NARROW_BYTES });
       handle(session);
     };
   };

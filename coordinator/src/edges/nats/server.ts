@@ -39,6 +39,7 @@ import {
   SubmitUpdateResponseSchema,
   WatchChannelResponseSchema,
   WatchModelResponseSchema,
+  toBytes,
 } from '@commonweight/proto';
 import { CHUNK_BYTES_MAX } from '@commonweight/proto';
 import { ERROR_LENGTH_MAX, ServiceError, type CoordinatorService } from '../../service.ts';
@@ -47,6 +48,8 @@ import { NatsSessions } from './sessions.ts';
 
 /** Messages of one subject that are worked on at once; the rest waits. */
 const AT_ONCE_MAX = 64;
+/** How long messages of one subject are worked on before whatever else waits has its turn. */
+const TURN_MS = 5;
 const CONNECT_TIMEOUT_MS = 2_000;
 const PING_INTERVAL_MS = 5_000;
 const RECONNECT_MS = 500;
@@ -205,7 +208,13 @@ function each(
   const subscription = connection.subscribe(subject, { queue: COORDINATOR_QUEUE });
   const run = async (): Promise<void> => {
     const busy = new Set<Promise<void>>();
+    let turnEndsMs = performance.now() + TURN_MS;
     for await (const message of subscription) {
+      // Messages that are here already come one after the other, and nothing else would have its turn before the last of thousands.
+      if (performance.now() > turnEndsMs) {
+        await new Promise((resolve) => setImmediate(resolve));
+        turnEndsMs = performance.now() + TURN_MS;
+      }
       const done: Promise<void> = work(message)
         .catch((error: unknown) => log(`NATS ${message.subject}: ${(error as Error).message}`))
         .finally(() => busy.delete(done));
@@ -240,7 +249,7 @@ function replier(
     const work = async (message: Msg): Promise<void> => {
       try {
         const request = decoded(service, input, message);
-        const response = toBinary(output, await answer(request, message));
+        const response = toBytes(output, await answer(request, message));
         if (!isAway()) message.respond(response);
       } catch (error) {
         const refusal = headers();

@@ -12,6 +12,8 @@ interface Open {
   sessionId: string;
   session: AgentSession;
   heardMs: number;
+  /** The answer to its heartbeats, as it goes over the wire. */
+  alive?: Uint8Array;
 }
 
 /** Sessions of agents whose link has no stream of its own: begun by Hello, kept by heartbeats. */
@@ -77,9 +79,15 @@ export class NatsSessions {
 
   #send(agentId: string, sessionId: string, response: SessionResponse): void {
     const { message } = response;
+    const open = this.#open.get(agentId);
+    // A fleet hears nothing else for hours.
+    const isAlive = message.case === 'alive' && open?.sessionId === sessionId;
+    if (isAlive && open.alive !== undefined) return this.#publish(agentId, open.alive);
     const told =
       message.case === 'welcome' ? { ...message, value: { ...message.value, replica: this.#replica } } : message;
-    this.#publish(agentId, toBinary(SessionResponseSchema, { ...response, message: told, sessionId }));
+    const bytes = toBinary(SessionResponseSchema, { ...response, message: told, sessionId });
+    if (isAlive) open.alive = bytes;
+    this.#publish(agentId, bytes);
   }
 
   #close(agentId: string, sessionId: string, reason: string, afterMs = 0): void {
