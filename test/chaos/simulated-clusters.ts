@@ -35,7 +35,9 @@ export const simulatedClusters: Section = {
         figures.crashes += report.crashes;
         figures.simulated_hours += report.simulatedMs / 3.6e6;
       } catch (error) {
-        violations.push(`${(error as Error).message} (npm run simulate -- --seed ${next}${isLong ? ' --minutes 60' : ''} --trace)`);
+        violations.push(
+          `${(error as Error).message} (npm run simulate -- --seed ${next}${isLong ? ' --minutes 60' : ''} --trace)`,
+        );
       }
       if ((figures.seeds += 1) % 250 === 0) log(`${figures.seeds} seeds, ${violations.length} failed`);
     }

@@ -1,4 +1,4 @@
-import { sha256, TransportError } from '@commonweight/client-sdk';
+import { TransportError } from '@commonweight/client-sdk';
 import { ServiceError, type BlobPart, type CoordinatorService, type ServiceErrorCode } from '@commonweight/coordinator';
 import type {
   GetFoldingResponse,

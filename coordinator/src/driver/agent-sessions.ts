@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { create } from '@bufbuild/protobuf';
 import {
+  constant,
   GetUpdateStatusResponseSchema,
   isName,
   LABELS_MAX,
@@ -15,6 +16,7 @@ import {
   type PartHeader,
   type RefusedUpdate,
   type SessionRequest,
+  type SessionResponse,
   type SubmitPartResponse,
   type SubmitUpdateResponse,
   type UpdateHeader,
@@ -39,6 +41,12 @@ import {
   type TaskWork,
 } from './task-work.ts';
 import { Uploads } from './uploads.ts';
+
+/** The answer to a heartbeat. */
+export const ALIVE: SessionResponse = constant(
+  SessionResponseSchema,
+  create(SessionResponseSchema, { message: { case: 'alive', value: {} } }),
+);
 
 const SESSIONS_MAX = 20_000;
 /** How often agents show that they are there. */
@@ -171,7 +179,7 @@ export class AgentSessions {
       case 'goodbye':
         return closed();
       case 'heartbeat':
-        return fleet.send(agentId, create(SessionResponseSchema, { message: { case: 'alive', value: {} } }));
+        return fleet.send(agentId, ALIVE);
       case 'hello':
       case undefined:
         return;

@@ -9,6 +9,7 @@ import {
   type SessionResponse,
   type SignedReceipt,
 } from '@commonweight/proto';
+import { ALIVE } from '../driver/agent-sessions.ts';
 import type { AgentSession, AgentSink, ServiceError } from '../service.ts';
 import type { UpSession, Upward } from './uplink.ts';
 
@@ -87,7 +88,7 @@ export class RelayedSession implements AgentSession {
     const { message } = request;
     switch (message.case) {
       case 'heartbeat':
-        this.tell(create(SessionResponseSchema, { message: { case: 'alive', value: {} } }));
+        this.tell(ALIVE);
         break;
       case 'ready':
         this.#isReady = true;

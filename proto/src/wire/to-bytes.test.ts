@@ -3,10 +3,12 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import {
   AgentServiceDownloadResponseSchema,
+  SessionResponseSchema,
   SubmitUpdateRequestSchema,
   UpdateHeaderSchema,
+  type SessionResponse,
 } from '../gen/commonweight/v1/agent_pb.ts';
-import { toBytes } from './to-bytes.ts';
+import { constant, toBytes } from './to-bytes.ts';
 
 const LENGTHS = fc.constantFrom(0, 1, 4095, 4096, 16_383, 16_384, 524_288, 2_097_152);
 
@@ -34,4 +36,11 @@ test('a message of data alone', () => {
   // Field 3, of bytes: a tag of one byte, a length of two.
   expect([...bytes.subarray(0, 4)]).toEqual([0x1a, 0x88, 0x27, 7]);
   expect(bytes.length).toBe(5003);
+});
+
+test('the bytes of a constant are made once, and are those of any other', () => {
+  const alive = (): SessionResponse => create(SessionResponseSchema, { message: { case: 'alive', value: {} } });
+  const message = constant(SessionResponseSchema, alive());
+  expect(toBytes(SessionResponseSchema, message)).toBe(toBytes(SessionResponseSchema, message));
+  expect(toBytes(SessionResponseSchema, message)).toEqual(toBytes(SessionResponseSchema, alive()));
 });

@@ -1,8 +1,15 @@
-import { ScalarType, toBinary, type DescMessage, type MessageShape } from '@bufbuild/protobuf';
+import { ScalarType, toBinary, type DescMessage, type Message, type MessageShape } from '@bufbuild/protobuf';
 
 /** From so many bytes on a field is written by itself. */
 const LARGE_BYTES = 4096;
 const NOTHING = new Uint8Array();
+const constants = new WeakMap<Message, Uint8Array>();
+
+/** A message that never changes, whose bytes are made once: thousands get it. */
+export function constant<D extends DescMessage>(schema: D, message: MessageShape<D>): MessageShape<D> {
+  constants.set(message, toBinary(schema, message));
+  return message;
+}
 
 /**
  * A message as it goes over the wire. A field `data` that is large comes last and is copied once: the library's writer doubles its buffer, fills
@@ -10,6 +17,8 @@ const NOTHING = new Uint8Array();
  * Encoding, "Field Order").
  */
 export function toBytes<D extends DescMessage>(schema: D, message: MessageShape<D>): Uint8Array {
+  const made = constants.get(message);
+  if (made !== undefined) return made;
   const field = schema.field['data'];
   const holder = message as { data?: unknown };
   const { data } = holder;

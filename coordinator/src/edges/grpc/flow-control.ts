@@ -4,7 +4,9 @@ import { Turns } from './turns.ts';
 
 /** The private parts of grpc-js's server that carry its HTTP/2 settings (1.14.7). */
 interface ServerInside {
-  _sessionHandler?: (http2Server: unknown) => (session: Pick<ServerHttp2Session, 'setLocalWindowSize' | 'settings'>) => void;
+  _sessionHandler?: (
+    http2Server: unknown,
+  ) => (session: Pick<ServerHttp2Session, 'setLocalWindowSize' | 'settings'>) => void;
 }
 
 /** The private part of a call that is its stream (grpc-js 1.14.7). */
