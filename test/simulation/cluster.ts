@@ -212,7 +212,7 @@ class Cluster {
     this.#random = seeded(seed);
     this.#network = new Network(this.#time, this.#random.fork('network'));
     // Of a sum that is not shorter than its updates a relay sends these: half of its seeds have updates that are long.
-    const isLong = relay && seed % 2 === 1;
+    const isLong = relay && Math.floor(seed / 22) % 2 === 0;
     const values = isLong ? 'float32' : ENCODINGS[this.#random.fork('encoding').integer(ENCODINGS.length)]!;
     const compression = isLong ? 'none' : 'zstd';
     // Every seventh seed sends the largest values alone; of a unit vector that is all of it.

@@ -215,7 +215,7 @@ describe('the checker sees', { timeout: 900_000 }, () => {
     ['takes stale updates', /^(I1|I3|I6): /],
     ['takes updates of another base', /^(I3|I6): /],
     ['takes updates under stolen ids', /^(I3|I6): /],
-    ['believes in a sum that died with the process', /^(I1: |I3: |bug: )/],
+    ['believes in a sum that died with the process', /^(I1: |I3: |I7: |bug: )/],
     ['forgets what it published', /^I[67]: /],
     ['takes damaged bytes', /^I[36]: /],
     ['takes any weight', /^I[36]: /],
