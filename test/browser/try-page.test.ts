@@ -6,24 +6,15 @@ import { logistic, mlp, writeModel } from '@commonweight/core';
 import { startServing, type Serving } from '@commonweight/edge-agent';
 import type { Browser, Locator, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import { makeModel, makeNode, makeValue } from '../../core/src/onnx/nodes.ts';
 import { trainedOnDigits } from '../support/digit-models.ts';
 import { temporaryFolder } from '../support/processes.ts';
+import { pair } from '../support/two-inputs.ts';
 import { launchChromium } from './chromium.ts';
 
 let browser: Browser;
 let coordinator: RunningCoordinator;
 let serving: Serving;
 const folder = temporaryFolder('try-page');
-
-/** Two inputs of which each has a table's form. */
-const pair = makeModel({
-  name: 'pair',
-  node: [makeNode('Add', ['a', 'b'], ['y'])],
-  initializer: [],
-  input: [makeValue('a', ['batch', 2]), makeValue('b', ['batch', 2])],
-  output: [makeValue('y', ['batch', 2])],
-});
 
 beforeAll(async () => {
   coordinator = await startCoordinator({ dataDir: join(folder, 'data'), grpc: '127.0.0.1:0', http: '127.0.0.1:0' });

@@ -9,6 +9,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { makeModel, makeNode, makeValue } from '../../core/src/onnx/nodes.ts';
 import { floatTensor } from '../../core/src/onnx/tensor-data.ts';
 import { temporaryFolder, until } from '../support/processes.ts';
+import { pair } from '../support/two-inputs.ts';
 
 const folder = temporaryFolder('importance');
 const NAMES = ['second', 'single', 'price', 'pair', 'slow'];
@@ -24,14 +25,6 @@ const linear = (rows: number | string, shape: [number, number], weights: readonl
     input: [makeValue('input', [rows, shape[0]])],
     output: [makeValue('y', [rows, shape[1]])],
   });
-
-const pair = makeModel({
-  name: 'pair',
-  node: [makeNode('Add', ['a', 'b'], ['y'])],
-  initializer: [],
-  input: [makeValue('a', ['batch', 2]), makeValue('b', ['batch', 2])],
-  output: [makeValue('y', ['batch', 2])],
-});
 
 beforeAll(async () => {
   coordinator = await startCoordinator({ dataDir: join(folder, 'data'), grpc: '127.0.0.1:0', http: '127.0.0.1:0' });

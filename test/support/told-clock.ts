@@ -2,8 +2,12 @@ import type { Clock } from '../../coordinator/src/clock.ts';
 
 /** A clock that goes when it is told to. */
 export class ToldClock implements Clock {
-  #nowMs = 0;
+  #nowMs: number;
   readonly #works = new Set<() => void>();
+
+  constructor(startMs = 0) {
+    this.#nowMs = startMs;
+  }
 
   nowMs(): number {
     return this.#nowMs;
@@ -21,6 +25,12 @@ export class ToldClock implements Clock {
   /** It is so late now, and whoever works again and again does so once. */
   goTo(ms: number): void {
     this.#nowMs = ms;
-    for (const work of this.#works) work();
+    for (const work of [...this.#works]) work();
+  }
+
+  /** The same after a time; resolves once what follows from it at once has happened. */
+  async pass(ms: number): Promise<void> {
+    this.goTo(this.#nowMs + ms);
+    await new Promise((resolve) => setImmediate(resolve));
   }
 }

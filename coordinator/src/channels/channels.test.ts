@@ -5,7 +5,7 @@ import { openChannel, type Channel, type SignedChannel } from '@commonweight/pro
 import { afterEach, expect, test } from 'vitest';
 import { temporaryFolder } from '../../../test/support/processes.ts';
 import { publishNext } from '../../../test/support/publish-next.ts';
-import type { Clock } from '../clock.ts';
+import { ToldClock } from '../../../test/support/told-clock.ts';
 import { openCoordinator, type CoordinatorOptions } from '../coordinator.ts';
 import { openSigner, verifierOf } from '../identity/signer.ts';
 import type { CoordinatorService } from '../service.ts';
@@ -35,32 +35,6 @@ async function withVersions(versions: number): Promise<string> {
   for (let version = 3; version <= versions; version += 1) await service.rollbackModel('m', version - 2);
   await closeAll();
   return dataDir;
-}
-
-/** Time that passes when a test says so. */
-class HandClock implements Clock {
-  #nowMs = 1_700_000_000_000;
-  readonly #works: (() => void)[] = [];
-
-  nowMs(): number {
-    return this.#nowMs;
-  }
-
-  monotonicMs(): number {
-    return this.#nowMs;
-  }
-
-  every(_: number, work: () => void): () => void {
-    this.#works.push(work);
-    return () => void this.#works.splice(this.#works.indexOf(work), 1);
-  }
-
-  /** Everybody looks, once, after a time. */
-  async pass(ms: number): Promise<void> {
-    this.#nowMs += ms;
-    for (const work of [...this.#works]) work();
-    await new Promise((resolve) => setImmediate(resolve));
-  }
 }
 
 const stable = { model: 'm', channel: 'stable' };
@@ -117,7 +91,7 @@ test('what is not there cannot be promoted, and leaves the channel as it was', a
 
 test('stages and new signatures come by themselves, one after the other, also over a restart', async () => {
   const dataDir = await withVersions(2);
-  const clock = new HandClock();
+  const clock = new ToldClock(1_700_000_000_000);
   let service = await coordinatorIn(dataDir, { clock, channelLifetimeMs: 100_000 });
   await service.promoteVersion(stable, promotion(1));
   await service.promoteVersion(stable, promotion(2, { stages: [1, 50, 100], everyMs: 10_000 }));

@@ -91,7 +91,8 @@ async function unpacked(packed: Uint8Array, length: number): Promise<Uint8Array>
     params: { [constants.ZSTD_d_windowLogMax]: WINDOW_LOG_MAX },
   };
   const inflated = async (): Promise<Uint8Array> =>
-    isSmall(size) ? zstdDecompressSync(packed, options) : inflateElsewhere(packed, options);
+    // What a relay sent may be large and come to nothing.
+    isSmall(Math.max(size, packed.length)) ? zstdDecompressSync(packed, options) : inflateElsewhere(packed, options);
   const planes = await inflated().catch((error: unknown) => {
     const { code = '' } = error as NodeJS.ErrnoException;
     if (code === 'ERR_BUFFER_TOO_LARGE' || code.startsWith('Z')) return new Uint8Array();

@@ -7,7 +7,7 @@ import { until } from '../../../../test/support/processes.ts';
 import { inTurn, widenConnections } from './flow-control.ts';
 
 const PATH = '/test.Uploads/Send';
-const AT_ONCE = 4;
+const AT_ONCE = 16;
 const NARROW = 16_384;
 const bytes = (value: Buffer): Buffer => value;
 

@@ -19,10 +19,10 @@ const NARROW_BYTES = 16_384;
 /** The same for one that is read alone: 64 KiB a round trip would be 1 MB/s over 40 ms. Half of it is given back at a time, so that a round trip brings less. */
 const WIDE_BYTES = 8 * 1024 * 1024;
 /**
- * Calls that send much and are read at once; the others wait, and nothing of them is here but what is narrow. The n-th has an n-th of the window, 17 MiB
+ * Calls that send much and are read at once; the others wait, and nothing of them is here but what is narrow. The n-th has an n-th of the window, 27 MiB
  * together: where many send, the links are not what they wait for.
  */
-const AT_ONCE = 4;
+const AT_ONCE = 16;
 /** Whoever lets the server wait for longer makes way for the next, sends on through a narrow window, and has a turn again later: a thousand agents on slow links all send. */
 const WAIT_MS = 1_000;
 
