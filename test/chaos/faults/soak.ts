@@ -19,6 +19,8 @@ const HARM_MS_MAX = 1_000;
 /** From this length on a trend says something, and one that is surely above the limit breaks I8. */
 const JUDGED_FROM_MINUTES = 20;
 const GROWTH_MIB_PER_HOUR_MAX = 1;
+/** V8 compiles what is called now and then for an hour; code that is made anew with each version would be far more. */
+const CODE_GROWTH_MIB_PER_HOUR_MAX = 4;
 const FILES_GROWTH_MAX = 8;
 /** Agents that live on. */
 const LOOKED_AT = ['grpc_agent', 'nats_agent'] as const;
@@ -116,11 +118,12 @@ export const soak: Section = {
       for (const rejection of rejections) federation.violations.push(`I8: an unhandled rejection: ${rejection}`);
       for (const each of samples) {
         const isJudged = options.minutes >= JUDGED_FROM_MINUTES && each.name !== RUNNER;
-        for (const [what, trend] of [
-          ['memory', each.rssTrend],
-          ['memory in use', each.liveTrend],
+        for (const [what, trend, most] of [
+          ['memory', each.rssTrend, GROWTH_MIB_PER_HOUR_MAX],
+          ['memory in use', each.liveTrend, GROWTH_MIB_PER_HOUR_MAX],
+          ['compiled code', each.codeTrend, CODE_GROWTH_MIB_PER_HOUR_MAX],
         ] as const) {
-          if (!isJudged || trend === undefined || trend.least <= GROWTH_MIB_PER_HOUR_MAX) continue;
+          if (!isJudged || trend === undefined || trend.least <= most) continue;
           const [slope, least] = [trend.slope.toFixed(1), trend.least.toFixed(1)];
           federation.violations.push(
             `I8: the ${what} of the ${each.name} grows by ${slope} MiB an hour, and surely by ${least}`,
